@@ -1,0 +1,73 @@
+"""The exception tree. Every message says what, which one, and what to do next.
+
+FolderMcpError
+├── ConfigError          config file, flag or environment variable (exit code 2)
+├── FolderError          a folder that cannot be indexed, and why
+├── QueryError           a search or read that cannot be answered as asked
+├── ParseFailed          one file that could not be read or parsed (recorded, retried once)
+│   └── ParseSkipped     one file that is deliberately not indexed (recorded, not retried)
+├── StoreError           the index: damaged, read-only, full, of a newer version
+│   └── StoreBusy        another process is its writer
+└── SlotUnavailable      the model slot cannot serve in time (code, hint, retry)
+"""
+
+from __future__ import annotations
+
+
+class FolderMcpError(Exception):
+    """Anything a user can act on. ``str(error)`` is fit to be shown."""
+
+
+class ConfigError(FolderMcpError):
+    """A setting is wrong: names the file, the key and the remedy."""
+
+
+class FolderError(FolderMcpError):
+    """A folder does not exist, is a file, is unreadable, too broad, or overlaps another."""
+
+
+class QueryError(FolderMcpError):
+    """The arguments of a search or read do not make sense; says which and what would."""
+
+
+class ParseFailed(FolderMcpError):
+    """A file could not be turned into text. The reason is recorded with the file."""
+
+
+class ParseSkipped(ParseFailed):
+    """A file is not indexed on purpose (binary, too large, encrypted, a secret, ...)."""
+
+
+class StoreError(FolderMcpError):
+    """The index cannot do what was asked; ``code`` is stable, the message is for people.
+
+    Codes: ``damaged``, ``disk_full``, ``read_only``, ``permission``, ``newer_version``, ``unsupported``,
+    ``internal``.
+    """
+
+    def __init__(self, message: str, code: str = "internal") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class StoreBusy(StoreError):
+    """Another process is this data directory's writer."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "busy")
+
+
+class SlotUnavailable(FolderMcpError):
+    """The model slot cannot lend the model within the wait asked for.
+
+    Attributes:
+        code: One of the codes of ``indexer.model.failure`` or ``busy``, ``waiting``, ``loading``.
+        hint: What the user can do, one sentence.
+        retry_after: Seconds after which asking again makes sense, or None.
+    """
+
+    def __init__(self, code: str, message: str, hint: str = "", retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.hint = hint
+        self.retry_after = retry_after

@@ -1,0 +1,1 @@
+"""The only place that holds an embedding model: the slot, its lock, its policy, its runtimes."""

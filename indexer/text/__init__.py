@@ -1,0 +1,1 @@
+"""What a file says: parsing, chunking, and the words the keyword index sees."""

@@ -1,0 +1,330 @@
+"""What the rooms pass to each other: frozen data, no behaviour beyond deriving from itself.
+
+Paths are absolute ``str`` as ``os.fsdecode`` gives them (undecodable bytes become lone surrogates); the store
+escapes them at its door. Times are seconds since the epoch (float), nanoseconds where the name says ``_ns``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from indexer.locator import Locator, UnitKind
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Matrix: TypeAlias = "NDArray[np.float32]"
+"""float32 [n, dim], rows of unit length."""
+Vector: TypeAlias = "NDArray[np.float32]"
+"""float32 [dim], unit length."""
+
+Outcome = Literal["indexed", "skipped", "failed"]
+Mode = Literal["hybrid", "semantic", "keyword"]
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A regular file the walk found.
+
+    Attributes:
+        path: Absolute path.
+        folder: The configured root it was found under, absolute and resolved.
+        size: Bytes.
+        mtime_ns: Modification time in nanoseconds.
+    """
+
+    path: str
+    folder: str
+    size: int
+    mtime_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One addressable place of a document: the whole text, a page, a slide, a sheet, a section, a cell.
+
+    Attributes:
+        kind: Which kind of place; ``lines`` is the whole of a text file (a document then has one unit).
+        name: Page, slide, part or cell number from 1, sheet name, heading path; empty for ``lines``.
+        text: Its text, lines separated by ``\\n`` (``lines`` units keep the file's own line ends).
+        heading: Heading path the unit stands under, parts joined by `` > ``; empty if none.
+    """
+
+    kind: UnitKind
+    name: str
+    text: str
+    heading: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a file says.
+
+    Attributes:
+        units: Its places in reading order, possibly none (an empty file).
+        syntax: How the text is built, for the chunker: ``markdown``, ``rst``, ``text``, or a language name
+            such as ``python``.
+        parser: Name and version of what read it, for example ``plain/1`` or ``pdf/1``.
+        title: The document's own title, or empty.
+    """
+
+    units: tuple[Unit, ...]
+    syntax: str
+    parser: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of one unit, small enough for the model to see whole.
+
+    Attributes:
+        ordinal: Position in the document from 0.
+        text: An exact slice of its unit's text.
+        heading: Heading path (or enclosing class and function), parts joined by `` > ``; empty if none.
+        locator: Where it stands.
+    """
+
+    ordinal: int
+    text: str
+    heading: str
+    locator: Locator
+
+    @property
+    def passage(self) -> str:
+        """What the model embeds: the heading path on a line of its own, then the text."""
+        return f"{self.heading}\n{self.text}" if self.heading else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """What the index knows of a file; the manifest is all of these.
+
+    Attributes:
+        path: Absolute path.
+        folder: The root it belongs to.
+        size: Bytes when it was read.
+        mtime_ns: Modification time when it was read.
+        sha256: Hex digest of its bytes, empty when it was never read whole.
+        parser: Name and version of the parser, empty when none ran.
+        recipe: Stamp of everything else that shaped the chunks (chunker version, token limit, tokenizer).
+        outcome: ``indexed``, ``skipped`` or ``failed``.
+        reason: Why it was skipped or failed, one sentence; empty when indexed.
+        chunks: Number of chunk rows.
+        attempts: How often reading this very version (size and mtime) has failed.
+        indexed_at: When this row was written, seconds since the epoch.
+    """
+
+    path: str
+    folder: str
+    size: int
+    mtime_ns: int
+    sha256: str
+    parser: str
+    recipe: str
+    outcome: Outcome
+    reason: str
+    chunks: int
+    attempts: int
+    indexed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class FileWrite:
+    """One file's replacement in the index: its row, its chunks, and the words the keyword index sees.
+
+    Attributes:
+        row: The file row; ``row.chunks == len(chunks)``.
+        chunks: Its chunks in order.
+        tokens: For each chunk, its search tokens separated by single spaces (see ``text.words``).
+    """
+
+    row: FileRow
+    chunks: tuple[Chunk, ...] = ()
+    tokens: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """A chunk as the index returns it.
+
+    Attributes:
+        chunk_id: 32 hex characters: hash of path, passage and the passage's occurrence in the file.
+        text_hash: 32 hex characters: hash of the passage alone; equal passages have equal vectors.
+        locator: Text form of the ``Locator``.
+    """
+
+    chunk_id: str
+    path: str
+    folder: str
+    ordinal: int
+    text: str
+    heading: str
+    locator: str
+    text_hash: str
+
+    @property
+    def passage(self) -> str:
+        """What the model embeds, as ``Chunk.passage``."""
+        return f"{self.heading}\n{self.text}" if self.heading else self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A chunk found by one leg of a search.
+
+    Attributes:
+        score: Higher is better: BM25 for keyword, cosine for vectors; comparable within one leg only.
+    """
+
+    chunk: StoredChunk
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which part of the index a search looks at.
+
+    Attributes:
+        folders: Roots to search, None for all.
+        path_glob: Shell-style pattern matched against the path below its root or the file name
+            (``*`` within a part, ``**`` across parts), None for all.
+        modified_after: Only files modified after this time, seconds since the epoch; None for all.
+    """
+
+    folders: tuple[str, ...] | None = None
+    path_glob: str | None = None
+    modified_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a person or a model asks.
+
+    Attributes:
+        text: The question or words, at most ``MAX_QUERY`` characters are used.
+        top_k: How many hits, 1 to 50.
+        offset: How many hits to pass over (pagination).
+        scope: Where to look.
+        mode: Which legs to use.
+    """
+
+    text: str
+    top_k: int = 8
+    offset: int = 0
+    scope: Scope = Scope()
+    mode: Mode = "hybrid"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One place that answers.
+
+    Attributes:
+        path: Absolute path.
+        folder: The root it belongs to.
+        locator: Where in the file, as ``read`` takes it.
+        heading: Heading path, or empty.
+        snippet: The passage, cut around the match.
+        score: Relative strength, 1.0 for the best hit of the answer; comparable within one answer only.
+        matched: Which legs found it.
+        modified: The file's modification time, seconds since the epoch.
+        stale: The file has changed since it was indexed (re-indexing is queued).
+        folded: How many overlapping or near-duplicate places this hit stands for beside itself.
+    """
+
+    path: str
+    folder: str
+    locator: str
+    heading: str
+    snippet: str
+    score: float
+    matched: tuple[Literal["semantic", "keyword"], ...]
+    modified: float
+    stale: bool
+    folded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Semantic:
+    """What the meaning half contributed to an answer, and if not all, why.
+
+    Attributes:
+        status: ``served`` (every chunk in scope has a vector and was compared), ``partial``, ``unavailable``, or
+            ``off`` (keyword mode was asked for).
+        coverage: Share of chunks in scope that have a vector, 0..1.
+        code: Stable word for the reason, empty when served.
+        reason: The reason for people, empty when served.
+        hint: What to do, may be empty.
+        retry_after_s: Seconds after which asking again makes sense, or None.
+    """
+
+    status: Literal["served", "partial", "unavailable", "off"]
+    coverage: float
+    code: str = ""
+    reason: str = ""
+    hint: str = ""
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FolderCoverage:
+    """How much of a searched folder the answer could see."""
+
+    path: str
+    model: str
+    files_indexed: int
+    files_pending: int
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Hits, and how far they can be trusted.
+
+    Attributes:
+        hits: Best first, at most ``top_k``.
+        mode_used: Which legs really ran.
+        semantic: What the meaning half did.
+        folders: Coverage of each folder searched.
+        next_offset: Offset of the next page, None when there is none.
+        notices: Sentences the reader should know (indexing in progress, folder unavailable, ...).
+        elapsed_ms: Time taken, milliseconds.
+    """
+
+    hits: tuple[Hit, ...]
+    mode_used: Mode
+    semantic: Semantic
+    folders: tuple[FolderCoverage, ...]
+    next_offset: int | None
+    notices: tuple[str, ...]
+    elapsed_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The text of an indexed file around a locator.
+
+    Attributes:
+        path: Absolute path.
+        locator: The place shown, as ``read`` takes it.
+        text: The text itself, without numbers.
+        first_line: Number of its first line in the unit, 1-based.
+        units: Locators of the document's units (at most 50), to go on reading; empty for text files.
+        total_lines: Lines of the unit.
+        truncated: Whether the unit goes on after what is shown.
+        next: Locator to go on with, or empty.
+        stale: The file has changed since it was indexed.
+    """
+
+    path: str
+    locator: str
+    text: str
+    first_line: int
+    units: tuple[str, ...]
+    total_lines: int
+    truncated: bool
+    next: str
+    stale: bool
