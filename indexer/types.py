@@ -43,7 +43,7 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One addressable place of a document: the whole text, a page, a slide, a sheet, a section, a cell.
+    r"""One addressable place of a document: the whole text, a page, a slide, a sheet, a section, a cell.
 
     Attributes:
         kind: Which kind of place; ``lines`` is the whole of a text file (a document then has one unit).

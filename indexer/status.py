@@ -1,0 +1,135 @@
+"""One snapshot of everything: the slot, the folders, the owner. Reading it never waits.
+
+Units are in the names; times are seconds since the epoch (rendered as ISO 8601 with zone at the edge).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from indexer.model.snapshot import SlotStatus
+
+Serving = Literal["serving", "degraded", "unavailable"]
+FolderState = Literal["waiting", "scanning", "reading", "embedding", "blocked", "ready", "unavailable"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileCounts:
+    """How many files of a folder stand where."""
+
+    indexed: int = 0
+    pending: int = 0
+    skipped: int = 0
+    failed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FileProblem:
+    """One file that is not searchable, by name, and why."""
+
+    path: str
+    outcome: Literal["skipped", "failed"]
+    reason: str
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the indexer has done since it started: the proof that finished work is not redone."""
+
+    files_walked: int = 0
+    files_read: int = 0
+    chunks_written: int = 0
+    chunks_embedded: int = 0
+    vectors_reused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FolderStatus:
+    """One folder.
+
+    Attributes:
+        state: What is happening to it; ``blocked`` names the warm window it waits for in ``detail``.
+        detail: One sentence for people, may be empty.
+        chunks: Chunks in the index.
+        embedded: Chunks that have a vector of this folder's model.
+        coverage: ``embedded / chunks``, 1.0 when there are none.
+        position: Place in the queue, 0 = being worked on, None = nothing to do.
+        eta_s: Estimated seconds to full coverage, None when unknown.
+        reasons: Files skipped or failed, counted by reason.
+        problems: The first failures and skips by name (all of them with ``verbose``).
+        source: Who named it: ``config``, ``added``, ``command line``.
+    """
+
+    path: str
+    model: str
+    state: FolderState
+    detail: str
+    files: FileCounts
+    chunks: int
+    embedded: int
+    coverage: float
+    position: int | None
+    eta_s: float | None
+    reasons: tuple[tuple[str, int], ...]
+    problems: tuple[FileProblem, ...]
+    source: str
+    last_scan: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The two halves of search, reported apart."""
+
+    keyword: Serving
+    semantic: Serving
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerStatus:
+    """The process that owns the index and the model.
+
+    Attributes:
+        state: ``uninitialized``, ``initializing`` (heavy libraries are being imported), ``serving``,
+            ``read_only`` (another process is the writer), ``stopping``.
+    """
+
+    pid: int
+    version: str
+    state: Literal["uninitialized", "initializing", "serving", "read_only", "stopping"]
+    detail: str
+    clients: int
+    since: float
+    data_dir: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatus:
+    """The index as a whole.
+
+    Attributes:
+        disk_bytes: Size of the database directory when last measured, None before.
+        last_error: Last maintenance or write error, empty when none.
+    """
+
+    chunks: int
+    embedded: int
+    disk_bytes: int | None
+    rate_chunks_per_s: float
+    last_maintenance: float | None
+    last_error: str
+    parser: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """Everything, as of ``at``."""
+
+    at: float
+    owner: OwnerStatus
+    services: Services
+    slot: SlotStatus
+    index: IndexStatus
+    folders: tuple[FolderStatus, ...]
+    work: Work
