@@ -1,0 +1,108 @@
+"""One hit per place: overlapping chunks, copies and floods from one file, folded away."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from indexer.errors import QueryError
+from indexer.fusion import Fused
+from indexer.locator import Locator
+from indexer.text.words import plain
+from indexer.types import StoredChunk
+
+MAX_PER_FILE = 3
+"""Hits a file may have before other files' hits go first."""
+_ALIKE = 0.9
+_SHINGLE = 5
+_COMPARED = 60
+
+
+def fold(fused: Sequence[Fused], max_per_file: int = MAX_PER_FILE) -> list[Fused]:
+    """Fold a ranking: each place once, best first; what was folded into a hit is counted there.
+
+    A hit is folded into an earlier one when it is the same text (anywhere), when it overlaps it in its file, when
+    it is the next or previous chunk of the same unit, or when nearly all runs of five words are shared (Jaccard
+    0.9): a reader of the first would gain nothing or only a neighbour, and can read on from its locator. A file's
+    hits beyond ``max_per_file`` go after all others rather than away: one long document must not hide the rest of
+    the folder, and a folder of one document must still fill the answer.
+
+    Args:
+        fused: A ranking, best first.
+        max_per_file: Hits a file may have before the other files' hits go first.
+    """
+    kept: list[Fused] = []
+    places = _Places()
+    for hit in fused:
+        into = places.find(hit.chunk)
+        if into is None:
+            places.add(hit.chunk, len(kept))
+            kept.append(hit)
+        else:
+            kept[into] = replace(kept[into], folded=kept[into].folded + 1 + hit.folded)
+    return _spread(kept, max_per_file)
+
+
+def _spread(hits: Sequence[Fused], max_per_file: int) -> list[Fused]:
+    seen: dict[str, int] = {}
+    first: list[Fused] = []
+    later: list[Fused] = []
+    for hit in hits:
+        seen[hit.chunk.path] = seen.get(hit.chunk.path, 0) + 1
+        (first if seen[hit.chunk.path] <= max_per_file else later).append(hit)
+    return first + later
+
+
+class _Places:
+    """The places already taken, found by text, by neighbourhood and by likeness."""
+
+    __slots__ = ("_by_file", "_by_text", "_shingles")
+
+    def __init__(self) -> None:
+        self._by_text: dict[str, int] = {}
+        self._by_file: dict[str, list[tuple[StoredChunk, Locator | None, int]]] = {}
+        self._shingles: list[tuple[frozenset[int], int]] = []
+
+    def add(self, chunk: StoredChunk, index: int) -> None:
+        self._by_text.setdefault(chunk.text_hash, index)
+        self._by_file.setdefault(chunk.path, []).append((chunk, _locator(chunk), index))
+        if len(self._shingles) < _COMPARED:
+            self._shingles.append((_shingles(chunk.text), index))
+
+    def find(self, chunk: StoredChunk) -> int | None:
+        if chunk.text_hash in self._by_text:
+            return self._by_text[chunk.text_hash]
+        place = _locator(chunk)
+        for other, locator, index in self._by_file.get(chunk.path, ()):
+            if _touch(chunk, place, other, locator):
+                return index
+        own = _shingles(chunk.text)
+        for theirs, index in self._shingles:
+            small, large = sorted((len(own), len(theirs)))
+            if large and small / large >= _ALIKE and len(own & theirs) >= _ALIKE * len(own | theirs):
+                return index
+        return None
+
+
+def _touch(chunk: StoredChunk, place: Locator | None, other: StoredChunk, locator: Locator | None) -> bool:
+    """Whether two chunks of one file overlap or follow each other within one unit."""
+    if place is None or locator is None or (place.kind, place.unit) != (locator.kind, locator.unit):
+        return False
+    if abs(chunk.ordinal - other.ordinal) <= 1:
+        return True
+    return bool(place.start and locator.start) and place.start <= locator.end and locator.start <= place.end
+
+
+def _locator(chunk: StoredChunk) -> Locator | None:
+    try:
+        return Locator.parse(chunk.locator)
+    except QueryError:  # written by another version: such a chunk is its own place
+        return None
+
+
+def _shingles(text: str) -> frozenset[int]:
+    words = plain(text).split()
+    if len(words) < 2 * _SHINGLE:  # too short, or a script without spaces: compare characters
+        letters = "".join(words)
+        return frozenset(hash(letters[i : i + 12]) for i in range(max(1, len(letters) - 11)))
+    return frozenset(hash(tuple(words[i : i + _SHINGLE])) for i in range(len(words) - _SHINGLE + 1))

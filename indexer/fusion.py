@@ -1,0 +1,134 @@
+"""Keyword and meaning made one ranking, and that ranking made one hit per place.
+
+The base is reciprocal rank fusion (Cormack, Clarke, Buettcher 2009, k = 60): a list gives a chunk at rank r
+``1 / (k + r)``. Ranks, not scores, because BM25 and the cosines of different models share no scale. Fused blindly
+it harms when one list is noise, so each list votes only where it is competent:
+
+1. *Language.* A model votes only on queries and chunks in languages it knows. Where it does not know the query's
+   language, keywords alone rank, and what only the vectors found follows after.
+2. *Missing vectors.* A chunk whose folder no model answered for is not charged for it: the keyword list's vote
+   stands in for the missing one.
+3. *Kind of query.* A name, path, version or error code leans on keywords, which match it exactly. A question in
+   words whose answers are source code leans on meaning, since code rarely repeats the words of the question. All
+   else is weighed equally.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Literal, TypeAlias
+
+from indexer.text.language import detect
+from indexer.text.question import Question
+from indexer.types import Scored, StoredChunk
+
+K = 60
+"""Rank constant of reciprocal rank fusion, as published."""
+_LEAN = 3.0
+"""How much more the favoured list weighs when the kind of query says so."""
+_TAIL = 0.1
+"""Weight of a list that does not vote: small enough to stay below every keyword hit up to rank 500."""
+_CODE = frozenset(
+    ".py .pyi .js .mjs .cjs .jsx .ts .tsx .go .rs .c .h .cc .cpp .cxx .hpp .hh .java .kt .scala .swift .rb .php .pl .pm "
+    ".lua .sh .bash .zsh .ps1 .cs .fs .vb .m .mm .r .jl .ex .exs .erl .hs .ml .clj .lisp .el .vim .sql .dart .zig "
+    ".nim .v .sv .vhd .asm .s .cu .proto .gradle .cmake".split()  # noqa: SIM905  # reads better than 60 literals
+)
+
+Leg = Literal["semantic", "keyword"]
+_Vote: TypeAlias = tuple[StoredChunk, float, Leg]
+
+
+@dataclass(frozen=True, slots=True)
+class SemanticList:
+    """What one model found.
+
+    Attributes:
+        hits: Nearest first.
+        model_languages: ISO 639-1 codes the model was made for, None for multilingual or unknown.
+        folders: Roots this model answered for completely or in part; None for all that were searched.
+    """
+
+    hits: Sequence[Scored]
+    model_languages: frozenset[str] | None = None
+    folders: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """A chunk in the common ranking.
+
+    Attributes:
+        score: Share of the best score of the answer, 0..1.
+        matched: Which legs found it.
+        folded: How many other places it stands for.
+    """
+
+    chunk: StoredChunk
+    score: float
+    matched: tuple[Leg, ...]
+    folded: int = 0
+
+
+def fuse(keyword: Sequence[Scored], semantic: Sequence[SemanticList], question: Question) -> list[Fused]:
+    """Fuse the lists of one query into one ranking, best first; ties by path, then by position in the file.
+
+    Args:
+        keyword: BM25's list, best first, over everything searched.
+        semantic: One list a model in use; empty when no model served.
+        question: The query, read.
+    """
+    lists = [(found, _reads(found, question.language)) for found in semantic]
+    voting = [found for found, known in lists if known]
+    word_weight, meaning_weight = _weights(question, keyword, voting)
+    votes: list[_Vote] = []
+    for rank, hit in enumerate(keyword, 1):
+        judged = any(found.folders is None or hit.chunk.folder in found.folders for found in voting)
+        weight = word_weight if judged else word_weight + meaning_weight
+        votes.append((hit.chunk, weight / (K + rank), "keyword"))
+    by_word = {hit.chunk.chunk_id for hit in keyword}
+    for found, known in lists:
+        readable = [hit.chunk for hit in found.hits if not known or _reads(found, detect(hit.chunk.text))]
+        for rank, chunk in enumerate(readable, 1):
+            weight = meaning_weight if known else 0.0 if chunk.chunk_id in by_word else _TAIL
+            votes.append((chunk, weight / (K + rank), "semantic"))
+    return _ranked(votes)
+
+
+def _ranked(votes: Sequence[_Vote]) -> list[Fused]:
+    scores: dict[str, float] = {}
+    legs: dict[str, set[Leg]] = {}
+    chunks: dict[str, StoredChunk] = {}
+    for chunk, share, leg in votes:
+        key = chunk.chunk_id
+        scores[key] = scores.get(key, 0.0) + share
+        legs.setdefault(key, set()).add(leg)
+        chunks[key] = chunk
+    best = max(scores.values(), default=1.0)
+    # Rounded, so that the order of floating-point sums cannot decide a tie.
+    order = sorted(chunks, key=lambda key: (-round(scores[key], 12), chunks[key].path, chunks[key].ordinal))
+    names: tuple[Leg, ...] = ("semantic", "keyword")
+    return [Fused(chunks[key], scores[key] / best, tuple(leg for leg in names if leg in legs[key])) for key in order]
+
+
+def _reads(found: SemanticList, language: str) -> bool:
+    """Whether the list's model reads ``language``; a language that does not show gets the benefit of the doubt."""
+    return found.model_languages is None or not language or language in found.model_languages
+
+
+def _weights(question: Question, keyword: Sequence[Scored], voting: Sequence[SemanticList]) -> tuple[float, float]:
+    """Weights of the keyword list and of each semantic list; the docstring of this module gives the rule."""
+    if not voting:
+        return 1.0, 0.0
+    if question.kind == "identifier":
+        return _LEAN, 1.0
+    if question.kind == "question" and _about_code([keyword, *(found.hits for found in voting)]):
+        return 1.0, _LEAN
+    return 1.0, 1.0
+
+
+def _about_code(lists: Sequence[Sequence[Scored]]) -> bool:
+    """Whether most of the first ten of all lists together are source files."""
+    top = [hit.chunk.path for hits in lists for hit in hits[:10]]
+    return 2 * sum(PurePath(path).suffix.lower() in _CODE for path in top) > len(top)
