@@ -1,0 +1,197 @@
+"""A BERT encoder as an ONNX graph written straight over its safetensors file: no torch, no export, no copy.
+
+The graph's weights are references into ``model.safetensors``, which ONNX Runtime maps; the graph itself is some
+kilobytes and is written anew at each load. Covers what is exactly plain BERT (BERT, RoBERTa, XLM-RoBERTa) and tables
+of static vectors; ``covers`` says no to anything else, down to a tensor it does not know.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from indexer.model.onnx_writer import BFLOAT16, FLOAT, FLOAT16, INT32, INT64, MICROSOFT, Graph
+from indexer.model.recipe import Recipe
+
+_KINDS = {"F32": FLOAT, "F16": FLOAT16, "BF16": BFLOAT16}
+_FIRST_POSITION = {"bert": 0, "roberta": 2, "xlm-roberta": 2}
+"""Row of the position table that the first token takes: RoBERTa counts from ``pad_token_id + 1``."""
+_UNUSED = ("pooler.", "embeddings.position_ids", "lm_head.", "cls.", "classifier.")
+"""Tensors that no sentence vector depends on."""
+_PREFIXES = ("", "bert.", "roberta.")
+_MODULES = frozenset({"Transformer", "Pooling", "Normalize", "StaticEmbedding"})
+_HEADER_LIMIT = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensor:
+    kind: str
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+
+
+def covers(directory: Path, recipe: Recipe) -> bool:
+    """Whether the model in ``directory`` is one whose graph is known exactly; reads headers and configuration only."""
+    if not set(recipe.modules) <= _MODULES or not recipe.pools_prompt:
+        return False
+    file = directory / recipe.root / "model.safetensors"
+    if not file.is_file() or recipe.pooling not in ("mean", "cls", "last", "static"):
+        return False
+    tensors = _tensors(file)
+    if recipe.pooling == "static":
+        return _static_name(tensors) != ""
+    config = _config(directory, recipe)
+    expected = _expected(config) if _plain(config) else {}
+    return bool(expected) and expected == {n: t.shape for n, t in tensors.items() if not n.startswith(_UNUSED)}
+
+
+def build(directory: Path, recipe: Recipe) -> tuple[bytes, Path]:
+    """Write the graph of the model in ``directory`` (``covers`` must be true).
+
+    Returns:
+        The serialized model: inputs ``input_ids`` and ``attention_mask`` int64 [batch, tokens], output
+        ``last_hidden_state`` float32 [batch, tokens, hidden]; and the weights' real file, whose directory ONNX
+        Runtime has to be told (in the hub's cache the name in the snapshot is a link, which it refuses).
+    """
+    file = (directory / recipe.root / "model.safetensors").resolve()
+    tensors = _tensors(file)
+    graph = Graph()
+    ids = graph.input("input_ids", INT64, ("batch", "tokens"))
+    mask = graph.input("attention_mask", INT64, ("batch", "tokens"))
+    weights = {name: _weight(graph, name, tensor, file.name) for name, tensor in tensors.items()
+               if not name.startswith(_UNUSED)}  # fmt: skip
+    if recipe.pooling == "static":
+        hidden = tensors[_static_name(tensors)].shape[1]
+        graph.node("Gather", [weights[_static_name(tensors)], ids], "last_hidden_state")
+    else:
+        config = _config(directory, recipe)
+        hidden = int(config["hidden_size"])
+        _encoder(graph, weights, config, ids, mask)
+    graph.output("last_hidden_state", FLOAT, ("batch", "tokens", hidden))
+    return graph.to_bytes(), file
+
+
+def _encoder(graph: Graph, w: dict[str, str], config: dict[str, Any], ids: str, mask: str) -> None:
+    """Embeddings and layers, as ``transformers.BertModel`` computes them at inference."""
+    hidden, eps = int(config["hidden_size"]), float(config["layer_norm_eps"])
+    flat = graph.constant("flat_shape", [-1, hidden])
+    shape = graph.node("Shape", [ids], "ids_shape")
+    cube = graph.node("Concat", [shape, graph.constant("width", [hidden])], "cube_shape", axis=0)
+    padding = graph.node("Cast", [mask], "padding_mask", to=INT32)
+    x = graph.node("Reshape", [_embeddings(graph, w, config, ids, shape), flat], "embedded_flat")
+    for i in range(int(config["num_hidden_layers"])):
+        at = f"encoder.layer.{i}."
+
+        def dense(x: str, name: str, at: str = at) -> str:
+            return graph.node("Gemm", [x, w[f"{at}{name}.weight"], w[f"{at}{name}.bias"]], at + name, transB=1)
+
+        def add_and_norm(x: str, skip: str, name: str, at: str = at) -> str:
+            scale = [w[f"{at}{name}.weight"], w[f"{at}{name}.bias"]]
+            return graph.node("SkipLayerNormalization", [x, skip, *scale], at + name, MICROSOFT, epsilon=eps)
+
+        qkv = [graph.node("Reshape", [dense(x, f"attention.self.{part}"), cube], f"{at}{part}")
+               for part in ("query", "key", "value")]  # fmt: skip
+        heads = int(config["num_attention_heads"])
+        seen = graph.node("MultiHeadAttention", [*qkv, "", padding], f"{at}heads", MICROSOFT, num_heads=heads)
+        seen = dense(graph.node("Reshape", [seen, flat], f"{at}context"), "attention.output.dense")
+        x = add_and_norm(seen, x, "attention.output.LayerNorm")
+        wide = graph.node("Gelu", [dense(x, "intermediate.dense")], f"{at}gelu", MICROSOFT)
+        x = add_and_norm(dense(wide, "output.dense"), x, "output.LayerNorm")
+    graph.node("Reshape", [x, cube], "last_hidden_state")
+
+
+def _embeddings(graph: Graph, w: dict[str, str], config: dict[str, Any], ids: str, shape: str) -> str:
+    """Word + position + type of sequence 0, normalised: [batch, tokens, hidden]."""
+    first = _FIRST_POSITION[config["model_type"]]
+    zero, one, start = (graph.constant(n, [v]) for n, v in (("zero", 0), ("one", 1), ("start", first)))
+    length = graph.node("Gather", [shape, one], "length", axis=0)
+    end = graph.node("Add", [length, start], "end")
+    table = "embeddings.{}_embeddings.weight"
+    rows = graph.node("Slice", [w[table.format("position")], start, end, zero], "positions")
+    kind = graph.node("Gather", [w[table.format("token_type")], zero], "kind")
+    words = graph.node("Gather", [w[table.format("word")], ids], "words")
+    summed = graph.node("Add", [words, graph.node("Add", [rows, kind], "places")], "embedded")
+    scale = [w["embeddings.LayerNorm.weight"], w["embeddings.LayerNorm.bias"]]
+    eps = float(config["layer_norm_eps"])
+    return graph.node("LayerNormalization", [summed, *scale], "embedded_norm", axis=-1, epsilon=eps)
+
+
+def _weight(graph: Graph, name: str, tensor: _Tensor, file: str) -> str:
+    kind = _KINDS[tensor.kind]
+    stored = name if kind == FLOAT else f"{name}.stored"
+    graph.external(stored, kind, tensor.shape, file, span=(tensor.offset, tensor.length))
+    return name if kind == FLOAT else graph.node("Cast", [stored], name, to=FLOAT)
+
+
+def _plain(config: dict[str, Any]) -> bool:
+    """Whether a configuration means exactly the arithmetic of ``_encoder``."""
+    return (
+        config.get("model_type") in _FIRST_POSITION
+        and config.get("hidden_act") == "gelu"
+        and (config.get("position_embedding_type") or "absolute") == "absolute"
+        and not config.get("is_decoder")
+        and not config.get("add_cross_attention")
+        and not config.get("quantization_config")
+        and not config.get("auto_map")
+        and config.get("pad_token_id", 0) == (1 if _FIRST_POSITION[config["model_type"]] else 0)
+        and all(k in config for k in _SIZES)
+    )
+
+
+_SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+          "max_position_embeddings", "type_vocab_size", "layer_norm_eps")  # fmt: skip
+
+
+def _expected(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Return name and shape of every tensor that the graph reads."""
+    hidden, wide = int(config["hidden_size"]), int(config["intermediate_size"])
+    rows = {"word": "vocab_size", "position": "max_position_embeddings", "token_type": "type_vocab_size"}
+    shapes: dict[str, tuple[int, ...]] = {
+        f"embeddings.{n}_embeddings.weight": (int(config[k]), hidden) for n, k in rows.items()
+    }
+    dense = {**{f"attention.{n}": (hidden, hidden) for n in ("self.query", "self.key", "self.value", "output.dense")},
+             "intermediate.dense": (wide, hidden), "output.dense": (hidden, wide)}  # fmt: skip
+    norms = ["embeddings.LayerNorm"]
+    for i in range(int(config["num_hidden_layers"])):
+        at = f"encoder.layer.{i}."
+        norms += [f"{at}attention.output.LayerNorm", f"{at}output.LayerNorm"]
+        for name, shape in dense.items():
+            shapes |= {f"{at}{name}.weight": shape, f"{at}{name}.bias": shape[:1]}
+    return shapes | {f"{n}.{part}": (hidden,) for n in norms for part in ("weight", "bias")}
+
+
+def _static_name(tensors: dict[str, _Tensor]) -> str:
+    """Return the name of the table if it is all there is (weights and mappings beside it are not covered)."""
+    only = next(iter(tensors), "")
+    return only if len(tensors) == 1 and only in ("embeddings", "embedding.weight") else ""
+
+
+def _config(directory: Path, recipe: Recipe) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((directory / recipe.root / "config.json").read_text(encoding="utf-8"))
+    return config
+
+
+def _tensors(file: Path) -> dict[str, _Tensor]:
+    """Read the header of a safetensors file: 8 bytes of length, JSON, then the tensors; prefixes are taken off.
+
+    Empty when it holds a number format that the graph does not read.
+    """
+    with file.open("rb") as f:
+        (size,) = struct.unpack("<Q", f.read(8).ljust(8, b"\0"))
+        if size > _HEADER_LIMIT:
+            return {}
+        header = json.loads(f.read(size))
+    header.pop("__metadata__", None)
+    prefix = next((p for p in reversed(_PREFIXES) if f"{p}embeddings.word_embeddings.weight" in header), "")
+    if any(t["dtype"] not in _KINDS for n, t in header.items() if not n.removeprefix(prefix).startswith(_UNUSED)):
+        return {}
+    return {
+        name.removeprefix(prefix): _Tensor(
+            t["dtype"], tuple(t["shape"]), 8 + size + t["data_offsets"][0], t["data_offsets"][1] - t["data_offsets"][0]
+        )
+        for name, t in header.items()
+    }

@@ -1,0 +1,130 @@
+"""A model loaded by sentence-transformers on torch: the runtime of accelerators, and of what has no ONNX form."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import indexer.model.stop as stopping
+from indexer.model.cut import cut
+from indexer.model.embedder import ModelSpec, Progress
+from indexer.model.rows import unit_rows
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+    from indexer.types import Matrix, Vector
+
+
+class TorchEmbedder:
+    """A sentence-transformers model; all methods run on the model thread."""
+
+    def __init__(self, spec: ModelSpec, model: SentenceTransformer) -> None:
+        dim = int(model.get_embedding_dimension() or spec.dim)
+        self._spec = replace(spec, dim=dim)
+        self._model: SentenceTransformer | None = model
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What was loaded."""
+        return self._spec
+
+    @property
+    def module(self) -> SentenceTransformer:
+        """The torch module itself, for the export and for proofs that it is gone.
+
+        Raises:
+            RuntimeError: After ``close``.
+        """
+        if self._model is None:
+            raise RuntimeError(f"the model {self._spec.name} is closed")
+        return self._model
+
+    def embed_query(self, text: str) -> Vector:
+        """Embed one query with the query prompt: float32 [dim], unit length."""
+        vector: Vector = self._encode([text], self._spec.query_prompt)[0]
+        return vector
+
+    def embed_passages(self, texts: Sequence[str]) -> Matrix:
+        """Embed one micro-batch with the passage prompt: float32 [n, dim], rows of unit length."""
+        return self._encode(texts, self._spec.passage_prompt)
+
+    def close(self) -> None:
+        """Drop the model; memory comes back with the next garbage collection."""
+        self._model = None
+
+    def _encode(self, texts: Sequence[str], prompt: str) -> Matrix:
+        short = [cut(text, self._spec.max_tokens) for text in texts]
+        # An empty prompt is passed too: None would let a default prompt of the model's own in.
+        raw = self.module.encode(
+            short,
+            prompt=prompt,
+            batch_size=max(len(short), 1),
+            show_progress_bar=False,
+            convert_to_numpy=True,
+            precision="float32",
+        )
+        return unit_rows(raw, self._spec.dim)
+
+
+def load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> TorchEmbedder:
+    """Load a model from its local directory; nothing is fetched, no pickled weights, no code unless allowed.
+
+    Raises:
+        indexer.model.failure.Stopped: ``stopped`` was true between two stages.
+    """
+    progress("runtime", 0.0)
+    quiet()
+    import torch  # noqa: PLC0415
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+
+    stopping.check(stopped)
+    progress("weights", 0.0)
+    model = SentenceTransformer(
+        spec.directory,
+        device=spec.device,
+        local_files_only=True,
+        trust_remote_code=spec.remote_code,
+        model_kwargs={"use_safetensors": True, "dtype": getattr(torch, spec.dtype)},
+    )
+    model.eval()
+    with suppress(AttributeError):  # static tables have no limit of their own to set
+        model.max_seq_length = spec.max_tokens
+    progress("weights", 1.0)
+    stopping.check(stopped)
+    return TorchEmbedder(spec, model)
+
+
+def quiet() -> None:
+    """Keep the libraries from the network, from drawing bars and from threads in the tokenizer.
+
+    They offer no other switch than their environment variables, read at import: so these are set here, before it.
+    """
+    settings = {
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+
+
+def release() -> None:
+    """Give an accelerator's cached blocks back to its driver; nothing to do if torch was never imported."""
+    torch: Any = sys.modules.get("torch")
+    if torch is None:
+        return
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()
+        torch.cuda.ipc_collect()
+    if torch.backends.mps.is_available():
+        torch.mps.synchronize()
+        torch.mps.empty_cache()
