@@ -1,0 +1,233 @@
+"""Which folders are indexed: those of the configuration file and those added by command, one list.
+
+Added folders are kept in ``<data_dir>/folders.json``. Writers hold a lock on ``folders.lock`` beside it, read the
+file again under the lock and replace it as a whole, so that two processes lose nothing of each other's and a crash
+leaves the old file or the new one. All functions here touch the disk: call them in a thread.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from indexer.config import Config
+from indexer.errors import ConfigError, FolderError
+from indexer.folder_rules import check_folder, overlapping, resolved
+
+Source = Literal["config", "added"]
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFolder:
+    """A folder to index.
+
+    Attributes:
+        path: Absolute, links resolved. It may be missing for now (an unmounted disk): its index is kept.
+        model: Embedding model, None for the default one.
+        include: Patterns to index although a rule leaves them out, relative to the folder.
+        exclude: Patterns to leave out.
+        source: ``config`` (the configuration file) or ``added`` (by command, kept in the data directory).
+        allow_broad: Whether it was asked for although it is a home or system folder.
+    """
+
+    path: str
+    model: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    source: Source = "added"
+    allow_broad: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFolders:
+    """All folders, and those of the configuration file that cannot be indexed.
+
+    Attributes:
+        known: In the order of the configuration file, then of their adding.
+        refused: For each folder left out of ``known``, one sentence: which and why.
+    """
+
+    known: tuple[KnownFolder, ...]
+    refused: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths of the known folders."""
+        return tuple(folder.path for folder in self.known)
+
+
+def list_folders(config: Config) -> KnownFolders:
+    """Every known folder. Where configuration and command name the same one, the configuration counts.
+
+    A folder that does not exist now is listed (its index stays); one that breaks a rule is refused.
+
+    Raises:
+        ConfigError: ``folders.json`` is damaged.
+    """
+    written = [
+        KnownFolder(each.path, each.model, each.include, each.exclude, "config", allow_broad=True)
+        for each in config.folders
+    ]
+    known: list[KnownFolder] = []
+    refused: list[str] = []
+    for folder in (*written, *_read(config.data_dir)):
+        path = resolved(folder.path)
+        if any(path == other.path for other in known):
+            continue
+        try:
+            check_folder(
+                path,
+                data_dir=config.data_dir,
+                known=[other.path for other in known],
+                allow_broad=folder.allow_broad,
+                must_exist=False,
+            )
+        except FolderError as error:
+            refused.append(str(error))
+        else:
+            known.append(replace(folder, path=path))
+    return KnownFolders(tuple(known), tuple(refused))
+
+
+def add_folder(
+    config: Config,
+    path: str,
+    *,
+    model: str | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    allow_broad: bool = False,
+) -> KnownFolder:
+    """Remember a folder; adding it again changes only what is given and is no error.
+
+    Args:
+        config: Says where the data directory is and which folders the file names.
+        path: Any spelling of it; ``~`` and links are resolved.
+        model: Embedding model for this folder, None to leave it as it is or at the default.
+        include: Patterns to index although a rule leaves them out.
+        exclude: Patterns to leave out.
+        allow_broad: Take a home or system folder as a whole.
+
+    Raises:
+        FolderError: It does not exist, is a file, cannot be read, is too broad, holds or lies in the data directory,
+            overlaps a known folder, or stands in the configuration file with other settings.
+        ConfigError: ``folders.json`` is damaged.
+    """
+    with _locked(config.data_dir):
+        listed = list_folders(config)
+        found = check_folder(path, data_dir=config.data_dir, known=listed.paths, allow_broad=allow_broad)
+        old = next((folder for folder in listed.known if folder.path == found), None)
+        changes: dict[str, Any] = {
+            key: value
+            for key, value in {"model": model, "include": tuple(include), "exclude": tuple(exclude)}.items()
+            if value
+        }
+        new = replace(old or KnownFolder(found, allow_broad=allow_broad), **changes)
+        if new == old:
+            return old
+        if new.source == "config":
+            raise FolderError(f"{found} is set in {config.config_file}; change it there")
+        rest = [each for each in _read(config.data_dir) if resolved(each.path) != found]
+        _write(config.data_dir, [*rest, new])
+        return new
+
+
+def remove_folder(config: Config, path: str) -> KnownFolder:
+    """Forget an added folder; whoever calls takes its text out of the index. It need not exist any more.
+
+    Raises:
+        FolderError: It is not known, or the configuration file names it.
+        ConfigError: ``folders.json`` is damaged.
+    """
+    with _locked(config.data_dir):
+        found = resolved(path)
+        named = [resolved(each.path) for each in config.folders]
+        if found in named:
+            raise FolderError(f"{found} is set in {config.config_file}; take its [[folders]] table out there")
+        added = _read(config.data_dir)
+        old = next((each for each in added if resolved(each.path) == found), None)
+        if old is None:
+            known = [*named, *(each.path for each in added)]
+            near = overlapping(found, known)
+            listed = ", ".join(known) or "none"
+            advice = f"it overlaps {near}, which is" if near else f"known folders: {listed}"
+            raise FolderError(f"{found} is not a known folder; {advice}")
+        _write(config.data_dir, [each for each in added if each != old])
+        return old
+
+
+def _file(data_dir: Path) -> Path:
+    return data_dir / "folders.json"
+
+
+def _read(data_dir: Path) -> list[KnownFolder]:
+    file = _file(data_dir)
+    try:
+        document = json.loads(file.read_text(encoding="utf-8"))
+        return [_folder(each) for each in document["folders"]]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read ({error.strerror}); make it readable for this user") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{file}: damaged ({error}); correct it, or delete it and add the folders again (the index is kept)"
+        ) from error
+
+
+def _folder(row: dict[str, Any]) -> KnownFolder:
+    if not isinstance(row["path"], str) or not isinstance(row.get("model"), str | None):
+        raise TypeError(f"path and model must be text in {row!r}")
+    return KnownFolder(
+        row["path"],
+        row.get("model"),
+        tuple(str(each) for each in row.get("include", ())),
+        tuple(str(each) for each in row.get("exclude", ())),
+        "added",
+        bool(row.get("allow_broad", False)),
+    )
+
+
+def _write(data_dir: Path, folders: Sequence[KnownFolder]) -> None:
+    """Replace the file as a whole: a reader, and a crash, finds the old one or the new one."""
+    rows = [{key: value for key, value in asdict(folder).items() if key != "source"} for folder in folders]
+    # ensure_ascii keeps lone surrogates (undecodable file names) intact: they become \udcXX escapes.
+    text = json.dumps({"version": 1, "folders": rows}, indent=1, ensure_ascii=True)
+    new = data_dir / f"folders.json.{os.getpid()}.new"
+    try:
+        with new.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(_file(data_dir))
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise FolderError(
+            f"{_file(data_dir)}: cannot be written ({error.strerror}); see that disk and rights"
+        ) from error
+    directory = os.open(data_dir, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def _locked(data_dir: Path) -> Iterator[None]:
+    """Hold the folders lock of the data directory; others wait the milliseconds it takes."""
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(data_dir / "folders.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise FolderError(f"{data_dir}: cannot be written ({error.strerror}); choose another --data-dir") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
