@@ -1,0 +1,134 @@
+"""Mail: one unit a message part of an ``.eml``, one unit a message of an mbox, with the headers people search."""
+
+from __future__ import annotations
+
+import re
+from email import message_from_bytes, policy
+from email.message import EmailMessage
+
+from indexer.errors import ParseFailed
+from indexer.text.encoding import decode
+from indexer.text.html import read_html
+from indexer.types import Document, Unit
+
+PARSER = "mail/1"
+_HEADERS = ("Subject", "From", "To", "Cc", "Date")
+_FROM = re.compile(rb"^From [^\r\n]*\r?\n(?=[!-9;-~]+:)", re.MULTILINE)
+
+
+def read_mail(data: bytes, suffix: str, max_chars: int) -> Document:
+    """Messages as text; attachments are named, text attachments are parts of their own.
+
+    Raises:
+        ParseFailed: It is not a message, or nested beyond sense.
+    """
+    try:
+        if suffix in ("mbox", "mbx") or data.startswith(b"From "):
+            return _mailbox(data, max_chars)
+        return _message(_envelope(data, suffix), max_chars)
+    except RecursionError:
+        raise ParseFailed("the message is nested too deeply to be read") from None
+
+
+def _envelope(data: bytes, suffix: str) -> bytes:
+    """Apple's .emlx has the message's length on a line before it and a property list after it."""
+    if suffix != "emlx":
+        return data
+    length, _, rest = data.partition(b"\n")
+    return rest[: int(length)] if length.strip().isdigit() else data
+
+
+def _message(data: bytes, max_chars: int) -> Document:
+    message = _parsed(data)
+    parts = _parts(message, max_chars)
+    head = _head(message)
+    subject = _header(message, "Subject")
+    if not head and not message.keys():
+        raise ParseFailed("not a mail message: it has no headers")
+    first, rest = (parts[0], parts[1:]) if parts else ("", [])
+    texts = [f"{head}\n\n{first}".strip("\n"), *rest]
+    units = tuple(Unit("part", str(n), text, subject) for n, text in enumerate(texts, 1) if text.strip())
+    return Document(units, "text", PARSER, subject)
+
+
+def _mailbox(data: bytes, max_chars: int) -> Document:
+    """Messages of an mbox: apart by a ``From `` line that a header follows."""
+    starts = [match.end() for match in _FROM.finditer(data)]
+    ends = [match.start() for match in _FROM.finditer(data)][1:] + [len(data)]
+    units = []
+    for number, (start, end) in enumerate(zip(starts, ends, strict=True), 1):
+        message = _parsed(data[start:end])
+        text = "\n\n".join([_head(message), *_parts(message, max_chars)]).strip("\n")
+        if text.strip():
+            units.append(Unit("part", str(number), text, _header(message, "Subject")))
+    if not units and data.strip():
+        raise ParseFailed("not a mailbox: no message begins with a From line")
+    return Document(tuple(units), "text", PARSER)
+
+
+def _parsed(data: bytes) -> EmailMessage:
+    message = message_from_bytes(data, policy=policy.default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def _head(message: EmailMessage) -> str:
+    values = ((name, _header(message, name)) for name in _HEADERS)
+    return "\n".join(f"{name}: {value}" for name, value in values if value)
+
+
+def _header(message: EmailMessage, name: str) -> str:
+    """One header in one line; broken ones (the parser raises many things) count as absent."""
+    try:
+        return " ".join(str(message.get(name, "")).split())[:500]
+    except (ValueError, IndexError, AttributeError, TypeError, LookupError):
+        return ""
+
+
+def _parts(message: EmailMessage, max_chars: int) -> list[str]:
+    """The body (plain text preferred to its HTML twin), then each attachment: its text, or its name alone."""
+    texts, attached = [], []
+    skipped = _html_twins(message)
+    for part in message.walk():
+        if part.is_multipart() or id(part) in skipped:
+            continue
+        name = part.get_filename()
+        text = _text(part, max_chars) if part.get_content_maintype() == "text" else ""
+        if name:
+            attached.append(f"Attachment: {name}\n{text}".strip())
+        elif text.strip():
+            texts.append(text)
+    return (["\n\n".join(texts)] if texts else [""] if attached else []) + attached
+
+
+def _html_twins(message: EmailMessage) -> set[int]:
+    """The HTML parts of multipart/alternative that say the same as a plain text beside them."""
+    twins = set[int]()
+    for part in message.walk():
+        if part.get_content_type() == "multipart/alternative":
+            inner = list(part.iter_parts())
+            plain = [p for p in inner if p.get_content_type() == "text/plain" and p.get_payload()]
+            twins |= {id(p) for p in inner if plain and p.get_content_type() == "text/html"}
+    return twins
+
+
+def _text(part: EmailMessage, max_chars: int) -> str:
+    payload = part.get_payload(decode=True)
+    data = payload if isinstance(payload, bytes) else b""
+    if part.get_content_type() == "text/html":
+        document = read_html(_declare(data, part.get_content_charset()), max_chars)
+        return "\n\n".join(unit.text for unit in document.units)
+    return _decoded(data, part.get_content_charset()).replace("\r\n", "\n").strip("\n")
+
+
+def _decoded(data: bytes, charset: str | None) -> str:
+    """Text of a part by its declared character set, else by the cascade."""
+    try:
+        return data.decode(charset or "utf-8")
+    except (LookupError, UnicodeDecodeError):
+        return decode(data)
+
+
+def _declare(data: bytes, charset: str | None) -> bytes:
+    """An HTML part as UTF-8: what the mail's header declares wins over what the page says."""
+    return _decoded(data, charset).encode("utf-8", "replace") if charset else data

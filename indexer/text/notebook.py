@@ -1,0 +1,60 @@
+"""Jupyter notebooks: one unit a cell, its source and its text outputs."""
+
+from __future__ import annotations
+
+import json
+
+from indexer.errors import ParseFailed
+from indexer.text.encoding import decode
+from indexer.types import Document, Unit
+
+PARSER = "notebook/1"
+_OUTPUT = 10_000
+"""Characters of output kept of one cell: enough for a table, not for a training log."""
+
+
+def read_notebook(data: bytes) -> Document:
+    """Cells of a notebook of format 3 or 4, numbered from 1 as they stand; empty cells keep their number.
+
+    Raises:
+        ParseFailed: The file is not JSON or not a notebook.
+    """
+    try:
+        book = json.loads(decode(data) or "{}")
+    except (ValueError, RecursionError) as error:
+        raise ParseFailed(f"not a readable notebook: {error}") from None
+    if not isinstance(book, dict):
+        raise ParseFailed("not a notebook: its JSON is not an object")
+    sheets = book.get("worksheets") or [book]
+    cells = [c for sheet in sheets if isinstance(sheet, dict) for c in sheet.get("cells") or [] if isinstance(c, dict)]
+    texts = ((number, _cell(cell)) for number, cell in enumerate(cells, 1))
+    units = tuple(Unit("cell", str(number), text) for number, text in texts if text.strip())
+    return Document(units, "markdown", PARSER, _title(units))
+
+
+def _cell(cell: dict[str, object]) -> str:
+    source = _joined(cell.get("source", cell.get("input", "")))
+    if cell.get("cell_type") != "code":
+        level = cell.get("level")
+        return f"{'#' * level} {source}" if cell.get("cell_type") == "heading" and isinstance(level, int) else source
+    outputs = cell.get("outputs")
+    shown = [_output(o) for o in outputs if isinstance(o, dict)] if isinstance(outputs, list) else []
+    return "\n\n".join(part for part in [source, "\n".join(shown).strip()[:_OUTPUT]] if part.strip())
+
+
+def _output(output: dict[str, object]) -> str:
+    """Text of one output: streams and plain results; pictures, HTML and tracebacks are not text anyone looks for."""
+    data = output.get("data")
+    plain = data.get("text/plain", "") if isinstance(data, dict) else output.get("text", "")
+    return _joined(plain)
+
+
+def _joined(lines: object) -> str:
+    """Notebooks keep text as a string or as a list of lines with their line ends."""
+    return "".join(str(line) for line in lines) if isinstance(lines, list) else str(lines or "")
+
+
+def _title(units: tuple[Unit, ...]) -> str:
+    """The first Markdown heading, if the first cell begins with one."""
+    first = units[0].text.split("\n", 1)[0] if units else ""
+    return first[2:].strip() if first.startswith("# ") else ""

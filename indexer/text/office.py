@@ -1,0 +1,107 @@
+"""Office, OpenDocument, RTF, e-books and their legacy forms: pages of the converter as slides, sheets and sections."""
+
+from __future__ import annotations
+
+import re
+
+from indexer.errors import ParseSkipped
+from indexer.text.extract import Extracted, Page, extract
+from indexer.text.sections import readable, sections
+from indexer.types import Document, Unit
+
+PARSER = "office/1"
+_SLIDES = {"pptx", "pptm", "ppsx", "potx", "odp", "otp", "ppt", "pps"}
+_SHEETS = {"xlsx", "xlsm", "xltx", "xlsb", "xls", "ods", "ots"}
+_RULE = re.compile(r"^-----$", re.MULTILINE)
+_INSIDE = (
+    (b"word/", "docx"),
+    (b"xl/", "xlsx"),
+    (b"ppt/", "pptx"),
+    (b"application/epub+zip", "epub"),
+    (b"opendocument.text", "odt"),
+    (b"opendocument.spreadsheet", "ods"),
+    (b"opendocument.presentation", "odp"),
+)
+_STREAMS = (("WordDocument", "doc"), ("Workbook", "xls"), ("Book", "xls"), ("PowerPoint Document", "ppt"))
+
+
+def read_office(data: bytes, suffix: str, max_chars: int) -> Document:
+    """A document by slide (with its notes), by sheet (a line a row), or by section.
+
+    Raises:
+        ParseSkipped: It is an archive and no document, encrypted, or beyond a limit.
+        ParseFailed: The converter cannot read it.
+    """
+    kind = _kind(data, suffix)
+    found = extract(data, kind, max_chars)
+    if kind == "msg":
+        text = readable(found.text)
+        return Document((Unit("part", "1", text, found.title),) if text.strip() else (), "text", PARSER, found.title)
+    if kind in _SHEETS and any(page.sheet for page in found.pages):
+        return Document(_sheets(found), "table", PARSER, found.title)
+    if kind in _SLIDES:
+        return Document(_slides(found, kind), "markdown", PARSER, found.title)
+    return Document(sections(readable(found.text)), "markdown", PARSER, found.title)
+
+
+def _kind(data: bytes, suffix: str) -> str:
+    """The suffix that the content deserves: names lie, and ZIP and OLE files carry their kind inside."""
+    if data.startswith(b"PK\x03\x04"):
+        return _zip_kind(data, suffix)
+    if not data.startswith(b"\xd0\xcf\x11\xe0"):
+        return suffix
+    if "EncryptedPackage".encode("utf-16-le") in data:
+        raise ParseSkipped("encrypted: save it without a password to have it indexed")
+    if "__substg1.0_".encode("utf-16-le") in data and suffix in ("msg", "ole"):
+        return "msg"
+    kinds = [kind for stream, kind in _STREAMS if stream.encode("utf-16-le") in data]
+    if not kinds and suffix == "ole":
+        raise ParseSkipped("not a document that can be read (an OLE container)")
+    return kinds[0] if kinds else suffix
+
+
+def _zip_kind(data: bytes, suffix: str) -> str:
+    head, tail = data[:200], data[-200_000:]
+    for mark, kind in _INSIDE:
+        if mark in head or mark in tail:
+            return suffix if suffix[:2] == kind[:2] and suffix != "ole" else kind
+    if suffix in ("zip", "ole"):
+        raise ParseSkipped("an archive; what is inside it is not indexed")
+    return suffix
+
+
+def _sheets(found: Extracted) -> tuple[Unit, ...]:
+    units = []
+    for page in found.pages:
+        text = "\n".join(_row(cells) for cells in page.rows) if page.rows else readable(page.text)
+        if text.strip():
+            units.append(Unit("sheet", page.sheet, text))
+    return tuple(units)
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    r"""One row as one line: cells apart by a tab, which costs the model no token; empty ends dropped."""
+    return "\t".join(" ".join(cell.split()) for cell in cells).rstrip("\t")
+
+
+def _slides(found: Extracted, kind: str) -> tuple[Unit, ...]:
+    if kind in ("pptx", "pptm", "ppsx", "potx") and found.pages:
+        texts = [(page.number, _slide(page)) for page in found.pages]
+    else:
+        # ODP and PPT come as one text with a rule before each slide.
+        parts = _RULE.split(found.text)
+        texts = list(enumerate((readable(part) for part in parts[1:]), 1)) if len(parts) > 1 else []
+        if not texts or parts[0].strip():
+            texts.insert(0, (0 if texts else 1, readable(parts[0])))
+    return tuple(Unit("slide", str(number), text, _headline(text)) for number, text in texts if text.strip())
+
+
+def _slide(page: Page) -> str:
+    notes = f"\n\nNotes: {readable(page.notes)}" if page.notes.strip() else ""
+    return readable(page.text) + notes
+
+
+def _headline(text: str) -> str:
+    """The slide's title: its first line if that is a heading."""
+    first = text.lstrip().split("\n", 1)[0]
+    return first.lstrip("#").strip()[:120] if first.startswith("#") else ""

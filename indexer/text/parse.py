@@ -1,0 +1,144 @@
+"""A file's bytes to a Document: pure dispatch by format, the same in this process and in a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from indexer.errors import ParseFailed, ParseSkipped
+from indexer.text import formats
+from indexer.text.source import Source, read_head, read_source
+from indexer.types import Document
+
+
+@dataclass(frozen=True, slots=True)
+class ParseLimits:
+    """What one file may cost.
+
+    Attributes:
+        max_bytes: Size of a file, bytes.
+        max_chars: Text that may come out of it, characters.
+        memory_bytes: Private memory of a worker process, bytes; 0 = no limit. POSIX only.
+        seconds: Time for a file of no size, seconds.
+        seconds_per_mb: More time for each megabyte (10^6 bytes).
+        max_seconds: Time that no file may exceed, seconds.
+    """
+
+    max_bytes: int = 200_000_000
+    max_chars: int = 20_000_000
+    memory_bytes: int = 2 << 30
+    seconds: float = 10.0
+    seconds_per_mb: float = 1.0
+    max_seconds: float = 120.0
+
+    def time_for(self, size: int) -> float:
+        """Seconds that a file of ``size`` bytes may take."""
+        return min(self.max_seconds, self.seconds + self.seconds_per_mb * size / 1e6)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A document and the very version of the file it was read from.
+
+    Attributes:
+        sha256: Hex digest of the file's bytes.
+        size: Their number.
+        mtime_ns: Modification time in nanoseconds.
+    """
+
+    document: Document
+    sha256: str
+    size: int
+    mtime_ns: int
+
+
+def format_of(path: str) -> formats.Format:
+    """The format of a file by its name and first bytes; reads ``formats.HEAD`` bytes, none for known binaries.
+
+    Raises:
+        ParseSkipped: It is not a regular file, or binary.
+        ParseFailed: It cannot be opened.
+    """
+    named = formats.by_name(path)
+    if named is not None and named.family == "binary":
+        raise ParseSkipped(f"not text: .{named.name} files are not indexed")
+    found = formats.by_content(read_head(path, formats.HEAD), named)
+    if found.family == "binary":
+        raise ParseSkipped("binary file")
+    return found
+
+
+def read_document(path: str, data: bytes, limits: ParseLimits) -> Document:
+    """Turn the bytes of the file at ``path`` into text by place; an empty file has no units.
+
+    Raises:
+        ParseSkipped: Binary, encrypted, a scan, an archive, or beyond a limit.
+        ParseFailed: Damaged.
+    """
+    named = formats.by_name(path)
+    kind = formats.by_content(data[: formats.HEAD], named)
+    if not data:
+        return Document((), kind.syntax, "empty/1")
+    document = _read(path, data, kind, limits)
+    if sum(len(unit.text) for unit in document.units) > limits.max_chars:
+        raise ParseSkipped(f"more text than the limit of {limits.max_chars:,} characters")
+    return _scrubbed(document)
+
+
+def parse_here(path: str, limits: ParseLimits) -> Parsed:
+    """Read and parse a file in this process, with the errors of ``read_source`` and ``read_document``."""
+    source: Source = read_source(path, limits.max_bytes)
+    return Parsed(read_document(path, source.data, limits), source.sha256, source.size, source.mtime_ns)
+
+
+def _read(path: str, data: bytes, kind: formats.Format, limits: ParseLimits) -> Document:
+    # Each family's module is imported where used: a worker that reads PDF never loads the others.
+    if kind.family in ("plain", "table"):
+        from indexer.text.plain import read_plain  # noqa: PLC0415
+
+        return read_plain(path, data, kind)
+    if kind.family == "notebook":
+        from indexer.text.notebook import read_notebook  # noqa: PLC0415
+
+        return read_notebook(data)
+    if kind.family == "mail":
+        from indexer.text.mail import read_mail  # noqa: PLC0415
+
+        return read_mail(data, kind.name, limits.max_chars)
+    if kind.family == "html":
+        from indexer.text.html import read_html  # noqa: PLC0415
+
+        return read_html(data, limits.max_chars)
+    if kind.family == "pdf":
+        from indexer.text.pdf import read_pdf  # noqa: PLC0415
+
+        return read_pdf(data, limits.max_chars)
+    if kind.family == "office":
+        from indexer.text.office import read_office  # noqa: PLC0415
+
+        return read_office(data, kind.name, limits.max_chars)
+    raise ParseSkipped("binary file")
+
+
+def _scrubbed(document: Document) -> Document:
+    """Without lone surrogates in text or names: they cannot be stored, and no reader could type them."""
+    if all(_encodable(unit.text) and _encodable(unit.name) for unit in document.units):
+        return document
+    units = tuple(
+        replace(u, text=_clean(u.text), name=_clean(u.name), heading=_clean(u.heading)) for u in document.units
+    )
+    return replace(document, units=units)
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+__all__ = ["ParseFailed", "ParseLimits", "ParseSkipped", "Parsed", "format_of", "parse_here", "read_document"]

@@ -1,0 +1,80 @@
+"""PDF by page through pdfium; what pdfium cannot open goes to the converter. One file at a time a process."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from indexer.errors import ParseFailed, ParseSkipped
+from indexer.text.extract import extract
+from indexer.text.sections import readable
+from indexer.types import Document, Unit
+
+PARSER = "pdf/1"
+_SCAN = "no text layer: needs OCR, not indexed"
+_ENCRYPTED = "encrypted: save it without a password to have it indexed"
+
+
+def read_pdf(data: bytes, max_chars: int) -> Document:
+    """The text layer of each page; blank pages are left out but keep their number.
+
+    Raises:
+        ParseSkipped: No page has text (a scan), or a password is needed.
+        ParseFailed: Neither library can open it.
+    """
+    import pypdfium2  # noqa: PLC0415  # only workers load it
+
+    try:
+        book = pypdfium2.PdfDocument(data)
+    except pypdfium2.PdfiumError as error:
+        if getattr(error, "err_code", None) == pypdfium2.raw.FPDF_ERR_PASSWORD or "password" in str(error).lower():
+            raise ParseSkipped(_ENCRYPTED) from None
+        return _converted(data, max_chars)
+    try:
+        units = _pages(book, max_chars)
+        title = str(book.get_metadata_value("Title") or "").strip()[:200]
+    finally:
+        book.close()
+    if not units:
+        raise ParseSkipped(_SCAN)
+    return Document(units, "text", PARSER, title)
+
+
+def _pages(book: Any, max_chars: int) -> tuple[Unit, ...]:
+    units, left = [], max_chars
+    for number in range(len(book)):
+        text = _page(book, number)
+        left -= len(text)
+        if left < 0:
+            raise ParseSkipped(f"more text than the limit of {max_chars:,} characters")
+        if text.strip():
+            units.append(Unit("page", str(number + 1), text))
+    return tuple(units)
+
+
+def _page(book: Any, number: int) -> str:
+    """Text of one page, empty when the page itself is damaged: the others still count."""
+    import pypdfium2  # noqa: PLC0415
+
+    try:
+        page = book[number]
+    except pypdfium2.PdfiumError:
+        return ""
+    try:
+        text = page.get_textpage().get_text_range()
+    except pypdfium2.PdfiumError:
+        return ""
+    finally:
+        page.close()
+    # pdfium marks a hyphen at a line's end by U+FFFE (U+0002 in older files): the word goes on in the next line.
+    joined = text.replace("\r\n", "\n").replace("\ufffe\n", "").replace("\ufffe", "").replace("\x02\n", "")
+    return str(joined).replace("\0", "").strip("\n")
+
+
+def _converted(data: bytes, max_chars: int) -> Document:
+    """What the converter makes of a file that pdfium refuses."""
+    found = extract(data, "pdf", max_chars)
+    pages = ((page.number, readable(page.text)) for page in found.pages)
+    units = tuple(Unit("page", str(number), text) for number, text in pages if text.strip())
+    if not units:
+        raise ParseFailed("damaged: no page of it can be read")
+    return Document(units, "text", PARSER, found.title)
