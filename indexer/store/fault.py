@@ -1,0 +1,85 @@
+"""What the storage library's errors mean: it raises ``RuntimeError`` for everything, with build paths in the text."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from collections.abc import Iterator
+
+from indexer.errors import StoreError
+
+RAISED = (RuntimeError, ValueError, OSError)
+"""What the storage library raises."""
+
+_ERRNO = {
+    errno.ENOSPC: "disk_full",
+    errno.EDQUOT: "disk_full",
+    errno.EROFS: "read_only",
+    errno.EACCES: "permission",
+    errno.EPERM: "permission",
+}
+_TEXT = (
+    ("disk_full", ("no space left", "not enough space on the disk", "disk quota exceeded")),
+    ("read_only", ("read-only file system", "(os error 30)")),
+    ("permission", ("permission denied", "access is denied", "operation not permitted")),
+    (
+        "damaged",
+        (
+            "not found",
+            "no such file",
+            "corrupt",
+            "invalid range",
+            "file size is too small",
+            "magic",
+            "unexpected end of file",
+            "does not exist",
+            "failed to decode",
+            "invalid protobuf",
+            "range start",
+            "out of bounds",
+            "malformed",
+            "is outside of",
+        ),
+    ),
+)
+_ADVICE = {
+    "disk_full": "the disk is full; free some space and it goes on by itself",
+    "read_only": "the disk is mounted read-only; searches still work",
+    "permission": "this user may not write there; give it access to the data directory or choose another one",
+    "damaged": "a file of the index is missing or damaged; restart folder-mcp, which sets it aside and rebuilds",
+    "internal": "the index reported an unexpected error; see the log for its text",
+}
+
+
+def code_of(error: BaseException) -> str:
+    """The stable code (see ``StoreError``) of an error of the storage library or the operating system."""
+    if isinstance(error, StoreError):
+        return error.code
+    if isinstance(error, OSError) and error.errno in _ERRNO:
+        return _ERRNO[error.errno]
+    text = str(error).lower()
+    for code, marks in _TEXT:
+        if any(mark in text for mark in marks):
+            return code
+    return "internal"
+
+
+def explain(error: BaseException, doing: str) -> StoreError:
+    """A ``StoreError`` for people; the original stays its cause."""
+    if isinstance(error, StoreError):
+        return error
+    code = code_of(error)
+    return StoreError(f"could not {doing}: {_ADVICE[code]}", code)
+
+
+@contextlib.contextmanager
+def explained(doing: str) -> Iterator[None]:
+    """Turn what the storage library raises into ``StoreError``; ``doing`` completes "could not ...".
+
+    Raises:
+        StoreError: With the code that fits.
+    """
+    try:
+        yield
+    except RAISED as error:
+        raise explain(error, doing) from error

@@ -1,0 +1,185 @@
+"""Keeping the tables small and fast: tombstones and orphans out, fragments joined, indexes grown, old versions gone.
+
+Runs in the same turn as writes, because compaction beside a writer strands files, and cleaning beside one destroys
+tables. Numbers: ``docs/decisions/0003``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Collection, Iterable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+
+from indexer.errors import StoreError
+from indexer.store import runtime
+from indexer.store.chunks import ChunkTable
+from indexer.store.fault import RAISED, explain
+from indexer.store.schema import vector_index, words_index
+from indexer.store.vectors import VectorTable
+from indexer.store.wear import measure
+
+EXACT = 5000
+"""Vectors below which every search compares all of them: about 8 ms, and nothing to train."""
+_SEGMENTS = 8  # parts of a vector index; each maintenance adds one, 20 double the time of a search
+_KEEP = timedelta(minutes=10)  # old versions stay this long: longer than any search that may still read them
+
+
+class Upkeep:
+    """Maintenance of one database and its record.
+
+    Attributes:
+        runs: Tables put in order since the store was opened.
+        failures: Tables whose maintenance failed.
+        last: When a run last ended well, seconds since the epoch; None before.
+        last_error: Why the last table failed or was passed over, empty when it went well.
+        disk: Size of the database when last measured, bytes; None before.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.runs = 0
+        self.failures = 0
+        self.last: float | None = None
+        self.last_error = ""
+        self.disk: int | None = None
+        self._place = place
+        self._synced = 0.0
+
+    def due(self, chunks: ChunkTable, vectors: Iterable[VectorTable], *, idle: bool) -> bool:
+        """Whether any table has been written to so much that maintenance pays."""
+        return any(wear.due(idle=idle) for wear in (chunks.wear, *(table.wear for table in vectors)))
+
+    async def run(
+        self, chunks: ChunkTable, vectors: Collection[VectorTable], turn: anyio.Lock, *, force: bool
+    ) -> None:
+        """Put every table that needs it in order, one a turn; failures are recorded, not raised."""
+        self.last_error = ""
+        tables: tuple[ChunkTable | VectorTable, ...] = (chunks, *vectors)
+        for table in tables:
+            async with turn:
+                if force or table.wear.due(idle=True):
+                    await self._one(table)
+        started, self._synced = self._synced, time.time()
+        await anyio.to_thread.run_sync(sync_files, self._place, started)
+        await anyio.to_thread.run_sync(runtime.give_back_memory)
+        await self.measure()
+        if not self.last_error:
+            self.last = time.time()
+
+    async def measure(self) -> int:
+        """Size of the database directory, bytes."""
+        self.disk = await anyio.to_thread.run_sync(tree_bytes, self._place)
+        return self.disk
+
+    async def _one(self, table: ChunkTable | VectorTable) -> None:
+        name: str = table.table.name
+        short = await anyio.to_thread.run_sync(_short_of_space, self._place, f"{name}.lance")
+        if short:
+            self.last_error = f"maintenance of {name} was passed over: {short}"
+            return
+        littered, changed = table.wear.litter, table.wear.commits > 0 or table.wear.rows > 0
+        table.wear.litter = True  # until it has run to its end
+        try:
+            await table.bury()
+            if isinstance(table, VectorTable):
+                await _tend_vector_index(table)
+            await self._optimize(table, littered)
+            table.wear = await measure(table.table)
+            table.wear.commits = 0  # a few small fragments stay: those that cannot be joined yet
+            await _prewarm(table.table)
+        except (*RAISED, StoreError) as error:
+            self.failures += 1
+            self.last_error = str(explain(error, f"put table {name} of the index in order"))
+            return
+        self.runs += 1
+        table.wear.expires = time.monotonic() + _KEEP.total_seconds() + 1 if changed else None
+
+    async def _optimize(self, table: ChunkTable | VectorTable, littered: bool) -> None:
+        """Compact, grow the indexes, delete old versions; an index that refuses is made anew, once."""
+        try:
+            await table.table.optimize(cleanup_older_than=_KEEP, delete_unverified=littered)
+        except RAISED as error:
+            if explain(error, "").code in ("disk_full", "read_only", "permission"):
+                raise
+            self.failures += 1
+            if isinstance(table, VectorTable):
+                await _train(table)
+            else:
+                await table.table.create_index("tokens", config=words_index(), replace=True)
+            await table.table.optimize(cleanup_older_than=_KEEP)
+
+
+async def _tend_vector_index(vectors: VectorTable) -> None:
+    """Train the vector index when there are enough vectors, or it has split up, or they have doubled since.
+
+    Its name tells how many vectors it was trained on.
+    """
+    rows = await vectors.table.count_rows()
+    found = [index for index in await vectors.table.list_indices() if index.columns == ["vector"]]
+    trained = max((int(index.name.rpartition("_")[2]) for index in found), default=0)
+    parts = max((index.num_segments or 1 for index in found), default=0)
+    if rows >= EXACT and (not found or rows >= 2 * trained or parts > _SEGMENTS):
+        await _train(vectors)
+
+
+async def _train(vectors: VectorTable) -> None:
+    """Build the vector index from all vectors, then drop the one it replaces; searches never go without."""
+    rows = await vectors.table.count_rows()
+    if rows < EXACT:
+        return
+    name = f"vector_{rows}"
+    old = [i.name for i in await vectors.table.list_indices() if i.columns == ["vector"] and i.name != name]
+    await vectors.table.create_index("vector", config=vector_index(vectors.dim), name=name, replace=True)
+    for other in old:
+        await vectors.table.drop_index(other)
+
+
+async def _prewarm(table: Any) -> None:
+    """Load the search indexes: the first query at 100,000 rows costs 110 ms otherwise."""
+    for index in await table.list_indices():
+        if index.columns in (["tokens"], ["vector"]):
+            await table.prewarm_index(index.name)
+
+
+def tree_bytes(place: Path) -> int:
+    """Size of all files below a directory, bytes; files that vanish meanwhile count nothing."""
+    total = 0
+    for folder, _, names in os.walk(place):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(folder) / name).stat().st_size
+    return total
+
+
+def sync_files(place: Path, since: float) -> None:
+    """Flush to the disk what was written after ``since``.
+
+    The storage library never does, so a power cut takes back whatever the system had not yet written by itself.
+    """
+    for folder, _, names in os.walk(place):
+        for path in (*(Path(folder) / name for name in names), Path(folder)):
+            with contextlib.suppress(OSError):  # gone meanwhile, or a directory on Windows
+                if path.stat().st_mtime >= since - 1:
+                    _flush(path)
+
+
+def _flush(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY if sys.platform != "win32" else os.O_RDWR)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _short_of_space(place: Path, name: str) -> str:
+    """Why compaction would not fit, or nothing: it needs 1.2 times the table before it frees anything."""
+    needed, free = int(1.2 * tree_bytes(place / name)), shutil.disk_usage(place).free
+    return f"it needs {needed >> 20} MiB of free disk, {free >> 20} MiB are left" if free < needed else ""

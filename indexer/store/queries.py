@@ -1,0 +1,148 @@
+"""The two legs of a search: by word over ``chunks``, by meaning over one model's vectors, joined to ``chunks``."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from indexer.store.chunks import ChunkTable
+from indexer.store.fault import explained
+from indexer.store.filters import both, one_of, scope_filter
+from indexer.store.paths import escape
+from indexer.store.rows import to_chunks
+from indexer.store.schema import CHUNK_COLUMNS, FILE
+from indexer.store.tables import select
+from indexer.store.vectors import VectorTable
+from indexer.types import Scope, Scored, Vector
+
+_MANY_PATHS = 4096  # an IN list of 4,000 paths costs a word search 28 ms at 100,000 rows
+_WIDEST = 20_000  # rows asked of an index when filtering afterwards leaves too few
+_LARGE = 200_000  # vectors from which more probes and refinement pay
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """A scope made ready for the tables.
+
+    Attributes:
+        where: Condition applied before ranking, on columns that both kinds of tables have; None for all rows.
+        paths: Escaped paths allowed, checked after ranking because they are too many for a condition.
+    """
+
+    where: str | None
+    paths: frozenset[str] | None = None
+
+
+async def reach(chunks: ChunkTable, scope: Scope) -> Reach | None:
+    """Prepare a scope; None when nothing can be in it.
+
+    Modification times stand on file rows only, so that a touched file costs one row: ``modified_after`` becomes the
+    list of files it admits.
+
+    Raises:
+        QueryError: The glob is malformed.
+        StoreError: The table cannot be read.
+    """
+    where = scope_filter(scope)
+    if scope.folders is not None and not scope.folders:
+        return None
+    if scope.modified_after is None:
+        return Reach(where)
+    recent = both(f"ordinal = {FILE} AND mtime_ns > {int(scope.modified_after * 1e9)} AND chunks > 0", where)
+    paths = (await select(chunks.table, ("path",), recent))["path"].to_pylist()
+    if not paths:
+        return None
+    if len(paths) > _MANY_PATHS:
+        return Reach(where, frozenset(paths))
+    return Reach(both(where, one_of("path", paths)))
+
+
+async def search_words(chunks: ChunkTable, tokens: Sequence[str], scope: Scope, limit: int) -> list[Scored]:
+    """The chunks that hold any of the tokens, best BM25 score first.
+
+    Raises:
+        QueryError: The glob is malformed.
+        StoreError: The table cannot be read.
+    """
+    from lancedb.query import FullTextOperator, MatchQuery  # noqa: PLC0415
+
+    within = await reach(chunks, scope)
+    words = " ".join(tokens)
+    if within is None or not words.strip():
+        return []
+    query = MatchQuery(words, "tokens", operator=FullTextOperator.OR)
+
+    async def fetch(count: int) -> tuple[list[Scored], bool]:
+        search = chunks.table.query().nearest_to_text(query)
+        if within.where is not None:
+            search = search.where(within.where)
+        with explained("search the index by word"):
+            rows = await search.select([*CHUNK_COLUMNS, "_score"]).limit(count).to_arrow()
+        found = [
+            Scored(chunk, score) for chunk, score in zip(to_chunks(rows), rows["_score"].to_pylist(), strict=True)
+        ]
+        return _allowed(found, within), rows.num_rows < count
+
+    return await _enough(fetch, limit)
+
+
+async def search_meaning(
+    chunks: ChunkTable, vectors: VectorTable, vector: Vector, scope: Scope, limit: int
+) -> list[Scored]:
+    """The chunks whose vectors are nearest, highest cosine first; vectors without a chunk are dropped.
+
+    Raises:
+        QueryError: The glob is malformed.
+        StoreError: A table cannot be read.
+    """
+    within = await reach(chunks, scope)
+    if within is None:
+        return []
+
+    async def fetch(count: int) -> tuple[list[Scored], bool]:
+        rows = await nearest(vectors, vector, within.where, count)
+        distances: dict[str, float] = {}
+        for chunk_id, distance in zip(rows["chunk_id"].to_pylist(), rows["_distance"].to_pylist(), strict=True):
+            distances.setdefault(chunk_id, distance)
+        alive = await chunks.fetch(list(distances))
+        found = [Scored(alive[i], 1.0 - distance) for i, distance in distances.items() if i in alive]
+        return _allowed(found, within), rows.num_rows < count
+
+    return await _enough(fetch, limit)
+
+
+async def nearest(vectors: VectorTable, vector: Vector, where: str | None, count: int) -> Any:
+    """Arrow rows of ``chunk_id`` and ``_distance`` (cosine distance, 0..2), nearest first.
+
+    The metric and the refinement are always given: without the first the library measures L2 while there is no
+    index, without the second a quantised index answers on another scale. With a filter the index goes on past
+    its probes until it has enough rows.
+
+    Raises:
+        StoreError: The table cannot be read.
+    """
+    large = vectors.wear.settled > _LARGE
+    query = vectors.table.query().nearest_to(vector).distance_type("cosine").limit(count)
+    query = query.nprobes(50).refine_factor(10) if large else query.nprobes(20).refine_factor(4)
+    if where is not None:
+        query = query.where(where).maximum_nprobes(0)
+    with explained("search the index by meaning"):
+        return await query.select(["chunk_id", "_distance"]).to_arrow()
+
+
+def _allowed(found: list[Scored], within: Reach) -> list[Scored]:
+    if within.paths is None:
+        return found
+    return [scored for scored in found if escape(scored.chunk.path) in within.paths]
+
+
+async def _enough(fetch: Callable[[int], Awaitable[tuple[list[Scored], bool]]], limit: int) -> list[Scored]:
+    """Ask for more rows until ``limit`` pass what is checked afterwards, or there are no more."""
+    count = limit
+    while True:
+        found, exhausted = await fetch(count)
+        if len(found) >= limit or exhausted or count >= _WIDEST:
+            found.sort(key=lambda scored: (-scored.score, scored.chunk.chunk_id))
+            return found[:limit]
+        count = min(count * 4, _WIDEST)
