@@ -30,6 +30,7 @@ from indexer.store.wear import measure
 EXACT = 5000
 """Vectors below which every search compares all of them: about 8 ms, and nothing to train."""
 _SEGMENTS = 8  # parts of a vector index; each maintenance adds one, 20 double the time of a search
+_REST = 60.0  # seconds after a failure before the next attempt
 _KEEP = timedelta(minutes=10)  # old versions stay this long: longer than any search that may still read them
 
 
@@ -38,9 +39,9 @@ class Upkeep:
 
     Attributes:
         runs: Tables put in order since the store was opened.
-        failures: Tables whose maintenance failed.
+        failures: How often a table could not be, or only after its search index was made anew.
         last: When a run last ended well, seconds since the epoch; None before.
-        last_error: Why the last table failed or was passed over, empty when it went well.
+        last_error: What went wrong in the last run, empty when it went well.
         disk: Size of the database when last measured, bytes; None before.
     """
 
@@ -60,47 +61,49 @@ class Upkeep:
     async def run(
         self, chunks: ChunkTable, vectors: Collection[VectorTable], turn: anyio.Lock, *, force: bool
     ) -> None:
-        """Put every table that needs it in order, one a turn; failures are recorded, not raised."""
-        self.last_error = ""
+        """Put every table that needs it in order, one a turn.
+
+        Raises:
+            StoreError: A table could not be done; the others were.
+        """
+        failed: StoreError | None = None
         tables: tuple[ChunkTable | VectorTable, ...] = (chunks, *vectors)
         for table in tables:
             async with turn:
                 if force or table.wear.due(idle=True):
-                    await self._one(table)
+                    try:
+                        await self._one(table)
+                        self.runs += 1
+                    except (*RAISED, StoreError) as error:
+                        self.failures += 1
+                        table.wear.rest = time.monotonic() + _REST
+                        failed = explain(error, f"put table {table.table.name} of the index in order")
         started, self._synced = self._synced, time.time()
         await anyio.to_thread.run_sync(sync_files, self._place, started)
         await anyio.to_thread.run_sync(runtime.give_back_memory)
         await self.measure()
-        if not self.last_error:
-            self.last = time.time()
+        self.last_error = str(failed) if failed else ""
+        if failed:
+            raise failed
+        self.last = time.time()
 
     async def measure(self) -> int:
-        """Size of the database directory, bytes."""
+        """Measure the database directory, bytes."""
         self.disk = await anyio.to_thread.run_sync(tree_bytes, self._place)
         return self.disk
 
     async def _one(self, table: ChunkTable | VectorTable) -> None:
-        name: str = table.table.name
-        short = await anyio.to_thread.run_sync(_short_of_space, self._place, f"{name}.lance")
-        if short:
-            self.last_error = f"maintenance of {name} was passed over: {short}"
-            return
-        littered, changed = table.wear.litter, table.wear.commits > 0 or table.wear.rows > 0
+        await anyio.to_thread.run_sync(_check_space, self._place, f"{table.table.name}.lance")
+        littered, changed = table.wear.litter, table.wear.commits > 0
         table.wear.litter = True  # until it has run to its end
-        try:
-            await table.bury()
-            if isinstance(table, VectorTable):
-                await _tend_vector_index(table)
-            await self._optimize(table, littered)
-            table.wear = await measure(table.table)
-            table.wear.commits = 0  # a few small fragments stay: those that cannot be joined yet
-            await _prewarm(table.table)
-        except (*RAISED, StoreError) as error:
-            self.failures += 1
-            self.last_error = str(explain(error, f"put table {name} of the index in order"))
-            return
-        self.runs += 1
+        await table.bury()
+        if isinstance(table, VectorTable):
+            await _tend_vector_index(table)
+        await self._optimize(table, littered)
+        table.wear = await measure(table.table)
+        table.wear.commits = 0  # fragments that are small still are those there is nothing to join with
         table.wear.expires = time.monotonic() + _KEEP.total_seconds() + 1 if changed else None
+        await _prewarm(table.table)
 
     async def _optimize(self, table: ChunkTable | VectorTable, littered: bool) -> None:
         """Compact, grow the indexes, delete old versions; an index that refuses is made anew, once."""
@@ -179,7 +182,12 @@ def _flush(path: Path) -> None:
         os.close(fd)
 
 
-def _short_of_space(place: Path, name: str) -> str:
-    """Why compaction would not fit, or nothing: it needs 1.2 times the table before it frees anything."""
+def _check_space(place: Path, name: str) -> None:
+    """Refuse when compaction would not fit: it needs 1.2 times the table before it frees anything."""
     needed, free = int(1.2 * tree_bytes(place / name)), shutil.disk_usage(place).free
-    return f"it needs {needed >> 20} MiB of free disk, {free >> 20} MiB are left" if free < needed else ""
+    if free < needed:
+        raise StoreError(
+            f"maintenance of the index is passed over: it needs {needed >> 20} MiB of free disk "
+            f"and {free >> 20} MiB are left",
+            "disk_full",
+        )

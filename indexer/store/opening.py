@@ -47,7 +47,9 @@ async def open_store(directory: Path | str, *, read_only: bool = False) -> Async
         vectors = await _open_vectors(database, chunks)
         for wear in (chunks.wear, *(table.wear for table in vectors.values())):
             wear.litter = unclean
-        yield Store(database, chunks, vectors)
+        store = Store(database, chunks, vectors)
+        await store.upkeep.measure()
+        yield store
 
 
 def _take(stack: ExitStack, root: Path) -> bool:

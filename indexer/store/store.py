@@ -1,13 +1,12 @@
 """The index: files, chunks and vectors, one writer, any number of readers.
 
 Writes are taken in turn and each is whole: no reader sees half of one, and a process killed anywhere leaves an
-index that opens. Reads never wait for a write.
+index that opens. Searches never wait for a write.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import anyio
 import anyio.to_thread
@@ -16,6 +15,7 @@ from indexer.errors import StoreError
 from indexer.store import queries
 from indexer.store.chunks import ChunkTable
 from indexer.store.database import Database
+from indexer.store.figures import Counts, Replaced
 from indexer.store.maintenance import Upkeep
 from indexer.store.paths import escape, unescape
 from indexer.store.rows import plan
@@ -24,45 +24,15 @@ from indexer.store.vectors import VectorTable
 from indexer.types import FileRow, FileWrite, Matrix, Scope, Scored, StoredChunk, Vector
 
 
-@dataclass(frozen=True, slots=True)
-class Replaced:
-    """What one commit changed.
-
-    Attributes:
-        files: Files written.
-        chunks: Chunks they have now.
-        kept: Those of them the index had before (their vectors stay valid).
-        removed: Chunks that went.
-        added: The chunks that are new, as stored.
-    """
-
-    files: int
-    chunks: int
-    kept: int
-    removed: int
-    added: tuple[StoredChunk, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """How much is indexed.
-
-    Attributes:
-        chunks: Folder -> chunks.
-        embedded: Model key -> folder -> chunks that have a vector of this model.
-    """
-
-    chunks: dict[str, int]
-    embedded: dict[str, dict[str, int]]
-
-
 class Store:
     """An open index. Made by ``open_store``; every method is for the event loop it was opened in.
 
+    Whatever reads or writes the tables raises ``StoreError``: a write then has changed nothing.
+
     Attributes:
         directory: The data directory.
-        read_only: Whether writing is refused.
-        upkeep: Maintenance and its record.
+        read_only: Whether writing is refused (``StoreError`` with code ``read_only``).
+        upkeep: The record of maintenance.
     """
 
     def __init__(self, database: Database, chunks: ChunkTable, vectors: dict[str, VectorTable]) -> None:
@@ -79,22 +49,14 @@ class Store:
         """What was found broken when the index was opened, and what became of it."""
         return tuple(self._database.damage)
 
-    # Files and text
+    # Files and their text
 
     async def files(self) -> list[FileRow]:
-        """The manifest: a row for every file the index knows of.
-
-        Raises:
-            StoreError: The index cannot be read.
-        """
+        """The manifest: a row for every file the index knows of."""
         return await self._chunks.files()
 
     async def chunks_of(self, path: str) -> list[StoredChunk]:
-        """A file's chunks in order; empty when it has none or is unknown.
-
-        Raises:
-            StoreError: The index cannot be read.
-        """
+        """A file's chunks in order; empty when it has none or is unknown."""
         return await self._chunks.of(path)
 
     async def replace(self, writes: Sequence[FileWrite]) -> Replaced:
@@ -102,9 +64,6 @@ class Store:
 
         Chunks that are the same as before keep their id and so their vector. Of two writes of one path the last
         counts. Best with 500 rows or more at once.
-
-        Raises:
-            StoreError: Nothing was written.
         """
         self._may_write()
         last = {write.row.path: write for write in writes}
@@ -113,19 +72,14 @@ class Store:
         async with self._turn:
             known = await self._chunks.known(list(last))
             step = await anyio.to_thread.run_sync(plan, list(last.values()), known)
-            with anyio.CancelScope(shield=True):  # counts must follow what the disk has
+            with anyio.CancelScope(shield=True):  # the counts must follow what the disk has
                 await self._chunks.commit(step, list(last))
                 for vectors in self._vectors.values():
                     await vectors.follow(step.added, step.lost)
-        total = step.kept + len(step.added)
-        return Replaced(len(last), total, step.kept, len(step.lost), step.added)
+        return Replaced(len(last), step.kept + len(step.added), step.kept, len(step.lost), step.added)
 
     async def touch(self, rows: Sequence[FileRow]) -> None:
-        """Rewrite the rows of files whose content is the same (a new modification time); unknown files are ignored.
-
-        Raises:
-            StoreError: Nothing was written.
-        """
+        """Rewrite the rows of files whose content is the same (a new modification time); unknown ones are ignored."""
         self._may_write()
         if rows:
             async with self._turn:
@@ -135,10 +89,8 @@ class Store:
     async def remove(self, paths: Sequence[str]) -> int:
         """Take files out, in one commit; returns how many chunks went.
 
-        Their vectors serve equal text that turns up elsewhere (a rename) until the next maintenance deletes them.
-
-        Raises:
-            StoreError: Nothing was removed.
+        Their vectors go with the next maintenance; until then they serve equal text that turns up elsewhere, so
+        that a rename embeds nothing, in whichever order its halves arrive.
         """
         self._may_write()
         async with self._turn:
@@ -149,11 +101,7 @@ class Store:
         return len(lost)
 
     async def remove_folder(self, folder: str) -> int:
-        """Take a folder out, text first, then its vectors; returns how many chunks went.
-
-        Raises:
-            StoreError: Not everything was removed; asking again goes on.
-        """
+        """Take a folder out, its text and then its vectors; returns how many chunks went."""
         self._may_write()
         async with self._turn:
             with anyio.CancelScope(shield=True):
@@ -167,67 +115,41 @@ class Store:
     async def pending(self, key: str, dim: int, folder: str, limit: int | None = None) -> list[StoredChunk]:
         """Chunks of a folder that have no vector of this model: the embedding queue, derived from the tables.
 
-        Asking again without adding vectors gives the same chunks.
-
-        Args:
-            key: Model key.
-            dim: Its dimension.
-            folder: The root.
-            limit: At most so many; None for all (their text is in memory then).
-
-        Raises:
-            StoreError: The index cannot be read.
+        Asking again without adding vectors gives the same chunks. Without a limit the text of all is in memory.
         """
         self._may_write()
         vectors = await self._table_of(key, dim)
-        async with self._turn:  # a write in the middle of the comparison would be missed
+        async with self._turn:  # a write in the middle of comparing the tables would be missed
             await vectors.backlog(escape(folder), self._chunks)
         return await vectors.waiting(escape(folder), self._chunks, limit)
 
-    async def count_pending(self, key: str, folder: str) -> int:
-        """How many chunks of a folder have no vector of this model; answered from memory."""
-        counts = await self.counts()
-        return counts.chunks.get(folder, 0) - counts.embedded.get(key, {}).get(folder, 0)
-
-    async def add_vectors(self, key: str, dim: int, chunks: Sequence[StoredChunk], matrix: Matrix) -> int:
-        """Append vectors in one commit; returns how many served (others have gone, or had one already).
+    async def add_vectors(self, key: str, dim: int, items: Sequence[tuple[Sequence[StoredChunk], Matrix]]) -> int:
+        """Append vectors in one commit; returns how many serve (the others' chunks are gone, or had one already).
 
         Args:
             key: Model key.
             dim: Its dimension.
-            chunks: What was embedded, as ``pending`` or ``replace`` gave it.
-            matrix: A row for each chunk.
+            items: Chunks as ``pending`` or ``replace`` gave them, with a row of the matrix for each.
 
         Raises:
-            StoreError: Nothing was written; the vectors are not finite, not of unit length, or the disk refused.
+            StoreError: Nothing was written; a vector is not finite or not of unit length, or the disk refused.
         """
         self._may_write()
         vectors = await self._table_of(key, dim)
         async with self._turn:
-            return await vectors.add(chunks, matrix, self._chunks)
+            return await vectors.add(items, self._chunks)
 
     async def reuse_vectors(self, key: str, dim: int, chunks: Sequence[StoredChunk]) -> set[str]:
-        """Give chunks the vector of equal text that has one, in one commit; returns the ids served.
-
-        Raises:
-            StoreError: Nothing was written.
-        """
+        """Give chunks the vector of equal text that has one, in one commit; returns the ids served."""
         self._may_write()
         vectors = await self._table_of(key, dim)
-        if not chunks or not (vectors.embedded.total() or vectors.orphans):
-            return set()
         async with self._turn:
-            served, matrix = await vectors.twins(chunks)
-            if served:
-                await vectors.add(served, matrix, self._chunks)
-        return {chunk.chunk_id for chunk in served}
+            twins = await vectors.twins(chunks)
+            await vectors.add([twins], self._chunks)
+        return {chunk.chunk_id for chunk in twins[0]}
 
     async def drop_vectors(self, key: str, folder: str) -> int:
-        """Delete a folder's vectors of one model, in one commit; returns how many served a chunk.
-
-        Raises:
-            StoreError: Nothing was deleted.
-        """
+        """Delete a folder's vectors of one model, in one commit; returns how many served a chunk."""
         self._may_write()
         if key not in self._vectors:
             return 0
@@ -247,7 +169,6 @@ class Store:
 
         Raises:
             QueryError: The glob of the scope is malformed.
-            StoreError: The index cannot be read.
         """
         return await queries.search_words(self._chunks, tokens, scope, limit)
 
@@ -258,42 +179,62 @@ class Store:
 
         Raises:
             QueryError: The glob of the scope is malformed.
-            StoreError: The index cannot be read, or the vector's dimension is not the table's.
         """
         if key not in self._vectors:
             return []
         vectors = await self._table_of(key, dim)
         return await queries.search_meaning(self._chunks, vectors, vector, scope, limit)
 
-    # State
+    # State, from memory
+
+    def chunk_count(self, folder: str) -> int:
+        """Chunks of a folder."""
+        return self._chunks.counts[escape(folder)]
+
+    def embedded_count(self, key: str, folder: str) -> int:
+        """Chunks of a folder that have a vector of this model."""
+        return self._vectors[key].embedded[escape(folder)] if key in self._vectors else 0
+
+    def pending_count(self, key: str, folder: str) -> int:
+        """Chunks of a folder that have none."""
+        return self.chunk_count(folder) - self.embedded_count(key, folder)
 
     async def counts(self) -> Counts:
-        """Chunks and vectors by folder, from memory."""
+        """All of these by folder; a reader looks at the tables, whose writer is elsewhere."""
+        if self.read_only:
+            await self._chunks.scan()
+            for vectors in self._vectors.values():
+                await vectors.scan(self._chunks)
         chunks = {unescape(folder): count for folder, count in self._chunks.counts.items() if count}
         return Counts(chunks, {key: vectors.counts() for key, vectors in self._vectors.items()})
 
-    def due(self, *, idle: bool = False) -> bool:
-        """Whether ``maintain`` would do something worth its time; earlier when nothing else is running."""
-        return not self.read_only and self.upkeep.due(self._chunks, self._vectors.values(), idle=idle)
+    # Upkeep
+
+    def due(self) -> bool:
+        """Whether ``maintain`` is worth its time while nothing else is going on."""
+        return not self.read_only and self.upkeep.due(self._chunks, self._vectors.values(), idle=True)
+
+    def urgent(self) -> bool:
+        """Whether searches suffer so much that ``maintain`` should not wait for rest."""
+        return not self.read_only and self.upkeep.due(self._chunks, self._vectors.values(), idle=False)
 
     async def maintain(self, *, force: bool = False) -> None:
-        """Put the tables in order: compaction, indexes, old versions; a table at a time, writes go in between.
-
-        What failed or was skipped is in ``upkeep`` and does not raise: the index works on without. Cancelling is
-        safe.
+        """Put the tables in order: compaction, indexes, old versions; a table a turn, writes go in between.
 
         Args:
             force: Do it for every table even if little has changed.
 
         Raises:
-            StoreError: The store is read-only.
+            StoreError: Some table could not be done, or there is too little disk; the index works on without, and
+                ``due`` and ``urgent`` stay false for a minute.
         """
         self._may_write()
         await self.upkeep.run(self._chunks, self._vectors.values(), self._turn, force=force)
 
-    async def disk_bytes(self) -> int:
-        """Size of the database directory, bytes."""
-        return await self.upkeep.measure()
+    @property
+    def disk_bytes(self) -> int | None:
+        """Size of the database directory when it was last measured (at opening, after maintenance)."""
+        return self.upkeep.disk
 
     def _may_write(self) -> None:
         if self.read_only:

@@ -20,7 +20,7 @@ from indexer.store.paths import below, escape, unescape
 from indexer.store.schema import vectors_schema
 from indexer.store.tables import append, delete, lookup, select
 from indexer.store.wear import Wear, measure
-from indexer.types import Matrix, StoredChunk
+from indexer.types import Matrix, StoredChunk, Vector
 
 if TYPE_CHECKING:
     from indexer.store.chunks import ChunkTable
@@ -95,37 +95,42 @@ class VectorTable:
             elif folder in self.backlogs:
                 self.backlogs[folder].late.append(chunk.chunk_id)
 
-    async def add(self, chunks: Sequence[StoredChunk], matrix: Matrix, table: ChunkTable) -> int:
-        """Append vectors of chunks that exist and have none yet; returns how many.
+    async def add(self, items: Sequence[tuple[Sequence[StoredChunk], Matrix]], table: ChunkTable) -> int:
+        """Append vectors of chunks that exist and have none yet, in one commit; returns how many.
 
         Raises:
             StoreError: Nothing was written: a vector is not finite, not of unit length or of another dimension
                 (``internal``), or the disk refused.
         """
-        _check(matrix, len(chunks), self.dim)
-        position = {chunk.chunk_id: at for at, chunk in enumerate(chunks)}
-        wanted = await table.alive(list(position)) - await self.present(list(position))
-        fresh = [(at, chunks[at]) for chunk_id, at in position.items() if chunk_id in wanted]
+        found: dict[str, tuple[StoredChunk, Vector]] = {}
+        for chunks, matrix in items:
+            _check(matrix, len(chunks), self.dim)
+            found.update((chunk.chunk_id, (chunk, row)) for chunk, row in zip(chunks, matrix, strict=True))
+        if not found:
+            return 0
+        wanted = await table.alive(list(found)) - await self.present(list(found))
+        fresh = [pair for chunk_id, pair in found.items() if chunk_id in wanted]
         if fresh:
-            rows = await anyio.to_thread.run_sync(self._rows, fresh, matrix)
+            rows = await anyio.to_thread.run_sync(self._rows, fresh)
             with anyio.CancelScope(shield=True):  # the counts must follow what the disk has
                 await append(self.table, rows)
-                self.embedded.update(escape(chunk.folder) for _, chunk in fresh)
+                self.embedded.update(escape(chunk.folder) for chunk, _ in fresh)
                 self.wear.wrote(len(fresh))
         return len(fresh)
 
-    def _rows(self, items: list[tuple[int, StoredChunk]], matrix: Matrix) -> Any:
+    def _rows(self, items: list[tuple[StoredChunk, Vector]]) -> Any:
+        import numpy as np  # noqa: PLC0415
         import pyarrow as pa  # noqa: PLC0415
 
-        picked = matrix[[at for at, _ in items]].astype("float32", copy=False)
-        chunks = [chunk for _, chunk in items]
+        flat = np.concatenate([row for _, row in items]).astype(np.float32, copy=False)
+        chunks = [chunk for chunk, _ in items]
         columns = [
             pa.array([chunk.chunk_id for chunk in chunks]),
             pa.array([escape(chunk.path) for chunk in chunks]),
             pa.array([escape(chunk.folder) for chunk in chunks]),
             pa.array([escape(below(chunk.folder, chunk.path)) for chunk in chunks]),
             pa.array([chunk.text_hash for chunk in chunks]),
-            pa.FixedSizeListArray.from_arrays(pa.array(picked.ravel()), self.dim),
+            pa.FixedSizeListArray.from_arrays(pa.array(flat), self.dim),
         ]
         return pa.table(columns, schema=vectors_schema(self.key, self.dim))
 
@@ -138,6 +143,8 @@ class VectorTable:
         import numpy as np  # noqa: PLC0415
 
         wanted = sorted({chunk.text_hash for chunk in chunks})
+        if not wanted or not (self.orphans or self.embedded.total()):
+            return [], np.empty((0, self.dim), np.float32)
         rows = await lookup(self.table, "text_hash", wanted, ("text_hash", "vector"))
         first: dict[str, int] = {}
         for at, text_hash in enumerate(rows["text_hash"].to_pylist()):

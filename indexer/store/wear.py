@@ -20,6 +20,7 @@ class Wear:
         litter: Whether aborted writes may have left files that no version names.
         expires: Time (``time.monotonic``) from which the versions before the last maintenance may go; None if
             there are none.
+        rest: Time before which nothing is due, because the last attempt failed.
     """
 
     commits: int = 0
@@ -27,6 +28,7 @@ class Wear:
     settled: int = 0
     litter: bool = False
     expires: float | None = None
+    rest: float = 0.0
 
     def wrote(self, rows: int) -> None:
         """Note one commit."""
@@ -39,9 +41,12 @@ class Wear:
         The forced limit grows with the table, because maintenance rewrites the full-text index as a whole: at a
         fixed 2,000 rows a first load of a million chunks would rewrite it 500 times.
         """
+        now = time.monotonic()
+        if now < self.rest:
+            return False
         if idle and (self.commits >= 20 or self.rows >= 200 or self.litter):
             return True
-        if idle and self.expires is not None and time.monotonic() >= self.expires:
+        if idle and self.expires is not None and now >= self.expires:
             return True
         return self.commits >= 100 or self.rows >= max(2000, self.settled // 20)
 
