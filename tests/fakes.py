@@ -1,16 +1,28 @@
-"""Fakes the tests share: an embedder whose like texts are near, a loader that can fail, and a thread in virtual time."""
+"""Fakes the tests share: an embedder whose like texts are near, a loader that can fail, a thread in virtual time."""
 
 from __future__ import annotations
 
 import hashlib
 import re
+import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
+import anyio
+import looptime
 import numpy as np
+import trio.testing
+from anyio.abc import TaskGroup
 
 from indexer.model.embedder import ModelSpec, Progress
+from indexer.model.failure import Stopped, classify, failure
+from indexer.model.memory import Recipe
+from indexer.model.slot import ModelSlot, open_slot
+from indexer.model.slot_settings import SlotSettings
 from indexer.types import Matrix, Vector
 
 DIM = 64
@@ -106,8 +118,6 @@ class FakeLoader:
         return [e for ref in self.embedders if (e := ref()) is not None and not e.closed]
 
     def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> HashEmbedder:
-        from indexer.model.failure import Stopped
-
         self.loads.append(spec.name)
         self.specs.append(spec)
         for number, (stage, seconds) in enumerate(self.stages):
@@ -126,3 +136,137 @@ class FakeLoader:
 
     def release(self) -> None:
         self.released += 1
+
+
+class Killed(BaseException):
+    """Ends a virtual thread that its test has left."""
+
+
+class VirtualThread:
+    """A model thread whose time is the loop's: for tests in virtual time.
+
+    Jobs run on a real thread, but loop and thread never run together: while the job computes, the loop stands
+    still; while the job sleeps or waits, the thread does. So a clock that jumps cannot jump over a running job.
+
+    Args:
+        tasks: Where its work runs.
+    """
+
+    def __init__(self, tasks: TaskGroup) -> None:
+        self._tasks = tasks
+        self._jobs: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
+        self._current: Callable[[Any], None] | None = None
+        self._posts: deque[Callable[[], None]] = deque()
+        self._to_loop = threading.Semaphore(0)
+        self._to_thread = threading.Semaphore(0)
+        self._wish: Callable[[], Awaitable[object]] | None = None
+        self._killed = False
+        self._working = False
+        self.running = 0
+        self.most_running = 0
+
+    def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self._jobs.append((job, done))
+        if not self._working:
+            self._working = True
+            self._tasks.start_soon(self._work)
+
+    def post(self, call: Callable[[], None]) -> None:
+        self._posts.append(call)
+
+    def close(self) -> None:
+        self.fail_all("stopping")
+
+    def fail_all(self, code: str = "thread_died") -> None:
+        """Fail the running and the pending jobs, as a dying thread does."""
+        jobs, self._jobs = [done for _, done in self._jobs], deque()
+        current, self._current = self._current, None
+        for done in [current, *jobs] if current else jobs:
+            done(failure(code, "The model thread ended."))
+
+    def sleep(self, seconds: float) -> None:
+        """From within a job: let loop time pass."""
+        self._ask(lambda: anyio.sleep(seconds))
+
+    def wait(self, gate: anyio.Event) -> None:
+        """From within a job: block until the test opens the gate."""
+        self._ask(gate.wait)
+
+    def _ask(self, wish: Callable[[], Awaitable[object]]) -> None:
+        self._wish = wish
+        self._to_loop.release()
+        self._to_thread.acquire()
+        if self._killed:
+            raise Killed
+
+    async def _work(self) -> None:
+        try:
+            while self._jobs:
+                job, self._current = self._jobs.popleft()
+                answer: list[Any] = []
+                thread = threading.Thread(target=self._run, args=(job, answer), daemon=True)
+                del job
+                await self._alternate(thread)
+                done, self._current = self._current, None
+                if done is not None:
+                    done(answer.pop())
+        finally:
+            self._working = False
+
+    async def _alternate(self, thread: threading.Thread) -> None:
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        thread.start()
+        try:
+            while True:
+                self._to_loop.acquire()
+                while self._posts:
+                    self._posts.popleft()()
+                wish, self._wish = self._wish, None
+                if wish is None:
+                    break
+                await wish()
+                self._to_thread.release()
+        except BaseException:
+            self._killed = True
+            self._to_thread.release()
+            raise
+        finally:
+            thread.join()
+            self.running -= 1
+
+    def _run(self, job: Callable[[], Any], answer: list[Any]) -> None:
+        try:
+            answer.append(job())
+        except Exception as error:
+            answer.append(classify(error))
+        except Killed:
+            pass
+        finally:
+            self._to_loop.release()
+
+
+QUICK = Recipe(collect=lambda: None, freeze=lambda: None, trim=lambda: None)
+"""Gives nothing back: for tests in which a full collection per unload would only take time."""
+
+
+@asynccontextmanager
+async def virtual_slot(
+    loader: FakeLoader, settings: SlotSettings | None = None, **arguments: Any
+) -> AsyncIterator[tuple[ModelSlot, VirtualThread]]:
+    """A slot in virtual time, with its thread; the loader's stages take the seconds they say."""
+    async with anyio.create_task_group() as tasks:
+        thread = VirtualThread(tasks)
+        loader.pause = thread.sleep
+        arguments.setdefault("recipe", QUICK)
+        arguments.setdefault("clock", lambda: 1_000_000.0 + anyio.current_time())
+        async with open_slot(loader, settings, runner=thread, **arguments) as slot:
+            yield slot, thread
+        tasks.cancel_scope.cancel()
+
+
+def virtual_backend(name: str) -> tuple[str, dict[str, Any]]:
+    """For an ``anyio_backend`` fixture: a backend whose clock jumps to the next thing that happens."""
+    if name == "trio":
+        return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+    return "asyncio", {"loop_factory": lambda: looptime.new_event_loop(start=0)}

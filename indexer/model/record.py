@@ -1,0 +1,161 @@
+"""What the slot knows: one mutable record, changed only by the slot (and its ``Transit``), on the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import anyio
+
+from indexer.model.embedder import Embedder, ModelSpec
+from indexer.model.failure import Failure
+from indexer.model.load import Load
+from indexer.model.memory import Unloaded
+from indexer.model.micro_batch import Pace
+from indexer.model.policy import Key, Retry, Ticket, View
+from indexer.model.priority_lock import Priority, PriorityLock
+from indexer.model.snapshot import Counters, SlotState
+from indexer.model.trouble import Trouble
+
+EDGES: Final[frozenset[tuple[SlotState, SlotState]]] = frozenset(
+    {
+        ("idle", "loading"),
+        ("loading", "ready"),
+        ("loading", "error"),
+        ("loading", "idle"),  # dropped: nobody wanted it any more
+        ("error", "loading"),  # a retry, another model, or an orphan that came home
+        ("ready", "unloading"),
+        ("ready", "error"),  # the device was lost
+        ("error", "unloading"),  # ... and the model on it goes
+        ("unloading", "idle"),
+        ("unloading", "error"),
+    }
+)
+"""Every change of state there is."""
+
+
+@dataclass(slots=True)
+class Loaded:
+    """The model in the slot. ``embedder`` is the one lasting reference to it; None once it is on its way out."""
+
+    key: Key
+    spec: ModelSpec
+    embedder: Embedder | None
+    at: float
+    warm_until: float | None = None
+    used_until: float | None = None
+    last_used: float | None = None
+    pace: Pace = field(default_factory=Pace)
+
+
+@dataclass(slots=True)
+class Want:
+    """The tag of a waiting or holding lease: what is wanted, and why it was refused."""
+
+    spec: ModelSpec
+    folder_rank: int = 0
+    refusal: Failure | None = None
+    retry_after: float | None = None
+
+    @property
+    def key(self) -> Key:
+        """The model wanted."""
+        return self.spec.load_key
+
+
+@dataclass(slots=True)
+class Record:
+    """The slot's state. Times are loop time unless a name says wall.
+
+    Attributes:
+        owed: See ``policy.View``; likewise ``blocked_since`` and ``passed``.
+        imported: Runtimes this process has imported through a load.
+        asked_at: When a tool call last asked for a model.
+        lost: Why the loaded model can no longer be used.
+        unload_asked: Why somebody asked to unload, or None.
+        wedged: Only a restart of the process helps; the owner has been told.
+    """
+
+    clock: Callable[[], float]
+    state: SlotState = "idle"
+    epoch: int = 0
+    since: float = 0.0
+    loaded: Loaded | None = None
+    load: Load | None = None
+    troubles: dict[Key, Trouble] = field(default_factory=dict)
+    last_trouble: Key | None = None
+    counters: Counters = field(default_factory=Counters)
+    imported: set[str] = field(default_factory=set)
+    asked_at: dict[Key, float] = field(default_factory=dict)
+    blocked_since: float | None = None
+    owed: Key | None = None
+    passed: int = 0
+    lost: Failure | None = None
+    unload_asked: str | None = None
+    floor: int | None = None
+    unloaded: Unloaded | None = None
+    wedged: bool = False
+    closed: bool = False
+    changed: anyio.Event = field(default_factory=anyio.Event)
+
+    def become(self, state: SlotState) -> None:
+        """Change the state along an edge of ``EDGES``."""
+        assert (self.state, state) in EDGES, f"no edge {self.state} -> {state}"
+        self.state = state
+        self.since = self.clock()
+        self.epoch += 1
+
+    def publish(self) -> None:
+        """Wake everybody who watches."""
+        self.changed.set()
+        self.changed = anyio.Event()
+
+    def count(self, name: str) -> None:
+        """Add one to a counter."""
+        self.counters = replace(self.counters, **{name: getattr(self.counters, name) + 1})
+
+
+def tickets(lock: PriorityLock) -> tuple[Ticket, ...]:
+    """Those who wait, as the policy sees them."""
+    return tuple(
+        Ticket(lease.seq, lease.tag.key, lease.priority, lease.enqueued, lease.tag.folder_rank)
+        for lease in lock.waiters
+        if isinstance(lease.tag, Want)
+    )
+
+
+def view(record: Record, lock: PriorityLock, now: float, keep_warm: float) -> View:
+    """The record as the policy sees it. Notes since when the warm window blocks indexing."""
+    waiting = tickets(lock)
+    not_before = {key: trouble.not_before for key, trouble in record.troubles.items()}
+    loaded = record.loaded
+    warm_until = loaded.warm_until if loaded is not None else None
+    blocked = (
+        warm_until is not None and now < warm_until and any(_blocked(t, loaded, not_before, now) for t in waiting)
+    )
+    record.blocked_since = (now if record.blocked_since is None else record.blocked_since) if blocked else None
+    return View(
+        busy=lock.owner is not None,
+        loading=record.load.key if record.load is not None and record.load.orphaned_at is None else None,
+        loaded=loaded.key if loaded is not None else None,
+        lost=record.lost is not None,
+        tickets=waiting,
+        warm_until=warm_until,
+        used_until=loaded.used_until if loaded is not None else None,
+        blocked_since=record.blocked_since,
+        owed=record.owed,
+        passed=record.passed,
+        not_before=not_before,
+        retries=tuple(
+            Retry(key, trouble.not_before, record.asked_at.get(key, trouble.not_before - keep_warm) + keep_warm)
+            for key, trouble in record.troubles.items()
+            if not trouble.open
+        ),
+        unload_asked=record.unload_asked is not None,
+    )
+
+
+def _blocked(ticket: Ticket, loaded: Loaded | None, not_before: dict[Key, float], now: float) -> bool:
+    other = loaded is not None and ticket.key != loaded.key
+    return other and ticket.priority is Priority.INDEX and now >= not_before.get(ticket.key, now)

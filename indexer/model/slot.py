@@ -1,0 +1,246 @@
+"""The slot: exactly one model at a time, lent by priority, warm for a while, unloaded when nobody wants it.
+
+``policy`` decides, ``turns`` carries it out, ``transit`` moves models, ``lent`` is what a borrower holds; this module
+is the door: who may come in, who is sent away at once, and what is given back.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+
+from indexer.errors import SlotUnavailable
+from indexer.model.embedder import Loader, ModelSpec
+from indexer.model.failure import failure
+from indexer.model.lent import Lent
+from indexer.model.memory import Recipe
+from indexer.model.priority_lock import Dismissed, Lease, Priority
+from indexer.model.record import Record, Want
+from indexer.model.slot_settings import SlotSettings
+from indexer.model.slot_status import Snapshots, slot_status
+from indexer.model.snapshot import GpuStatus, SlotState, SlotStatus
+from indexer.model.thread import ModelThread, Runner
+from indexer.model.trouble import PAUSE_S, forgiven
+from indexer.model.turns import Turns
+
+SHORTEST_WAIT = 0.001
+"""Seconds a wait of zero becomes: a free slot is lent at once, but never through a scope that is over already."""
+
+
+@asynccontextmanager
+async def open_slot(
+    loader: Loader,
+    settings: SlotSettings | None = None,
+    *,
+    runner: Runner | None = None,
+    clock: Callable[[], float] = time.time,
+    recipe: Recipe | None = None,
+    gpu: GpuStatus | None = None,
+) -> AsyncIterator[ModelSlot]:
+    """Open the slot; leaving the block unloads the model and ends within ``limits.shutdown``.
+
+    Args:
+        loader: Loads models, on the model thread.
+        settings: What the user decided.
+        runner: The model thread; tests in virtual time bring their own.
+        clock: Wall clock for the stamps in the status; durations use the loop's clock.
+        recipe: Steps of giving memory back.
+        gpu: The accelerator as probed without torch, shown in the status.
+    """
+    slot = ModelSlot(loader, settings or SlotSettings(), runner or ModelThread(), clock, recipe or Recipe(), gpu)
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(slot._turns.keep_time)
+            try:
+                yield slot
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await slot._shut()
+                tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:  # the block's own error, not wrapped by our task group
+            raise group.exceptions[0] from group.exceptions[0].__cause__
+        raise
+
+
+class ModelSlot:
+    """The slot; made by ``open_slot``. One event loop."""
+
+    def __init__(
+        self,
+        loader: Loader,
+        settings: SlotSettings,
+        runner: Runner,
+        clock: Callable[[], float],
+        recipe: Recipe,
+        gpu: GpuStatus | None,
+    ) -> None:
+        self._settings = settings
+        self._limits = settings.limits
+        self._runner = runner
+        self._gpu = gpu or GpuStatus()
+        self._record = Record(clock, since=clock())
+        self._turns = Turns(self._record, settings, runner, loader, recipe)
+        self._lock = self._turns.lock
+
+    @asynccontextmanager
+    async def use(
+        self, spec: ModelSpec, priority: Priority = Priority.TOOL, *, wait: float | None = None, folder_rank: int = 0
+    ) -> AsyncIterator[Lent]:
+        """Borrow a model for the length of a block.
+
+        Args:
+            spec: The model.
+            priority: TOOL for somebody who waits for an answer, INDEX for the rest.
+            wait: Seconds to wait at most; None = ``settings.tool_wait`` for TOOL, without end for INDEX.
+            folder_rank: For INDEX: the folder's place in line, smaller first.
+
+        Raises:
+            SlotUnavailable: Not within the wait, or at once when waiting makes no sense.
+            RuntimeError: This task already holds the slot.
+        """
+        try:
+            lease, lent = await self._borrow(spec, priority, wait, folder_rank)
+            try:
+                yield lent
+            finally:
+                self._take_back(lease, lent)
+        except anyio.get_cancelled_exc_class():
+            self._record.count("cancelled")
+            raise
+
+    async def unload(self, reason: str = "asked") -> None:
+        """Unload the model once nobody waits for it, warm or not; returns when it is out."""
+        record = self._record
+        before = record.counters.unloads
+        if record.loaded is None and record.load is None:
+            return
+        record.unload_asked = reason
+        self._turns.advance()
+        while record.counters.unloads == before and (record.loaded or record.load) and not record.closed:
+            await record.changed.wait()
+
+    def retry(self, key: str) -> bool:
+        """Try a failed model again now, whatever its breaker says; False when nothing by this key or name failed."""
+        found = False
+        now = anyio.current_time()
+        for load_key, trouble in list(self._record.troubles.items()):
+            if key in (trouble.spec.key, trouble.spec.name) and math.isfinite(trouble.not_before):
+                self._record.troubles[load_key] = forgiven(trouble, now)
+                self._record.asked_at[load_key] = now
+                found = True
+        self._turns.advance()
+        return found
+
+    def status(self) -> SlotStatus:
+        """A snapshot; never waits. Call it on the event loop."""
+        return slot_status(self._record, self._lock, anyio.current_time(), self._gpu)
+
+    def watch(self) -> Snapshots:
+        """The present snapshot, then one after each change, until the slot is closed."""
+        return Snapshots(self._record, self.status)
+
+    async def wait_for(self, state: SlotState, timeout: float | None = None) -> SlotStatus:
+        """Wait until the slot is in a state and return the snapshot that shows it.
+
+        Raises:
+            TimeoutError: Not within ``timeout`` seconds.
+            SlotUnavailable: The slot was closed.
+        """
+        with anyio.fail_after(timeout):
+            async for snapshot in self.watch():
+                if snapshot.state == state:
+                    return snapshot
+        raise failure("stopping", f"The slot was closed before it was {state}.").unavailable()
+
+    async def _borrow(
+        self, spec: ModelSpec, priority: Priority, wait: float | None, folder_rank: int
+    ) -> tuple[Lease, Lent]:
+        self._refuse_at_once(spec, priority)
+        want = Want(spec, folder_rank)
+        if wait is None:
+            wait = self._settings.tool_wait if priority is Priority.TOOL else math.inf
+        order = folder_rank if priority is Priority.INDEX else 0
+        with anyio.CancelScope(deadline=anyio.current_time() + max(wait, SHORTEST_WAIT)) as scope:
+            try:
+                lease = await self._lock.acquire(priority, order=order, tag=want)
+            except Dismissed:
+                refusal = want.refusal or failure("stopping", "The slot is being closed.")
+                raise refusal.unavailable(want.retry_after) from None
+        if scope.cancelled_caught:
+            raise self._not_in_time(spec)
+        loaded = self._record.loaded
+        assert loaded is not None and loaded.key == want.key
+        target = self._settings.target_cpu if loaded.spec.device == "cpu" else self._settings.target_gpu
+        return lease, Lent(loaded, lease, self._lock, self._runner, self._turns.transit, target)
+
+    def _take_back(self, lease: Lease, lent: Lent) -> None:
+        loaded, now = lent.close(), anyio.current_time()
+        if loaded is not None:
+            loaded.last_used = now
+            if lease.priority is Priority.TOOL:
+                loaded.warm_until = now + self._settings.keep_warm
+            else:
+                loaded.used_until = now
+        if lease.priority is Priority.INDEX and any(w.priority is Priority.TOOL for w in self._lock.waiters):
+            self._record.count("preemptions")
+        self._lock.release(lease)
+
+    def _refuse_at_once(self, spec: ModelSpec, priority: Priority) -> None:
+        """Raise ``SlotUnavailable`` where waiting makes no sense."""
+        record, key, now = self._record, spec.load_key, anyio.current_time()
+        tool = priority is Priority.TOOL
+        if record.closed:
+            raise failure("stopping", "The slot is closed.").unavailable()
+        if tool:
+            record.asked_at[key] = now
+            if record.load is not None:
+                record.load.favour = key
+                self._drop_unwanted_orphan()
+        trouble = record.troubles.get(key)
+        if trouble is not None and trouble.spec != spec:  # the configuration has changed: a new start
+            del record.troubles[key]
+            trouble = None
+        if tool and record.load is not None and record.load.orphaned_at is not None:
+            said = f"A load of {record.load.spec.name!r} outlived its limit and still runs."
+            raise failure("orphaned_load", said).unavailable(PAUSE_S)
+        if trouble is not None and now < trouble.not_before and (tool or trouble.open):
+            left = trouble.not_before - now
+            raise trouble.failure.unavailable(left if math.isfinite(left) else None)
+        waiting = sum(lease.priority is Priority.TOOL for lease in self._lock.waiters)
+        if tool and waiting >= self._limits.waiting_tools:
+            raise failure("busy", f"{waiting} searches already wait for the model.").unavailable(1.0)
+
+    def _drop_unwanted_orphan(self) -> None:
+        load = self._record.load
+        if load is not None and load.orphaned_at is not None:
+            load.dropped = load.favour != load.key
+
+    def _not_in_time(self, spec: ModelSpec) -> SlotUnavailable:
+        load = self._record.load
+        if load is not None and load.key == spec.load_key:
+            return failure("loading", f"{spec.name!r} is still being loaded.").unavailable(self._settings.tool_wait)
+        return failure("waiting", f"The slot was not free for {spec.name!r} in time.").unavailable(1.0)
+
+    async def _shut(self) -> None:
+        """Send everybody away and unload, all within ``limits.shutdown``; a job that hangs is left to its thread."""
+        record, lock = self._record, self._lock
+        record.closed = True
+        self._turns.transit.refuse(lambda want, tool: True, failure("stopping", "The slot is being closed."), None)
+        if record.load is not None:
+            record.load.dropped = True
+        if lock.owner is not None and isinstance(lock.owner.tag, Want):
+            lock.release(lock.owner)
+        with anyio.move_on_after(self._limits.shutdown):
+            while lock.owner is not None:
+                await record.changed.wait()
+            if record.loaded is not None:
+                self._turns.transit.begin_unload()
+            while lock.owner is not None:
+                await record.changed.wait()
+        self._runner.close()
+        self._turns.touched()
