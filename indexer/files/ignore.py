@@ -12,7 +12,6 @@ A directory that is left out is not entered: nothing below it can be taken back 
 """
 
 # Paths are str with surrogates and this runs once a file of the tree, hence os.path:
-# ruff: noqa: PTH119, PTH120, PTH123
 
 from __future__ import annotations
 

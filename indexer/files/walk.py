@@ -6,7 +6,6 @@ they are files of the folder they are in.
 """
 
 # Paths are str with surrogates and this runs once a file of the tree, hence os.path:
-# ruff: noqa: PTH112, PTH114, PTH119, PTH120
 
 from __future__ import annotations
 
