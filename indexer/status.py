@@ -133,3 +133,25 @@ class Status:
     index: IndexStatus
     folders: tuple[FolderStatus, ...]
     work: Work
+
+
+@dataclass(frozen=True, slots=True)
+class IndexReport:
+    """What one ``index`` run did, for the folders it was asked for.
+
+    Attributes:
+        complete: Everything indexable is indexed and embedded.
+        incomplete_because: Why not, one sentence a folder.
+    """
+
+    folders: tuple[str, ...]
+    indexed: int
+    skipped: int
+    failed: int
+    chunks: int
+    embedded: int
+    work: Work
+    seconds: float
+    complete: bool
+    incomplete_because: tuple[str, ...]
+    problems: tuple[FileProblem, ...]

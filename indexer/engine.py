@@ -1,0 +1,325 @@
+"""The engine: opens everything, runs everything in one task group, closes everything.
+
+It can be asked from the first moment: what is not there yet is waited for (searches) or reported (status).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Literal
+
+import anyio
+
+from indexer import known_folders
+from indexer.config import Config
+from indexer.embedding_pass import EmbeddingPass
+from indexer.errors import FolderError, QueryError, StoreBusy, StoreError
+from indexer.folder import Folders, LiveFolder
+from indexer.ledger import Ledger
+from indexer.maintenance import maintain
+from indexer.manifest import Manifest
+from indexer.model.embedder import Loader
+from indexer.model.loading import RuntimeLoader
+from indexer.model.slot import open_slot
+from indexer.model.slot_settings import SlotSettings
+from indexer.models import Models
+from indexer.parts import Parts
+from indexer.pulse import Pulse
+from indexer.reading import read_place
+from indexer.search import Search
+from indexer.status import IndexReport, OwnerStatus, Status
+from indexer.store.opening import open_store
+from indexer.survey import report, survey
+from indexer.text.pool import open_parsers
+from indexer.text_pass import TextPass
+from indexer.types import Answer, Query, Reading
+from indexer.watching import ignore_for, keep_watching, rescan_now_and_then
+from indexer.work_queue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+OwnerState = Literal["uninitialized", "initializing", "serving", "read_only", "stopping"]
+
+
+class Engine:
+    """One index, one slot, any number of clients. Use ``open_engine``."""
+
+    def __init__(self, config: Config, version: str, loader: Loader | None) -> None:
+        self.config = config
+        self._models = Models(config)
+        self._loader: Loader = loader or RuntimeLoader()
+        self._version = version
+        self._since = time.time()
+        self._clients = 0
+        self._state: OwnerState = "uninitialized"
+        self._detail = ""
+        self._parts: Parts | None = None
+        self._failure: StoreError | None = None
+        self._folders = Folders()
+        self._ledger = Ledger()
+        self._pulse = Pulse()
+        self._folders_changed = Pulse()
+
+    # What clients ask -----------------------------------------------------------------------------------------
+
+    async def search(self, query: Query) -> Answer:
+        """Answer a query within ``search.wait`` seconds.
+
+        Raises:
+            QueryError: The query makes no sense, or the index is not open yet.
+            StoreError: The index cannot be opened or read.
+        """
+        return await (await self._opened()).search.answer(query)
+
+    async def read(self, path: str, locator: str | None = None, *, max_chars: int = 16_000) -> Reading:
+        """Read a place of an indexed file.
+
+        Raises:
+            QueryError: Not an indexed file, not readable now, or no such place.
+        """
+        parts = await self._opened()
+        return await read_place(
+            path, locator, max_chars=max_chars, manifest=parts.manifest, folders=self._folders, parsers=parts.parsers
+        )
+
+    def status(self, *, verbose: bool = False) -> Status:
+        """A snapshot of everything. Never waits."""
+        owner = OwnerStatus(
+            pid=os.getpid(),
+            version=self._version,
+            state=self._state,
+            detail=self._detail,
+            clients=self._clients,
+            since=self._since,
+            data_dir=str(self.config.data_dir),
+        )
+        return survey(owner, self._folders, self._ledger, self._parts, verbose=verbose)
+
+    async def watch(self, *, at_most_every: float = 0.2) -> AsyncIterator[Status]:
+        """Yield a snapshot now and after every change, no faster than ``at_most_every`` seconds."""
+        while True:
+            yield self.status()
+            with anyio.move_on_after(1.0):  # elapsed times and rates move even when nothing else does
+                await self._pulse.wait()
+            await anyio.sleep(at_most_every)
+
+    async def index(self, folders: Sequence[str] | None = None) -> IndexReport:
+        """Scan folders (all when None) and wait until everything indexable is indexed and embedded.
+
+        Raises:
+            FolderError: A folder is not known.
+            StoreBusy: Another process is the writer.
+        """
+        parts = await self._opened()
+        if parts.slot is None:
+            raise StoreBusy(self._detail)
+        started, before = anyio.current_time(), self._ledger.work()
+        live = [self._known(path) for path in folders] if folders is not None else list(self._folders)
+        for folder in live:
+            parts.queue.add(folder.path)
+        while not all(self._settled(folder, parts) for folder in live):
+            await self._pulse.wait()
+        chosen = {folder.path for folder in live}
+        status = [f for f in self.status(verbose=True).folders if f.path in chosen]
+        return report(status, before, self._ledger.work(), anyio.current_time() - started)
+
+    async def add_folder(
+        self, path: str, model: str | None = None, *, allow_broad: bool = False
+    ) -> known_folders.KnownFolder:
+        """Remember a folder and begin to index it; adding it again may change its model.
+
+        Raises:
+            FolderError: It cannot be indexed; the message says why.
+        """
+        add = functools.partial(known_folders.add_folder, self.config, path, model=model, allow_broad=allow_broad)
+        known = await anyio.to_thread.run_sync(add)
+        parts = await self._opened()
+        self._folders.put(await self._live(known))
+        parts.queue.add(known.path)
+        self._folders_changed.beat()
+        self._pulse.beat()
+        return known
+
+    async def remove_folder(self, path: str) -> str:
+        """Take a folder's text out of the index and forget it. Returns its root.
+
+        Raises:
+            FolderError: It is not known, or it stands in the configuration file.
+        """
+        parts = await self._opened()
+        root = (await anyio.to_thread.run_sync(known_folders.remove_folder, self.config, path)).path
+        self._folders.drop(root)
+        parts.queue.drop(root)
+        await parts.store.remove_folder(root)
+        parts.manifest.drop_folder(root)
+        self._folders_changed.beat()
+        self._pulse.beat()
+        return root
+
+    def folders(self) -> tuple[known_folders.KnownFolder, ...]:
+        """The folders being kept."""
+        return tuple(folder.known for folder in self._folders)
+
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Count a client for as long as it is connected."""
+        self._clients += 1
+        self._pulse.beat()
+        try:
+            yield
+        finally:
+            self._clients -= 1
+            self._pulse.beat()
+
+    # Opening, running, closing --------------------------------------------------------------------------------
+
+    async def run(self, start: anyio.Event | None, read_only: bool) -> None:
+        """Open the index and work until cancelled; everything opened is closed again, in reverse."""
+        if start is not None:
+            await start.wait()
+        self._state = "initializing"
+        self._pulse.beat()
+        try:
+            async with AsyncExitStack() as stack:
+                parts = await self._open(stack, read_only)
+                self._parts, self._state = parts, "read_only" if parts.slot is None else "serving"
+                self._pulse.beat()
+                await self._work(parts)
+        except StoreError as error:
+            log.error("the index cannot be opened: %s", error)
+            self._failure, self._detail = error, str(error)
+            self._pulse.beat()
+
+    async def _open(self, stack: AsyncExitStack, read_only: bool) -> Parts:
+        directory = self.config.data_dir / "index"
+        try:
+            store = await stack.enter_async_context(open_store(directory, read_only=read_only))
+        except StoreBusy as busy:
+            self._detail = str(busy)
+            store = await stack.enter_async_context(open_store(directory, read_only=True))
+            read_only = True
+        manifest, queue = Manifest(await store.files()), WorkQueue()
+        settings = self.config
+        parsers = await stack.enter_async_context(
+            open_parsers(workers=settings.index.parser_workers, interpreter=settings.parser_python)
+        )
+        slot = (
+            None if read_only else await stack.enter_async_context(open_slot(self._loader, _slot_settings(settings)))
+        )
+        await self._keep_folders()
+        search = Search(store, slot, manifest, queue, self._folders, settings.search)
+        text_pass, embedding_pass = None, None
+        if slot is not None:
+            shared = (manifest, queue, self._folders, self._ledger, self._pulse)
+            text_pass = TextPass(store, parsers, *shared)
+            embedding_pass = EmbeddingPass(store, slot, *shared)
+        return Parts(store, manifest, parsers, queue, search, slot, text_pass, embedding_pass)
+
+    async def _keep_folders(self) -> None:
+        listed = await anyio.to_thread.run_sync(known_folders.list_folders, self.config)
+        for refusal in listed.refused:
+            log.warning("not indexed: %s", refusal)
+        self._detail = " ".join((self._detail, *listed.refused)).strip()
+        for known in listed.known:
+            self._folders.put(await self._live(known))
+
+    async def _work(self, parts: Parts) -> None:
+        """Run the passes until cancelled; in a process that only reads, wait."""
+        if parts.text_pass is None or parts.embedding_pass is None:
+            await anyio.sleep_forever()
+            return
+        for path in set(parts.manifest.folders()) - {folder.path for folder in self._folders}:
+            await parts.store.remove_folder(path)
+            parts.manifest.drop_folder(path)
+        for folder in self._folders:
+            parts.queue.add(folder.path)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(parts.text_pass.run)
+            tasks.start_soon(parts.embedding_pass.run)
+            tasks.start_soon(maintain, parts.store, self._ledger, self._pulse, lambda: _idle(parts))
+            tasks.start_soon(rescan_now_and_then, self._folders, parts.queue, self.config.index.rescan_minutes * 60)
+            if self.config.index.watch:
+                tasks.start_soon(keep_watching, self._folders, parts.queue, self._folders_changed, self._pulse)
+
+    async def _opened(self) -> Parts:
+        """The open parts; waits for them within ``search.wait``."""
+        with anyio.move_on_after(self.config.search.wait):
+            while self._parts is None and self._failure is None:
+                await self._pulse.wait()
+        if self._failure is not None:
+            raise self._failure
+        if self._parts is None:
+            raise QueryError("the index is still being opened; ask again in a few seconds")
+        return self._parts
+
+    async def _live(self, known: known_folders.KnownFolder) -> LiveFolder:
+        def make() -> LiveFolder:
+            return LiveFolder(
+                known, len(self._folders), self._models.for_folder(known.model), ignore_for(known, self.config)
+            )
+
+        return await anyio.to_thread.run_sync(make)
+
+    def _known(self, path: str) -> LiveFolder:
+        root = os.path.realpath(os.path.expanduser(path))
+        folder = self._folders.get(root)
+        if folder is None:
+            raise FolderError(f"{path} is not one of the indexed folders; add it: folder-mcp folders add {path}")
+        return folder
+
+    def _settled(self, folder: LiveFolder, parts: Parts) -> bool:
+        """Whether nothing more will happen to a folder by itself soon."""
+        assert parts.text_pass is not None
+        if parts.queue.waiting(folder.path) or parts.text_pass.active == folder.path:
+            return False
+        if not folder.scanned:
+            return not folder.available
+        spec = folder.model.spec
+        return spec is None or bool(folder.embedding_problem) or not parts.store.pending_count(spec.key, folder.path)
+
+
+def _idle(parts: Parts) -> bool:
+    """Whether no pass is working: the time for maintenance."""
+    reading = parts.text_pass is not None and bool(parts.text_pass.active)
+    embedding = parts.embedding_pass is not None and bool(parts.embedding_pass.active)
+    return not reading and not embedding
+
+
+def _slot_settings(config: Config) -> SlotSettings:
+    slot = config.slot
+    return SlotSettings(
+        keep_warm=slot.keep_warm, starvation_cap=slot.starvation_cap, allow_cpu_fallback=slot.allow_cpu_fallback
+    )
+
+
+@asynccontextmanager
+async def open_engine(
+    config: Config,
+    *,
+    version: str,
+    read_only: bool = False,
+    start: anyio.Event | None = None,
+    loader: Loader | None = None,
+) -> AsyncIterator[Engine]:
+    """Open an engine; returns at once, heavy imports and indexing begin in the background.
+
+    Args:
+        config: Where the data lies and how to work.
+        version: Of the program, for status.
+        read_only: Open the index beside another writer: keyword search only, no model.
+        start: Begin the heavy part when this is set; None begins at once.
+        loader: Loads models; None is the real one.
+    """
+    engine = Engine(config, version, loader)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(engine.run, start, read_only)
+        try:
+            yield engine
+        finally:
+            engine._state = "stopping"
+            tasks.cancel_scope.cancel()

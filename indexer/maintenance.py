@@ -1,0 +1,40 @@
+"""Keeps the index small and quick: runs the store's maintenance when it is due and nobody is working."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import anyio
+
+from indexer.errors import StoreError
+from indexer.ledger import Ledger
+from indexer.pulse import Pulse
+from indexer.store.store import Store
+
+log = logging.getLogger(__name__)
+
+QUIET = 2.0
+"""Seconds without work before maintenance that is not urgent begins."""
+
+
+async def maintain(store: Store, ledger: Ledger, pulse: Pulse, idle: Callable[[], bool]) -> None:
+    """Run until cancelled: urgent maintenance at once, the rest after ``QUIET`` seconds of rest."""
+    while True:
+        if store.urgent():
+            await _run(store, ledger)
+        elif store.due() and idle():
+            with anyio.move_on_after(QUIET) as quiet:
+                await pulse.wait()
+            if quiet.cancelled_caught and idle():
+                await _run(store, ledger)
+        else:
+            await pulse.wait()
+
+
+async def _run(store: Store, ledger: Ledger) -> None:
+    try:
+        await store.maintain()
+    except StoreError as error:
+        ledger.last_error = f"maintenance: {error}"
+        log.warning("maintenance: %s", error)

@@ -1,0 +1,74 @@
+"""What the index knows of every file, in memory: loaded once, changed only after the store has committed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+from indexer.types import FileRow
+
+SEPARATORS = "/\\"
+
+
+class Manifest:
+    """The file rows by path, with running counts per folder."""
+
+    def __init__(self, rows: Iterable[FileRow] = ()) -> None:
+        self._folders: dict[str, dict[str, FileRow]] = {}
+        self._outcomes: dict[str, Counter[str]] = {}
+        for row in rows:
+            self.put(row)
+
+    def put(self, row: FileRow) -> None:
+        """Add or replace a row."""
+        self.drop(row.folder, row.path)
+        self._folders.setdefault(row.folder, {})[row.path] = row
+        self._outcomes.setdefault(row.folder, Counter())[row.outcome] += 1
+
+    def drop(self, folder: str, path: str) -> None:
+        """Forget a file; nothing happens if it is not known."""
+        row = self._folders.get(folder, {}).pop(path, None)
+        if row is not None:
+            self._outcomes[folder][row.outcome] -= 1
+
+    def drop_folder(self, folder: str) -> None:
+        """Forget a folder."""
+        self._folders.pop(folder, None)
+        self._outcomes.pop(folder, None)
+
+    def folders(self) -> tuple[str, ...]:
+        """Folders with at least one row."""
+        return tuple(folder for folder, rows in self._folders.items() if rows)
+
+    def rows(self, folder: str) -> Mapping[str, FileRow]:
+        """All rows of a folder by path (a live view: do not keep it over an await)."""
+        return self._folders.get(folder, {})
+
+    def row(self, folder: str, path: str) -> FileRow | None:
+        """The row of one file."""
+        return self._folders.get(folder, {}).get(path)
+
+    def find(self, path: str) -> FileRow | None:
+        """The row of a file in whichever folder has it."""
+        for rows in self._folders.values():
+            if path in rows:
+                return rows[path]
+        return None
+
+    def below(self, folder: str, target: str) -> dict[str, FileRow]:
+        """Rows of ``target`` itself and of everything below it."""
+        rows = self._folders.get(folder, {})
+        if target == folder:
+            return dict(rows)
+        below = tuple(target + separator for separator in SEPARATORS)
+        return {path: row for path, row in rows.items() if path == target or path.startswith(below)}
+
+    def count(self, folder: str, outcome: str) -> int:
+        """How many files of a folder ended so."""
+        counter = self._outcomes.get(folder)
+        return counter[outcome] if counter else 0
+
+    def problems(self, folder: str) -> list[FileRow]:
+        """Rows that are not searchable, failures first, then by path."""
+        rows = [row for row in self._folders.get(folder, {}).values() if row.outcome != "indexed"]
+        return sorted(rows, key=lambda row: (row.outcome != "failed", row.path))

@@ -1,0 +1,104 @@
+"""Read a place of an indexed file: only files in the index, only through the parsers, never more than asked."""
+
+from __future__ import annotations
+
+import os
+
+from indexer.errors import ParseFailed, QueryError
+from indexer.folder import Folders
+from indexer.locator import Locator
+from indexer.manifest import Manifest
+from indexer.text.pool import Parsers
+from indexer.types import Document, File, FileRow, Reading, Unit
+
+UNITS_SHOWN = 50
+
+
+async def read_place(
+    path: str, locator: str | None, *, max_chars: int, manifest: Manifest, folders: Folders, parsers: Parsers
+) -> Reading:
+    """Read ``path`` at ``locator``, or from its beginning.
+
+    Raises:
+        QueryError: The path is not an indexed file, cannot be read now, or has no such place.
+    """
+    row = _indexed(path, manifest, folders)
+    place = Locator.parse(locator) if locator else None
+    try:
+        parsed = await parsers.parse(File(row.path, row.folder, row.size, row.mtime_ns))
+    except FileNotFoundError:
+        raise QueryError(f"{row.path} no longer exists; search again for what replaced it") from None
+    except (ParseFailed, OSError) as error:
+        raise QueryError(f"{row.path} cannot be read now: {error}") from None
+    unit = _unit(parsed.document, place, row.path)
+    stale = (parsed.size, parsed.mtime_ns) != (row.size, row.mtime_ns)
+    return _cut(row.path, parsed.document, unit, place, max_chars, stale=stale)
+
+
+def _indexed(path: str, manifest: Manifest, folders: Folders) -> FileRow:
+    """The row of a path; relative paths are taken below each folder."""
+    wanted = os.path.expanduser(path)
+    candidates = [wanted] if os.path.isabs(wanted) else [os.path.join(folder.path, wanted) for folder in folders]
+    for candidate in candidates:
+        normal = os.path.normpath(candidate)
+        row = manifest.find(normal)
+        if row is None or os.path.realpath(normal) != normal:
+            continue
+        if row.outcome != "indexed":
+            raise QueryError(f"{normal} was not indexed: {row.reason}")
+        return row
+    raise QueryError(f"{path} is not an indexed file; give a path exactly as search returned it")
+
+
+def _unit(document: Document, place: Locator | None, path: str) -> Unit:
+    if not document.units:
+        raise QueryError(f"{path} holds no text")
+    if place is None:
+        return document.units[0]
+    kind = document.units[0].kind
+    for unit in document.units:
+        if unit.kind == place.kind and unit.name == place.unit:
+            return unit
+    some = ", ".join(str(Locator(unit.kind, unit.name)) for unit in document.units[:3])
+    what = "a text file: use lines A-B" if kind == "lines" else f"made of {len(document.units)} places such as {some}"
+    raise QueryError(f"{path} has no {place}; it is {what}")
+
+
+def _cut(path: str, document: Document, unit: Unit, place: Locator | None, max_chars: int, *, stale: bool) -> Reading:
+    lines = [line.removesuffix("\r") for line in unit.text.removesuffix("\n").split("\n")]
+    first = place.start if place and place.start else 1
+    last = min(place.end, len(lines)) if place and place.end else len(lines)
+    if first > max(1, len(lines)):
+        raise QueryError(f"{path} has {len(lines)} lines there; line {first} is past its end")
+    shown: list[str] = []
+    left = max_chars
+    for line in lines[first - 1 : last]:
+        if len(line) + 1 > left:
+            if not shown:
+                shown.append(line[:left])
+            break
+        shown.append(line)
+        left -= len(line) + 1
+    end = first + max(0, len(shown) - 1)
+    truncated = end < last
+    return Reading(
+        path=path,
+        locator=str(Locator(unit.kind, unit.name, first, end)),
+        text="\n".join(shown),
+        first_line=first,
+        units=tuple(str(Locator(u.kind, u.name)) for u in document.units[:UNITS_SHOWN] if u.kind != "lines"),
+        total_lines=len(lines),
+        truncated=truncated,
+        next=_next(document, unit, end, len(lines)),
+        stale=stale,
+    )
+
+
+def _next(document: Document, unit: Unit, end: int, total: int) -> str:
+    if end < total:
+        return str(Locator(unit.kind, unit.name, end + 1, min(total, end + 200)))
+    at = document.units.index(unit)
+    if at + 1 < len(document.units):
+        following = document.units[at + 1]
+        return str(Locator(following.kind, following.name))
+    return ""

@@ -1,0 +1,176 @@
+"""Query to answer, as a recipe: both legs at once, fuse, fold, check freshness, say what is missing.
+
+The keyword leg never touches the slot; whatever the semantic leg has brought when its patience ends is fused with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+
+from indexer.errors import QueryError
+from indexer.folder import Folders, LiveFolder
+from indexer.folding import fold
+from indexer.freshness import fresh_hits
+from indexer.fusion import Fused, fuse
+from indexer.manifest import Manifest
+from indexer.model.slot import ModelSlot
+from indexer.one_error import one_error
+from indexer.semantic import SemanticLeg, contribution, search_by_meaning
+from indexer.settings import SearchSettings
+from indexer.store.store import Store
+from indexer.text.question import Question, read_question
+from indexer.text.words import has_phrase
+from indexer.types import Answer, FolderCoverage, Hit, Mode, Query, Scope, Scored
+from indexer.work_queue import WorkQueue
+
+MAX_TOP_K = 50
+MAX_OFFSET = 1_000
+MAX_QUERY = 10_000
+"""Characters a query may have."""
+LEG_FACTOR = 5
+"""Each leg brings this many times the wanted hits: fusing and folding need the ranks below the cut."""
+
+
+class Search:
+    """Answers queries over one index. ``slot`` is None in a process that holds no model."""
+
+    def __init__(
+        self,
+        store: Store,
+        slot: ModelSlot | None,
+        manifest: Manifest,
+        queue: WorkQueue,
+        folders: Folders,
+        settings: SearchSettings,
+    ) -> None:
+        self._store = store
+        self._slot = slot
+        self._manifest = manifest
+        self._queue = queue
+        self._folders = folders
+        self._settings = settings
+
+    async def answer(self, query: Query) -> Answer:
+        """Answer within ``search.wait`` seconds, whatever state the slot is in.
+
+        Raises:
+            QueryError: Empty or endless text, ``top_k`` or ``offset`` out of range, a folder that is not indexed.
+        """
+        started = anyio.current_time()
+        check(query)
+        folders = self._in_scope(query)
+        scope = Scope(tuple(f.path for f in folders), query.scope.path_glob, query.scope.modified_after)
+        question = await anyio.to_thread.run_sync(read_question, query.text)
+        keyword, leg = await self._legs(query, question, scope, folders)
+        hits, more = await anyio.to_thread.run_sync(self._page, keyword, leg, query, question)
+        coverage = tuple(self._coverage(folder) for folder in folders)
+        return Answer(
+            hits=tuple(hits),
+            mode_used=_mode_used(query.mode, leg),
+            semantic=contribution(query, folders, self._store, leg),
+            folders=coverage,
+            next_offset=query.offset + query.top_k if more else None,
+            notices=tuple(_notices(folders, coverage)),
+            elapsed_ms=(anyio.current_time() - started) * 1000,
+        )
+
+    def _in_scope(self, query: Query) -> list[LiveFolder]:
+        if query.scope.folders is None:
+            return list(self._folders)
+        found: dict[str, LiveFolder] = {}
+        for path in query.scope.folders:
+            folder = self._folders.get(path) or self._folders.holding(path)
+            if folder is None:
+                known = ", ".join(f.path for f in self._folders) or "none yet"
+                raise QueryError(f"folder {path} is not indexed; indexed folders: {known}")
+            found[folder.path] = folder
+        return list(found.values())
+
+    async def _legs(
+        self, query: Query, question: Question, scope: Scope, folders: Sequence[LiveFolder]
+    ) -> tuple[list[Scored], SemanticLeg]:
+        limit = (query.offset + query.top_k) * LEG_FACTOR
+        keyword: list[Scored] = []
+        leg = SemanticLeg()
+
+        async def by_word() -> None:
+            if query.mode != "semantic" and question.tokens:
+                keyword.extend(await self._store.search_text(question.tokens, scope, limit))
+
+        async def by_meaning() -> None:
+            nonlocal leg
+            if query.mode != "keyword":
+                leg = await search_by_meaning(query, scope, folders, limit, self._slot, self._store, self._settings)
+
+        with one_error():
+            async with anyio.create_task_group() as legs:
+                legs.start_soon(by_word)
+                legs.start_soon(by_meaning)
+        return keyword, leg
+
+    def _page(
+        self, keyword: Sequence[Scored], leg: SemanticLeg, query: Query, question: Question
+    ) -> tuple[list[Hit], bool]:
+        """Fuse, fold and check; runs in a thread and tells the queue through the loop."""
+        ranking = fold(_with_phrases(fuse(keyword, leg.lists, question), question))
+
+        def look_again(folder: str, path: str) -> None:
+            anyio.from_thread.run_sync(lambda: self._queue.add(folder, path, urgent=True))
+
+        return fresh_hits(ranking, query, question.tokens, self._manifest, self._folders, look_again)
+
+    def _coverage(self, folder: LiveFolder) -> FolderCoverage:
+        chunks = self._store.chunk_count(folder.path)
+        spec = folder.model.spec
+        embedded = self._store.embedded_count(spec.key, folder.path) if spec else 0
+        return FolderCoverage(
+            path=folder.path,
+            model=folder.model.name,
+            files_indexed=self._manifest.count(folder.path, "indexed"),
+            files_pending=folder.to_read,
+            coverage=min(1.0, embedded / chunks) if chunks else float(folder.scanned),
+        )
+
+
+def check(query: Query) -> None:
+    """Refuse what cannot be answered.
+
+    Raises:
+        QueryError: Says which argument and what would do.
+    """
+    if not query.text.strip():
+        raise QueryError("query is empty; give words or a question to search for")
+    if len(query.text) > MAX_QUERY:
+        raise QueryError(
+            f"query has {len(query.text):,} characters; give at most {MAX_QUERY:,}: the question, not the document"
+        )
+    if not 1 <= query.top_k <= MAX_TOP_K:
+        raise QueryError(f"top_k is {query.top_k}; it must be between 1 and {MAX_TOP_K} (offset gives more)")
+    if not 0 <= query.offset <= MAX_OFFSET:
+        raise QueryError(f"offset is {query.offset}; it must be between 0 and {MAX_OFFSET}: narrow the query instead")
+
+
+def _with_phrases(ranking: list[Fused], question: Question) -> list[Fused]:
+    """What stands in quotes must stand in a hit; if it stands in none, the ranking is left as it is."""
+    if not question.phrases:
+        return ranking
+    exact = [hit for hit in ranking if all(has_phrase(hit.chunk.passage, phrase) for phrase in question.phrases)]
+    return exact or ranking
+
+
+def _mode_used(asked: Mode, leg: SemanticLeg) -> Mode:
+    return "keyword" if asked == "hybrid" and not leg.lists else asked
+
+
+def _notices(folders: Sequence[LiveFolder], coverage: Sequence[FolderCoverage]) -> list[str]:
+    notices = []
+    if not folders:
+        notices.append("No folder is indexed yet; add one: folder-mcp folders add FOLDER")
+    for folder, covered in zip(folders, coverage, strict=True):
+        if not folder.available:
+            notices.append(f"{folder.path} cannot be reached now; its hits are from the last indexing.")
+        elif not folder.scanned:
+            notices.append(f"{folder.path} is still being read ({covered.files_indexed} files so far).")
+    return notices

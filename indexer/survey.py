@@ -1,0 +1,193 @@
+"""One ``Status`` from what every part already knows. Nothing here waits, reads a disk or takes a lock."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from indexer.folder import Folders, LiveFolder
+from indexer.ledger import Ledger
+from indexer.model.snapshot import SlotStatus
+from indexer.parts import Parts
+from indexer.status import (
+    FileCounts,
+    FileProblem,
+    FolderState,
+    FolderStatus,
+    IndexReport,
+    IndexStatus,
+    OwnerStatus,
+    Services,
+    Status,
+    Work,
+)
+
+PROBLEMS_SHOWN = 5
+"""Files named in a status that is not verbose."""
+
+
+def survey(owner: OwnerStatus, folders: Folders, ledger: Ledger, parts: Parts | None, *, verbose: bool) -> Status:
+    """Everything, now.
+
+    Args:
+        owner: The process.
+        folders: The folders being kept.
+        ledger: What has been done.
+        parts: The open index, None until it is open.
+        verbose: Name every problem instead of the first few.
+    """
+    slot = parts.slot.status() if parts and parts.slot else SlotStatus()
+    found = _folders(folders, parts, slot, ledger, verbose=verbose) if parts else ()
+    return Status(
+        at=time.time(),
+        owner=owner,
+        services=_services(folders, parts, slot),
+        slot=slot,
+        index=IndexStatus(
+            chunks=sum(f.chunks for f in found),
+            embedded=sum(f.embedded for f in found),
+            disk_bytes=parts.store.disk_bytes if parts else None,
+            rate_chunks_per_s=ledger.rate,
+            last_maintenance=parts.store.upkeep.last if parts else None,
+            last_error=ledger.last_error,
+            parser=parts.parsers.status().state if parts else "",
+        ),
+        folders=found,
+        work=ledger.work(),
+    )
+
+
+def report(folders: Sequence[FolderStatus], before: Work, after: Work, seconds: float) -> IndexReport:
+    """What an ``index`` run did: the folders as they are now, and the work between two snapshots."""
+    incomplete = [f"{f.path}: {f.detail or f.state}" for f in folders if f.coverage < 1.0 or f.state == "unavailable"]
+    return IndexReport(
+        folders=tuple(f.path for f in folders),
+        indexed=sum(f.files.indexed for f in folders),
+        skipped=sum(f.files.skipped for f in folders),
+        failed=sum(f.files.failed for f in folders),
+        chunks=sum(f.chunks for f in folders),
+        embedded=sum(f.embedded for f in folders),
+        work=Work(
+            after.files_walked - before.files_walked,
+            after.files_read - before.files_read,
+            after.chunks_written - before.chunks_written,
+            after.chunks_embedded - before.chunks_embedded,
+            after.vectors_reused - before.vectors_reused,
+        ),
+        seconds=seconds,
+        complete=not incomplete,
+        incomplete_because=tuple(incomplete),
+        problems=tuple(problem for f in folders for problem in f.problems),
+    )
+
+
+def _folders(
+    folders: Folders, parts: Parts, slot: SlotStatus, ledger: Ledger, *, verbose: bool
+) -> tuple[FolderStatus, ...]:
+    embedding = set(parts.embedding_pass.active.values()) if parts.embedding_pass else set()
+    places = _positions(folders, parts, embedding)
+    return tuple(
+        _folder(folder, parts, slot, ledger, folder.path in embedding, places.get(folder.path), verbose=verbose)
+        for folder in folders
+    )
+
+
+def _folder(
+    folder: LiveFolder,
+    parts: Parts,
+    slot: SlotStatus,
+    ledger: Ledger,
+    embedding: bool,
+    position: int | None,
+    *,
+    verbose: bool,
+) -> FolderStatus:
+    path, spec, manifest = folder.path, folder.model.spec, parts.manifest
+    chunks = parts.store.chunk_count(path)
+    embedded = min(chunks, parts.store.embedded_count(spec.key, path)) if spec else 0
+    left = chunks - embedded
+    problems = manifest.problems(path)
+    blocked = _blocked(folder, slot) if left else ""
+    state = _state(folder, left, embedding=embedding, blocked=bool(blocked))
+    eta = left / ledger.rate if left and ledger.rate and spec else 0.0 if not left and folder.scanned else None
+    return FolderStatus(
+        path=path,
+        model=folder.model.name,
+        state=state,
+        detail=_detail(folder, blocked if state == "blocked" else ""),
+        files=FileCounts(
+            indexed=manifest.count(path, "indexed"),
+            pending=folder.to_read,
+            skipped=manifest.count(path, "skipped"),
+            failed=manifest.count(path, "failed"),
+        ),
+        chunks=chunks,
+        embedded=embedded,
+        coverage=embedded / chunks if chunks else 1.0,
+        position=position,
+        eta_s=eta,
+        reasons=tuple(Counter(row.reason for row in problems).most_common()),
+        problems=tuple(
+            FileProblem(row.path, "failed" if row.outcome == "failed" else "skipped", row.reason, row.attempts)
+            for row in (problems if verbose else problems[:PROBLEMS_SHOWN])
+        ),
+        source=folder.known.source,
+        last_scan=folder.last_scan,
+    )
+
+
+def _positions(folders: Folders, parts: Parts, embedding: set[str]) -> dict[str, int]:
+    """Place of each folder that has something to do; those being worked on are 0."""
+    active = parts.text_pass.active if parts.text_pass else ""
+    busy = [f.path for f in folders if f.path == active or f.path in embedding]
+    waiting = sorted((f.path for f in folders if parts.queue.waiting(f.path)), key=parts.queue.place)
+    behind = [
+        f.path for f in folders if f.model.spec is not None and parts.store.pending_count(f.model.spec.key, f.path) > 0
+    ]
+    places = dict.fromkeys(busy, 0)
+    for path in (*waiting, *behind):
+        places.setdefault(path, len(places))
+    return places
+
+
+def _state(folder: LiveFolder, left: int, *, embedding: bool, blocked: bool) -> FolderState:
+    if not folder.available:
+        return "unavailable"
+    if folder.state in {"scanning", "reading"}:
+        return folder.state
+    if embedding:
+        return "embedding"
+    if not left:
+        return "ready" if folder.scanned else "waiting"
+    return "blocked" if blocked or folder.embedding_problem or folder.model.problem else "waiting"
+
+
+def _detail(folder: LiveFolder, blocked: str) -> str:
+    if folder.detail:
+        return folder.detail
+    if folder.model.problem is not None:
+        return f"searchable by word only: {folder.model.problem} {folder.model.problem.hint}".strip()
+    return folder.embedding_problem or blocked or folder.unwatched
+
+
+def _blocked(folder: LiveFolder, slot: SlotStatus) -> str:
+    """Why a folder's model has to wait for the slot, empty when it does not."""
+    spec = folder.model.spec
+    if spec is None or slot.model is None or slot.model.key == spec.key:
+        return ""
+    left = (slot.warm_until or 0.0) - time.time()
+    if left > 0:
+        return f"waits for {slot.model.name}, which is kept warm for tool calls for {left:.0f} s more"
+    return f"waits for {slot.model.name}, which is in the slot"
+
+
+def _services(folders: Folders, parts: Parts | None, slot: SlotStatus) -> Services:
+    if parts is None:
+        return Services("unavailable", "unavailable")
+    if parts.slot is None:
+        return Services("serving", "unavailable")
+    missing = [folder.model.spec is None for folder in folders]
+    if slot.state == "error" or (missing and all(missing)):
+        return Services("serving", "unavailable")
+    return Services("serving", "degraded" if any(missing) or slot.orphan else "serving")
