@@ -30,7 +30,6 @@ class Accelerator:
 
 def detect() -> Accelerator:
     """Find the accelerator that the installed torch can use, in milliseconds and without importing it."""
-    build = torch_build()
     if sys.platform == "darwin":
         if platform.machine() == "arm64":
             return Accelerator("mps", "Apple silicon")
@@ -39,6 +38,7 @@ def detect() -> Accelerator:
     if found is None:
         return Accelerator("cpu", why_not="no NVIDIA driver answers")
     name, total = found
+    build = torch_build()
     if build is None:
         return Accelerator("cpu", name, total, "torch is not installed")
     if not build:
@@ -52,12 +52,10 @@ def torch_build() -> str | None:
     Read from the text of torch's own ``version.py``.
     """
     try:
-        files = metadata.distribution("torch").files or []
+        path = Path(str(metadata.distribution("torch").locate_file("torch/version.py")))
     except metadata.PackageNotFoundError:
         return None
-    version = next((f for f in files if f.as_posix() == "torch/version.py"), None)
-    path = Path(str(version.locate())) if version else None
-    if path is None or not path.is_file():
+    if not path.is_file():
         return None
     found = re.search(r"""^cuda\b[^=\n]*=\s*['"]([^'"]+)['"]""", path.read_text(encoding="utf-8"), re.MULTILINE)
     return found.group(1) if found else ""

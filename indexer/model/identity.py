@@ -42,13 +42,19 @@ def digest(path: Path, data_dir: Path | None = None) -> str:
     return value
 
 
-def verify(directory: Path, checks: tuple[tuple[str, str], ...], stopped: Callable[[], bool] = lambda: False) -> None:
+def verify(
+    directory: Path,
+    checks: tuple[tuple[str, str], ...],
+    stopped: Callable[[], bool] = lambda: False,
+    alive: Callable[[], None] = lambda: None,
+) -> None:
     """Compare files with their known SHA-256; once per process as long as size and modification time stay.
 
     Args:
         directory: Where the files lie.
         checks: SHA-256 by file name.
         stopped: Asked every few MiB; when true the check ends early, unremembered.
+        alive: Called every few MiB.
 
     Raises:
         SlotUnavailable: ``corrupt_files`` when one differs, ``offline_missing`` when one is gone.
@@ -61,7 +67,7 @@ def verify(directory: Path, checks: tuple[tuple[str, str], ...], stopped: Callab
             with _lock:
                 if _verified.get((str(path), expected)) == mark:
                     continue
-            actual = _sha256(path, stopped)
+            actual = _sha256(path, stopped, alive)
         except FileNotFoundError as e:
             raise SlotUnavailable("offline_missing", f"{path} is gone.", "Install or pull the model again.") from e
         if stopped():
@@ -76,13 +82,14 @@ def verify(directory: Path, checks: tuple[tuple[str, str], ...], stopped: Callab
             _verified[(str(path), expected)] = mark
 
 
-def _sha256(path: Path, stopped: Callable[[], bool] = lambda: False) -> str:
+def _sha256(path: Path, stopped: Callable[[], bool] = lambda: False, alive: Callable[[], None] = lambda: None) -> str:
     hasher = hashlib.sha256()
     buffer = bytearray(BLOCK)
     view = memoryview(buffer)
     with path.open("rb", buffering=0) as file:
         while (n := file.readinto(buffer)) and not stopped():
             hasher.update(view[:n])
+            alive()
     return hasher.hexdigest()
 
 

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 from indexer.errors import SlotUnavailable
 from indexer.model import onnx_runtime, stop, torch_runtime
-from indexer.model.embedder import Embedder, ModelSpec, Progress
+from indexer.model.embedder import Embedder, ModelSpec, Progress, Runtime
 from indexer.model.failure import ModelRefused
 from indexer.model.identity import verify
+
+
+class _Runtime(Protocol):
+    """A runtime's module."""
+
+    def prepare(self) -> None: ...
+
+    def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Embedder: ...
+
+
+_RUNTIMES: dict[Runtime, _Runtime] = {"onnx": onnx_runtime, "torch": torch_runtime}
 
 
 class RuntimeLoader:
@@ -38,10 +50,14 @@ class RuntimeLoader:
 
 
 def _load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Embedder:
-    progress("files", 0.0)
-    verify(Path(spec.directory), spec.checks, stopped)
+    runtime = _RUNTIMES[spec.runtime]
+    progress("runtime", 0.0)
+    runtime.prepare()
     stop.check(stopped)
-    return (onnx_runtime if spec.runtime == "onnx" else torch_runtime).load(spec, progress, stopped)
+    progress("files", 0.0)
+    verify(Path(spec.directory), spec.checks, stopped, lambda: progress("files", 0.5))
+    stop.check(stopped)
+    return runtime.load(spec, progress, stopped)
 
 
 def _self_test(embedder: Embedder) -> None:

@@ -24,5 +24,6 @@ def unit_rows(raw: Any, dim: int) -> Matrix:
     if not np.isfinite(rows).all():
         raise ValueError("the model returned vectors with infinite or undefined numbers")
     lengths = np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float32)
-    unit: Matrix = rows / np.where(lengths == 0.0, np.float32(1.0), lengths)
+    lengths[lengths == 0.0] = 1.0
+    unit: Matrix = rows / lengths
     return unit

@@ -59,7 +59,9 @@ def resolve(
     recipe = model.recipe
     where = devices.detect().device if device == "auto" else device
     key = vector_key(model, data_dir)
-    chosen, directory = _runtime(model, runtime, where, exported(data_dir, key) if data_dir else None)
+    export = exported(data_dir, key) if data_dir else None
+    chosen, directory = _runtime(model, runtime, where, export[0] if export else None)
+    checks = located.checks if directory == model.directory else export[1].checks if export else ()
     if recipe.remote_code and chosen == "torch" and model.needs_code and not allow_remote_code:
         raise SlotUnavailable(
             "incompatible",
@@ -79,7 +81,7 @@ def resolve(
         device=where if chosen == "torch" else "cpu",
         dtype=dtype if chosen == "torch" and where != "cpu" else "float32",
         remote_code=allow_remote_code and recipe.remote_code,
-        checks=located.checks if directory == model.directory else (),
+        checks=checks,
     )
 
 

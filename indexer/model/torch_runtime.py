@@ -13,6 +13,7 @@ import indexer.model.stop as stopping
 from indexer.model.cut import cut
 from indexer.model.embedder import ModelSpec, Progress
 from indexer.model.rows import unit_rows
+from indexer.model.tokenizer import read_tokenizer, tokenizer_file
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -71,17 +72,26 @@ class TorchEmbedder:
         return unit_rows(raw, self._spec.dim)
 
 
+def prepare() -> None:
+    """Import the runtime: ten seconds of CPU the first time, nothing after it."""
+    quiet()
+    import sentence_transformers  # noqa: F401, PLC0415
+    from transformers.utils import logging as transformers_log  # noqa: PLC0415
+
+    transformers_log.disable_progress_bar()
+
+
 def load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> TorchEmbedder:
     """Load a model from its local directory; nothing is fetched, no pickled weights, no code unless allowed.
 
     Raises:
         indexer.model.failure.Stopped: ``stopped`` was true between two stages.
     """
-    progress("runtime", 0.0)
-    quiet()
     import torch  # noqa: PLC0415
     from sentence_transformers import SentenceTransformer  # noqa: PLC0415
 
+    progress("tokenizer", 0.0)
+    read_tokenizer(tokenizer_file(spec.directory))  # a damaged one is named as such here
     stopping.check(stopped)
     progress("weights", 0.0)
     model = SentenceTransformer(
@@ -100,13 +110,13 @@ def load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> To
 
 
 def quiet() -> None:
-    """Keep the libraries from the network, from drawing bars and from threads in the tokenizer.
+    """Keep the libraries from telemetry, from drawing bars and from threads in the tokenizer.
 
     They offer no other switch than their environment variables, read at import: so these are set here, before it.
+    Offline mode is not among them: it would hold for a later ``models pull`` of this process too; loads are kept
+    from the network by ``local_files_only`` and a directory for a name.
     """
     settings = {
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "TOKENIZERS_PARALLELISM": "false",
