@@ -1,0 +1,55 @@
+"""``folder-mcp serve [FOLDER ...]``: the MCP server on stdin and stdout."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+
+from indexer.config import Config
+from indexer.errors import ConfigError
+from mcp_server import console
+from mcp_server.call import Call
+from mcp_server.version import version
+from mcp_server.wire import Wire, claim_wire
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("folders", metavar="FOLDER", nargs="*", help="index it, remember it, and search it by default")
+
+
+def run(call: Call) -> int:
+    """Serve until the client leaves; then the process ends. Returns only when it cannot begin."""
+    try:
+        wire = claim_wire()
+    except OSError:
+        console.complain("stdin or stdout is closed; an MCP client starts this command, with pipes")
+        return 1
+    if os.isatty(wire.read):
+        console.note(f"folder-mcp {version()} speaks MCP on this terminal, for a client to talk to. Ctrl-C ends it.")
+        console.note("People use `folder-mcp index`, `search` and `status`; see `folder-mcp --help`.")
+    config: Config | ConfigError
+    try:
+        config = call.config
+    except ConfigError as error:  # the server comes up all the same and tells its client
+        config = error
+    return _serve(call, config, wire)
+
+
+def _serve(call: Call, config: Config | ConfigError, wire: Wire) -> int:
+    from mcp_server import logs  # noqa: PLC0415 - the wire is claimed first
+
+    logs.configure(logs.folder_for(config.data_dir if isinstance(config, Config) else None), verbose=call.args.verbose)
+    gc.disable()  # importing the SDK makes very many objects that live for ever: a tenth of the start-up time
+    import anyio  # noqa: PLC0415
+
+    from mcp_server.host import Host  # noqa: PLC0415
+    from mcp_server.server import create_server  # noqa: PLC0415
+    from mcp_server.stdio import leave, serve  # noqa: PLC0415
+
+    gc.freeze()
+    gc.enable()
+    answered = anyio.Event()
+    host = Host(config, call.opener, folders=call.args.folders, answered=answered)
+    leave(serve(create_server(host.lend), wire, answered))

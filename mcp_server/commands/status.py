@@ -1,0 +1,115 @@
+"""``folder-mcp status``: once, live with ``--watch``, or when something has come true with ``--wait``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from mcp_server import console
+from mcp_server.call import Call, settled
+
+if TYPE_CHECKING:
+    from mcp_server.port import EnginePort
+    from mcp_server.status_schema import StatusResult
+
+SLOT = ("idle", "loading", "ready", "unloading", "error")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add this command's arguments."""
+    parser.add_argument("--json", action="store_true", help="one JSON document; with --watch one a line")
+    parser.add_argument("--watch", action="store_true", help="keep showing it until Ctrl-C")
+    parser.add_argument(
+        "--wait",
+        metavar="STATE",
+        choices=(*SLOT, "keyword", "semantic", "indexed"),
+        help=f"wait for a state of the slot ({', '.join(SLOT)}), for keyword or semantic search to serve, or until "
+        "everything is indexed; exit code 1 when the time is up",
+    )
+    parser.add_argument("--timeout", metavar="S", type=float, default=60.0, help="seconds --wait waits (60)")
+
+
+def run(call: Call) -> int:
+    """Show the status."""
+    import anyio  # noqa: PLC0415 - not for --help
+
+    return anyio.run(_status, call)
+
+
+async def _status(call: Call) -> int:
+    from mcp_server.status_schema import StatusResult  # noqa: PLC0415
+
+    args = call.args
+    # Looking starts no work; who waits for work does it, unless another process already does.
+    async with call.open(read_only=not args.wait) as engine:
+        await settled(engine)
+        if args.watch:
+            await _watch(call, engine)
+        in_time = not args.wait or await _wait(args.wait, args.timeout, engine)
+        result = StatusResult.of(engine.status(verbose=args.verbose))
+    _show(call, result)
+    if not in_time:
+        console.complain(
+            f"{args.wait} was not reached within {args.timeout:g} s; the status above shows how far it is"
+        )
+    return 0 if in_time else 1
+
+
+def _show(call: Call, result: StatusResult) -> None:
+    from mcp_server import show  # noqa: PLC0415
+
+    if call.args.json:
+        console.document(result)
+    else:
+        console.say(show.status(result))
+
+
+async def _wait(state: str, timeout: float, engine: EnginePort) -> bool:
+    import anyio  # noqa: PLC0415
+
+    from mcp_server.status_schema import StatusResult  # noqa: PLC0415
+
+    with anyio.move_on_after(timeout):
+        async for status in engine.watch():
+            if reached(state, StatusResult.of(status)):
+                return True
+    return False
+
+
+def reached(state: str, result: StatusResult) -> bool:
+    """Whether a status is what ``--wait`` waits for."""
+    if state in SLOT:
+        return result.slot.state == state
+    if state == "keyword":
+        return result.services.keyword == "serving"
+    if state == "semantic":
+        return result.services.semantic == "serving"
+    done = [folder.state == "ready" and not folder.files.pending for folder in result.folders]
+    return bool(done) and all(done)
+
+
+async def _watch(call: Call, engine: EnginePort) -> None:
+    """Show every change until interrupted: in place on a terminal, one after the other elsewhere."""
+    from mcp_server import show  # noqa: PLC0415
+    from mcp_server.status_schema import StatusResult  # noqa: PLC0415
+    from mcp_server.untrusted import clean  # noqa: PLC0415
+
+    if sys.stdout.isatty() and not call.args.json:
+        from rich.live import Live  # noqa: PLC0415
+        from rich.text import Text  # noqa: PLC0415
+
+        with Live(refresh_per_second=4) as live:
+            async for status in engine.watch():
+                live.update(Text(clean(show.status(StatusResult.of(status)))))
+        return
+    last = ""
+    async for status in engine.watch():
+        result = StatusResult.of(status)
+        text = show.status(result)
+        if text != last and call.args.json:
+            console.line(result)
+        elif text != last:
+            console.say(text + "\n")
+            sys.stdout.flush()
+        last = text

@@ -1,0 +1,142 @@
+"""The one engine of this process, opened with the first connection and closed with the last.
+
+Also what keeps the server alive when the engine is not: a wrong setting or a crash of the indexer becomes an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import anyio
+
+from indexer.config import Config
+from indexer.errors import FolderMcpError
+from mcp_server.broken import BrokenEngine
+from mcp_server.port import Lent, Opener
+from mcp_server.version import version
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 2.0
+"""Seconds the heavy part waits for the first answer to be written: about as long as clients wait for it."""
+
+
+class Host:
+    """Opens the engine once and lends it to every connection. Use ``lend`` as the server's ``EngineSource``."""
+
+    def __init__(
+        self,
+        config: Config | FolderMcpError,
+        opener: Opener,
+        *,
+        folders: Sequence[str] = (),
+        answered: anyio.Event | None = None,
+    ) -> None:
+        """Keep what is needed to open.
+
+        Args:
+            config: The configuration, or why there is none.
+            opener: Opens the engine.
+            folders: Folders named on the command line: remembered, and searched by default.
+            answered: Set when the first message has been answered; None if nobody can tell.
+        """
+        self._config = config
+        self._opener = opener
+        self._named = tuple(folders)
+        self._answered = answered
+        self._lent: Lent | None = None
+        self._connections = 0
+        self._lock = anyio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[Lent]:
+        """Lend the engine to one connection."""
+        async with self._lock:
+            if self._lent is None:
+                self._lent = await self._open()
+            self._connections += 1
+        lent = self._lent
+        try:
+            with lent.engine.connected():
+                yield lent
+        finally:
+            with anyio.CancelScope(shield=True):
+                async with self._lock:
+                    self._connections -= 1
+                    if not self._connections:
+                        self._lent = None
+                        await self._close()
+
+    async def _open(self) -> Lent:
+        if isinstance(self._config, FolderMcpError):
+            log.error("%s", self._config)
+            lent = Lent(BrokenEngine(self._config, version()))
+            lent.ready.set()
+            return lent
+        opened: asyncio.Future[Lent] = asyncio.get_running_loop().create_future()
+        # A task of its own, not a task group: the engine outlives the connection that opened it when others came.
+        self._task = asyncio.create_task(self._keep(self._config, opened), name="engine")
+        try:
+            return await opened
+        except asyncio.CancelledError:
+            await self._close()
+            raise
+
+    async def _close(self) -> None:
+        task, self._task = self._task, None
+        if task is None:
+            return
+        with anyio.CancelScope(shield=True):
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _keep(self, config: Config, opened: asyncio.Future[Lent]) -> None:
+        """Hold the engine open until cancelled; if it ends by itself, say so to whoever asks from then on."""
+        start = anyio.Event()
+        lent: Lent | None = None
+        try:
+            async with self._opener(config, start=start) as engine:
+                lent = Lent(engine, named=bool(self._named))
+                opened.set_result(lent)
+                await self._prepare(config, lent)
+                start.set()
+                await anyio.sleep_forever()
+        except Exception as error:
+            log.exception("the engine ended")
+            broken = BrokenEngine(_shown(error), version(), str(config.data_dir))
+            if lent is None:
+                lent = Lent(broken)
+                opened.set_result(lent)
+            lent.engine = broken
+            lent.ready.set()
+
+    async def _prepare(self, config: Config, lent: Lent) -> None:
+        """Wait for the first answer, then remember the folders the command line named."""
+        if self._answered is None:
+            await anyio.sleep(PATIENCE)
+        else:
+            with anyio.move_on_after(PATIENCE):
+                await self._answered.wait()
+        from indexer.known_folders import add_folder  # noqa: PLC0415 - not before the first answer
+
+        for folder in self._named:
+            try:
+                known = await anyio.to_thread.run_sync(add_folder, config, folder)
+            except FolderMcpError as error:
+                log.error("%s", error)
+                lent.notices.append(str(error))
+            else:
+                lent.folders.append(known.path)
+        lent.ready.set()
+
+
+def _shown(error: Exception) -> FolderMcpError:
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, FolderMcpError):
+        return error
+    return FolderMcpError(f"the indexer ended with {type(error).__name__}: {error}; restart the server, see its log")

@@ -1,0 +1,63 @@
+"""Logging: warnings to stderr, everything to a rotating file. Never stdout: that is the wire."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+FILE_NAME = "folder-mcp.log"
+MAX_BYTES = 2_000_000
+KEPT = 3
+"""Older files kept beside the current one."""
+
+# Libraries that tell at INFO what only their authors want to know.
+_CHATTY = ("httpx", "httpx2", "httpcore", "mcp", "watchfiles", "urllib3", "filelock", "huggingface_hub")
+
+
+def folder_for(data_dir: Path | None) -> Path:
+    """Return where logs go: below the data directory, or the platform's place when there is none to name."""
+    if data_dir is not None:
+        return data_dir / "logs"
+    import platformdirs  # noqa: PLC0415 - only when no data directory names a place
+
+    return Path(platformdirs.user_log_dir("folder-mcp", appauthor=False))
+
+
+def configure(folder: Path | None, *, verbose: bool = False) -> Path | None:
+    """Set up the root logger; call before an ``MCPServer`` is built, which would set up its own.
+
+    Args:
+        folder: Where the log file goes; created if needed. None writes no file.
+        verbose: Also show information and details on stderr.
+
+    Returns:
+        The log file, or None if there is none; the reason is then logged.
+    """
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+        old.close()
+    root.setLevel(logging.DEBUG if verbose else logging.INFO)
+    stderr = logging.StreamHandler(sys.stderr)
+    stderr.setLevel(logging.DEBUG if verbose else logging.WARNING)
+    stderr.setFormatter(logging.Formatter("folder-mcp: %(levelname)s: %(message)s"))
+    root.addHandler(stderr)
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+    return _to_file(root, folder) if folder is not None else None
+
+
+def _to_file(root: logging.Logger, folder: Path) -> Path | None:
+    path = folder / FILE_NAME
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=KEPT, encoding="utf-8", errors="replace")
+    except OSError as error:
+        root.warning("no log file: %s", error)
+        return None
+    file.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
+    root.addHandler(file)
+    return path

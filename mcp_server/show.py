@@ -1,0 +1,119 @@
+"""Results for people at a terminal: the same facts as for models, without marks and advice meant for them."""
+
+from __future__ import annotations
+
+from mcp_server.render import duration, folder_line, slot_line
+from mcp_server.report_schema import FoldersResult, IndexResult
+from mcp_server.schemas import ReadResult, SearchResult
+from mcp_server.status_schema import StatusResult
+
+SNIPPET_LINES = 8
+
+
+def search(result: SearchResult) -> str:
+    """Return hits with their place and passage, then what is missing."""
+    lines: list[str] = []
+    for hit in result.hits:
+        stale = "  (changed since it was indexed)" if hit.stale else ""
+        lines.append(f"{hit.path}  {hit.locator}  {hit.score:.2f} {'+'.join(hit.matched)}{stale}")
+        if hit.heading:
+            lines.append(f"    # {hit.heading}")
+        shown = [line for line in hit.snippet.split("\n") if line.strip()]
+        lines += [f"    {line}" for line in shown[:SNIPPET_LINES]]
+        if len(shown) > SNIPPET_LINES:
+            lines.append("    …")
+        lines.append("")
+    count = len(result.hits)
+    lines.append(f"{count or 'no'} {'hit' if count == 1 else 'hits'}, {result.mode_used}, {result.elapsed_ms:.0f} ms")
+    lines += missing(result)
+    if result.next_offset is not None:
+        lines.append(f"more: --offset {result.next_offset}")
+    return "\n".join(lines)
+
+
+def missing(result: SearchResult) -> list[str]:
+    """Return what the answer could not see, one sentence each."""
+    lines = list(result.notices)
+    semantic = result.semantic
+    if semantic.status in ("partial", "unavailable"):
+        lines.append(
+            f"by meaning: {semantic.status} ({semantic.coverage:.0%} covered). {semantic.reason} {semantic.hint}"
+        )
+    for folder in result.folders:
+        if folder.files_pending or folder.coverage < 1:
+            lines.append(
+                f"{folder.path}: {folder.files_indexed:,} files indexed, {folder.files_pending:,} still to be read, "
+                f"{folder.coverage:.0%} searchable by meaning"
+            )
+    return [line.strip() for line in lines]
+
+
+def read(result: ReadResult) -> str:
+    """Return the text with numbered lines, and how to go on."""
+    shown = result.text.removesuffix("\n").split("\n") if result.text else []
+    width = len(str(result.first_line + len(shown)))
+    lines = [f"{number:>{width}}  {line}" for number, line in enumerate(shown, result.first_line)]
+    if result.stale:
+        lines.append("(the file has changed since it was indexed)")
+    if result.next:
+        lines.append(f"(goes on: --at '{result.next}')")
+    if result.units:
+        lines.append("places: " + "; ".join(result.units))
+    return "\n".join(lines)
+
+
+def status(result: StatusResult) -> str:
+    """Return the status, a line for each thing."""
+    owner, index = result.owner, result.index
+    lines = [
+        f"folder-mcp {owner.version}, {owner.state}" + (f": {owner.detail}" if owner.detail else ""),
+        f"data: {owner.data_dir}" + (f", {size(index.disk_bytes)}" if index.disk_bytes is not None else ""),
+        f"keyword search: {result.services.keyword}; search by meaning: {result.services.semantic}",
+        f"index: {index.chunks:,} chunks, {index.embedded:,} embedded"
+        + (f", {index.rate_chunks_per_s:.1f} a second" if index.rate_chunks_per_s else ""),
+        slot_line(result.slot).rstrip("."),
+    ]
+    if index.last_error:
+        lines.append(f"index error: {index.last_error}")
+    if not result.folders:
+        lines.append("no folders yet: folder-mcp folders add FOLDER")
+    for folder in result.folders:
+        lines.append(folder_line(folder))
+        lines += [f"    {reason.files:,} × {reason.reason}" for reason in folder.reasons]
+        lines += [f"    {item.outcome}  {item.path}: {item.reason}" for item in folder.problems]
+    return "\n".join(lines + list(result.notices))
+
+
+def index(result: IndexResult) -> str:
+    """Return what a run of ``index`` did."""
+    work = result.work
+    lines = [
+        f"{result.indexed:,} files indexed, {result.skipped:,} skipped, {result.failed:,} failed; "
+        f"{result.chunks:,} chunks, {result.embedded:,} searchable by meaning",
+        f"this time: {work.files_read:,} files read, {work.chunks_embedded:,} chunks embedded, "
+        f"{work.vectors_reused:,} vectors reused, {duration(result.seconds)}",
+    ]
+    lines += [f"{item.outcome}  {item.path}: {item.reason}" for item in result.problems if item.outcome == "failed"]
+    lines += [f"not complete: {reason}" for reason in result.incomplete_because]
+    return "\n".join(lines)
+
+
+def folders(result: FoldersResult) -> str:
+    """Return the known folders, one a line."""
+    lines = [
+        f"{folder.path}  ({folder.source}{f', {folder.model}' if folder.model else ''})"
+        + ("" if folder.exists else "  not there now")
+        for folder in result.folders
+    ]
+    lines += [f"left out: {reason}" for reason in result.refused]
+    return "\n".join(lines or ["no folders yet: folder-mcp folders add FOLDER"])
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people, for example ``12.3 MB``."""
+    amount = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"

@@ -1,0 +1,189 @@
+"""The server on stdin and stdout, as clients start it: ends within two seconds whatever happens.
+
+What the SDK's own runner lacks: an end on SIGINT, a clean end on SIGTERM, an end while worker threads are busy, an
+end when the parent dies without closing the pipe.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import CancelledError
+from typing import Any, NoReturn, cast
+
+import anyio
+from anyio.lowlevel import EventLoopToken, current_token
+from mcp.server import MCPServer
+from mcp.server.stdio import stdio_server
+
+from mcp_server.conversation import converse
+from mcp_server.port import Lent
+from mcp_server.wire import Wire
+
+log = logging.getLogger(__name__)
+
+GRACE = 1.5
+"""Seconds from the end of the conversation to the end of the process; hosts send SIGTERM after 2."""
+
+
+class Ending:
+    """The one way out: an exit code, and a clock that no busy thread can stop."""
+
+    def __init__(self) -> None:
+        self.code = 0
+        self._armed = False
+
+    def begin(self, code: int = 0) -> None:
+        """The process ends at most ``GRACE`` seconds from now; the first call decides the code."""
+        if self._armed:
+            return
+        self._armed, self.code = True, code
+        clock = threading.Timer(GRACE, leave, (code,))
+        clock.daemon = True
+        clock.start()
+
+
+def leave(code: int) -> NoReturn:
+    """End the process now, without waiting for threads; finished work is already on the disk."""
+    logging.shutdown()
+    os._exit(code)
+
+
+class Lines:
+    """The client's lines, read by a thread that may block for ever without holding anything up."""
+
+    def __init__(self, fd: int, ended: Callable[[], None]) -> None:
+        self._fd = fd
+        self._ended = ended
+        self._send, self._receive = anyio.create_memory_object_stream[str](0)
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        thread = threading.Thread(target=self._pump, args=(current_token(),), name="stdin", daemon=True)
+        thread.start()
+        return self._receive.__aiter__()
+
+    def _pump(self, token: EventLoopToken) -> None:
+        try:
+            with os.fdopen(self._fd, encoding="utf-8", errors="replace", newline="\n") as stream:
+                for line in stream:
+                    anyio.from_thread.run(self._send.send, line, token=token)
+        except OSError as error:
+            log.warning("stdin: %s", error)
+        except (RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError, CancelledError):
+            return  # the conversation is over
+        self._ended()
+        try:
+            anyio.from_thread.run_sync(self._send.close, token=token)
+        except RuntimeError:
+            return
+
+
+class Out:
+    """Lines to the client. Writing has a thread of its own: no amount of other work can starve it."""
+
+    def __init__(self, fd: int, answered: Callable[[], None]) -> None:
+        self._fd = fd
+        self._answered = answered
+        self._limit = anyio.CapacityLimiter(1)
+        self._pending: list[str] = []
+
+    async def write(self, text: str) -> None:
+        """Keep ``text`` for the next ``flush``."""
+        self._pending.append(text)
+
+    async def flush(self) -> None:
+        """Write everything kept."""
+        data = "".join(self._pending).encode("utf-8", errors="replace")
+        self._pending.clear()
+        await anyio.to_thread.run_sync(_write_all, self._fd, data, abandon_on_cancel=True, limiter=self._limit)
+        self._answered()
+
+
+def serve(server: MCPServer[Lent], wire: Wire, answered: anyio.Event) -> int:
+    """Serve the client on the wire until it leaves, a signal comes, or the parent dies.
+
+    Args:
+        server: What ``create_server`` built.
+        wire: What ``claim_wire`` claimed.
+        answered: Is set when the first message has been answered.
+
+    Returns:
+        The exit code. The caller ends the process with ``leave`` at once.
+    """
+    ending = Ending()
+    try:
+        anyio.run(_run, server, wire, answered, ending)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    except BaseException as error:
+        if isinstance(error, BaseExceptionGroup) and error.split(BrokenPipeError)[1] is None:
+            return 0  # the client closed its end: an ordinary goodbye
+        log.exception("the server ended")
+        return ending.code or 1
+    return ending.code
+
+
+async def _run(server: MCPServer[Lent], wire: Wire, answered: anyio.Event, ending: Ending) -> None:
+    low = server._lowlevel_server
+    lines, out = Lines(wire.read, ending.begin), Out(wire.write, answered.set)
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_on_signal, ending, group.cancel_scope)
+            group.start_soon(_on_orphaned, wire.parent, ending, group.cancel_scope)
+            async with (
+                stdio_server(stdin=cast(Any, lines), stdout=cast(Any, out)) as (incoming, outgoing),
+                low.lifespan(low) as lent,
+            ):
+                await converse(low, incoming, outgoing, lent)
+                ending.begin()
+            group.cancel_scope.cancel()
+    finally:
+        ending.begin(1)
+
+
+async def _on_signal(ending: Ending, scope: anyio.CancelScope) -> None:
+    """End at the first signal: quietly for SIGTERM, with its number for the others."""
+    if sys.platform == "win32":
+        return
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            log.info("ends on %s", number.name)
+            ending.begin(0 if number == signal.SIGTERM else 128 + number)
+            scope.cancel()
+            return
+
+
+async def _on_orphaned(parent: int, ending: Ending, scope: anyio.CancelScope) -> None:
+    """End when the parent process is gone: a pipe that some other process also holds never says so."""
+    await _gone(parent)
+    log.info("ends: its parent process %d is gone", parent)
+    ending.begin()
+    scope.cancel()
+
+
+async def _gone(parent: int) -> None:
+    if sys.platform == "linux":
+        try:
+            descriptor = os.pidfd_open(parent)
+        except ProcessLookupError:
+            return
+        except OSError as error:  # a kernel before 5.3, or a sandbox without the call
+            log.debug("no pidfd: %s", error)
+        else:
+            try:
+                await anyio.wait_readable(descriptor)
+            finally:
+                os.close(descriptor)
+            return
+    while os.getppid() == parent:  # noqa: ASYNC110 - no event tells this elsewhere; the cost is one system call a second
+        await anyio.sleep(1)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

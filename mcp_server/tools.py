@@ -1,0 +1,203 @@
+"""The three tools: check, call, render. Descriptions are written for the model that reads them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+import anyio
+from mcp.server.mcpserver import Context
+from mcp.server.mcpserver.exceptions import ToolError
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolResult, TextContent, ToolAnnotations
+from pydantic import BaseModel, BeforeValidator, Field
+
+from indexer.errors import FolderMcpError, QueryError
+from indexer.types import Mode, Query, Scope
+from mcp_server import asking, budget
+from mcp_server.port import Lent
+from mcp_server.progress import reported
+from mcp_server.render import read_text, search_text, status_text
+from mcp_server.schemas import ReadResult, SearchResult
+from mcp_server.status_schema import StatusResult
+
+log = logging.getLogger(__name__)
+
+MAX_TOP_K = 50
+READ_CHARS = 16_000
+READY_WAIT = 10.0
+"""Seconds a search waits until the folders named on the command line have been looked at."""
+
+SEARCH = """\
+Search the user's own indexed folders (notes, documents, code) by meaning and by word, and get passages with their \
+file and place. Use it whenever a question may be answered by the user's files, before saying that you do not know.
+
+Ask in plain words ("how do I rotate the signing key") or with exact names and codes ("ERR_2041"); both halves run at \
+once. Each hit has path, locator and snippet: cite path and locator, and call read(path, locator) for the whole \
+passage. Indexing may still be running: the answer says how much it could see (semantic, notices). Narrow with \
+path_glob ("**/*.md"), folders, modified_after; go on with offset. No hits: try other words, then status."""
+READ = """\
+Read the text of an indexed file (PDF, Office and mail files too) around a place, with lines numbered. Use it after \
+search, with the path and locator of a hit; without a locator it begins at the start. The result says how to go on."""
+STATUS = """\
+Show what is indexed, how far indexing is, what failed and why, and what the embedding model is doing. Use it when a \
+search finds less than expected, or when the user asks about the index. Answers at once."""
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+QueryText = Annotated[str, Field(description="What to look for: a question, a description, or exact words.")]
+TopK = Annotated[int, Field(description="How many hits.", ge=1, le=MAX_TOP_K)]
+Offset = Annotated[int, Field(description="Hits to pass over; next_offset of the answer before.", ge=0, le=1000)]
+Folders = Annotated[
+    list[str] | None,
+    BeforeValidator(_as_list),
+    Field(description="Search only these indexed folders (path or name); default: all of this connection's."),
+]
+Glob = Annotated[
+    str | None,
+    Field(description='Only files whose path below its folder, or name, matches: "*.pdf", "projects/**".'),
+]
+After = Annotated[str | None, Field(description="Only files modified after this date or time, ISO 8601: 2026-11-01.")]
+ModeName = Annotated[
+    Mode,
+    Field(description="hybrid (best for almost everything), semantic (meaning only), keyword (exact words only)."),
+]
+FilePath = Annotated[str, Field(description="Path of an indexed file, as search gave it.")]
+Place = Annotated[
+    str | None, Field(description='Where: the locator of a hit, or "lines 40-80", "page 3", "slide 2", "cell 4".')
+]
+MaxChars = Annotated[int, Field(description="Characters of text at most.", ge=200, le=40_000)]
+Verbose = Annotated[bool, Field(description="Also list files that were skipped or failed, by name.")]
+
+
+async def search(
+    ctx: Context[Lent],
+    query: QueryText,
+    top_k: TopK = 8,
+    offset: Offset = 0,
+    folders: Folders = None,
+    path_glob: Glob = None,
+    modified_after: After = None,
+    mode: ModeName = "hybrid",
+) -> Annotated[CallToolResult, SearchResult]:
+    """Search; see ``SEARCH``."""
+    lent = ctx.request_context.lifespan_context
+
+    async def answer() -> CallToolResult:
+        text, notices = asking.cut_query(query)
+        after = asking.moment(modified_after) if modified_after else None
+        scope = Scope(await _folders(lent, folders), path_glob or None, after)
+        found = await reported(
+            ctx, lent.engine, "searching", lambda: lent.engine.search(Query(text, top_k, offset, scope, mode))
+        )
+        result = budget.fit_search(SearchResult.of(found, text, (*notices, *lent.notices)), offset)
+        return _both(search_text(result), result)
+
+    return await _bounded("search", answer)
+
+
+async def read(
+    ctx: Context[Lent], path: FilePath, locator: Place = None, max_chars: MaxChars = READ_CHARS
+) -> Annotated[CallToolResult, ReadResult]:
+    """Read; see ``READ``."""
+    lent = ctx.request_context.lifespan_context
+
+    async def answer() -> CallToolResult:
+        reading = await reported(
+            ctx,
+            lent.engine,
+            "reading",
+            lambda: lent.engine.read(asking.file_path(path), locator or None, max_chars=max_chars),
+        )
+        result = budget.fit_reading(ReadResult.of(reading), max_chars)
+        return _both(read_text(result), result)
+
+    return await _bounded("read", answer)
+
+
+async def status(ctx: Context[Lent], verbose: Verbose = False) -> Annotated[CallToolResult, StatusResult]:
+    """Show the status; see ``STATUS``."""
+    lent = ctx.request_context.lifespan_context
+
+    async def answer() -> CallToolResult:
+        result = budget.fit_status(StatusResult.of(lent.engine.status(verbose=verbose), tuple(lent.notices)))
+        return _both(status_text(result), result)
+
+    return await _bounded("status", answer)
+
+
+def tools() -> list[Tool]:
+    """Return the tools in the order clients list them."""
+    return [
+        _tool(search, "Search the user's folders", SEARCH),
+        _tool(read, "Read an indexed file", READ),
+        _tool(status, "Index status", STATUS),
+    ]
+
+
+async def _folders(lent: Lent, names: list[str] | None) -> tuple[str, ...] | None:
+    """Return the roots to search: those of the call, else those of the connection, else all (None)."""
+    if names:
+        roots = [folder.path for folder in lent.engine.folders()]
+        return await anyio.to_thread.run_sync(asking.roots_of, names, roots, abandon_on_cancel=True)
+    if not lent.named:
+        return None
+    with anyio.move_on_after(READY_WAIT):
+        await lent.ready.wait()
+    if not lent.ready.is_set():
+        raise QueryError("the folders of this server are still being looked at; ask again in a few seconds")
+    if not lent.folders:
+        raise QueryError(
+            "none of the folders this server was started with can be searched: " + "; ".join(lent.notices)
+        )
+    return tuple(lent.folders)
+
+
+def _both(text: str, result: BaseModel) -> CallToolResult:
+    """Return both forms of a result; each is complete without the other."""
+    return CallToolResult(
+        content=[TextContent(type="text", text=text)], structured_content=result.model_dump(mode="json")
+    )
+
+
+async def _bounded(name: str, answer: Callable[[], Awaitable[CallToolResult]]) -> CallToolResult:
+    """Run a tool at the boundary: nothing but an answer or a sentence the model can act on leaves it."""
+    try:
+        return await answer()
+    except FolderMcpError as error:
+        raise ToolError(str(error)) from error
+    except Exception as error:
+        log.exception("%s failed", name)
+        raise ToolError(
+            f"{name} failed inside the server ({type(error).__name__}); the details are in its log. "
+            "Try once more; if it stays, tell the user to look at `folder-mcp status`."
+        ) from error
+
+
+def _tool(function: Callable[..., Any], title: str, description: str) -> Tool:
+    tool = Tool.from_function(
+        function,
+        title=title,
+        description=description,
+        annotations=ToolAnnotations(
+            title=title, read_only_hint=True, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+        ),
+    )
+    tool.parameters = {**_untitled(tool.parameters), "additionalProperties": False}
+    tool.fn_metadata.output_schema = _untitled(tool.fn_metadata.output_schema)
+    return tool
+
+
+def _untitled(schema: Any) -> Any:
+    """Return a schema without pydantic's titles, which repeat the names and cost the model tokens."""
+    if isinstance(schema, dict):
+        return {
+            key: {name: _untitled(part) for name, part in value.items()} if key == "properties" else _untitled(value)
+            for key, value in schema.items()
+            if not (key == "title" and isinstance(value, str))
+        }
+    return [_untitled(part) for part in schema] if isinstance(schema, list) else schema
