@@ -1,7 +1,7 @@
 """Which folders may be indexed at all."""
 
 # Paths are str, perhaps with surrogates or ~nobody, which os.path takes without raising:
-# ruff: noqa: PTH111, PTH116, PTH120, PTH121, S108
+# ruff: noqa: S108
 
 from __future__ import annotations
 

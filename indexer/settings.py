@@ -135,8 +135,12 @@ class ModelSettings:
     default: str = setting(
         "all-MiniLM-L6-v2", model_name, "Embedding model of folders that name none: a hub name or a local directory."
     )
-    device: Device = setting("auto", choice("auto", "cpu", "cuda", "mps"), "Where models run.")
-    runtime: Runtime = setting("auto", choice("auto", "torch", "onnx"), "What runs them; auto: onnx on the CPU.")
+    device: Device = setting("auto", choice("auto", "cpu", "cuda", "mps"), "Where models run: auto, cpu, cuda or mps.")
+    runtime: Runtime = setting(
+        "auto",
+        choice("auto", "torch", "onnx"),
+        "What runs models: auto, torch or onnx; auto is onnx on the CPU and torch on a GPU.",
+    )
     allow_remote_code: tuple[str, ...] = setting(
         (), model_names, "Models whose own Python code may run; only for sources you trust."
     )
@@ -147,7 +151,9 @@ class ModelSettings:
 class SlotSettings:
     """The ``[slot]`` table: the one place in memory where a model lives."""
 
-    keep_warm: float = setting(300.0, number(0, 86_400), "Seconds a model stays loaded after the last search.")
+    keep_warm: float = setting(
+        300.0, number(0, 86_400), "Seconds a model stays loaded for the next search after the last one."
+    )
     starvation_cap: float = setting(
         600.0, number(0, 86_400), "Seconds a folder waits for another model's warm time at most; 0: no limit."
     )
@@ -159,6 +165,9 @@ class SearchSettings:
     """The ``[search]`` table."""
 
     wait: float = setting(20.0, number(0.1, 600), "Seconds after which a search answers with what it has.")
+    load_wait: float = setting(
+        2.0, number(0, 600), "Seconds a search waits for a model that is being loaded, before it answers by word."
+    )
 
 
 @dataclass(frozen=True, slots=True)

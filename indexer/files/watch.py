@@ -31,7 +31,7 @@ from indexer.files.mounts import silent_parts
 from indexer.files.pending import Pending, collapse
 from indexer.files.relevant import relevant
 from indexer.files.watch_events import Changes, Timing, Watched, WatchEvent, WatchProblem
-from indexer.files.watch_problems import GONE, LIMIT, failure, is_limit, silence, unreadable
+from indexer.files.watch_problems import GONE, LIMIT, UNDECODABLE, failure, is_limit, silence, unreadable
 
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
@@ -100,6 +100,7 @@ class _Root:
         self._pending = Pending(timing.quiet, timing.longest)
         self._more = anyio.Event()
         self._told: WatchProblem | None = None
+        self._pause = timing.retry
 
     async def keep(self) -> None:
         """Watch until cancelled."""
@@ -142,6 +143,7 @@ class _Root:
         from watchfiles._rust_notify import WatchfilesRustInternalError  # noqa: PLC0415  # 85 ms
 
         silent = await self._thread(self._silent, self.root)
+        started = anyio.current_time()
         async with anyio.create_task_group() as tasks:
             if silent:
                 await self._problem(*silence(silent, self.root))
@@ -155,14 +157,20 @@ class _Root:
                 self._changed([self.root])
             except (OSError, UnicodeError, WatchfilesRustInternalError) as error:
                 log.info("%s: watching ended: %s", self.root, error)
+                if anyio.current_time() - started > self._timing.poll:
+                    self._pause = self._timing.retry
                 await self._after(error)
             tasks.cancel_scope.cancel()
 
     async def _after(self, error: Exception) -> None:
         """Say what went wrong, if it does not mend itself, and wait before the next attempt."""
         if str(error).startswith("Unable to decode"):
-            # Only this event was unreadable; the walk that follows the next start reads such names.
-            await anyio.sleep(self._timing.retry)
+            # Only this event was unreadable; the walk that follows the next start reads such names. Where they keep
+            # changing, the pauses grow: every start walks the whole root.
+            if self._pause >= self._timing.poll:
+                await self._problem(*UNDECODABLE)
+            await anyio.sleep(self._pause)
+            self._pause = min(2 * self._pause, self._timing.poll)
             return
         await self._problem(*failure(error))
         self._changed([self.root])

@@ -8,6 +8,10 @@ LIMIT = (
     "or leave big directories out with exclude, and restart",
 )
 GONE = ("the folder is not there", "mount its disk or restore it; what was indexed is kept")
+UNDECODABLE = (
+    "files whose names are not valid UTF-8 keep changing in it, and each such change ends the watch",
+    "rename them, or leave their directory out by moving it elsewhere; until then changes are found minutes later",
+)
 _NOTHING = "nothing to do: it is compared with the index now and then instead"
 
 
