@@ -26,8 +26,6 @@ async def read_place(
     place = Locator.parse(locator) if locator else None
     try:
         parsed = await parsers.parse(File(row.path, row.folder, row.size, row.mtime_ns))
-    except FileNotFoundError:
-        raise QueryError(f"{row.path} no longer exists; search again for what replaced it") from None
     except (ParseFailed, OSError) as error:
         raise QueryError(f"{row.path} cannot be read now: {error}") from None
     unit = _unit(parsed.document, place, row.path)

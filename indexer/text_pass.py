@@ -94,7 +94,9 @@ class TextPass:
         self._pulse.beat()
         targets = dirty.paths or (folder.path,)
         try:
-            files, refused = await anyio.to_thread.run_sync(_look, folder, targets)
+            files, refused = await anyio.to_thread.run_sync(
+                _look, folder, targets, bool(self._manifest.rows(folder.path))
+            )
         except FolderError as error:
             folder.available, folder.state = False, "unavailable"
             folder.detail = f"{error}; what was indexed stays searchable"
@@ -165,14 +167,14 @@ class TextPass:
             if known is not None and file.path not in forced and _same_content(known, parsed, folder):
                 return replace(known, size=parsed.size, mtime_ns=parsed.mtime_ns)
             return await anyio.to_thread.run_sync(_prepare, folder, blank, parsed)
-        except FileNotFoundError:
-            self._queue.add(folder.path, file.path)  # gone since the walk: the next look drops its row
-            return None
         except ParseSkipped as error:
             return FileWrite(replace(blank, outcome="skipped", reason=str(error)))
         except ParsersUnavailable as error:  # no fault of the file: it stays as it was and is tried again
             return FileWrite(replace(blank, reason=str(error)))
         except (ParseFailed, OSError) as error:
+            if not await anyio.to_thread.run_sync(os.path.lexists, file.path):
+                self._queue.add(folder.path, file.path)  # gone since the walk: the next look drops its row
+                return None
             reason = str(error) if isinstance(error, ParseFailed) else f"cannot be read: {error.strerror or error}"
             log.info("%s: %s", file.path, reason)
             return FileWrite(replace(blank, reason=reason, attempts=attempts + 1))
@@ -217,11 +219,11 @@ class TextPass:
         self._pulse.beat()
 
 
-def _look(folder: LiveFolder, targets: tuple[str, ...]) -> tuple[list[File], list[Skipped]]:
+def _look(folder: LiveFolder, targets: tuple[str, ...], had_files: bool) -> tuple[list[File], list[Skipped]]:
     """Walk the targets.
 
     Raises:
-        FolderError: The folder itself cannot be reached.
+        FolderError: The folder itself cannot be reached, or has nothing in it any more.
     """
     files: dict[str, File] = {}
     refused: dict[str, Skipped] = {}
@@ -236,6 +238,7 @@ def _look(folder: LiveFolder, targets: tuple[str, ...]) -> tuple[list[File], lis
                 files[entry.path] = entry
             else:
                 refused[entry.path] = entry
+    _check_there(folder.path, had_files)
     return list(files.values()), list(refused.values())
 
 
@@ -254,6 +257,21 @@ def _blank(file: File, folder: LiveFolder, attempts: int) -> FileRow:
         attempts=attempts,
         indexed_at=time.time(),
     )
+
+
+def _check_there(root: str, had_files: bool) -> None:
+    """Refuse to take files for deleted when the disk they are on may only not be mounted: an empty root is no news.
+
+    Raises:
+        FolderError: The root is gone or empty.
+    """
+    try:
+        with os.scandir(root) as entries:
+            empty = next(entries, None) is None
+    except OSError as error:
+        raise FolderError(f"{root} cannot be reached: {error.strerror}") from error
+    if empty and had_files:
+        raise FolderError(f"{root} is empty; if its disk is not mounted, mount it, otherwise remove the folder")
 
 
 def _same_content(known: FileRow, parsed: Parsed, folder: LiveFolder) -> bool:

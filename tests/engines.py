@@ -1,0 +1,53 @@
+"""Engines for tests: real store, real files, real parsers and tokenizers; only the weights are fake."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+from fakes import FakeLoader
+
+from indexer.config import Config, load_config
+from indexer.engine import Engine, open_engine
+from indexer.model.local import Located, find
+from indexer.types import Answer, Hit, Mode, Query
+
+
+def settings(data: Path) -> Config:
+    """The defaults, without the watcher: a test says itself when to look."""
+    config = load_config(None, data_dir=data, environ={})
+    return replace(config, index=replace(config.index, watch=False))
+
+
+@asynccontextmanager
+async def engine_over(
+    data: Path, *folders: Path, loader: FakeLoader | None = None, config: Config | None = None
+) -> AsyncIterator[Engine]:
+    """An engine that keeps ``folders``; indexing has begun, nothing has been waited for."""
+    async with open_engine(config or settings(data), version="test", loader=loader or FakeLoader()) as engine:
+        for folder in folders:
+            await engine.add_folder(str(folder))
+        with anyio.fail_after(60):
+            yield engine
+
+
+async def ask(engine: Engine, text: str, mode: Mode = "hybrid") -> Answer:
+    return await engine.search(Query(text, mode=mode))
+
+
+def names(hits: Sequence[Hit]) -> list[str]:
+    return [Path(hit.path).name for hit in hits]
+
+
+def local_model(directory: Path, weights: bytes) -> Path:
+    """A model directory with the embedded model's tokenizer and configuration, and weights of its own."""
+    embedded = find("all-MiniLM-L6-v2")
+    assert isinstance(embedded, Located)
+    source = Path(embedded.directory)
+    shutil.copytree(source, directory, ignore=shutil.ignore_patterns("*.safetensors", "data_config.json", "README.md"))
+    (directory / "model.safetensors").write_bytes(weights)
+    return directory
