@@ -107,7 +107,9 @@ class Attachment:
             try:
                 return Attached(*self.dial(hello, left))
             except Silent as silent:
-                return Mute(f"the background process {self._pid()} accepts connections but does not answer", silent.line)
+                return Mute(
+                    f"the background process {self._pid()} accepts connections but does not answer", silent.line
+                )
             except Refused as refused:
                 return Mute(f"the background process {self._pid()} refuses this one: {refused}")
             except NotThere as missing:

@@ -105,10 +105,17 @@ class Calls:
             self._answered = True
         return True
 
-    def lost(self, reason: str) -> tuple[list[bytes], list[bytes]]:
-        """The server is gone. Return answers for the client, and lines for the next server, in order."""
+    def lost(self, reason: str, unsent: list[bytes]) -> tuple[list[bytes], list[bytes]]:
+        """The server is gone. Return answers for the client, and lines for the next server, in order.
+
+        Args:
+            reason: What became of it.
+            unsent: Lines it was never sent: nothing happened to them.
+        """
         errors, again = [], []
         for key, asked in list(self.open.items()):
+            if asked.line in unsent:
+                continue
             if asked.reads and not asked.again:
                 asked.again = True
                 again.append(asked.line)
@@ -156,7 +163,9 @@ def _error(identity: Any, asked: Asked, reason: str) -> bytes:
     if asked.reads:
         text = f"{asked.what} was not answered: {reason}. It only reads: ask again."
     else:
-        text = f"{asked.what} was not answered: {reason}. It is not known whether it was done: look before you repeat it."
+        text = (
+            f"{asked.what} was not answered: {reason}. It is not known whether it was done: look before you repeat it."
+        )
     error = {"code": LOST, "message": text, "data": {"retryable": asked.reads, "reason": reason}}
     return json.dumps({"jsonrpc": "2.0", "id": identity, "error": error}).encode("ascii") + b"\n"
 

@@ -3,7 +3,7 @@
 Standard library only. The directory is found without the environment: clients start servers with a handful of
 variables, and two processes that look in different places would elect two owners.
 """
-# ruff: noqa: PTH - pathlib would be a tenth of a relay's start
+# ruff: noqa: PTH
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _private(directory: str) -> None:
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise PermissionError(f"{directory} is not a directory of this user")
     if found.st_mode & 0o077:
-        os.chmod(directory, 0o700)  # noqa: S103 - ours, and it becomes private
+        os.chmod(directory, 0o700)
 
 
 class Claim:

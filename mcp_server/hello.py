@@ -218,5 +218,5 @@ def _challenged(line: Line, token: str, until: float) -> str:
 
 
 def _token(place: Place) -> str:
-    with open(place.token, encoding="ascii") as stream:  # noqa: PTH123 - see claim
+    with open(place.token, encoding="ascii") as stream:
         return stream.read().strip()

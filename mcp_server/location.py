@@ -2,7 +2,7 @@
 
 Standard library only. The rules are those of ``indexer.config.load_config``; a test holds the two together.
 """
-# ruff: noqa: PTH - pathlib would be a tenth of a relay's start
+# ruff: noqa: PTH
 
 from __future__ import annotations
 

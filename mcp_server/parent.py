@@ -1,4 +1,6 @@
-"""Noticing that the parent process is gone: a pipe that some other process also holds never says so.
+"""The relay's ends beside the end of its client: its parent is gone, or a signal came.
+
+A pipe that some other process also holds never says that the client is gone; the parent's death does.
 
 Standard library only. Not by PR_SET_PDEATHSIG: that fires when the *thread* that started us ends, and clients start
 servers from threads of pools.
@@ -8,8 +10,40 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import sys
 import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def leave(code: int) -> NoReturn:
+    """End the process now; a relay has nothing to finish."""
+    os._exit(code)
+
+
+def leave_on_signals() -> None:
+    """End at the first signal: quietly for SIGTERM, with its number for the others."""
+    for name in ("SIGTERM", "SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda got, _: leave(0 if got == signal.SIGTERM else 128 + got))
+
+
+def leave_with_parent(parent: int) -> NoReturn:
+    """Wait for the parent's end, then end. Call it in a thread."""
+    wait_for_end(parent)
+    leave(0)
+
+
+def note(text: str) -> None:
+    """Say something on stderr, where clients keep their logs."""
+    try:
+        sys.stderr.write(f"folder-mcp: {text}\n")
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        return  # started without stderr
 
 
 def wait_for_end(parent: int) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
-import sys
 import threading
 import time
 
@@ -18,7 +16,7 @@ from mcp_server.calls import Calls
 from mcp_server.claim import wait_until_free
 from mcp_server.hello import Line, NotThere, Refused, Silent, greeting
 from mcp_server.link import Link, to_owner, to_process
-from mcp_server.parent import wait_for_end
+from mcp_server.parent import leave, leave_on_signals, leave_with_parent, note
 from mcp_server.spawn import server
 
 TYPE_CHECKING = False
@@ -73,9 +71,9 @@ class Relay:
 
     def run(self) -> NoReturn:
         """Serve until the client leaves; ends the process."""
-        self._on_signals()
+        leave_on_signals()
+        self._thread(leave_with_parent, os.getppid())
         self._thread(self._read_client)
-        self._thread(self._watch_parent, os.getppid())
         self._attach()
         while True:
             times = [at for at in (self._check_at, self._end_at) if at is not None]
@@ -108,10 +106,11 @@ class Relay:
         leave(0)
 
     def _from_client(self, lines: bytes) -> None:
-        for line in lines.splitlines(keepends=True):
+        each = lines.splitlines(keepends=True)
+        for line in each:
             self._calls.sent(line)
         if self._link is None or self._replaying:
-            self._waiting.append(lines)
+            self._waiting.extend(each)
         else:
             self._send(lines)
 
@@ -135,6 +134,11 @@ class Relay:
     def _attached(self, found: Attached | Alone | Mute) -> None:
         if isinstance(found, Attached):
             self._use(to_owner(found.line, self._received))
+            return
+        if isinstance(found, Mute) and self._link is not None:  # served already, and the owner is still silent
+            self._thread(self._watch_owner, found.line)
+            return
+        if self._link is not None:
             return
         if isinstance(found, Mute):
             note(f"{found.reason}; searching by word only, in this process, until it answers")
@@ -205,15 +209,7 @@ class Relay:
 
     def _lost(self, reason: str) -> None:
         """Answer or keep what was in flight, and find another server."""
-        link, self._link, self._replaying = self._link, None, False
-        if link is not None:
-            link.close()
-        # What waits has not been sent yet: it is not lost, and must not be sent twice.
-        errors, again = self._calls.lost(reason)
-        unsent = b"".join(self._waiting).splitlines(keepends=True)
-        self._waiting = [*(line for line in again if line not in unsent), *unsent]
-        for answer in errors:
-            self._to_client(answer)
+        self._drop(reason)
         if self._next is not None:
             self._use(self._next)
             return
@@ -223,6 +219,16 @@ class Relay:
             self._attached(Alone(f"the background process ended {len(self._losses)} times within a minute"))
         else:
             self._attach()
+
+    def _drop(self, reason: str) -> None:
+        """Let go of the server: answer what cannot be asked again, keep the rest for the next one."""
+        link, self._link, self._replaying, self._check_at = self._link, None, False, None
+        if link is not None:
+            link.close()
+        errors, again = self._calls.lost(reason, self._waiting)
+        self._waiting = [*again, *self._waiting]
+        for answer in errors:
+            self._to_client(answer)
 
     # Silence ---------------------------------------------------------------------------------------------------
 
@@ -256,13 +262,9 @@ class Relay:
         if link is not self._link:
             line.close()
             return
-        self._link, self._replaying = None, False
-        link.close()
-        errors, again = self._calls.lost("the background process does not answer")
-        self._waiting = [*again, *self._waiting]
-        for answer in errors:
-            self._to_client(answer)
-        self._attached(Mute("the background process accepts connections but does not answer", line))
+        reason = "the background process accepts connections but does not answer"
+        self._drop(reason)
+        self._attached(Mute(reason, line))
 
     def _watch_owner(self, line: Line | None) -> None:
         """Wait until a silent owner answers or is gone, then attach again."""
@@ -277,34 +279,8 @@ class Relay:
             line.close()
         self._put(self._attach)
 
-    # The process -----------------------------------------------------------------------------------------------
-
-    def _on_signals(self) -> None:
-        for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-            if hasattr(signal, name):
-                number = getattr(signal, name)
-                signal.signal(number, lambda got, _: leave(0 if got == signal.SIGTERM else 128 + got))
-
-    def _watch_parent(self, parent: int) -> None:
-        wait_for_end(parent)
-        leave(0)
-
     def _put(self, event: Callable[..., None], *given: Any) -> None:
         self._events.put(lambda: event(*given))
 
     def _thread(self, work: Callable[..., None], *given: Any) -> None:
         threading.Thread(target=work, args=given, daemon=True).start()
-
-
-def note(text: str) -> None:
-    """Say something on stderr, where clients keep their logs."""
-    try:
-        sys.stderr.write(f"folder-mcp: {text}\n")
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        return  # started without stderr
-
-
-def leave(code: int) -> NoReturn:
-    """End the process now; there is nothing to finish."""
-    os._exit(code)

@@ -1,5 +1,5 @@
 """Our version and how versions compare, for processes that must start fast. Standard library only."""
-# ruff: noqa: PTH - pathlib would be a tenth of a relay's start
+# ruff: noqa: PTH
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def newer(one: str, other: str) -> bool:
 def _numbers(version: str) -> tuple[int, ...]:
     """Return the numbers of ``1.2.3``, without what follows them; nothing when there are none."""
     found: list[int] = []
-    for part in version.split("+")[0].split("."):
+    for part in version.split("+", maxsplit=1)[0].split("."):
         digits = part[: len(part) - len(part.lstrip("0123456789"))]
         if not digits:
             break

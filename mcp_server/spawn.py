@@ -2,7 +2,7 @@
 
 Never forks without exec: a fork would hold what its parent holds. Standard library only.
 """
-# ruff: noqa: PTH - pathlib would be a tenth of a relay's start
+# ruff: noqa: PTH
 
 from __future__ import annotations
 
@@ -24,10 +24,49 @@ MAX_LOG = 1_000_000
 
 # What the owner needs of the environment. Everything else belongs to the client that happened to be first.
 _KEPT = frozenset(
-    """PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TMPDIR TEMP TMP VIRTUAL_ENV PYTHONPATH PYTHONHOME PYTHON_PATH
-    LD_LIBRARY_PATH LD_PRELOAD DYLD_LIBRARY_PATH HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY SSL_CERT_FILE SSL_CERT_DIR
-    REQUESTS_CA_BUNDLE CURL_CA_BUNDLE SYSTEMROOT SYSTEMDRIVE WINDIR COMSPEC PATHEXT USERPROFILE HOMEDRIVE HOMEPATH
-    APPDATA LOCALAPPDATA PROGRAMDATA PROGRAMFILES USERNAME NUMBER_OF_PROCESSORS PROCESSOR_ARCHITECTURE""".split()
+    [
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SHELL",
+        "LANG",
+        "LANGUAGE",
+        "TZ",
+        "TMPDIR",
+        "TEMP",
+        "TMP",
+        "VIRTUAL_ENV",
+        "PYTHONPATH",
+        "PYTHONHOME",
+        "PYTHON_PATH",
+        "LD_LIBRARY_PATH",
+        "LD_PRELOAD",
+        "DYLD_LIBRARY_PATH",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "ALL_PROXY",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "SYSTEMROOT",
+        "SYSTEMDRIVE",
+        "WINDIR",
+        "COMSPEC",
+        "PATHEXT",
+        "USERPROFILE",
+        "HOMEDRIVE",
+        "HOMEPATH",
+        "APPDATA",
+        "LOCALAPPDATA",
+        "PROGRAMDATA",
+        "PROGRAMFILES",
+        "USERNAME",
+        "NUMBER_OF_PROCESSORS",
+        "PROCESSOR_ARCHITECTURE",
+    ]
 )
 _KEPT_BEGINNINGS = ("LC_", "XDG_", "FOLDER_MCP_", "HF_", "CUDA_", "NVIDIA_", "ROCR_", "HIP_", "OMP_", "MKL_", "AWS_")
 

@@ -45,7 +45,8 @@ class FakeEngine:
         gate: Set: searches answer at once. Replace it with a new event to hold them.
         crash: Raised by the next search and read, if given.
         slot: The slot as ``status`` shows it; change it with ``change``.
-        asked: The queries that came, in order.
+        asked: The queries that came, in order; ``searching`` is set with the first.
+        was_cancelled: Set when a held search was cancelled.
         clients: Connections now.
     """
 
@@ -57,7 +58,8 @@ class FakeEngine:
         self.semantic = semantic or Semantic("served", 1.0)
         self.slot = SlotStatus()
         self.asked: list[Query] = []
-        self.cancelled = 0
+        self.searching = anyio.Event()
+        self.was_cancelled = anyio.Event()
         self.clients = 0
         self.started = False
         self.version = "9.9.9"
@@ -73,10 +75,11 @@ class FakeEngine:
         check(query)
         await self._opened()
         self.asked.append(query)
+        self.searching.set()
         try:
             await self.gate.wait()
         except anyio.get_cancelled_exc_class():
-            self.cancelled += 1
+            self.was_cancelled.set()
             raise
         if self.crash is not None:
             raise self.crash

@@ -22,7 +22,7 @@ def notes(tmp_path: Path) -> Path:
     folder = tmp_path / "notes"
     folder.mkdir()
     (folder / "keys.md").write_text(
-        "# Keys\n\nRotate the signing key every March.\n\nThe signing key lives in the vault.\n", encoding="utf-8"
+        "# Vault\n\nRotate the signing key every March.\n\nThe signing key lives in the vault.\n", encoding="utf-8"
     )
     (folder / "bread.md").write_text("# Bread\n\nFlour, water, salt.\n", encoding="utf-8")
     return folder
