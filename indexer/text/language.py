@@ -22,9 +22,8 @@ _OTHER_SCRIPTS = {
     "DEVANAGARI": ("hi", "mr", "ne"),
     "HEBREW": ("he", "yi"),
 }
-_SCRIPT_LANGUAGES = _OTHER_SCRIPTS | {
-    "LATIN": tuple(code for code in FUNCTION_WORDS if all(code not in others for others in _OTHER_SCRIPTS.values()))
-}
+_LATIN = tuple(sorted(FUNCTION_WORDS.keys() - {code for codes in _OTHER_SCRIPTS.values() for code in codes}))
+_SCRIPT_LANGUAGES = {"LATIN": _LATIN, **_OTHER_SCRIPTS}
 _ONE_LANGUAGE = {
     "GREEK": "el", "ARMENIAN": "hy", "GEORGIAN": "ka", "TAMIL": "ta", "BENGALI": "bn", "GUJARATI": "gu",
     "TELUGU": "te", "KANNADA": "kn", "MALAYALAM": "ml", "GURMUKHI": "pa", "SINHALA": "si", "THAI": "th", "LAO": "lo", "KHMER": "km",
@@ -38,12 +37,23 @@ _LETTERS = {
     "ћ": "sr", "پ": "fa", "گ": "fa", "ژ": "fa", "ٹ": "ur", "ں": "ur", "ے": "ur", "ة": "ar",
 }  # fmt: skip
 _WORD = re.compile(r"[^\W\d_]+(?:[\u0900-\u0963][^\W\d_]*)*")
-_NON_LATIN = re.compile(r"[^\x00-\u024f\u1e00-\u1eff\u2000-\u2bff\ufb00-\ufb06\ufeff]+")
+_NON_LATIN = tuple(sorted(FUNCTION_WORDS.keys() - {code for codes in _OTHER_SCRIPTS.values() for code in codes}))
 
 
 def script_of(letter: str) -> str:
     """First word of a letter's Unicode name: ``LATIN``, ``CJK``, ``HIRAGANA``; empty for what is no letter."""
     return unicodedata.name(letter, "").split(" ", 1)[0] if letter.isalpha() else ""
+
+
+@cache
+def script_of_language(language: str) -> str:
+    """Script a language is usually written in, as ``script_of`` names it; empty for the empty language."""
+    if not language:
+        return ""
+    if language in {"zh", "ja"}:
+        return "CJK"
+    several = next((script for script, codes in _OTHER_SCRIPTS.items() if language in codes), "")
+    return several or next((script for script, code in _ONE_LANGUAGE.items() if code == language), "LATIN")
 
 
 def scripts(text: str) -> Counter[str]:
@@ -61,8 +71,8 @@ def scripts(text: str) -> Counter[str]:
 def detect(text: str) -> str:
     """ISO 639-1 code of the language most of ``text`` is written in, or empty when it does not show.
 
-    Code, tables and single Latin words answer empty rather than a guess: two function words are needed, or one in
-    a text of at most eight words, and no other language may have as many.
+    Code, tables and names in Latin letters answer empty rather than a guess. Scripts of several languages answer
+    the one with most readers when nothing tells them apart, so a text in Cyrillic is never taken for English.
     """
     sample = text[:SAMPLE]
     if sample.isascii():
@@ -75,7 +85,14 @@ def detect(text: str) -> str:
         return "ja" if 20 * (found["HIRAGANA"] + found["KATAKANA"]) > found["CJK"] else "zh"
     if script in _ONE_LANGUAGE:
         return _ONE_LANGUAGE[script]
-    return _by_words(sample, script)
+    others = _OTHER_SCRIPTS.get(script)
+    return _by_words(sample, script) or (others[0] if others else "")
+
+
+@cache
+def function_words(language: str) -> frozenset[str]:
+    """The small words of a language that say little about a text's subject; empty for languages not listed."""
+    return frozenset(FUNCTION_WORDS.get(language, "").split())
 
 
 def _by_words(text: str, script: str) -> str:
@@ -94,8 +111,8 @@ def _by_words(text: str, script: str) -> str:
     ranked = votes.most_common(2)
     if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]):
         return ""
-    needed = 60 if len(words) <= 8 else max(120, len(words))
-    return ranked[0][0] if ranked[0][1] >= needed else ""
+    # Prose has a function word in two or three; a tenth of them, and never less than most of one, is asked for.
+    return ranked[0][0] if ranked[0][1] >= max(40, 6 * len(words)) else ""
 
 
 @cache

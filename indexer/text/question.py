@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from indexer.text.language import detect
-from indexer.text.words import phrases, query_tokens
+from indexer.text.words import phrases, weighted_tokens
 
 Kind = Literal["identifier", "words", "question"]
 
@@ -28,7 +28,7 @@ class Question:
 
     Attributes:
         text: As it was asked.
-        tokens: What the keyword index is asked for.
+        tokens: What the keyword index is asked for, each as often as it weighs.
         phrases: What stood in quotes.
         language: ISO 639-1 code, or empty when it does not show.
         kind: ``identifier`` when every word is written like code (a name, a path, a version, an error code) or
@@ -46,7 +46,7 @@ class Question:
 def read_question(text: str) -> Question:
     """Read a query: its tokens, quoted phrases, language and kind."""
     quoted = tuple(phrases(text))
-    return Question(text, tuple(query_tokens(text)), quoted, detect(text), _kind(text, quoted))
+    return Question(text, tuple(weighted_tokens(text)), quoted, detect(text), _kind(text, quoted))
 
 
 def _kind(text: str, quoted: tuple[str, ...]) -> Kind:

@@ -96,6 +96,7 @@ def expand(term: str, word: Callable[[str], str]) -> list[str]:
         return versions
     # Latin apostrophes part a word from what leans on it (l'eau, it's); others stand inside one (п'ять).
     pieces = [piece for piece in _APOSTROPHE.split(term) if len(piece) > 1 or piece.isdigit()] or [term]
+    pieces = [piece.replace("'", "").replace("’", "") for piece in pieces]
     found = [token for piece in pieces for token in _compound(piece, word)]
     return list(dict.fromkeys(token[:MAX_TOKEN] for token in (*found, *versions) if token))
 
@@ -121,7 +122,8 @@ def _compound(term: str, word: Callable[[str], str]) -> list[str]:
     for segment in segments[:_MAX_PARTS]:
         parts = [part for part in _CAMEL.split(segment) if part][:_MAX_PARTS]
         if len(parts) > 1:
-            found.append("".join(parts).casefold())
+            whole = "".join(parts).casefold()
+            found.extend((whole, word(whole)) if whole.isalpha() else (whole,))
         alone = len(segments) == 1 and len(parts) == 1
         for part in parts:
             if len(part) > 1 or part.isdigit() or alone:
@@ -171,7 +173,7 @@ def _marks() -> re.Pattern[str]:
 
 @cache
 def _mark_ranges() -> str:
-    """Every combining mark as ranges of a character class (word characters in ``re`` leave them out). Takes 20 ms, once."""
+    """Every combining mark, as ranges of a character class (``re`` does not count them as parts of a word)."""
     ranges: list[list[int]] = []
     for code in range(0x300, min(0x1F000, sys.maxunicode)):
         if unicodedata.category(chr(code))[0] == "M":

@@ -1,10 +1,12 @@
 """What the keyword index sees of a text, and what a query asks it for.
 
 Both sides go through the same cutting (``text.terms``); the index itself does nothing but split at spaces. A
-document's words are stemmed in the document's language, so each word is one token and BM25's lengths and
-frequencies stay true. A query asks for each word as it stands and as the stem of every language it may be in:
-several languages live in one index, and a query is too short to be sure. Stop words stay: BM25 weighs them down,
-and a query made of them alone still finds. The figures behind each choice are in ``docs/search.md``.
+document gives each word twice: as it stands, and as its stem in the document's language, marked with a tilde so
+that the stem of one word is never taken for another word (``us`` and ``us~``, the stem of ``use``). A query asks
+for both; the stem weighs twice the word, and what has no stem (numbers, identifiers, bigrams) as much as the two
+together. A language taken wrongly thus costs the stem, never the word. Weight is repetition: the index adds up a
+token's score as often as the query holds it. Function words of the query's language are left out of a query that
+has other words. The figures behind each choice are in ``docs/search.md``.
 """
 
 from __future__ import annotations
@@ -15,15 +17,17 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from indexer.text import terms
-from indexer.text.language import detect, script_of
-from indexer.text.stemming import by_script, stemmer
+from indexer.text.language import detect, function_words, script_of, script_of_language
+from indexer.text.stemming import ALGORITHMS, by_script, stemmer
 
+WORDS = "words/2"
+"""Stamp of the rules below: chunks whose tokens were made by others are read again."""
+STEM = "~"
+"""Ends every stem."""
 MAX_QUERY_TOKENS = 1024
+_WORD_WEIGHT, _STEM_WEIGHT = 1, 2
 _DEFAULTS = {"LATIN": "en", "CYRILLIC": "ru", "ARABIC": "ar", "DEVANAGARI": "hi", "GREEK": "el", "ARMENIAN": "hy",
              "TAMIL": "ta"}  # fmt: skip
-_SCRIPTS = {"uk": "CYRILLIC", "bg": "CYRILLIC", "sr": "CYRILLIC", "ru": "CYRILLIC", "ar": "ARABIC", "fa": "ARABIC",
-            "ur": "ARABIC", "hi": "DEVANAGARI", "mr": "DEVANAGARI", "ne": "DEVANAGARI", "yi": "HEBREW",
-            "he": "HEBREW", "el": "GREEK", "hy": "ARMENIAN", "ta": "TAMIL"}  # fmt: skip
 _QUOTED = re.compile(
     r'"([^"\n]{2,200})"|“([^”\n]{2,200})”|„([^“”\n]{2,200})[“”]|«([^»\n]{2,200})»|「([^」\n]{1,200})」'
 )
@@ -49,21 +53,39 @@ def tokens(text: str, heading: str = "", name: str = "", language: str | None = 
 
 
 def query_tokens(text: str) -> list[str]:
-    """Tokens that a query asks for, each once, in the query's order; any of them may match (OR).
+    """Tokens that a query asks for, each once, in the query's order; any of them may match (OR)."""
+    return list(_asked(text))
 
-    Every word is there as it stands and as the stem of the query's language and of its script's usual one; of all
-    languages of the script when the query's own does not show.
+
+def weighted_tokens(text: str) -> list[str]:
+    """``query_tokens`` with each token repeated as often as it weighs: what to hand to the keyword index."""
+    return [token for token, weight in _asked(text).items() for _ in range(weight)]
+
+
+def _asked(text: str) -> dict[str, int]:
+    """Tokens of a query with their weights.
+
+    Stems are those of the query's language and of its script's usual one; when the query's language does not show,
+    those of every language of its script. Function words go as long as anything else is left.
     """
     text = terms.normal(text)
     language = detect(text)
-    found: dict[str, None] = {}
-    for term in terms.cut(text):
+    small = function_words(language)
+    cut = terms.cut(text)
+    found: dict[str, int] = {}
+    for term in [term for term in cut if term.casefold() not in small] or cut:
         if terms.is_run(term):
-            found.update(dict.fromkeys(terms.bigrams(term, single=False)))
+            found.update(dict.fromkeys(terms.bigrams(term, single=False), _WORD_WEIGHT + _STEM_WEIGHT))
             continue
-        for candidate in ("", *_candidates(script_of(_first_letter(term)), language)):
-            found.update(dict.fromkeys(_lookup(candidate or "-")(term).split()))
-    return list(found)[:MAX_QUERY_TOKENS]
+        for candidate in _candidates(script_of(_first_letter(term)), language):
+            expanded, stemmed = _expanded(term, candidate)
+            for token in expanded:
+                weight = _WORD_WEIGHT if token in stemmed else _WORD_WEIGHT + _STEM_WEIGHT
+                found[token] = min(weight, found.get(token, weight))
+            found.update(dict.fromkeys(stemmed.values(), _STEM_WEIGHT))
+        if len(found) > MAX_QUERY_TOKENS:
+            break
+    return dict(list(found.items())[:MAX_QUERY_TOKENS])
 
 
 def phrases(text: str) -> list[str]:
@@ -92,34 +114,38 @@ def _collect(text: str, lookup: Callable[[str], str], found: list[str]) -> None:
 
 @lru_cache(maxsize=64)
 def _lookup(language: str) -> Callable[[str], str]:
-    """Return the cached function from a raw term to its tokens, space separated, in a document of ``language``.
-
-    ``-`` stands for no stemming at all.
-    """
+    """Return the cached function from a raw term to its tokens, space separated, in a document of ``language``."""
 
     @lru_cache(maxsize=1 << 16)
     def expand(term: str) -> str:
-        own = _SCRIPTS.get(language, "LATIN") if language else ""
-
-        def word(folded: str) -> str:
-            if language == "-":
-                return _bare(folded)
-            script = script_of(_first_letter(folded))
-            return _bare(stemmer(language if script == own else _DEFAULTS.get(script, ""))(folded))
-
-        return " ".join(terms.expand(term, word))
+        expanded, stemmed = _expanded(term, language)
+        return " ".join((*expanded, *dict.fromkeys(stemmed.values())))
 
     return expand
 
 
+def _expanded(term: str, language: str) -> tuple[list[str], dict[str, str]]:
+    """Tokens of a raw term as it stands, and the marked stem of each of those that has one."""
+    stemmed: dict[str, str] = {}
+
+    def word(folded: str) -> str:
+        bare = _bare(folded)[: terms.MAX_TOKEN]
+        script = script_of(_first_letter(folded))
+        algorithm = language if script == script_of_language(language) else _DEFAULTS.get(script, "")
+        if algorithm in ALGORITHMS:
+            stemmed[bare] = _bare(stemmer(algorithm)(folded))[: terms.MAX_TOKEN] + STEM
+        return bare
+
+    return terms.expand(term, word), stemmed
+
+
 def _candidates(script: str, language: str) -> tuple[str, ...]:
-    """Languages whose stems a query's word may have in the index."""
-    default = _DEFAULTS.get(script, "")
+    """Languages whose stems a query's word may have in the index; the empty one is the script's usual."""
     if not language:
-        return by_script(script)
-    if _SCRIPTS.get(language, "LATIN") != script:
-        return (default,) if default else ()
-    return tuple(dict.fromkeys((language, default)))
+        return ("", *by_script(script))
+    if script_of_language(language) != script:
+        return ("",)
+    return (language, "") if language in ALGORITHMS else (language,)
 
 
 def _first_letter(term: str) -> str:
