@@ -26,8 +26,8 @@ _LATIN = tuple(sorted(FUNCTION_WORDS.keys() - {code for codes in _OTHER_SCRIPTS.
 _SCRIPT_LANGUAGES = {"LATIN": _LATIN, **_OTHER_SCRIPTS}
 _ONE_LANGUAGE = {
     "GREEK": "el", "ARMENIAN": "hy", "GEORGIAN": "ka", "TAMIL": "ta", "BENGALI": "bn", "GUJARATI": "gu",
-    "TELUGU": "te", "KANNADA": "kn", "MALAYALAM": "ml", "GURMUKHI": "pa", "SINHALA": "si", "THAI": "th", "LAO": "lo", "KHMER": "km",
-    "MYANMAR": "my", "HANGUL": "ko", "ETHIOPIC": "am", "TIBETAN": "bo", "MONGOLIAN": "mn",
+    "TELUGU": "te", "KANNADA": "kn", "MALAYALAM": "ml", "GURMUKHI": "pa", "SINHALA": "si", "THAI": "th", "LAO": "lo",
+    "KHMER": "km", "MYANMAR": "my", "HANGUL": "ko", "ETHIOPIC": "am", "TIBETAN": "bo", "MONGOLIAN": "mn",
 }  # fmt: skip
 # Letters that one of our languages has and the others lack; a hint worth one function word.
 _LETTERS = {
@@ -37,7 +37,7 @@ _LETTERS = {
     "ћ": "sr", "پ": "fa", "گ": "fa", "ژ": "fa", "ٹ": "ur", "ں": "ur", "ے": "ur", "ة": "ar",
 }  # fmt: skip
 _WORD = re.compile(r"[^\W\d_]+(?:[\u0900-\u0963][^\W\d_]*)*")
-_NON_LATIN = tuple(sorted(FUNCTION_WORDS.keys() - {code for codes in _OTHER_SCRIPTS.values() for code in codes}))
+_NON_LATIN = re.compile(r"[^\x00-\u024f\u1e00-\u1eff\u2000-\u2bff\ufb00-\ufb06\ufeff]+")
 
 
 def script_of(letter: str) -> str:
