@@ -8,7 +8,7 @@ Stretches are what a heading, a function or a class spans, so an edit moves boun
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from indexer.locator import Locator
@@ -70,12 +70,18 @@ def chunk(document: Document, tokens: TokenCounter, limit: int) -> tuple[Chunk, 
 
 def _pieces(unit: Unit, syntax: str, tokens: TokenCounter, limit: int) -> Iterator[Segment]:
     """The chunks of one unit as spans with their final heading."""
+    if not unit.text.strip():
+        return
     aim = max(1, min(int(limit * FILL), MOST))
+    most = min(limit, aim * 5 // 4)
     data = len(unit.text) > DATA or _has_long_line(unit.text)
     found: list[Stretch] = []
     for segment in _outline(unit, syntax, data):
-        found += split(unit.text, segment, "" if data else syntax, tokens, aim, min(limit, aim * 5 // 4))
-    for stretch in _joined([s for s in found if not unit.text[s.start : s.end].isspace()], aim):
+        found += split(unit.text, segment, "" if data else syntax, tokens, aim, most)
+    found = [stretch for stretch in found if not unit.text[stretch.start : stretch.end].isspace()]
+    # Within a section first: a heading's own line belongs to what follows it, not to the section before.
+    within = _joined(found, aim, most, across=False)
+    for stretch in _joined(within, aim, most, across=True):
         yield from _fitted(unit.text, stretch, tokens, limit)
 
 
@@ -112,15 +118,19 @@ def _has_long_line(text: str) -> bool:
     return len(text) - last > LONG_LINE
 
 
-def _joined(stretches: Sequence[Stretch], aim: int) -> Iterator[Stretch]:
-    """Join a small stretch to the one before it when both stand under one heading, or under one parent."""
+def _joined(stretches: Iterable[Stretch], aim: int, most: int, *, across: bool) -> Iterator[Stretch]:
+    """Join a small stretch to its neighbour when both stand under one heading (up to ``most``).
+
+    ``across`` joins small sections too, when one stands under the other or both under one parent (up to ``aim``).
+    """
     small, held = aim * SMALL, None
     for stretch in stretches:
         if held is None:
             held = stretch
             continue
-        shared = _shared(held, stretch, small)
-        fits = held.tokens + stretch.tokens <= aim and min(held.tokens, stretch.tokens) < small
+        same = held.heading == stretch.heading
+        shared = held.heading if same else _shared(held, stretch, small) if across else None
+        fits = held.tokens + stretch.tokens <= (most if same else aim) and min(held.tokens, stretch.tokens) < small
         if fits and shared is not None:
             held = Stretch(held.start, stretch.end, shared, held.tokens + stretch.tokens)
         else:
@@ -133,9 +143,9 @@ def _joined(stretches: Sequence[Stretch], aim: int) -> Iterator[Stretch]:
 def _shared(a: Stretch, b: Stretch, small: float) -> str | None:
     """The heading two neighbours can share, None when they must stay apart.
 
-    The same; a heading and what stands below it; or two small sections of one parent (their titles stay in the text).
+    A heading and what stands below it; or two small sections of one parent (their titles stay in the text).
     """
-    if a.heading == b.heading or (a.heading and b.heading.startswith(a.heading + JOINT)):
+    if a.heading and b.heading.startswith(a.heading + JOINT):
         return a.heading
     if a.tokens >= small and b.tokens >= small:
         return None
@@ -165,9 +175,9 @@ def _fitted(text: str, stretch: Stretch, tokens: TokenCounter, limit: int) -> It
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     """Without white space at both ends, but with the indentation of the first line."""
     body = text[start:end]
-    first = len(body) - len(body.lstrip())
-    indent = max(body.rfind("\n", 0, first), body.rfind("\r", 0, first)) + 1
-    return start + (indent if indent or start == 0 or text[start - 1] in "\r\n" else first), start + len(body.rstrip())
+    first, last = start + len(body) - len(body.lstrip()), start + len(body.rstrip())
+    line = max(text.rfind("\n", 0, first), text.rfind("\r", 0, first)) + 1
+    return (line if text[line:first].isspace() else first), last
 
 
 def _fitted_heading(heading: str, tokens: TokenCounter, limit: int) -> str:

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from indexer.text.headings import JOINT, Segment
+from indexer.text.indent import indented_marks
 
 if TYPE_CHECKING:
     from tree_sitter import Node, Parser
@@ -27,50 +28,22 @@ _GRAMMARS = {
 LANGUAGES = frozenset(_GRAMMARS)
 """Values of ``Document.syntax`` that have a grammar here."""
 
-_LEAVES = frozenset(
-    [
-        "function_definition",
-        "function_declaration",
-        "generator_function_declaration",
-        "method_definition",
-        "method_declaration",
-        "constructor_declaration",
-        "function_item",
-        "macro_definition",
-        "struct_item",
-        "enum_item",
-        "union_item",
-        "type_declaration",
-        "interface_declaration",
-        "enum_declaration",
-        "type_alias_declaration",
-        "enum_specifier",
-        "function_signature",
-        "annotation_type_declaration",
-    ]
-)
-_CONTAINERS = frozenset(
-    [
-        "class_definition",
-        "class_declaration",
-        "abstract_class_declaration",
-        "class_specifier",
-        "struct_specifier",
-        "impl_item",
-        "trait_item",
-        "mod_item",
-        "namespace_definition",
-        "internal_module",
-        "module",
-        "record_declaration",
-        "class",
-    ]
-)
-_WRAPPERS = frozenset(["decorated_definition", "export_statement", "template_declaration", "ambient_declaration"])
-_FUNCTIONS = frozenset(["arrow_function", "function_expression", "function", "generator_function"])
-_NAMES = frozenset(
-    ["identifier", "field_identifier", "type_identifier", "qualified_identifier", "destructor_name", "operator_name"]
-)
+_LEAVES = frozenset({
+    "function_definition", "function_declaration", "generator_function_declaration", "method_definition",
+    "method_declaration", "constructor_declaration", "function_item", "macro_definition", "struct_item", "enum_item",
+    "union_item", "type_declaration", "interface_declaration", "enum_declaration", "type_alias_declaration",
+    "enum_specifier", "function_signature", "annotation_type_declaration",
+})  # fmt: skip
+_CONTAINERS = frozenset({
+    "class_definition", "class_declaration", "abstract_class_declaration", "class_specifier", "struct_specifier",
+    "impl_item", "trait_item", "mod_item", "namespace_definition", "internal_module", "module", "record_declaration",
+    "class",
+})  # fmt: skip
+_WRAPPERS = frozenset({"decorated_definition", "export_statement", "template_declaration", "ambient_declaration"})
+_FUNCTIONS = frozenset({"arrow_function", "function_expression", "function", "generator_function"})
+_NAMES = frozenset({
+    "identifier", "field_identifier", "type_identifier", "qualified_identifier", "destructor_name", "operator_name",
+})  # fmt: skip
 
 
 def code_segments(text: str, language: str) -> tuple[Segment, ...]:
@@ -81,11 +54,14 @@ def code_segments(text: str, language: str) -> tuple[Segment, ...]:
     """
     data = text.encode("utf-8")
     tree = _parser(language).parse(data)
-    marks = [(0, "")]
-    marks += _marks(tree.root_node, "", data)
-    offsets = _characters(text, data, [byte for byte, _ in marks])
+    if language == "python" and tree.root_node.has_error:
+        marks = [(0, ""), *indented_marks(text, JOINT)]
+    else:
+        found_bytes = [(0, ""), *_marks(tree.root_node, "", data)]
+        offsets = _characters(text, data, [byte for byte, _ in found_bytes])
+        marks = [(offset, heading) for offset, (_, heading) in zip(offsets, found_bytes, strict=True)]
     found: list[tuple[int, str]] = []
-    for offset, (_, heading) in zip(offsets, marks, strict=True):
+    for offset, heading in marks:
         if found and found[-1][0] >= offset:
             found[-1] = (found[-1][0], heading)
         else:

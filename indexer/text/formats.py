@@ -70,15 +70,15 @@ _WORKER: dict[Family, str] = {
     "mail": "eml emlx mbox mbx mht mhtml",
     "pdf": "pdf",
     "html": "html htm xhtml xht",
-    "office": "docx docm dotx pptx pptm ppsx potx xlsx xlsm xltx xlsb odt ott ods ots odp otp rtf epub fb2 doc dot xls ppt "
-    "pps msg",
+    "office": "docx docm dotx pptx pptm ppsx potx xlsx xlsm xltx xlsb odt ott ods ots odp otp rtf epub fb2 doc dot "
+    "xls ppt pps msg",
 }
 _BINARY = (
     "png jpg jpeg svg gif bmp tif tiff webp heic heif avif ico psd eps cr2 nef mp3 wav flac ogg oga opus m4a aac wma "
-    "mid midi mp4 m4v mkv mov avi wmv webm flv mpg mpeg zip gz tgz bz2 tbz xz txz zst 7z rar tar cab iso dmg img jar war "
-    "ear whl egg apk ipa deb rpm msi exe dll so dylib pyc pyo class wasm bin db sqlite sqlite3 mdb accdb "
-    "parquet arrow feather npy npz h5 hdf5 pkl pickle pt pth onnx safetensors gguf ckpt ttf otf woff woff2 eot swf fla "
-    "blend fbx stl glb vmdk vdi qcow2 pst ost lance"
+    "mid midi mp4 m4v mkv mov avi wmv webm flv mpg mpeg zip gz tgz bz2 tbz xz txz zst 7z rar tar cab iso dmg img jar "
+    "war ear whl egg apk ipa deb rpm msi exe dll so dylib pyc pyo class wasm bin db sqlite sqlite3 mdb accdb "
+    "parquet arrow feather npy npz h5 hdf5 pkl pickle pt pth onnx safetensors gguf ckpt ttf otf woff woff2 eot swf "
+    "fla blend fbx stl glb vmdk vdi qcow2 pst ost lance"
 )
 
 
@@ -111,7 +111,7 @@ def by_content(head: bytes, named: Format | None) -> Format:
         if magic.family == "office" and named is not None and named.family == "binary":
             return named
         return magic
-    if named is not None and named.family != "plain" and named.family != "table":
+    if named is not None and named.family not in ("plain", "table"):
         return _unless_text(head, named)
     if holds_nul(head):
         return BINARY

@@ -21,7 +21,7 @@ def line_of(starts: Sequence[int], offset: int) -> int:
 
 
 def line_span(text: str, start: int, end: int) -> str:
-    """Lines ``start`` to ``end`` (1-based, inclusive) of ``text`` with their line ends; beyond the text, what there is.
+    """Lines ``start`` to ``end`` (1-based, inclusive) with their line ends; beyond the text, what there is.
 
     ``start`` 0 means the whole text, as in a ``Locator``.
     """

@@ -54,7 +54,7 @@ def _message(data: bytes, max_chars: int) -> Document:
 def _mailbox(data: bytes, max_chars: int) -> Document:
     """Messages of an mbox: apart by a ``From `` line that a header follows."""
     starts = [match.end() for match in _FROM.finditer(data)]
-    ends = [match.start() for match in _FROM.finditer(data)][1:] + [len(data)]
+    ends = [*[match.start() for match in _FROM.finditer(data)][1:], len(data)]
     units = []
     for number, (start, end) in enumerate(zip(starts, ends, strict=True), 1):
         message = _parsed(data[start:end])

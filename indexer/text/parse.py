@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.text import formats
 from indexer.text.source import Source, read_head, read_source
-from indexer.types import Document
+from indexer.types import Document, Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +123,8 @@ def _scrubbed(document: Document) -> Document:
     """Without lone surrogates in text or names: they cannot be stored, and no reader could type them."""
     if all(_encodable(unit.text) and _encodable(unit.name) for unit in document.units):
         return document
-    units = tuple(
-        replace(u, text=_clean(u.text), name=_clean(u.name), heading=_clean(u.heading)) for u in document.units
-    )
-    return replace(document, units=units)
+    units = (Unit(u.kind, _clean(u.name), _clean(u.text), _clean(u.heading)) for u in document.units)
+    return replace(document, units=tuple(units), title=_clean(document.title))
 
 
 def _encodable(text: str) -> bool:

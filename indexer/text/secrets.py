@@ -27,19 +27,25 @@ _KEY_START = re.compile(_PATTERNS[0])
 _KEY_END = re.compile(r"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
 
 
+_KEY_CHUNKS = 20
+"""Chunks within which a private key must end for what lies between to be taken for it; else it is only quoted."""
+
+
 def redacted(chunks: Sequence[Chunk]) -> tuple[tuple[Chunk, ...], int]:
     """The chunks without those that hold a secret, and how many were dropped; ordinals stay as they were.
 
     A private key longer than one chunk is dropped from its first line to its last.
     """
-    kept: list[Chunk] = []
-    inside = False
-    for chunk in chunks:
-        held = inside or bool(_SECRET.search(chunk.text))
-        starts = [m.end() for m in _KEY_START.finditer(chunk.text)]
-        ends = [m.end() for m in _KEY_END.finditer(chunk.text)]
-        if starts or ends:
-            inside = bool(starts) and (not ends or starts[-1] > ends[-1])
-        if not held:
-            kept.append(chunk)
-    return tuple(kept), len(chunks) - len(kept)
+    dropped = {n for n, chunk in enumerate(chunks) if _SECRET.search(chunk.text)}
+    for first in [n for n in dropped if _open_key(chunks[n].text)]:
+        following = range(first + 1, min(first + 1 + _KEY_CHUNKS, len(chunks)))
+        end = next((n for n in following if _KEY_END.search(chunks[n].text)), None)
+        if end is not None:
+            dropped.update(range(first, end + 1))
+    return tuple(chunk for n, chunk in enumerate(chunks) if n not in dropped), len(dropped)
+
+
+def _open_key(text: str) -> bool:
+    """Whether a private key begins in a text and does not end in it."""
+    starts = [match.end() for match in _KEY_START.finditer(text)]
+    return bool(starts) and _KEY_END.search(text, starts[-1]) is None

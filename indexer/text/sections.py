@@ -7,6 +7,7 @@ link targets, and a quote must be found as it reads.
 from __future__ import annotations
 
 import re
+from itertools import accumulate
 
 from indexer.types import Unit
 
@@ -58,7 +59,8 @@ def sections(text: str) -> tuple[Unit, ...]:
     lines = text.split("\n")
     heads = _heads(lines)
     starts = _starts(lines, heads)
-    units, seen = [], dict[str, int]()
+    units: list[Unit] = []
+    seen: dict[str, int] = {}
     for index, (line, path) in enumerate(starts):
         end = starts[index + 1][0] if index + 1 < len(starts) else len(lines)
         body = "\n".join(lines[line:end]).strip("\n")
@@ -84,10 +86,10 @@ def _heads(lines: list[str]) -> list[tuple[int, int, str]]:
 
 def _starts(lines: list[str], heads: list[tuple[int, int, str]]) -> list[tuple[int, str]]:
     """First line and heading path of each section."""
-    lengths = [0]
-    for line in lines:
-        lengths.append(lengths[-1] + len(line) + 1)
-    starts, stack, skip = [(0, START)], list[tuple[int, str]](), 0
+    lengths = [0, *accumulate(len(line) + 1 for line in lines)]
+    starts: list[tuple[int, str]] = [(0, START)]
+    stack: list[tuple[int, str]] = []
+    skip = 0
     for index, (line, level, words) in enumerate(heads):
         while stack and stack[-1][0] >= level:
             stack.pop()

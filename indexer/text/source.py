@@ -7,6 +7,7 @@ import hashlib
 import os
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 
 from indexer.errors import ParseFailed, ParseSkipped
 
@@ -48,7 +49,7 @@ def read_head(path: str, length: int) -> bytes:
     """The first ``length`` bytes, with the errors of ``read_source``."""
     try:
         descriptor = os.open(path, _FLAGS)
-        with open(descriptor, "rb", buffering=0) as stream:
+        with os.fdopen(descriptor, "rb", buffering=0) as stream:
             _regular(os.fstat(descriptor))
             return stream.read(length) or b""
     except OSError as error:
@@ -58,7 +59,7 @@ def read_head(path: str, length: int) -> bytes:
 def _read(path: str, max_bytes: int) -> Source | None:
     """One reading, None when the file changed under it."""
     descriptor = os.open(path, _FLAGS)
-    with open(descriptor, "rb", buffering=0) as stream:
+    with os.fdopen(descriptor, "rb", buffering=0) as stream:
         before = _regular(os.fstat(descriptor))
         if before.st_size > max_bytes:
             raise ParseSkipped(f"larger than the limit of {max_bytes / 1e6:.0f} MB")
@@ -69,7 +70,7 @@ def _read(path: str, max_bytes: int) -> Source | None:
                 raise ParseSkipped(f"larger than the limit of {max_bytes / 1e6:.0f} MB")
             digest.update(block)
             blocks.append(block)
-        after, named = os.fstat(descriptor), os.stat(path, follow_symlinks=False)
+        after, named = os.fstat(descriptor), Path(path).lstat()
     same = _version(before) == _version(after) == _version(named) and size == after.st_size
     return Source(b"".join(blocks), digest.hexdigest(), size, after.st_mtime_ns) if same else None
 

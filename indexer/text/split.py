@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from math import floor, log
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _BLOCK = 200_000
 """Characters given to the tokenizer at once: it keeps some 200 bytes a token."""
 _STEP = 1.2
-"""Capacities are powers of this, so that a small edit leaves the capacity, and with it the boundaries, as they were."""
+"""Capacities are powers of this, so that a small edit leaves capacity and boundaries as they were."""
 _DEPTH = 4
 """How often a piece is split again before it is cut by tokens."""
 
@@ -87,7 +88,7 @@ def _by_structure(
     capacity = _capacity(aim * len(text) / max(1, len(starts)))
     bounds = [offset for offset, _ in _splitter(syntax, capacity).chunk_indices(text)]
     edges = sorted({0, *bounds, len(text)})
-    for a, b in zip(edges, edges[1:], strict=False):
+    for a, b in pairwise(edges):
         count = _count(starts, a, b)
         if count <= most:
             yield a, b

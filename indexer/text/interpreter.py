@@ -1,0 +1,85 @@
+"""Which Python runs the parser processes, verified before it is started."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+# The one place here that looks at the environment: a child needs what its interpreter needs to start, and nothing else
+# of what the server was given (tokens, proxies, library switches).
+_KEPT = ("LD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
+
+
+class NoInterpreter(Exception):
+    """No Python to run parsers with; the message names every place looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a parser process is started.
+
+    Attributes:
+        interpreter: Absolute path of the Python.
+        command: The whole command line.
+        environment: All the variables it gets.
+        directory: Its working directory: the root of the file system, where no file can pose as a module.
+    """
+
+    interpreter: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    directory: str
+
+
+def launch(setting: str | None, memory_bytes: int, *, once: bool) -> Launch:
+    """Find interpreter and worker module and say how to start them.
+
+    Args:
+        setting: A Python to use instead of this one: a file, a virtual environment's directory, or a command name.
+        memory_bytes: The worker's memory limit.
+        once: End after one file.
+
+    Raises:
+        NoInterpreter: One of the two is not there; names the places looked at.
+    """
+    interpreter = find_interpreter(setting)
+    module = Path(__file__).with_name("worker.py")
+    if not module.is_file():
+        raise NoInterpreter(f"the parser module is missing: looked at {module}; reinstall folder-mcp")
+    root = str(module.parent.parent.parent)
+    options = ("--memory", str(memory_bytes), *(("--once",) if once else ()))
+    # -u: nothing waits in a buffer. -P: neither the working directory nor a script's is searched for modules.
+    command = (interpreter, "-u", "-P", "-m", "indexer.text.worker", *options)
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    fixed = {"PYTHONPATH": root, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.defpath}
+    return Launch(interpreter, command, kept | fixed, Path(os.sep).absolute().anchor)
+
+
+def find_interpreter(setting: str | None) -> str:
+    """Absolute path of an executable Python.
+
+    Raises:
+        NoInterpreter: There is none at any of the places it names.
+    """
+    places = _places(setting)
+    for place in places:
+        if place.is_file() and os.access(place, os.X_OK):
+            return str(place)
+    looked = ", ".join(str(place) for place in places) or "no place (this Python does not know its own path)"
+    remedy = "correct the interpreter setting (PYTHON_PATH)" if setting else "set the interpreter (PYTHON_PATH)"
+    raise NoInterpreter(f"no Python to run parsers with: looked at {looked}; {remedy}")
+
+
+def _places(setting: str | None) -> list[Path]:
+    """Where the interpreter may be, absolute; a virtual environment is taken by its directory."""
+    if not setting:
+        return [Path(sys.executable).absolute()] if sys.executable else []
+    given = Path(setting).expanduser()
+    if given.is_absolute() or len(given.parts) > 1:
+        inside = [given / "bin" / "python3", given / "bin" / "python", given / "Scripts" / "python.exe"]
+        return [place.absolute() for place in [given, *inside]]
+    found = shutil.which(setting)
+    return [Path(found).absolute()] if found else [Path(d) / setting for d in os.get_exec_path()]

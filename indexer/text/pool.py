@@ -1,0 +1,267 @@
+"""The parser pool: files in, documents out, whatever a file does to the process that reads it.
+
+A ladder of three steps, each shown in ``status``:
+
+    pool                   long-lived worker processes, started on demand, ended when idle
+    process per file       when they do not start: one short-lived process a file
+    plain text only        when that fails too: plain text goes on in this process, everything else waits
+
+Plain text, Markdown and source code never leave this process: reading them is only decoding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import anyio
+from anyio import to_thread
+
+from indexer.errors import ParseFailed
+from indexer.text.complaints import Complaints
+from indexer.text.interpreter import NoInterpreter, find_interpreter, launch
+from indexer.text.parse import Parsed, ParseLimits, format_of, parse_here
+from indexer.text.pool_status import PoolStatus, PoolTiming, State, Step
+from indexer.text.process import NotStarted, ParserProcess, start
+from indexer.types import File
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskGroup
+
+
+class ParsersUnavailable(ParseFailed):
+    """No parser process can be started: the file itself may be well and should be tried again later."""
+
+
+@asynccontextmanager
+async def open_parsers(
+    workers: int = 1,
+    interpreter: str | None = None,
+    limits: ParseLimits | None = None,
+    timing: PoolTiming | None = None,
+) -> AsyncIterator[Parsers]:
+    """Lend a parser pool; no process starts before the first file that needs one, none is left behind.
+
+    Args:
+        workers: Processes at most.
+        interpreter: A Python to run them with instead of this one.
+        limits: What one file may cost.
+        timing: How patient the pool is.
+    """
+    async with anyio.create_task_group() as tasks:
+        parsers = Parsers(workers, interpreter, limits or ParseLimits(), timing or PoolTiming(), tasks)
+        try:
+            yield parsers
+        finally:
+            await parsers.close()
+            tasks.cancel_scope.cancel()
+
+
+class Parsers:
+    """Parses files, those that need a parser of their own in worker processes. Made by ``open_parsers``."""
+
+    def __init__(
+        self, workers: int, interpreter: str | None, limits: ParseLimits, timing: PoolTiming, tasks: TaskGroup
+    ) -> None:
+        self._setting = interpreter
+        self._limits = limits
+        self._timing = timing
+        self._tasks = tasks
+        self._seats = anyio.CapacityLimiter(workers)
+        self._idle: list[tuple[ParserProcess, anyio.CancelScope]] = []
+        self._living: list[ParserProcess] = []
+        self._starting = 0
+        self._start_lock = anyio.Lock()
+        self._complaints = Complaints()
+        self._restarts = self._parsed = 0
+        self._step: Step = "pool"
+        self._fell_at = 0.0
+        self._detail = ""
+        self._network = ""
+        self._missing: tuple[str, ...] = ()
+        self._interpreter = _found(interpreter)
+
+    async def parse(self, file: File) -> Parsed:
+        """Read a file and say what is in it; each file is read at most once.
+
+        Raises:
+            ParseSkipped: It is not indexed on purpose; the message says why.
+            ParseFailed: It cannot be read; the message says why.
+            ParsersUnavailable: It needs a parser process and none can be started.
+        """
+        found = await to_thread.run_sync(format_of, file.path)
+        if found.in_process:
+            return await to_thread.run_sync(parse_here, file.path, self._limits)
+        async with self._seats:
+            self._climb()
+            if self._step == "pool":
+                parser = await self._take()
+                if parser is not None:
+                    return await self._ask(parser, file)
+            if self._step == "process per file":
+                return await self._ask_once(file)
+            raise ParsersUnavailable(f"waits for a parser process: {self._detail}")
+
+    def status(self) -> PoolStatus:
+        """A snapshot; never waits."""
+        living = [parser for parser in self._living if parser.alive]
+        idle = {id(parser) for parser, _ in self._idle}
+        state: State = "running" if living else "starting" if self._starting else "stopped"
+        if self._step != "pool":
+            state = "degraded" if self._step == "process per file" else "unavailable"
+        return PoolStatus(
+            state=state,
+            step=self._step,
+            workers=len(living),
+            busy=sum(id(parser) not in idle for parser in living),
+            restarts=self._restarts,
+            parsed=self._parsed,
+            pids=tuple(parser.pid for parser in living),
+            interpreter=self._interpreter,
+            network=self._network,
+            missing=self._missing,
+            last_errors=self._complaints.last("error"),
+            warnings=self._complaints.last("warning"),
+            detail=self._detail or self._lacking(),
+            remedy=self._remedy(),
+        )
+
+    async def close(self) -> None:
+        """End every process; called by ``open_parsers``."""
+        idle = {id(parser) for parser, _ in self._idle}
+        for parser in list(self._living):
+            await (parser.close() if id(parser) in idle else parser.kill())
+        self._idle.clear()
+        self._living.clear()
+
+    async def _take(self) -> ParserProcess | None:
+        """A ready process: an idle one that still lives, else a new one; None when none starts (the step is lower)."""
+        while self._idle:
+            parser, expiry = self._idle.pop()
+            expiry.cancel()
+            if parser.alive:
+                return parser
+            self._complaints.add("error: a parser process died while it was idle", parser.pid, "error")
+            await self._drop(parser)
+        # One start at a time: when starting fails, the others must not try it all over again.
+        self._starting += 1
+        try:
+            async with self._start_lock:
+                return await self._start() if self._step == "pool" else None
+        finally:
+            self._starting -= 1
+
+    async def _start(self) -> ParserProcess | None:
+        for attempt in range(1, self._timing.attempts + 1):
+            if attempt > 1:
+                await anyio.sleep(self._timing.pause)
+            try:
+                parser = await self._launch(once=False)
+            except NoInterpreter as error:
+                self._fall("plain text only", str(error))
+                return None
+            except NotStarted as error:
+                self._complaints.add(f"attempt {attempt} of {self._timing.attempts}: {error}", level="error")
+                self._detail = self._why(str(error))
+                continue
+            self._living.append(parser)
+            self._network, self._missing, self._detail = parser.network, parser.missing, ""
+            return parser
+        self._fall("process per file", self._detail)
+        return None
+
+    async def _launch(self, *, once: bool) -> ParserProcess:
+        """A greeted process.
+
+        Raises:
+            NoInterpreter: There is no Python or no worker module.
+            NotStarted: It did not come up.
+        """
+        how = await to_thread.run_sync(lambda: launch(self._setting, self._limits.memory_bytes, once=once))
+        parser = await start(how, self._tasks, self._complaints)
+        await parser.greet(self._timing.ready)
+        return parser
+
+    async def _ask(self, parser: ParserProcess, file: File) -> Parsed:
+        try:
+            return await parser.ask(file.path, self._limits, file.size)
+        finally:
+            self._parsed += 1
+            if parser.alive:
+                self._rest(parser)
+            else:
+                await self._drop(parser)
+
+    async def _ask_once(self, file: File) -> Parsed:
+        """One file, one process; when not even that starts, the last step of the ladder is reached."""
+        try:
+            parser = await self._launch(once=True)
+        except (NotStarted, NoInterpreter) as error:
+            self._complaints.add(str(error), level="error")
+            self._fall("plain text only", self._why(str(error)))
+            raise ParsersUnavailable(f"waits for a parser process: {self._detail}") from None
+        self._living.append(parser)
+        self._network, self._missing = parser.network, parser.missing
+        try:
+            return await parser.ask(file.path, self._limits, file.size)
+        finally:
+            self._parsed += 1
+            self._living.remove(parser)
+            await parser.close()
+
+    def _rest(self, parser: ParserProcess) -> None:
+        """Keep a process for the next file, for as long as ``timing.idle``."""
+        expiry = anyio.CancelScope()
+        self._idle.append((parser, expiry))
+        self._tasks.start_soon(self._expire, parser, expiry)
+
+    async def _expire(self, parser: ParserProcess, expiry: anyio.CancelScope) -> None:
+        with expiry:
+            await anyio.sleep(self._timing.idle)
+            # From here to the removal nothing waits, so nobody can take it in between.
+            self._idle.remove((parser, expiry))
+            self._living.remove(parser)
+            await parser.close()
+
+    async def _drop(self, parser: ParserProcess) -> None:
+        """Forget a process that crashed, was killed or has grown too large."""
+        self._restarts += 1
+        if parser in self._living:
+            self._living.remove(parser)
+        await parser.kill()
+
+    def _fall(self, step: Step, why: str) -> None:
+        self._step, self._detail, self._fell_at = step, why, time.monotonic()
+
+    def _climb(self) -> None:
+        """Try the top of the ladder again after a while."""
+        if self._step != "pool" and time.monotonic() - self._fell_at >= self._timing.retry:
+            self._step = "pool"
+
+    def _why(self, reason: str) -> str:
+        """The reason and the last thing a process said about it."""
+        said = [c.text for c in self._complaints.last("error") if c.pid]
+        return f"parser processes do not start: {reason}" + (f'; the last said "{said[-1][:200]}"' if said else "")
+
+    def _lacking(self) -> str:
+        return f"the interpreter lacks {', '.join(self._missing)}" if self._missing else ""
+
+    def _remedy(self) -> str:
+        interpreter = self._interpreter
+        if not interpreter:
+            return "correct the interpreter setting (PYTHON_PATH), or leave it out to use this Python"
+        if self._missing:
+            return f"install them: {interpreter} -m pip install {' '.join(self._missing)}"
+        if self._step == "pool":
+            return ""
+        test = f"\"{interpreter} -c 'import xberg, pypdfium2'\""
+        return f"run {test}: it must end without an error; the pool is tried again every {self._timing.retry:.0f} s"
+
+
+def _found(setting: str | None) -> str:
+    try:
+        return find_interpreter(setting)
+    except NoInterpreter:
+        return ""

@@ -1,0 +1,188 @@
+"""One parser process: started and greeted, asked one file at a time, killed when it oversteps."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio import to_thread
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from indexer.errors import ParseFailed
+from indexer.text import frames
+from indexer.text.complaints import Complaints
+from indexer.text.interpreter import Launch
+from indexer.text.parse import Parsed, ParseLimits
+
+if TYPE_CHECKING:
+    from anyio.abc import Process, TaskGroup
+
+_SETTLE = 2.0
+"""Seconds that a process whose input ended gets to leave by itself."""
+_LINE = 4096
+"""Bytes of stderr read at once."""
+
+
+class NotStarted(Exception):
+    """A parser process did not come up; says why."""
+
+
+@dataclass(slots=True)
+class ParserProcess:
+    """A living parser process; ``close`` or ``kill`` ends it.
+
+    Attributes:
+        pid: Its process id.
+        network: How it is kept from the network: ``namespace`` or ``blocked``.
+        missing: Libraries it could not load.
+        spent: It should not get another file.
+    """
+
+    process: Process
+    incoming: BufferedByteReceiveStream
+    complaints: Complaints
+    network: str = ""
+    missing: tuple[str, ...] = ()
+    spent: bool = False
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can take a file."""
+        return self.process.returncode is None and not self.spent
+
+    async def ask(self, path: str, limits: ParseLimits, size: int) -> Parsed:
+        """Have one file parsed; a process that does not answer in time is killed.
+
+        Raises:
+            ParseSkipped: The file is not indexed on purpose.
+            ParseFailed: The file is damaged, took too long, or ended the process.
+        """
+        seconds = limits.time_for(size)
+        try:
+            with anyio.fail_after(seconds):
+                message = await self._exchange(frames.request(path, limits))
+        except TimeoutError:
+            await self.kill()
+            raise ParseFailed(f"took longer than the limit of {seconds:.0f} s; its parser was ended") from None
+        except (anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead, ValueError, OSError):
+            raise ParseFailed(await self._post_mortem(limits)) from None
+        except BaseException:
+            # Cancelled in the middle of an answer: what the pipe holds belongs to nobody.
+            await self.kill()
+            raise
+        peak = int(message.get("peak_bytes", 0))
+        self.spent = bool(message.get("retire")) or 0 < limits.memory_bytes // 2 < peak
+        return frames.answered(message)
+
+    async def greet(self, seconds: float) -> None:
+        """Wait for the ready frame.
+
+        Raises:
+            NotStarted: It did not come within ``seconds``, or the process ended first.
+        """
+        try:
+            with anyio.fail_after(seconds):
+                message = await self._receive()
+        except TimeoutError:
+            await self.kill()
+            raise NotStarted(f"not ready within {seconds:.0f} s") from None
+        except (anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead, ValueError, OSError):
+            code = await self._ended()
+            raise NotStarted(f"ended at the start ({_exit(code)})") from None
+        except BaseException:
+            await self.kill()
+            raise
+        if not message.get("ready"):
+            await self.kill()
+            raise NotStarted("the interpreter is no parser: it did not say that it is ready")
+        self.network, self.missing = str(message["network"]), tuple(message["missing"])
+
+    async def close(self) -> None:
+        """End its input, let it leave, kill it if it stays."""
+        with anyio.CancelScope(shield=True):
+            if self.process.stdin is not None:
+                await self.process.stdin.aclose()
+            with anyio.move_on_after(_SETTLE):
+                await self.process.wait()
+            await self.kill()
+
+    async def kill(self) -> None:
+        """End it now and wait until it is gone; harmless when it is already."""
+        self.spent = True
+        with anyio.CancelScope(shield=True):
+            if self.process.returncode is None:
+                with suppress(ProcessLookupError):
+                    self.process.kill()
+            await self.process.aclose()
+
+    async def _exchange(self, message: frames.Message) -> frames.Message:
+        assert self.process.stdin is not None
+        await self.process.stdin.send(frames.encode(message))
+        return await self._receive()
+
+    async def _receive(self) -> frames.Message:
+        (length,) = frames.HEADER.unpack(await self.incoming.receive_exactly(frames.HEADER.size))
+        if length > frames.MOST:
+            raise ValueError("a frame beyond every limit")
+        body = await self.incoming.receive_exactly(length)
+        # Decoding a book takes 0.1 s: not on the event loop.
+        return await to_thread.run_sync(frames.decode, body)
+
+    async def _ended(self) -> int | None:
+        """Make sure it is gone; its exit code."""
+        with anyio.move_on_after(_SETTLE):
+            await self.process.wait()
+        code = self.process.returncode
+        await self.kill()
+        return code
+
+    async def _post_mortem(self, limits: ParseLimits) -> str:
+        code = await self._ended()
+        memory = f"perhaps it needed more than {limits.memory_bytes / 1e6:,.0f} MB of memory"
+        last = [c.text for c in self.complaints.last("error") if c.pid == self.pid]
+        said = f'; it said "{last[-1][:120]}"' if last else ""
+        return f"the parser crashed on this file ({_exit(code)}){said}" + (f"; {memory}" if code in (-6, -9) else "")
+
+
+async def start(launch: Launch, tasks: TaskGroup, complaints: Complaints) -> ParserProcess:
+    """Start a parser process, with its stderr being collected; it is not greeted yet.
+
+    Raises:
+        NotStarted: The system refuses to start it.
+    """
+    arguments: dict[str, Any] = {"cwd": launch.directory, "env": launch.environment, "start_new_session": True}
+    try:
+        process = await anyio.open_process(list(launch.command), **arguments)
+    except OSError as error:
+        raise NotStarted(f"{launch.interpreter} cannot be started: {error.strerror or error}") from None
+    assert process.stdout is not None
+    tasks.start_soon(_collect, process, complaints)
+    return ParserProcess(process, BufferedByteReceiveStream(process.stdout), complaints)
+
+
+async def _collect(process: Process, complaints: Complaints) -> None:
+    """Keep what a process writes to stderr, line by line, until it ends."""
+    assert process.stderr is not None
+    held = b""
+    try:
+        async for block in process.stderr:
+            *lines, held = (held + block)[-16 * _LINE :].split(b"\n")
+            for line in lines:
+                complaints.add(line.decode("utf-8", "replace"), process.pid)
+    except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+        pass  # the pipe broke because the process was killed
+    complaints.add(held.decode("utf-8", "replace"), process.pid)
+
+
+def _exit(code: int | None) -> str:
+    """An exit code in words."""
+    if code is None:
+        return "no exit code"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"
