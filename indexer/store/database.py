@@ -24,7 +24,7 @@ from indexer.store.fault import RAISED, code_of, explain, explained
 from indexer.store.schema import FORMAT, indexes
 
 _OURS_TO_MEND = {"damaged", "internal"}  # what the ladder is for; a full disk or a missing right is not
-_INDEX_CACHE, _METADATA_CACHE = 512 << 20, 64 << 20  # bytes; the library's defaults are 6 GB and 1 GB
+_INDEX_CACHE, _METADATA_CACHE = 256 << 20, 64 << 20  # bytes; the library's defaults are 6 GB and 1 GB
 
 
 @dataclass

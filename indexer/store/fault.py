@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 from collections.abc import Iterator
 
 from indexer.errors import StoreError
+
+log = logging.getLogger(__name__)
 
 RAISED = (RuntimeError, ValueError, OSError)
 """What the storage library raises."""
@@ -69,6 +72,8 @@ def explain(error: BaseException, doing: str) -> StoreError:
     if isinstance(error, StoreError):
         return error
     code = code_of(error)
+    if code in ("internal", "damaged"):
+        log.warning("index: could not %s: %s", doing, error)
     return StoreError(f"could not {doing}: {_ADVICE[code]}", code)
 
 

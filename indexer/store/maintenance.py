@@ -78,6 +78,7 @@ class Upkeep:
                         self.failures += 1
                         table.wear.rest = time.monotonic() + _REST
                         failed = explain(error, f"put table {table.table.name} of the index in order")
+                        failed.__cause__ = failed.__cause__ or error
         started, self._synced = self._synced, time.time()
         await anyio.to_thread.run_sync(sync_files, self._place, started)
         await anyio.to_thread.run_sync(runtime.give_back_memory)
@@ -149,7 +150,9 @@ async def _prewarm(table: Any) -> None:
     """Load the search indexes: the first query at 100,000 rows costs 110 ms otherwise."""
     for index in await table.list_indices():
         if index.columns in (["tokens"], ["vector"]):
-            await table.prewarm_index(index.name)
+            # It raises when the cache evicts a part before the whole is in: searches then load it as they go.
+            with contextlib.suppress(*RAISED):
+                await table.prewarm_index(index.name)
 
 
 def tree_bytes(place: Path) -> int:

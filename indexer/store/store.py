@@ -16,6 +16,7 @@ from indexer.store import queries
 from indexer.store.chunks import ChunkTable
 from indexer.store.database import Database
 from indexer.store.figures import Counts, Replaced
+from indexer.store.loading import open_vectors
 from indexer.store.maintenance import Upkeep
 from indexer.store.paths import escape, unescape
 from indexer.store.rows import plan
@@ -180,6 +181,8 @@ class Store:
         Raises:
             QueryError: The glob of the scope is malformed.
         """
+        if self.read_only and key not in self._vectors:
+            await open_vectors(self._database, self._chunks, self._vectors)
         if key not in self._vectors:
             return []
         vectors = await self._table_of(key, dim)
@@ -203,6 +206,7 @@ class Store:
         """All of these by folder; a reader looks at the tables, whose writer is elsewhere."""
         if self.read_only:
             await self._chunks.scan()
+            await open_vectors(self._database, self._chunks, self._vectors)
             for vectors in self._vectors.values():
                 await vectors.scan(self._chunks)
         chunks = {unescape(folder): count for folder, count in self._chunks.counts.items() if count}

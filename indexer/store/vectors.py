@@ -88,6 +88,7 @@ class VectorTable:
         for chunk_id in await self.present(list(lost)):
             self.embedded[lost[chunk_id]] -= 1
             self.orphans[chunk_id] = lost[chunk_id]
+            self.wear.rows += 1
         for chunk in added:
             folder = escape(chunk.folder)
             if self.orphans.pop(chunk.chunk_id, None) is not None:
@@ -210,6 +211,10 @@ class VectorTable:
                 backlog.pass_over(len(ids))
             out += there
         return list({chunk.chunk_id: chunk for chunk in out}.values())
+
+    def ask_for(self, wanted: int) -> int:
+        """How many vectors to fetch so that about ``wanted`` of them have a chunk."""
+        return wanted + 2 * wanted * len(self.orphans) // max(self.embedded.total(), 1)
 
     def counts(self) -> dict[str, int]:
         """Folder -> chunks that have a vector."""

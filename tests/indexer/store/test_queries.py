@@ -1,0 +1,201 @@
+"""Searching: words as they were prepared, cosine as it is, scopes before ranking."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from index_data import DIM, FOLDER, vectors_of, written
+
+from indexer.errors import QueryError
+from indexer.store import Store
+from indexer.store.maintenance import EXACT
+from indexer.store.vectors import VectorTable
+from indexer.types import Chunk, FileWrite, Scope
+
+NAMES = [
+    "readme.md",
+    "src/main.py",
+    "src/deep/er/test_main.py",
+    'it\'s "quoted".txt',
+    "new\nline.txt",
+    "emoji \U0001f600.txt",
+    "broken \udcff.txt",
+    "a[1].txt",
+    "x'; DROP TABLE chunks; --.txt",
+    "%_x.txt",
+    "{a}.csv",
+]
+
+
+async def fill(store: Store) -> None:
+    await store.replace([written(name, "word") for name in NAMES])
+    chunks = await store.pending("m", DIM, FOLDER)
+    await store.add_vectors("m", DIM, [(chunks, vectors_of(chunks))])
+
+
+async def found(store: Store, scope: Scope) -> set[str]:
+    """Names found by word, which must be the ones found by meaning."""
+    by_word = {s.chunk.path.removeprefix(f"{FOLDER}/") for s in await store.search_text(["word"], scope, 50)}
+    vector = vectors_of(["word"])[0]
+    by_meaning = {
+        s.chunk.path.removeprefix(f"{FOLDER}/") for s in await store.search_vectors("m", DIM, vector, scope, 50)
+    }
+    assert by_word == by_meaning
+    return by_word
+
+
+@pytest.mark.parametrize("maintained", [False, True])
+async def test_globs_mean_what_people_expect(store: Store, maintained: bool) -> None:
+    await fill(store)
+    if maintained:
+        await store.maintain(force=True)
+    expected = {
+        "*.md": {"readme.md"},
+        "*.py": {"src/main.py", "src/deep/er/test_main.py"},
+        "src/*.py": {"src/main.py"},
+        "src/**": {"src/main.py", "src/deep/er/test_main.py"},
+        "src/": {"src/main.py", "src/deep/er/test_main.py"},
+        "src/**/*.py": {"src/main.py", "src/deep/er/test_main.py"},
+        "**/test_*": {"src/deep/er/test_main.py"},
+        "/readme.md": {"readme.md"},
+        "main.py": {"src/main.py"},
+        "*.{md,csv}": {"readme.md", "{a}.csv"},
+        "[{]a}.csv": {"{a}.csv"},
+        "a[[]1].txt": {"a[1].txt"},
+        "a[1].txt": set(),
+        "[!a-z%]*": {"{a}.csv"},
+        "?_x.txt": {"%_x.txt"},
+        "broken ?.txt": {"broken \udcff.txt"},
+        "broken \udcff.txt": {"broken \udcff.txt"},
+        "emoji ?.txt": {"emoji \U0001f600.txt"},
+        "it's*": {'it\'s "quoted".txt'},
+        "new?line.txt": {"new\nline.txt"},
+        "x'; DROP TABLE chunks; --.txt": {"x'; DROP TABLE chunks; --.txt"},
+        "' OR '1'='1": set(),
+        "nothing*": set(),
+        "*": set(NAMES),
+        "**": set(NAMES),
+    }
+    for glob, names in expected.items():
+        assert await found(store, Scope(path_glob=glob)) == names, glob
+
+
+@pytest.mark.parametrize("glob", ["[abc", "*.{md,txt", "x" * 1001])
+async def test_malformed_glob_is_the_askers_error(store: Store, glob: str) -> None:
+    await fill(store)
+    with pytest.raises(QueryError, match="path_glob"):
+        await store.search_text(["word"], Scope(path_glob=glob), 5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_any_file_name_comes_back_as_it_is_and_can_be_replaced_and_removed(store: Store, name: str) -> None:
+    folder = f"/f {name}"
+    await store.replace([written(name, "word", folder=folder), written("other.txt", "word", folder="/g")])
+    chunks = await store.pending("m", DIM, folder)
+    assert [chunk.path for chunk in chunks] == [f"{folder}/{name}"]
+    await store.add_vectors("m", DIM, [(chunks, vectors_of(chunks))])
+    scope = Scope(folders=(folder,))
+    assert [s.chunk.path for s in await store.search_text(["word"], scope, 5)] == [f"{folder}/{name}"]
+    vector = vectors_of(["word"])[0]
+    assert [s.chunk.folder for s in await store.search_vectors("m", DIM, vector, scope, 5)] == [folder]
+    assert (await store.replace([written(name, "word", folder=folder)])).kept == 1
+    assert await store.remove([f"{folder}/{name}"]) == 1
+    assert [file.path for file in await store.files()] == ["/g/other.txt"]
+
+
+async def test_folders_limit_a_search_and_no_folder_finds_nothing(store: Store) -> None:
+    await store.replace([written("a.md", "word"), written("b.md", "word", folder="/home/me/notes2")])
+    assert len(await store.search_text(["word"], Scope(), 5)) == 2
+    only = await store.search_text(["word"], Scope(folders=(FOLDER,)), 5)
+    assert [s.chunk.folder for s in only] == [FOLDER]
+    assert await store.search_text(["word"], Scope(folders=()), 5) == []
+    assert await store.search_text([], Scope(), 5) == []
+    assert await store.search_vectors("unknown", DIM, vectors_of(["word"])[0], Scope(), 5) == []
+
+
+async def test_modified_after_follows_files_that_were_only_touched(store: Store) -> None:
+    writes = [written(f"{n}.md", "word", mtime_ns=n * 1_000_000_000) for n in range(1, 5)]
+    await store.replace(writes)
+    chunks = await store.pending("m", DIM, FOLDER)
+    await store.add_vectors("m", DIM, [(chunks, vectors_of(chunks))])
+    assert await found(store, Scope(modified_after=2.5)) == {"3.md", "4.md"}
+    assert await found(store, Scope(modified_after=9)) == set()
+    await store.touch([dataclasses.replace(writes[0].row, mtime_ns=10**10)])
+    assert await found(store, Scope(modified_after=3)) == {"1.md", "4.md"}
+
+
+async def test_modified_after_with_more_files_than_a_condition_takes_is_still_exact(store: Store) -> None:
+    old = [written(f"old{n}.md", "word word word") for n in range(60)]
+    new = [written(f"new{n}.md", "word and others here", mtime_ns=10**12) for n in range(1200)]
+    await store.replace([*old, *new])  # the old ones rank first
+    hits = await store.search_text(["word"], Scope(modified_after=500), 20)
+    assert len(hits) == 20
+    assert all("/new" in hit.chunk.path for hit in hits)
+
+
+TOKENS = 'c++ foo_bar v1.2.3 北京 東京 café naïve the THE a --flag .env x\'y #include user@host a/b "q"'
+
+
+@pytest.mark.parametrize("maintained", [False, True])
+async def test_tokens_are_words_exactly_as_they_were_prepared(store: Store, maintained: bool) -> None:
+    write = written("a.md", "text")
+    await store.replace([FileWrite(write.row, write.chunks, (TOKENS,)), written("b.md", "unrelated")])
+    if maintained:
+        await store.maintain(force=True)
+    for token in TOKENS.split():
+        assert len(await store.search_text([token], Scope(), 5)) == 1, token
+    for token in ("c", "foo", "v1", "北", "cafe", "The", "flag", "include", "text"):
+        assert await store.search_text([token], Scope(), 5) == [], token
+
+
+async def test_more_matching_and_rarer_words_rank_first(store: Store) -> None:
+    await store.replace(
+        [written("both.md", "common rare"), written("rare.md", "rare x"), written("c.md", "common x")]
+        + [written(f"{n}.md", "common y") for n in range(20)]
+    )
+    hits = await store.search_text(["common", "rare", "absent"], Scope(), 50)
+    assert [hit.chunk.path.rpartition("/")[2] for hit in hits[:2]] == ["both.md", "rare.md"]
+    assert len(hits) == 23
+
+
+async def test_lone_surrogates_in_text_do_not_stop_indexing(store: Store) -> None:
+    write = written("a.md", "x")
+    chunk = Chunk(0, "bad \ud800 text", "he\udfffad", write.chunks[0].locator)
+    await store.replace([FileWrite(write.row, (chunk,), ("bad text",))])
+    assert (await store.chunks_of(write.row.path))[0].text == "bad \ufffd text"
+
+
+async def test_places_taken_by_vectors_without_a_chunk_are_filled_from_further_down(store: Store) -> None:
+    await store.replace([written(f"{n}.md", f"same words {n}") for n in range(40)])
+    chunks = await store.pending("m", DIM, FOLDER)
+    await store.add_vectors("m", DIM, [(chunks, vectors_of(chunks))])
+    near = [s.chunk.path for s in await store.search_vectors("m", DIM, vectors_of(["same words 0"])[0], Scope(), 40)]
+    await store.remove(near[:35])
+    rest = await store.search_vectors("m", DIM, vectors_of(["same words 0"])[0], Scope(), 4)
+    assert [s.chunk.path for s in rest] == near[35:39]
+
+
+@pytest.mark.parametrize("dim", [32, 36])  # 36 is not a multiple of eight: the other kind of index
+async def test_scores_are_cosines_with_a_quantised_index_and_an_unindexed_tail(store: Store, dim: int) -> None:
+    rng = np.random.default_rng(3)
+    matrix = rng.standard_normal((EXACT + 400, dim)).astype(np.float32)
+    matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+    await store.replace([written(f"{n}.md", *(f"{n} {k}" for k in range(600))) for n in range(9)])
+    chunks = await store.pending("m", dim, FOLDER)
+    await store.add_vectors("m", dim, [(chunks[:EXACT], matrix[:EXACT])])
+    await store.maintain(force=True)
+    table: VectorTable = store._vectors["m"]
+    assert [i.index_type for i in await table.table.list_indices() if i.columns == ["vector"]] == [
+        "IvfSq" if dim % 8 else "IvfRq"
+    ]
+    for tail in (0, 400):
+        end = EXACT + tail
+        if tail:
+            await store.add_vectors("m", dim, [(chunks[EXACT:], matrix[EXACT:])])
+        position = {chunk.chunk_id: at for at, chunk in enumerate(chunks)}
+        for query in matrix[:end:500]:
+            exact = matrix[:end] @ query
+            hits = await store.search_vectors("m", dim, query, Scope(), 10)
+            assert hits[0].score == pytest.approx(1.0, abs=2e-3)
+            for hit in hits:
+                assert hit.score == pytest.approx(float(exact[position[hit.chunk.chunk_id]]), abs=2e-3)
