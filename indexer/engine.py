@@ -9,8 +9,9 @@ import functools
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import replace
 from typing import Literal
 
 import anyio
@@ -49,11 +50,14 @@ OwnerState = Literal["uninitialized", "initializing", "serving", "read_only", "s
 class Engine:
     """One index, one slot, any number of clients. Use ``open_engine``."""
 
-    def __init__(self, config: Config, version: str, loader: Loader | None) -> None:
+    def __init__(
+        self, config: Config, version: str, loader: Loader | None, on_wedged: Callable[[str], None] | None = None
+    ) -> None:
         self.config = config
         self._models = Models(config)
         self._loader: Loader = loader or RuntimeLoader()
         self._version = version
+        self._on_wedged = on_wedged
         self._since = time.time()
         self._clients = 0
         self._state: OwnerState = "uninitialized"
@@ -208,9 +212,7 @@ class Engine:
         parsers = await stack.enter_async_context(
             open_parsers(workers=settings.index.parser_workers, interpreter=settings.parser_python)
         )
-        slot = (
-            None if read_only else await stack.enter_async_context(open_slot(self._loader, _slot_settings(settings)))
-        )
+        slot = None if read_only else await stack.enter_async_context(open_slot(self._loader, self._slot_settings()))
         await self._keep_folders()
         search = Search(store, slot, manifest, queue, self._folders, settings.search)
         text_pass, embedding_pass = None, None
@@ -219,6 +221,13 @@ class Engine:
             text_pass = TextPass(store, parsers, *shared)
             embedding_pass = EmbeddingPass(store, slot, *shared)
         return Parts(store, manifest, parsers, queue, search, slot, text_pass, embedding_pass)
+
+    def _slot_settings(self) -> SlotSettings:
+        slot = self.config.slot
+        settings = SlotSettings(
+            keep_warm=slot.keep_warm, starvation_cap=slot.starvation_cap, allow_cpu_fallback=slot.allow_cpu_fallback
+        )
+        return replace(settings, on_wedged=self._on_wedged) if self._on_wedged is not None else settings
 
     async def _keep_folders(self) -> None:
         listed = await anyio.to_thread.run_sync(known_folders.list_folders, self.config)
@@ -290,13 +299,6 @@ def _idle(parts: Parts) -> bool:
     return not reading and not embedding
 
 
-def _slot_settings(config: Config) -> SlotSettings:
-    slot = config.slot
-    return SlotSettings(
-        keep_warm=slot.keep_warm, starvation_cap=slot.starvation_cap, allow_cpu_fallback=slot.allow_cpu_fallback
-    )
-
-
 @asynccontextmanager
 async def open_engine(
     config: Config,
@@ -305,6 +307,7 @@ async def open_engine(
     read_only: bool = False,
     start: anyio.Event | None = None,
     loader: Loader | None = None,
+    on_wedged: Callable[[str], None] | None = None,
 ) -> AsyncIterator[Engine]:
     """Open an engine; returns at once, heavy imports and indexing begin in the background.
 
@@ -314,8 +317,9 @@ async def open_engine(
         read_only: Open the index beside another writer: keyword search only, no model.
         start: Begin the heavy part when this is set; None begins at once.
         loader: Loads models; None is the real one.
+        on_wedged: Called with the reason when only a restart of the process helps the model slot.
     """
-    engine = Engine(config, version, loader)
+    engine = Engine(config, version, loader, on_wedged)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(engine.run, start, read_only)
         try:

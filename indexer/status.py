@@ -87,12 +87,29 @@ class Services:
 
 
 @dataclass(frozen=True, slots=True)
+class RelayStatus:
+    """One client's process, and what it brought.
+
+    Attributes:
+        folders: Folders it named; it searches these by default.
+        same_config: Whether it read the same configuration file as the owner.
+    """
+
+    pid: int
+    version: str
+    since: float
+    folders: tuple[str, ...]
+    same_config: bool
+
+
+@dataclass(frozen=True, slots=True)
 class OwnerStatus:
     """The process that owns the index and the model.
 
     Attributes:
         state: ``uninitialized``, ``initializing`` (heavy libraries are being imported), ``serving``,
             ``read_only`` (another process is the writer), ``stopping``.
+        relays: Who is connected; empty where one process serves one client.
     """
 
     pid: int
@@ -102,6 +119,7 @@ class OwnerStatus:
     clients: int
     since: float
     data_dir: str
+    relays: tuple[RelayStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

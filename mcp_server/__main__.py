@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 import sys
 
-from mcp_server.cli import main as run
-
 
 def main() -> None:
-    """Run the command line of this process and end it with the exit code."""
+    """Run the command line of this process and end it with the exit code.
+
+    What clients start, and what they start in turn, comes before the imports of everything else.
+    """
+    if sys.argv[1:2] == ["owner"]:
+        from mcp_server.candidate import main as candidate  # noqa: PLC0415
+
+        sys.exit(candidate(sys.argv[2:], os.environ))
+    from mcp_server.cli import main as run  # noqa: PLC0415
+
     sys.exit(run(sys.argv[1:], os.environ))
 
 

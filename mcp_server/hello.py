@@ -10,6 +10,7 @@ Dialling, on unix:                                        -> hello             <
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -94,20 +95,21 @@ class Line:
 
     def close(self) -> None:
         """Close the connection; whoever is reading it wakes up."""
-        try:
+        with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
         self.socket.close()
 
 
-def dial(place: Place, hello: dict[str, Any], limit: float) -> tuple[Line, dict[str, Any]]:
+def dial(
+    place: Place, hello: dict[str, Any], limit: float, endpoint: dict[str, Any] | None = None
+) -> tuple[Line, dict[str, Any]]:
     """Connect to the owner and exchange hellos.
 
     Args:
         place: Where its note is.
         hello: What we are and bring; see ``greeting``.
         limit: Seconds for all of it.
+        endpoint: Dial this one instead of that of the note.
 
     Returns:
         The connection, ready for the protocol, and the owner's answer.
@@ -118,7 +120,7 @@ def dial(place: Place, hello: dict[str, Any], limit: float) -> tuple[Line, dict[
         Refused: It does not want us.
     """
     until = time.monotonic() + limit
-    line = Line(connect(read_json(place.note).get("endpoint"), limit))
+    line = Line(connect(endpoint or read_json(place.note).get("endpoint"), limit))
     try:
         if line.socket.family == socket.AF_INET:
             hello = {**hello, "proof": _challenged(line, _token(place), until)}

@@ -107,7 +107,7 @@ class Host:
                 await anyio.sleep_forever()
         except Exception as error:
             log.exception("the engine ended")
-            broken = BrokenEngine(_shown(error), version(), str(config.data_dir))
+            broken = BrokenEngine(shown(error), version(), str(config.data_dir))
             if lent is None:
                 lent = Lent(broken)
                 opened.set_result(lent)
@@ -134,7 +134,8 @@ class Host:
         lent.ready.set()
 
 
-def _shown(error: Exception) -> FolderMcpError:
+def shown(error: Exception) -> FolderMcpError:
+    """Return an error as a user can act on it."""
     while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     if isinstance(error, FolderMcpError):

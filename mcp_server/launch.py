@@ -100,8 +100,12 @@ def attachment_to(location: Location, environ: Mapping[str, str], *, verbose: bo
     from mcp_server.claim import place_of  # noqa: PLC0415
     from mcp_server.release import release  # noqa: PLC0415
 
-    words = ["owner", *_flags(location, verbose=verbose)]
-    return Attachment(place_of(location.data_dir), words, environ, release())
+    return Attachment(place_of(location.data_dir), owner_words(location, verbose=verbose), environ, release())
+
+
+def owner_words(location: Location, *, verbose: bool) -> list[str]:
+    """Return the words of the command line that starts an owner."""
+    return ["owner", *_flags(location, verbose=verbose)]
 
 
 def _flags(location: Location, *, verbose: bool) -> list[str]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from mcp_server.version import version
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import anyio
 
     from indexer.config import Config
@@ -15,9 +17,13 @@ if TYPE_CHECKING:
 
 
 def open_real(
-    config: Config, *, start: anyio.Event | None = None, read_only: bool = False
+    config: Config,
+    *,
+    start: anyio.Event | None = None,
+    read_only: bool = False,
+    on_wedged: Callable[[str], None] | None = None,
 ) -> AbstractAsyncContextManager[EnginePort]:
-    """Open the engine; see ``Opener``."""
+    """Open the engine; see ``Opener``. ``on_wedged`` is called when only a restart of the process helps."""
     from indexer.engine import open_engine  # noqa: PLC0415 - a usage error or --help needs none of it
 
-    return open_engine(config, version=version(), start=start, read_only=read_only)
+    return open_engine(config, version=version(), start=start, read_only=read_only, on_wedged=on_wedged)

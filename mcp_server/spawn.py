@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_DETACHED = 0x00000008 | 0x00000200  # Windows: DETACHED_PROCESS, CREATE_NEW_PROCESS_GROUP
 MAX_LOG = 1_000_000
 """Bytes of ``owner.log`` after which it is begun anew."""
 
@@ -110,7 +111,8 @@ class Candidate:
                 env=kept(environ),
                 cwd=os.path.abspath(os.sep),
                 close_fds=True,
-                **_detached(subprocess),
+                start_new_session=sys.platform != "win32",
+                creationflags=_DETACHED if sys.platform == "win32" else 0,
             )
         finally:
             os.close(log)
@@ -140,12 +142,6 @@ class Candidate:
         if self._process.stdout is not None:
             self._process.stdout.close()
         threading.Thread(target=self._process.wait, name="reaper", daemon=True).start()
-
-
-def _detached(subprocess: object) -> dict[str, int | bool]:
-    if sys.platform == "win32":
-        return {"creationflags": 0x00000008 | 0x00000200}  # DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP
-    return {"start_new_session": True}
 
 
 def server(words: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
