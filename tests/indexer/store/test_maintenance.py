@@ -1,0 +1,186 @@
+"""Maintenance: little by little the tables stay small and fast, and a failure of it stops nothing."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import anyio
+import numpy as np
+import pytest
+from index_data import DIM, FOLDER, row, vectors_of, written
+
+from indexer.errors import StoreError
+from indexer.store import Store, open_store
+from indexer.store.maintenance import EXACT, sync_files, tree_bytes
+from indexer.store.wear import Wear
+from indexer.types import Scope
+
+
+async def fragments(table: object) -> int:
+    return (await table.stats())["fragment_stats"]["num_fragments"]
+
+
+async def parts(table: object) -> dict[str, int]:
+    return {index.name: index.num_segments for index in await table.list_indices()}
+
+
+async def test_tombstones_and_orphans_go_and_the_rest_stays(store: Store) -> None:
+    await store.replace([written("a.md", "one", "two", "three"), written("b.md", "four")])
+    chunks = await store.pending("m", DIM, FOLDER)
+    await store.add_vectors("m", DIM, [(chunks, vectors_of(chunks))])
+    await store.replace([written("a.md", "one")])
+    await store.remove([f"{FOLDER}/b.md"])
+    counts = await store.counts()
+    await store.maintain(force=True)
+    assert await store._chunks.table.count_rows() == 2  # a file row and its chunk
+    assert await store._vectors["m"].table.count_rows() == 1
+    assert await store.counts() == counts
+    assert len(await store.search_text(["one"], Scope(), 5)) == 1
+    assert store.upkeep.last is not None
+    assert store.upkeep.last_error == ""
+    assert store.disk_bytes == tree_bytes(store.directory / "index")
+
+
+async def test_fifty_commits_are_joined_when_there_is_rest(store: Store) -> None:
+    for number in range(50):
+        await store.replace([written(f"{number}.md", f"word {number}")])
+        if number == 15:
+            assert not store.due()
+        if store.due():
+            await store.maintain()
+    assert await fragments(store._chunks.table) <= 21
+    assert not store.urgent()
+    assert len(await store.search_text(["word"], Scope(), 100)) == 50
+    assert set((await parts(store._chunks.table)).values()) == {1}
+
+
+def test_writing_forces_maintenance_less_often_the_larger_the_table() -> None:
+    assert not Wear(commits=99, rows=3999).due(idle=False)
+    assert Wear(commits=100).due(idle=False)
+    assert Wear(rows=4000).due(idle=False)
+    assert not Wear(rows=4000, settled=100_000).due(idle=False)
+    assert Wear(rows=50_000, settled=10_000_000).due(idle=False)
+    assert Wear(commits=20).due(idle=True)
+    assert Wear(rows=200).due(idle=True)
+    assert not Wear(commits=19, rows=199).due(idle=True)
+    assert not Wear(commits=500, rest=float("inf")).due(idle=False)
+    assert Wear(expires=0.0).due(idle=True)
+    assert not Wear(expires=float("inf")).due(idle=True)
+
+
+@pytest.mark.slow
+async def test_vector_index_is_trained_when_there_are_enough_and_again_when_they_double(store: Store) -> None:
+    rng = np.random.default_rng(1)
+
+    async def grow(to: int) -> None:
+        await store.replace(
+            [written(f"{to}-{n}.md", *(f"{to} {n} {k}" for k in range(EXACT // 10))) for n in range(10)]
+        )
+        chunks = await store.pending("m", 8, FOLDER)
+        matrix = rng.standard_normal((len(chunks), 8)).astype(np.float32)
+        matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
+        await store.add_vectors("m", 8, [(chunks, matrix)])
+
+    await store.replace([written("few.md", "few")])
+    assert len(await store.pending("m", 8, FOLDER)) == 1
+    await grow(1)
+    table = store._vectors["m"].table
+    assert "vector_5001" not in await parts(table)
+    await store.maintain(force=True)
+    assert (await parts(table))["vector_5001"] == 1
+    await store.maintain(force=True)
+    assert (await parts(table))["vector_5001"] == 1
+    await grow(2)
+    await grow(3)
+    await store.maintain(force=True)
+    names = await parts(table)
+    assert names["vector_15001"] == 1
+    assert "vector_5001" not in names
+
+
+@pytest.mark.slow
+async def test_vector_index_in_too_many_parts_is_made_anew(store: Store) -> None:
+    await store.replace([written(f"{n}.md", *(f"{n} {k}" for k in range(600))) for n in range(9)])
+    chunks = await store.pending("m", DIM, FOLDER)
+    matrix = vectors_of(chunks)
+    await store.add_vectors("m", DIM, [(chunks[:5001], matrix[:5001])])
+    seen = set()
+    for at in range(5001, 5400, 33):
+        await store.maintain(force=True)
+        seen |= {count for name, count in (await parts(store._vectors["m"].table)).items() if name[:7] == "vector_"}
+        await store.add_vectors("m", DIM, [(chunks[at : at + 33], matrix[at : at + 33])])
+    assert max(seen) <= 9
+    assert {1, 2, 3} <= seen
+
+
+async def test_too_little_disk_passes_maintenance_over_with_the_reason(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await store.replace([written("a.md", "one")])
+    usage = shutil.disk_usage(store.directory)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=0))  # the system's answer, not our code
+    with pytest.raises(StoreError, match="free disk") as refusal:
+        await store.maintain(force=True)
+    assert refusal.value.code == "disk_full"
+    assert "free disk" in store.upkeep.last_error
+    assert store.upkeep.failures == 1
+    assert not store.due()
+    assert len(await store.search_text(["one"], Scope(), 5)) == 1
+
+
+async def test_maintenance_that_was_cancelled_is_made_up_for(store: Store) -> None:
+    for number in range(5):
+        await store.replace([written(f"{number}.md", "word")])
+    with anyio.move_on_after(0.005) as scope:
+        await store.maintain(force=True)
+    assert scope.cancelled_caught
+    assert store.due()
+    await store.maintain()
+    assert not store.due()
+    assert len(await store.search_text(["word"], Scope(), 9)) == 5
+
+
+async def test_writes_and_searches_go_on_during_maintenance(store: Store) -> None:
+    await store.replace([written(f"{n}.md", "word") for n in range(300)])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: store.maintain(force=True))
+        for number in range(5):
+            await store.replace([written(f"late{number}.md", "late")])
+            assert len(await store.search_text(["word"], Scope(), 400)) == 300
+    assert len(await store.search_text(["late"], Scope(), 9)) == 5
+
+
+def test_what_was_written_is_flushed_and_what_vanishes_does_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"123")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    sync_files(tmp_path, 0.0)
+    assert tree_bytes(tmp_path) == 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+async def test_full_disk_is_told_and_passes(tmp_path: Path) -> None:
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        async with open_store(place) as store:
+            await store.replace([written("a.md", "one")])
+            ballast = place / "ballast"
+            with pytest.raises(StoreError) as full:
+                ballast.write_bytes(os.urandom(5_500_000))
+                for number in range(100):
+                    await store.replace([written(f"{number}.md", *(f"{number} {k}" * 50 for k in range(200)))])
+            assert full.value.code == "disk_full"
+            before = await store.counts()
+            assert len(await store.search_text(["one"], Scope(), 5)) >= 1
+            assert {f.path for f in await store.files()} >= {row(f"{FOLDER}/a.md").path}
+            ballast.unlink()
+            await store.replace([written("after.md", "after")])
+            assert len(await store.search_text(["after"], Scope(), 5)) == 1
+            assert store.chunk_count(FOLDER) == before.chunks[FOLDER] + 1
+    finally:
+        subprocess.run(["umount", "-l", str(place)], check=True)
