@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from indexer.errors import ConfigError, FolderError, FolderMcpError
-from mcp_server import console
+from mcp_server import console, logs
 from mcp_server.call import Call
 from mcp_server.opening import open_real
 from mcp_server.port import Opener
@@ -56,8 +56,11 @@ def main(argv: Sequence[str], environ: Mapping[str, str], opener: Opener = open_
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows only ASCII must not end a command
             stream.reconfigure(errors="replace")
+    call = Call(args, environ, opener)
     try:
-        code: int = command.run(Call(args, environ, opener))
+        if args.command != "serve":  # which claims the wire first, and lives with a wrong configuration
+            logs.configure(logs.folder_for(call.config.data_dir), verbose=args.verbose)
+        code: int = command.run(call)
         sys.stdout.flush()
     except KeyboardInterrupt:
         console.complain("interrupted; what was finished is kept")

@@ -16,6 +16,14 @@ KEPT = 3
 _CHATTY = ("httpx", "httpx2", "httpcore", "mcp", "watchfiles", "urllib3", "filelock", "huggingface_hub")
 
 
+class Brief(logging.Formatter):
+    """One line for people; the traceback stands in the log file."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the message alone."""
+        return "folder-mcp: " + " ".join(record.getMessage().split())
+
+
 def folder_for(data_dir: Path | None) -> Path:
     """Return where logs go: below the data directory, or the platform's place when there is none to name."""
     if data_dir is not None:
@@ -42,7 +50,7 @@ def configure(folder: Path | None, *, verbose: bool = False) -> Path | None:
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     stderr = logging.StreamHandler(sys.stderr)
     stderr.setLevel(logging.DEBUG if verbose else logging.WARNING)
-    stderr.setFormatter(logging.Formatter("folder-mcp: %(levelname)s: %(message)s"))
+    stderr.setFormatter(logging.Formatter("folder-mcp: %(levelname)s: %(message)s") if verbose else Brief())
     root.addHandler(stderr)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -53,7 +61,8 @@ def configure(folder: Path | None, *, verbose: bool = False) -> Path | None:
 def _to_file(root: logging.Logger, folder: Path) -> Path | None:
     path = folder / FILE_NAME
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for each in (folder.parent, folder):  # ``parents`` would make the data directory readable for others
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=KEPT, encoding="utf-8", errors="replace")
     except OSError as error:
         root.warning("no log file: %s", error)

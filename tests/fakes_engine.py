@@ -18,7 +18,7 @@ import anyio
 
 from indexer.config import Config
 from indexer.errors import FolderError, QueryError
-from indexer.known_folders import KnownFolder, list_folders
+from indexer.known_folders import KnownFolder, list_folders, remove_folder
 from indexer.locator import Locator
 from indexer.model.snapshot import SlotStatus
 from indexer.search import check
@@ -50,12 +50,13 @@ class FakeEngine:
         clients: Connections now.
     """
 
-    def __init__(self, folders: Sequence[str] = (), *, semantic: Semantic | None = None) -> None:
+    def __init__(self, folders: Sequence[str] = (), *, config: Config | None = None) -> None:
+        self._config = config
         self._folders = [KnownFolder(str(Path(folder).resolve())) for folder in folders]
         self.gate = anyio.Event()
         self.gate.set()
         self.crash: Exception | None = None
-        self.semantic = semantic or Semantic("served", 1.0)
+        self.semantic = Semantic("served", 1.0)
         self.slot = SlotStatus()
         self.asked: list[Query] = []
         self.searching = anyio.Event()
@@ -164,7 +165,9 @@ class FakeEngine:
         return self._folders[-1]
 
     async def remove_folder(self, path: str) -> str:
-        await anyio.lowlevel.checkpoint()
+        await self._opened()
+        if self._config is not None:
+            remove_folder(self._config, path)
         self._folders = [folder for folder in self._folders if folder.path != path]
         return path
 
@@ -249,7 +252,7 @@ async def open_fake(
     config: Config, *, start: anyio.Event | None = None, read_only: bool = False
 ) -> AsyncIterator[FakeEngine]:
     """Open a fake engine over the known folders, which it takes up when ``start`` is set."""
-    engine = FakeEngine()
+    engine = FakeEngine(config=config)
 
     async def run() -> None:
         if start is not None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mcp_server.port import EnginePort
     from mcp_server.status_schema import StatusResult
 
+ON_DISK = "This is the index as it lies on disk; what a running server does now, its client's status tool shows."
 SLOT = ("idle", "loading", "ready", "unloading", "error")
 
 
@@ -47,7 +48,8 @@ async def _status(call: Call) -> int:
         if args.watch:
             await _watch(call, engine)
         in_time = not args.wait or await _wait(args.wait, args.timeout, engine)
-        result = StatusResult.of(engine.status(verbose=args.verbose))
+        status = engine.status(verbose=args.verbose)
+    result = StatusResult.of(status, (ON_DISK,) if status.owner.state == "read_only" else ())
     _show(call, result)
     if not in_time:
         console.complain(

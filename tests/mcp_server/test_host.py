@@ -1,0 +1,172 @@
+"""One engine however many connections; a server that outlives its engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+from fakes_engine import FakeEngine, open_fake
+from mcp import Client
+
+from indexer.config import Config
+from indexer.errors import ConfigError, FolderMcpError
+from indexer.types import Query
+from mcp_server.host import Host
+from mcp_server.port import Opener
+from mcp_server.server import create_server
+
+
+class Counted:
+    """An opener that counts what it opened and closed."""
+
+    def __init__(self) -> None:
+        self.opened = self.closed = 0
+        self.started: anyio.Event | None = None
+
+    @asynccontextmanager
+    async def __call__(
+        self, config: Config, *, start: anyio.Event | None = None, read_only: bool = False
+    ) -> AsyncIterator[FakeEngine]:
+        self.opened += 1
+        self.started = start
+        try:
+            async with open_fake(config, start=start) as engine:
+                yield engine
+        finally:
+            self.closed += 1
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config(data_dir=tmp_path / "data")
+
+
+async def test_connections_share_one_engine_which_closes_with_the_last(config: Config) -> None:
+    opener = Counted()
+    host = Host(config, opener)
+    async with host.lend() as first:
+        async with host.lend() as second:
+            assert first.engine is second.engine
+            assert first.engine.clients == 2  # type: ignore[attr-defined]
+        assert (opener.opened, opener.closed) == (1, 0)
+    assert (opener.opened, opener.closed) == (1, 1)
+    async with host.lend():
+        assert opener.opened == 2
+
+
+async def test_the_first_connection_may_leave_before_the_others(config: Config) -> None:
+    opener = Counted()
+    host = Host(config, opener)
+    leave, stay = anyio.Event(), anyio.Event()
+    both = anyio.Event()
+
+    async def first() -> None:
+        async with host.lend():
+            both.set()
+            await leave.wait()
+        stay.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(first)
+        with anyio.fail_after(5):
+            await both.wait()
+            async with host.lend() as lent:
+                leave.set()
+                await stay.wait()
+                assert opener.closed == 0
+                assert lent.engine.status().folders == ()
+    assert opener.closed == 1
+
+
+async def test_two_clients_of_one_server_share_one_engine(config: Config) -> None:
+    opener = Counted()
+    server = create_server(Host(config, opener).lend)
+    async with Client(server, mode="legacy") as one, Client(server, mode="auto") as two:
+        assert (await one.call_tool("status", {})).structured_content["owner"]["clients"] == 2
+        assert not (await two.call_tool("status", {})).is_error
+    assert (opener.opened, opener.closed) == (1, 1)
+
+
+async def test_nothing_heavy_begins_before_the_first_answer(config: Config, notes: Path) -> None:
+    opener, answered = Counted(), anyio.Event()
+    host = Host(config, opener, folders=[str(notes)], answered=answered)
+    async with host.lend() as lent:
+        await anyio.wait_all_tasks_blocked()
+        assert opener.started is not None
+        assert not opener.started.is_set()
+        assert lent.named
+        answered.set()
+        with anyio.fail_after(5):
+            await opener.started.wait()
+        assert lent.folders == [str(notes)]
+        assert len((await lent.engine.search(Query("signing"))).hits) == 2
+
+
+async def test_a_folder_that_cannot_be_indexed_is_a_notice(config: Config, notes: Path) -> None:
+    answered = anyio.Event()
+    answered.set()
+    host = Host(config, Counted(), folders=[str(notes), "/nowhere/at/all"], answered=answered)
+    async with host.lend() as lent:
+        with anyio.fail_after(5):
+            await lent.ready.wait()
+        assert lent.folders == [str(notes)]
+        assert [notice.split()[0] for notice in lent.notices] == ["/nowhere/at/all"]
+
+
+async def test_a_wrong_configuration_becomes_an_answer() -> None:
+    host = Host(ConfigError('config.toml: unknown key "x"'), Counted())
+    async with Client(create_server(host.lend), mode="legacy") as client:
+        status = await client.call_tool("status", {})
+        assert 'unknown key "x"' in status.structured_content["owner"]["detail"]
+        for tool, arguments in (("search", {"query": "a"}), ("read", {"path": "/a"})):
+            result = await client.call_tool(tool, arguments)
+            assert result.is_error
+            assert 'unknown key "x"' in result.content[0].text  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("moment", ["opening", "running"])
+async def test_the_server_outlives_a_crash_of_its_engine(config: Config, moment: str) -> None:
+    crash = anyio.Event()
+    host = Host(config, crashing(moment, crash))
+    async with Client(create_server(host.lend), mode="legacy") as client:
+        crash.set()
+        with anyio.fail_after(5):
+            while True:
+                result = await client.call_tool("status", {})
+                if "ZeroDivisionError" in result.structured_content["owner"]["detail"]:
+                    break
+                await anyio.lowlevel.checkpoint()
+        assert result.structured_content["services"] == {"keyword": "unavailable", "semantic": "unavailable"}
+        assert (await client.call_tool("search", {"query": "a"})).is_error
+
+
+async def test_an_index_that_cannot_be_opened_keeps_its_own_words(config: Config) -> None:
+    @asynccontextmanager
+    async def opener(config: Config, **_: object) -> AsyncIterator[FakeEngine]:
+        async with anyio.create_task_group():
+            raise FolderMcpError("the disk is full; free some space")
+        yield FakeEngine()
+
+    async with Host(config, opener).lend() as lent:  # type: ignore[arg-type]
+        assert lent.engine.status().owner.detail == "the disk is full; free some space"
+
+
+def crashing(moment: str, crash: anyio.Event) -> Opener:
+    @asynccontextmanager
+    async def opener(
+        config: Config, *, start: anyio.Event | None = None, read_only: bool = False
+    ) -> AsyncIterator[FakeEngine]:
+        async def fail() -> None:
+            await crash.wait()
+            raise ZeroDivisionError("oh")
+
+        if moment == "opening":
+            raise ZeroDivisionError("oh")
+        async with anyio.create_task_group() as group:
+            group.start_soon(fail)
+            yield FakeEngine(config=config)
+
+    return opener
