@@ -226,7 +226,7 @@ class Ignore:
                 text = os.fsdecode(stream.read(_MAX_BYTES).removeprefix(b"\xef\xbb\xbf"))
         except OSError:
             return None
-        rules = Rules(text.split("\n"), file)
+        rules = Rules([line.removesuffix("\r") for line in text.split("\n")], file)
         self._read[file] = (stamp, rules)
         return rules
 
