@@ -164,6 +164,7 @@ class VirtualThread:
         self._working = False
         self.running = 0
         self.most_running = 0
+        self.loop_time = 0.0  # for jobs, which have no loop to ask
 
     def submit(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
         self._jobs.append((job, done))
@@ -216,16 +217,19 @@ class VirtualThread:
     async def _alternate(self, thread: threading.Thread) -> None:
         self.running += 1
         self.most_running = max(self.most_running, self.running)
+        self.loop_time = anyio.current_time()
         thread.start()
         try:
             while True:
                 self._to_loop.acquire()
+                self.loop_time = anyio.current_time()
                 while self._posts:
                     self._posts.popleft()()
                 wish, self._wish = self._wish, None
                 if wish is None:
                     break
                 await wish()
+                self.loop_time = anyio.current_time()
                 self._to_thread.release()
         except BaseException:
             self._killed = True

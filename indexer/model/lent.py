@@ -34,6 +34,9 @@ class Lender(Protocol):
     def halved(self) -> None:
         """A batch did not fit the memory and goes on in halves."""
 
+    def touched(self) -> None:
+        """A job has ended: the time at which an idle lease is revoked has moved."""
+
     def give_back(self) -> Callable[[], object]:
         """The job that returns unused memory, to run on the model thread."""
 
@@ -131,6 +134,7 @@ class Lent:
             answer.append(result)
             done.set()
             self._lock.job_ended(self._lease)
+            self._lender.touched()
 
         self._lock.job_started(self._lease)
         self._runner.submit(job, finished)

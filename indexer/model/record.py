@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -148,7 +149,7 @@ def view(record: Record, lock: PriorityLock, now: float, keep_warm: float) -> Vi
         passed=record.passed,
         not_before=not_before,
         retries=tuple(
-            Retry(key, trouble.not_before, record.asked_at.get(key, trouble.not_before - keep_warm) + keep_warm)
+            Retry(key, trouble.not_before, record.asked_at.get(key, -math.inf) + keep_warm)
             for key, trouble in record.troubles.items()
             if not trouble.open
         ),

@@ -121,8 +121,11 @@ class ModelSlot:
             return
         record.unload_asked = reason
         self._turns.advance()
-        while record.counters.unloads == before and (record.loaded or record.load) and not record.closed:
-            await record.changed.wait()
+        try:
+            while record.counters.unloads == before and (record.loaded or record.load) and not record.closed:
+                await record.changed.wait()
+        finally:
+            record.unload_asked = None
 
     def retry(self, key: str) -> bool:
         """Try a failed model again now, whatever its breaker says; False when nothing by this key or name failed."""
@@ -174,7 +177,10 @@ class ModelSlot:
         if scope.cancelled_caught:
             raise self._not_in_time(spec)
         loaded = self._record.loaded
-        assert loaded is not None and loaded.key == want.key
+        if loaded is None or self._record.closed:  # closed in the very tick of the grant
+            self._lock.release(lease)
+            raise failure("stopping", "The slot is being closed.").unavailable()
+        assert loaded.key == want.key
         target = self._settings.target_cpu if loaded.spec.device == "cpu" else self._settings.target_gpu
         return lease, Lent(loaded, lease, self._lock, self._runner, self._turns.transit, target)
 

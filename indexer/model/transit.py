@@ -26,7 +26,7 @@ class Transit:
     """Moves models for the slot; also what a loan turns to (``lent.Lender``).
 
     Args:
-        touched: Called when a load reported progress: its deadline has moved.
+        touched: Called when a deadline has moved without a change of lock or state.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Transit:
         self._settings = settings
         self._rules = rules
         self._recipe = recipe
-        self._touched = touched
+        self.touched = touched
         self._settled = False  # touched on the model thread only
 
     def begin_load(self, spec: ModelSpec, favour: Key | None) -> None:
@@ -162,7 +162,7 @@ class Transit:
         if stage != IMPORT_STAGE:
             self._record.imported.add(load.spec.runtime)
         load.progress(stage, share, anyio.current_time())
-        self._touched()
+        self.touched()
 
     def _load_ended(self, load: Load, result: Embedder | Failure) -> None:
         self._record.load = None
@@ -191,7 +191,7 @@ class Transit:
         now = anyio.current_time()
         if load.orphaned_at is not None:
             self._record.troubles[load.key] = after_orphan(self._record.troubles[load.key], now)
-        elif found.code == "stopped":
+        elif found.code in ("stopped", "stopping"):
             self._record.become("idle")
         else:
             self._book(load, found, now)

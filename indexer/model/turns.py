@@ -117,13 +117,13 @@ class Turns:
     def _times(self) -> list[float]:
         """Loop times at which a limit is reached."""
         load, owner, limits = self._record.load, self.lock.owner, self._limits
-        if self._record.wedged:
+        if load is not None and load.orphaned_at is None:
+            return [load.deadline(limits)]
+        if owner is not None and not owner.busy:
+            return [owner.idle_since + limits.idle_lease]
+        if owner is None or self._record.wedged:  # the owner of the process knows already
             return []
-        if load is not None:
-            return [load.deadline(limits) if load.orphaned_at is None else load.orphaned_at + limits.orphan]
-        if owner is None:
-            return []
-        return [owner.busy_since + limits.job if owner.busy else owner.idle_since + limits.idle_lease]
+        return [owner.busy_since + limits.job if load is None else (load.orphaned_at or 0.0) + limits.orphan]
 
     def _on_time(self, now: float) -> None:
         load, owner, limits = self._record.load, self.lock.owner, self._limits
