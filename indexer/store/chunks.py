@@ -17,6 +17,7 @@ from indexer.store.wear import Wear, measure
 from indexer.types import FileRow, StoredChunk
 
 KNOWN = ("chunk_id", "path", "folder", "ordinal", "locator", "heading", "parser", "recipe")
+_DELETE = 5000  # paths in one condition
 _IS_CHUNK = "ordinal >= 0"
 
 
@@ -100,7 +101,7 @@ class ChunkTable:
         self.wear.wrote(len(rows))
 
     async def remove(self, paths: Sequence[str]) -> dict[str, str]:
-        """Delete files with their chunks in one commit; returns id -> escaped folder of the chunks that went.
+        """Delete files with their chunks, 5,000 files a commit; returns id -> escaped folder of the chunks that went.
 
         Raises:
             StoreError: Nothing was deleted.
@@ -109,7 +110,8 @@ class ChunkTable:
         gone = sorted(set(known.recipes) | {held.path for held in known.chunks.values()})
         if not gone:
             return {}
-        await delete(self.table, one_of("path", gone))
+        for at in range(0, len(gone), _DELETE):
+            await delete(self.table, one_of("path", gone[at : at + _DELETE]))
         lost = {chunk_id: held.folder for chunk_id, held in known.chunks.items() if held.ordinal >= 0}
         self.tombstones -= len(known.chunks) - len(lost)
         self.counts.subtract(Counter(lost.values()))
@@ -161,6 +163,14 @@ class ChunkTable:
         """
         where = both(_IS_CHUNK, None if folder is None else equals("folder", folder))
         return (await select(self.table, ("chunk_id",), where))["chunk_id"]
+
+    async def texts(self, folder: str) -> Any:
+        """Arrow rows of ``chunk_id`` and ``text_hash`` of an (escaped) folder's chunks.
+
+        Raises:
+            StoreError: The table cannot be read.
+        """
+        return await select(self.table, ("chunk_id", "text_hash"), both(_IS_CHUNK, equals("folder", folder)))
 
     async def of(self, path: str) -> list[StoredChunk]:
         """The chunks of a file in order.

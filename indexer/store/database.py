@@ -44,7 +44,7 @@ class Database:
     @property
     def place(self) -> Path:
         """Where the tables are."""
-        return self.root / "index"
+        return self.root / "tables"
 
     async def names(self) -> list[str]:
         """Names of all tables.
@@ -149,7 +149,7 @@ async def connect(root: Path, *, read_only: bool) -> Database:
     """
     import lancedb  # noqa: PLC0415
 
-    place = root / "index"
+    place = root / "tables"
     if not read_only:
         await anyio.to_thread.run_sync(_prepare, place)
     elif not await anyio.Path(place).is_dir():

@@ -31,7 +31,8 @@ EXACT = 5000
 """Vectors below which every search compares all of them: about 8 ms, and nothing to train."""
 _SEGMENTS = 8  # parts of a vector index; each maintenance adds one, 20 double the time of a search
 _REST = 60.0  # seconds after a failure before the next attempt
-_KEEP = timedelta(minutes=10)  # old versions stay this long: longer than any search that may still read them
+KEEP = timedelta(minutes=10)
+"""How long old versions stay: longer than any search that may still read them."""
 
 
 class Upkeep:
@@ -45,13 +46,14 @@ class Upkeep:
         disk: Size of the database when last measured, bytes; None before.
     """
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, keep: timedelta = KEEP) -> None:
         self.runs = 0
         self.failures = 0
         self.last: float | None = None
         self.last_error = ""
         self.disk: int | None = None
         self._place = place
+        self._keep = keep
         self._synced = 0.0
 
     def due(self, chunks: ChunkTable, vectors: Iterable[VectorTable], *, idle: bool) -> bool:
@@ -103,13 +105,13 @@ class Upkeep:
         await self._optimize(table, littered)
         table.wear = await measure(table.table)
         table.wear.commits = 0  # fragments that are small still are those there is nothing to join with
-        table.wear.expires = time.monotonic() + _KEEP.total_seconds() + 1 if changed else None
+        table.wear.expires = time.monotonic() + self._keep.total_seconds() + 1 if changed else None
         await _prewarm(table.table)
 
     async def _optimize(self, table: ChunkTable | VectorTable, littered: bool) -> None:
         """Compact, grow the indexes, delete old versions; an index that refuses is made anew, once."""
         try:
-            await table.table.optimize(cleanup_older_than=_KEEP, delete_unverified=littered)
+            await table.table.optimize(cleanup_older_than=self._keep, delete_unverified=littered)
         except RAISED as error:
             if explain(error, "").code in ("disk_full", "read_only", "permission"):
                 raise
@@ -118,7 +120,7 @@ class Upkeep:
                 await _train(table)
             else:
                 await table.table.create_index("tokens", config=words_index(), replace=True)
-            await table.table.optimize(cleanup_older_than=_KEEP)
+            await table.table.optimize(cleanup_older_than=self._keep)
 
 
 async def _tend_vector_index(vectors: VectorTable) -> None:

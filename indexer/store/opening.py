@@ -25,7 +25,7 @@ async def open_store(directory: Path | str, *, read_only: bool = False) -> Async
     is in ``Store.damage``.
 
     Args:
-        directory: The data directory; the tables are in its ``index``, what was broken goes to its ``damaged``.
+        directory: The data directory; the database is in its ``tables``, what was broken goes to its ``damaged``.
         read_only: Open beside the writer, without its lock; every write is refused.
 
     Raises:

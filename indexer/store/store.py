@@ -19,6 +19,7 @@ from indexer.store.figures import Counts, Replaced
 from indexer.store.loading import open_vectors
 from indexer.store.maintenance import Upkeep
 from indexer.store.paths import escape, unescape
+from indexer.store.reuse import reuse_all
 from indexer.store.rows import plan
 from indexer.store.schema import vectors_name, vectors_schema
 from indexer.store.vectors import VectorTable
@@ -88,7 +89,7 @@ class Store:
                     await self._chunks.touch(rows)
 
     async def remove(self, paths: Sequence[str]) -> int:
-        """Take files out, in one commit; returns how many chunks went.
+        """Take files out, in one commit up to 5,000 files; returns how many chunks went.
 
         Their vectors go with the next maintenance; until then they serve equal text that turns up elsewhere, so
         that a rename embeds nothing, in whichever order its halves arrive.
@@ -127,13 +128,8 @@ class Store:
     async def add_vectors(self, key: str, dim: int, items: Sequence[tuple[Sequence[StoredChunk], Matrix]]) -> int:
         """Append vectors in one commit; returns how many serve (the others' chunks are gone, or had one already).
 
-        Args:
-            key: Model key.
-            dim: Its dimension.
-            items: Chunks as ``pending`` or ``replace`` gave them, with a row of the matrix for each.
-
-        Raises:
-            StoreError: Nothing was written; a vector is not finite or not of unit length, or the disk refused.
+        Items are chunks as ``pending`` or ``replace`` gave them, with a row of the matrix for each. A vector that is
+        not finite or not of unit length is refused, and all with it.
         """
         self._may_write()
         vectors = await self._table_of(key, dim)
@@ -148,6 +144,13 @@ class Store:
             twins = await vectors.twins(chunks)
             await vectors.add([twins], self._chunks)
         return {chunk.chunk_id for chunk in twins[0]}
+
+    async def reuse_pending(self, key: str, dim: int, folder: str) -> int:
+        """Give every waiting chunk of a folder the vector of equal text, in bulk; returns how many got one."""
+        self._may_write()
+        vectors = await self._table_of(key, dim)
+        async with self._turn:
+            return await reuse_all(vectors, self._chunks, escape(folder))
 
     async def drop_vectors(self, key: str, folder: str) -> int:
         """Delete a folder's vectors of one model, in one commit; returns how many served a chunk."""
@@ -200,7 +203,7 @@ class Store:
 
     def pending_count(self, key: str, folder: str) -> int:
         """Chunks of a folder that have none."""
-        return self.chunk_count(folder) - self.embedded_count(key, folder)
+        return max(0, self.chunk_count(folder) - self.embedded_count(key, folder))
 
     async def counts(self) -> Counts:
         """All of these by folder; a reader looks at the tables, whose writer is elsewhere."""
@@ -225,12 +228,8 @@ class Store:
     async def maintain(self, *, force: bool = False) -> None:
         """Put the tables in order: compaction, indexes, old versions; a table a turn, writes go in between.
 
-        Args:
-            force: Do it for every table even if little has changed.
-
-        Raises:
-            StoreError: Some table could not be done, or there is too little disk; the index works on without, and
-                ``due`` and ``urgent`` stay false for a minute.
+        With ``force`` every table, even if little has changed. Raises ``StoreError`` when some table could not be
+        done or there is too little disk: the index works on without, and it is not ``due`` again for a minute.
         """
         self._may_write()
         await self.upkeep.run(self._chunks, self._vectors.values(), self._turn, force=force)

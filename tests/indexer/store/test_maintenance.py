@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import anyio
@@ -13,7 +14,7 @@ from index_data import DIM, FOLDER, row, vectors_of, written
 
 from indexer.errors import StoreError
 from indexer.store import Store, open_store
-from indexer.store.maintenance import EXACT, sync_files, tree_bytes
+from indexer.store.maintenance import EXACT, Upkeep, sync_files, tree_bytes
 from indexer.store.wear import Wear
 from indexer.types import Scope
 
@@ -40,7 +41,7 @@ async def test_tombstones_and_orphans_go_and_the_rest_stays(store: Store) -> Non
     assert len(await store.search_text(["one"], Scope(), 5)) == 1
     assert store.upkeep.last is not None
     assert store.upkeep.last_error == ""
-    assert store.disk_bytes == tree_bytes(store.directory / "index")
+    assert store.disk_bytes == tree_bytes(store.directory / "tables")
 
 
 async def test_fifty_commits_are_joined_when_there_is_rest(store: Store) -> None:
@@ -184,3 +185,33 @@ async def test_full_disk_is_told_and_passes(tmp_path: Path) -> None:
             assert store.chunk_count(FOLDER) == before.chunks[FOLDER] + 1
     finally:
         subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+async def test_removed_text_is_gone_from_the_disk_after_cleaning_up(store: Store) -> None:
+    secret = b"swordfish-7315"
+
+    def on_disk() -> bool:
+        return any(secret in file.read_bytes() for file in store.directory.rglob("*") if file.is_file())
+
+    await store.replace([written("a.md", secret.decode()), written("b.md", "harmless")])
+    assert on_disk()
+    await store.remove([f"{FOLDER}/a.md"])
+    await Upkeep(store.directory / "tables", timedelta(milliseconds=1)).run(
+        store._chunks, [], anyio.Lock(), force=True
+    )
+    assert not on_disk()
+    assert [file.path for file in await store.files()] == [f"{FOLDER}/b.md"]
+
+
+async def test_index_that_cannot_be_updated_is_made_anew_once(store: Store) -> None:
+    await store.replace([written("a.md", "one"), written("b.md", "two")])
+    await store.maintain(force=True)
+    index = max(
+        (store.directory / "tables" / "chunks.lance" / "_indices").iterdir(), key=lambda p: len(list(p.iterdir()))
+    )
+    for file in index.iterdir():
+        file.write_bytes(b"")
+    await store.replace([written("c.md", "three")])
+    await store.maintain(force=True)
+    assert store.upkeep.failures == 1
+    assert len(await store.search_text(["one", "three"], Scope(), 5)) == 2

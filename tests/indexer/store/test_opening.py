@@ -37,7 +37,7 @@ async def names(directory: Path) -> tuple[list[str], tuple[str, ...]]:
 
 def manifests(directory: Path, table: str = CHUNKS) -> list[Path]:
     """Newest first."""
-    return sorted((directory / "index" / f"{table}.lance" / "_versions").glob("*.manifest"))
+    return sorted((directory / "tables" / f"{table}.lance" / "_versions").glob("*.manifest"))
 
 
 async def test_second_writer_is_refused_with_the_first_ones_process_id(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ async def test_reader_sees_the_writers_commits_and_may_not_write(tmp_path: Path)
 async def test_index_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     import lancedb
 
-    connection = await lancedb.connect_async(str(tmp_path / "index"))
+    connection = await lancedb.connect_async(str(tmp_path / "tables"))
     await connection.create_table(CHUNKS, schema=chunks_schema().with_metadata({"format": "2"}))
     with pytest.raises(StoreError, match="upgrade folder-mcp") as refusal:
         async with open_store(tmp_path):
@@ -144,7 +144,7 @@ async def test_table_without_a_readable_version_is_set_aside_and_its_vectors_ser
 
 async def test_lost_search_index_is_made_anew_without_losing_a_row(tmp_path: Path) -> None:
     await made(tmp_path)
-    for file in (tmp_path / "index" / "chunks.lance" / "_indices").rglob("*"):
+    for file in (tmp_path / "tables" / "chunks.lance" / "_indices").rglob("*"):
         if file.is_file():
             file.unlink()
     found, damage = await names(tmp_path)
@@ -155,7 +155,7 @@ async def test_lost_search_index_is_made_anew_without_losing_a_row(tmp_path: Pat
 
 async def test_lost_data_file_sets_the_table_aside(tmp_path: Path) -> None:
     await made(tmp_path)
-    for file in (tmp_path / "index" / "chunks.lance" / "data").iterdir():
+    for file in (tmp_path / "tables" / "chunks.lance" / "data").iterdir():
         file.unlink()
     assert (await names(tmp_path))[0] == []
     assert list((tmp_path / "damaged").glob("*/chunks.lance.*"))
@@ -163,7 +163,7 @@ async def test_lost_data_file_sets_the_table_aside(tmp_path: Path) -> None:
 
 async def test_damaged_vectors_are_set_aside_and_pending_again(tmp_path: Path) -> None:
     await made(tmp_path)
-    for file in (tmp_path / "index" / f"{vectors_name('m')}.lance" / "data").iterdir():
+    for file in (tmp_path / "tables" / f"{vectors_name('m')}.lance" / "data").iterdir():
         file.write_bytes(b"x" * 100)
     async with open_store(tmp_path) as store:
         assert len(await store.files()) == 2

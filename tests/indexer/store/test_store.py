@@ -230,3 +230,26 @@ async def test_cancelled_write_leaves_counts_that_agree_with_the_tables(tmp_path
         counts = await store.counts()
     async with open_store(tmp_path) as store:
         assert await store.counts() == counts
+
+
+async def test_folder_seen_before_under_another_name_takes_all_its_vectors_at_once(store: Store) -> None:
+    lines = [f"text {n}" for n in range(30)]
+    await store.replace([written("a.md", *lines)])
+    await embed_all(store)
+    await store.replace([written("b.md", *lines, "new here", folder="/home/me/renamed")])
+    assert await store.reuse_pending("m", DIM, "/home/me/renamed") == 30
+    assert await store.reuse_pending("m", DIM, "/home/me/renamed") == 0
+    assert [chunk.text for chunk in await store.pending("m", DIM, "/home/me/renamed")] == ["new here"]
+    assert await store.reuse_pending("other", DIM, FOLDER) == 0
+
+
+async def test_index_that_is_deleted_under_the_store_is_a_clear_error(store: Store) -> None:
+    import shutil
+
+    await store.replace([written("a.md", "one")])
+    shutil.rmtree(store.directory / "tables")
+    for call in (store.files(), store.search_text(["one"], Scope(), 5), store.replace([written("a.md", "two")])):
+        with pytest.raises(StoreError, match="missing or damaged") as gone:
+            await call
+        assert gone.value.code == "damaged"
+        assert "registry" not in str(gone.value)

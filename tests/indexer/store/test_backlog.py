@@ -1,0 +1,25 @@
+"""The embedding queue in memory."""
+
+import pyarrow as pa
+
+from indexer.store.backlog import Backlog
+
+
+def test_queue_is_what_is_in_one_column_and_not_in_the_other() -> None:
+    backlog = Backlog.between(pa.chunked_array([["a", "b"], ["c"]]), pa.chunked_array([["b"]]))
+    assert backlog.window(0, 9) == ["a", "c"]
+
+
+def test_window_runs_from_the_compared_ids_into_the_late_ones() -> None:
+    backlog = Backlog.between(pa.chunked_array([["a", "b", "c"]]), pa.chunked_array([[]], pa.string()))
+    backlog.late += ["x", "y", "z"]
+    assert backlog.window(2, 3) == ["c", "x", "y"]
+    assert backlog.window(4, 9) == ["y", "z"]
+    backlog.pass_over(2)
+    assert backlog.window(0, 2) == ["c", "x"]
+    backlog.pass_over(2)
+    assert backlog.window(0, 9) == ["y", "z"]
+    backlog.late.append("w")
+    assert backlog.window(0, 9) == ["y", "z", "w"]
+    backlog.pass_over(3)
+    assert backlog.window(0, 9) == []

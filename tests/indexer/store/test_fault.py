@@ -1,0 +1,43 @@
+"""Errors of the storage library, told apart by what a person can do about them."""
+
+import errno
+
+import pytest
+
+from indexer.errors import StoreError
+from indexer.store.fault import code_of, explained
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OSError(errno.ENOSPC, "x"), "disk_full"),
+        (
+            RuntimeError("lance error: LanceError(IO): No space left on device (os error 28), /root/.cargo/x.rs"),
+            "disk_full",
+        ),
+        (RuntimeError("Read-only file system (os error 30)"), "read_only"),
+        (PermissionError(errno.EACCES, "x"), "permission"),
+        (RuntimeError("lance error: Not found: /x/_versions"), "damaged"),
+        (RuntimeError("Encountered corrupt file"), "damaged"),
+        (RuntimeError("Too many concurrent writers"), "internal"),
+        (ValueError("anything"), "internal"),
+        (StoreError("x", "newer_version"), "newer_version"),
+    ],
+)
+def test_code_says_what_is_wrong(error: Exception, code: str) -> None:
+    assert code_of(error) == code
+
+
+def test_message_is_for_people_and_keeps_its_cause() -> None:
+    with pytest.raises(StoreError, match=r"^could not write: the disk is full") as told, explained("write"):
+        raise RuntimeError("No space left on device, /root/.cargo/registry/src/x.rs:1")
+    assert "cargo" not in str(told.value)
+    assert isinstance(told.value.__cause__, RuntimeError)
+
+
+def test_errors_of_our_own_pass_unchanged() -> None:
+    ours = StoreError("ours", "unsupported")
+    with pytest.raises(StoreError) as told, explained("write"):
+        raise ours
+    assert told.value is ours
