@@ -33,14 +33,17 @@ SECRETS = (
     "*.opvault/", "*.keychain", "*.keychain-db", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*.ovpn",
     # credentials of tools
     ".netrc", "_netrc", ".pgpass", ".npmrc", ".pypirc", ".git-credentials", ".htpasswd", ".my.cnf", ".dockercfg",
-    ".vault-token", "*.tfstate", "*.tfstate.*", "credentials", "credentials.json", "client_secret*.json",
+    ".vault-token", "*.tfstate", "*.tfstate.backup", "credentials", "credentials.json", "client_secret*.json",
     "service-account*.json", "service_account*.json", "secrets.yml", "secrets.yaml", "secrets.toml", "secrets.json",
     ".ssh/", ".gnupg/", ".aws/", ".azure/", ".kube/", ".docker/", ".password-store/", "keychains/", "gcloud/",
     # browser profiles
     ".mozilla/", ".thunderbird/", "google-chrome/", "chromium/", "bravesoftware/", "cookies.sqlite", "key4.db",
     "logins.json", "login data", "cookies",
 )  # fmt: skip
-"""Names that promise a secret. Matched without letter case; each refused name is reported."""
+"""Names that promise a secret. Matched without letter case; each refused name is reported.
+
+Every pattern here and in the other lists is a name, or has a fixed beginning or end (``Rules.clues``).
+"""
 
 HIDDEN = (".*", "!.github")
 """Left out unless ``[index] hidden`` is true."""

@@ -90,7 +90,11 @@ class Ignore:
         self._config = Rules([*exclude, *(f"!{pattern}" for pattern in include)], "the configuration")
         self._secrets = Rules(SECRETS, _SECRET, ignore_case=True)
         self._builtin = Rules(EXCLUDES, "the built-in list", ignore_case=False)
-        self._hidden = None if hidden else Rules(HIDDEN, "a hidden name", ignore_case=False)
+        self._hidden = Rules(() if hidden else HIDDEN, "a hidden name", ignore_case=False)
+        clues = [rules.clues() for rules in (self._secrets, self._builtin, self._hidden)]
+        self._names = frozenset().union(*(names for names, _, _ in clues))
+        self._starts = tuple(set().union(*(prefixes for _, prefixes, _ in clues)))
+        self._ends = tuple(set().union(*(suffixes for _, _, suffixes in clues)))
         self._global = global_excludes
         self._read: dict[str, tuple[tuple[int, int, int], Rules]] = {}
         self.outside = self._levels_above()
@@ -159,22 +163,33 @@ class Ignore:
             name: Its last part.
             is_dir: Whether it is a directory (not a link to one).
         """
-        if path in self._never:
+        if is_dir and path in self._never:
             return Verdict(True, "the data directory of this program")
-        below = path[len(self.root.rstrip("/")) + 1 :]
-        if len(self._config) and (rule := self._config.find(below, name, is_dir)):
-            return _verdict(rule, "the configuration")
+        if len(self._config):
+            below = path[len(self.root.rstrip("/")) + 1 :]
+            if rule := self._config.find(below, name, is_dir):
+                return _verdict(rule, "the configuration")
         for level in levels:
             if level.own is not None and (rule := _find(level.own, level, path, name, is_dir)):
                 return _verdict(rule, level.own.source)
+        low = name.lower()
+        # Most names have no clue; three lists are then settled at the price of one.
+        if low in self._names or low.startswith(self._starts) or low.endswith(self._ends):
+            verdict = self._by_lists(name, is_dir)
+            if verdict.ignored:
+                return verdict
+        return self._git(levels, path, name, is_dir) if levels else KEPT
+
+    def _by_lists(self, name: str, is_dir: bool) -> Verdict:
+        """What the built-in lists say, which know names only."""
         rule = self._secrets.find(name, name, is_dir)
         if rule is not None and rule.ignores:
             advice = 'to index it, name it in include of the configuration or "!name" in .folder-mcpignore'
             return Verdict(True, f'{_SECRET} ("{rule.line}"); {advice}')
         for rules in (self._builtin, self._hidden):
-            if rules is not None and (rule := rules.find(name, name, is_dir)) and rule.ignores:
+            if (rule := rules.find(name, name, is_dir)) and rule.ignores:
                 return _verdict(rule, rules.source)
-        return self._git(levels, path, name, is_dir) if levels else KEPT
+        return KEPT
 
     def _git(self, levels: tuple[Level, ...], path: str, name: str, is_dir: bool) -> Verdict:
         """What git's own files say, in git's order."""

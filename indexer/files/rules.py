@@ -89,6 +89,18 @@ class Rules:
     def __len__(self) -> int:
         return len(self._rules)
 
+    def clues(self) -> tuple[set[str], set[str], set[str]]:
+        """Names, prefixes and suffixes in lower case: a name with none of these matches no rule of the list.
+
+        Raises:
+            ValueError: A rule of the list has no such clue.
+        """
+        if self._others:
+            raise ValueError(f"{self.source}: {self._rules[self._others[0]].line!r} may match any name")
+        prefixes = {prefix.lower() for prefix in self._prefixes}
+        suffixes = {suffix.lower() for suffix in self._suffixes}
+        return {name.lower() for name in self._by_name}, prefixes, suffixes
+
     def find(self, path: str, name: str, is_dir: bool) -> Rule | None:
         """The last rule that matches one entry itself (not what is below it), or None.
 

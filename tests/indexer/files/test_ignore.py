@@ -54,13 +54,15 @@ def kept_by_git(root: Path) -> set[str]:
 
 PATTERNS = [
     "*.log", "!keep.log", "/top", "build/", "!build/", "sub/*", "!sub/a.txt", "**/deep", "a/**/b", "doc?.txt",
-    "[ab].md", "[!a].md", "sub/", "*", "!*/", "!*.md", "\\!bang", "\\#hash", "# comment", "", "trailing   ", "space\\ ",
-    "x/**",    "/**/y", "**", "a/", "/a/b", "a*b", "[", "foo\\", "!", "/", "//", "*.t[x-z]t", "[[:digit:]]*", "a//b", "**/", "*/",
-    "/*", "!/a", "!/a/", "b", "!b", "!a/b", "*.txt", "!doc1.txt", "[]x]", "[^a]", "a**b", "**a", "?", "deep/**/y",
+    "[ab].md", "[!a].md", "sub/", "*", "!*/", "!*.md", "\\!bang", "\\#hash", "# comment", "", "trailing   ",
+    "space\\ ", "x/**", "/**/y", "**", "a/", "/a/b", "a*b", "[", "foo\\", "!", "/", "//", "*.t[x-z]t",
+    "[[:digit:]]*", "a//b", "**/", "*/", "/*", "!/a", "!/a/", "b", "!b", "!a/b", "*.txt", "!doc1.txt", "[]x]",
+    "[^a]", "a**b", "**a", "?", "deep/**/y",
 ]  # fmt: skip
 NAMES = [
-    "a", "b", "top", "build", "sub", "deep", "x", "y", "doc1.txt", "a.txt", "b.md", "a.md", "keep.log", "z.log",
-    "!bang", "#hash", "trailing", "space ", "aXb", "9lives", "]", "é.txt", "foo\\", "[", "ab", "line\nbreak.log", "A.TXT",
+    "a", "b", "top", "build", "sub", "deep", "x", "y", "doc1.txt", "a.txt", "b.md", "a.md", "keep.log",
+    "z.log", "!bang", "#hash", "trailing", "space ", "aXb", "9lives", "]", "é.txt", "foo\\", "[", "ab",
+    "line\nbreak.log", "A.TXT",
 ]  # fmt: skip
 
 
@@ -170,9 +172,10 @@ def test_ordinary_files_are_not(root: Path, name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        ".env", "a/.env", ".env.local", "prod.env", "server.pem", "SERVER.PEM", "x.key", "id_rsa", "id_rsa.pub",
-        "id_ed25519", "ID_RSA", ".netrc", ".npmrc", "credentials", "credentials.json", "client_secret_1.json",
-        "secrets.yaml", "passwords.kdbx", "terraform.tfstate.backup", ".ssh/config", ".aws/config", "Login Data", "Cookies", "x.ovpn",
+        ".env", "a/.env", ".env.local", "prod.env", "server.pem", "SERVER.PEM", "x.key", "id_rsa",
+        "id_rsa.pub", "id_ed25519", "ID_RSA", ".netrc", ".npmrc", "credentials", "credentials.json",
+        "client_secret_1.json", "secrets.yaml", "passwords.kdbx", "terraform.tfstate.backup", ".ssh/config",
+        ".aws/config", "Login Data", "Cookies", "x.ovpn",
     ],
 )  # fmt: skip
 def test_a_secret_by_name_is_left_out_with_a_reason(root: Path, name: str) -> None:
