@@ -15,6 +15,9 @@ def main() -> None:
         from mcp_server.candidate import main as candidate  # noqa: PLC0415
 
         sys.exit(candidate(sys.argv[2:], os.environ))
+    from mcp_server.launch import run_relay  # noqa: PLC0415
+
+    run_relay(sys.argv[1:], os.environ)
     from mcp_server.cli import main as run  # noqa: PLC0415
 
     sys.exit(run(sys.argv[1:], os.environ))

@@ -87,21 +87,29 @@ class Attachment:
         self._environ = environ
         self._asked = False
 
-    def attach(self, hello: dict[str, Any], patience: float = PATIENCE) -> Attached | Alone | Mute:
-        """Connect to the owner, starting one if there is none."""
-        found = self._attach(hello, patience)
+    def attach(
+        self, hello: dict[str, Any], patience: float = PATIENCE, *, start: bool = True
+    ) -> Attached | Alone | Mute:
+        """Connect to the owner.
+
+        Args:
+            hello: What to say to it.
+            patience: Seconds for everything.
+            start: Start one if there is none; else that is ``Alone`` at once.
+        """
+        found = self._attach(hello, patience, start=start)
         if isinstance(found, Attached) and not self._asked and newer(self.version, str(found.answer.get("version"))):
             self._asked = True
             found.line.close()
             self._stand_down()
-            return self._attach(hello, patience)
+            return self._attach(hello, patience, start=start)
         return found
 
     def dial(self, hello: dict[str, Any], limit: float = PATIENCE) -> tuple[Line, dict[str, Any]]:
         """Connect to a running owner; see ``hello.dial``."""
         return dial(self.place, {**hello, "version": self.version}, limit)
 
-    def _attach(self, hello: dict[str, Any], patience: float) -> Attached | Alone | Mute:
+    def _attach(self, hello: dict[str, Any], patience: float, *, start: bool) -> Attached | Alone | Mute:
         until, pause, reason = time.monotonic() + patience, 0.01, ""
         while (left := until - time.monotonic()) > 0:
             try:
@@ -117,6 +125,8 @@ class Attachment:
             if held(self.place):
                 if read_json(self.place.note).get("endpoint", ...) is None:
                     return Mute(f"process {self._pid()} has the index for itself")
+            elif not start:
+                return Alone("there is no background process")
             elif self._may_start():
                 said = self._start(until - time.monotonic())
                 if said.startswith("ERROR"):

@@ -34,6 +34,7 @@ class Host:
         *,
         folders: Sequence[str] = (),
         answered: anyio.Event | None = None,
+        notices: Sequence[str] = (),
     ) -> None:
         """Keep what is needed to open.
 
@@ -42,11 +43,13 @@ class Host:
             opener: Opens the engine.
             folders: Folders named on the command line: remembered, and searched by default.
             answered: Set when the first message has been answered; None if nobody can tell.
+            notices: What every answer should tell, one sentence each.
         """
         self._config = config
         self._opener = opener
         self._named = tuple(folders)
         self._answered = answered
+        self._notices = tuple(notices)
         self._lent: Lent | None = None
         self._connections = 0
         self._lock = anyio.Lock()
@@ -100,7 +103,7 @@ class Host:
         lent: Lent | None = None
         try:
             async with self._opener(config, start=start) as engine:
-                lent = Lent(engine, named=bool(self._named))
+                lent = Lent(engine, named=bool(self._named), notices=[*self._notices])
                 opened.set_result(lent)
                 await self._prepare(config, lent)
                 start.set()

@@ -10,7 +10,7 @@ from indexer.config import Config, load_config
 from indexer.errors import ConfigError
 from mcp_server import logs
 from mcp_server.host import Host
-from mcp_server.opening import open_real
+from mcp_server.opening import open_here_or_there
 from mcp_server.port import Lent
 
 
@@ -26,4 +26,4 @@ def server() -> MCPServer[Lent]:
     logs.configure(logs.folder_for(config.data_dir if isinstance(config, Config) else None))
     from mcp_server.server import create_server  # noqa: PLC0415 - after logging is set up
 
-    return create_server(Host(config, open_real).lend)
+    return create_server(Host(config, open_here_or_there).lend)

@@ -163,6 +163,8 @@ class Owner:
                         await self._serve(visitor, connected)
                     elif connected.kind == "control":
                         await Requests(self._engine_when_open, self._asked_to_end).serve(visitor)
+                    elif connected.kind == "presence":  # a command at work: it wants to find us here the next time
+                        await visitor.line()
                 except Exception:  # one connection must not take the others with it
                     log.exception("the connection of process %d failed", connected.pid)
 

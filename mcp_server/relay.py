@@ -142,7 +142,7 @@ class Relay:
             return
         if isinstance(found, Mute):
             note(f"{found.reason}; searching by word only, in this process, until it answers")
-            words = [*self._alone, "--read-only", "--because", found.reason]
+            words = [*self._alone, "--read-only", f"--because={found.reason}"]
             self._thread(self._watch_owner, found.line)
         else:
             note(f"{found.reason}; serving in this process")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+from functools import partial
 
 from indexer.config import Config
 from indexer.errors import ConfigError
 from mcp_server import console
 from mcp_server.call import Call
+from mcp_server.opening import open_alone, open_real
+from mcp_server.port import Opener
 from mcp_server.version import version
 from mcp_server.wire import Wire, claim_wire
 
@@ -17,6 +20,11 @@ from mcp_server.wire import Wire, claim_wire
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("folders", metavar="FOLDER", nargs="*", help="index it, remember it, and search it by default")
+    parser.add_argument(
+        "--no-daemon", action="store_true", help="do everything in this process, for this client alone"
+    )
+    parser.add_argument("--read-only", action="store_true", help=argparse.SUPPRESS)  # beside an owner that is silent
+    parser.add_argument("--because", metavar="WHY", default="", help=argparse.SUPPRESS)
 
 
 def run(call: Call) -> int:
@@ -51,5 +59,19 @@ def _serve(call: Call, config: Config | ConfigError, wire: Wire) -> int:
     gc.freeze()
     gc.enable()
     answered = anyio.Event()
-    host = Host(config, call.opener, folders=call.args.folders, answered=answered)
+    host = Host(config, _opener(call), folders=call.args.folders, answered=answered, notices=_notices(call))
     leave(serve(create_server(host.lend), wire, answered))
+
+
+def _opener(call: Call) -> Opener:
+    """Return what opens the engine in this process."""
+    opener = open_alone if call.opener is open_real else call.opener
+    return partial(opener, read_only=True) if call.args.read_only else opener
+
+
+def _notices(call: Call) -> tuple[str, ...]:
+    """Return what the client should know of being served by this process."""
+    because = call.args.because
+    if not call.args.read_only:
+        return ()
+    return (f"Search by word only, nothing is being indexed: {because}. If it stays so: folder-mcp stop",)
