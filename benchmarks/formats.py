@@ -143,7 +143,9 @@ def show(rows: dict[str, Row]) -> None:
                 setattr(total, key, getattr(total, key) + getattr(row, key))
         rate = f"{row.hits}/{row.asked}"
         speed = row.size / 1e6 / max(row.seconds, 1e-9)
-        print(f"| {name} | {row.tried} | {row.indexed} | {row.tried - row.indexed} | {row.crashed} | {rate} | {speed:.2f} |")
+        print(
+            f"| {name} | {row.tried} | {row.indexed} | {row.tried - row.indexed} | {row.crashed} | {rate} | {speed:.2f} |"
+        )
     print()
     for name, row in sorted(rows.items()):
         for reason, count in row.reasons.items():
@@ -155,7 +157,9 @@ def show(rows: dict[str, Row]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("directory", type=Path)
-    parser.add_argument("--tokenizer", help="a tokenizer.json; without it words are cut into pieces of four characters")
+    parser.add_argument(
+        "--tokenizer", help="a tokenizer.json; without it words are cut into pieces of four characters"
+    )
     parser.add_argument("--limit", type=int, default=254, help="tokens of a passage")
     chosen = parser.parse_args()
     if not (chosen.directory / "MANIFEST.tsv").is_file():

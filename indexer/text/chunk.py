@@ -32,6 +32,8 @@ HEADING = 1 / 4
 """Share of the window that the heading path may take."""
 DATA = 5_000_000
 """Characters beyond which a text is data, not prose: cut by lines, without looking for structure."""
+_INDENT = 200
+"""Characters of indentation kept at most (looking back without bound costs the square of the text)."""
 LONG_LINE = 20_000
 """Characters of a line that make a text data: splitters take seconds a megabyte on such lines."""
 
@@ -157,13 +159,20 @@ def _shared(a: Stretch, b: Stretch, small: float) -> str | None:
 
 
 def _fitted(text: str, stretch: Stretch, tokens: TokenCounter, limit: int) -> Iterator[Segment]:
-    """Trim a stretch to its text and check the passage itself: tokens at its edges differ from those in context."""
+    """Trim a stretch to its text and count the passage itself: tokens at its edges differ from those in context.
+
+    The count is spared where it cannot matter: between words an edge changes a few tokens at most (a word marker, a
+    merged space), and an eighth of the window is free. Inside a word it can change any number.
+    """
     start, end = _trimmed(text, stretch.start, stretch.end)
     if start >= end:
         return
     heading = _fitted_heading(stretch.heading, tokens, limit)
     body = text[start:end]
-    count = len(tokens.starts(f"{heading}\n{body}" if heading else body))
+    passage = f"{heading}\n{body}" if heading else body
+    count = stretch.tokens + len(tokens.starts(heading)) if heading else stretch.tokens
+    if not (stretch.tokens and count + limit // 8 <= limit and _between_words(text, start, end)):
+        count = len(tokens.starts(passage))
     if count <= limit:
         yield Segment(start, end, heading)
         return
@@ -172,11 +181,19 @@ def _fitted(text: str, stretch: Stretch, tokens: TokenCounter, limit: int) -> It
         yield from _fitted(text, Stretch(piece[0], piece[1], stretch.heading, 0), tokens, limit)
 
 
+def _between_words(text: str, start: int, end: int) -> bool:
+    """Whether a span begins and ends at white space or at the text's own ends."""
+    return (start == 0 or text[start - 1].isspace() or text[start].isspace()) and (
+        end == len(text) or text[end].isspace()
+    )
+
+
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     """Without white space at both ends, but with the indentation of the first line."""
     body = text[start:end]
     first, last = start + len(body) - len(body.lstrip()), start + len(body.rstrip())
-    line = max(text.rfind("\n", 0, first), text.rfind("\r", 0, first)) + 1
+    near = max(0, first - _INDENT)
+    line = max(near, text.rfind("\n", near, first) + 1, text.rfind("\r", near, first) + 1)
     return (line if text[line:first].isspace() else first), last
 
 

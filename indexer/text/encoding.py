@@ -7,6 +7,7 @@ charset-normalizer's defaults, which take every German and French Latin-1 text f
 from __future__ import annotations
 
 import codecs
+import re
 
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -19,6 +20,7 @@ _CODE_PAGES = [
     "cp1252", "shift_jis", "cp932", "euc_jp", "gb18030", "big5", "koi8_r", "cp1251", "cp866", "iso2022_jp",
     "utf_16_le", "utf_16_be", "iso8859_2", "euc_kr",
 ]  # fmt: skip
+_INSIDE_WORDS = re.compile(r"[^\W\d_][\u00b9\u00b3\u00bf\u00af\u00a3\u00be\u00bc][^\W\d_]")
 _GUESSED = 512 * 1024
 """Bytes that the statistical guess looks at: more changes nothing and costs seconds."""
 
@@ -58,7 +60,8 @@ def wide(data: bytes) -> str | None:
         return None
     name = "utf-16-le" if odd > even else "utf-16-be"
     try:
-        text = head[: len(head) // 2 * 2].decode(name)
+        # Not final: the head may end in the middle of a surrogate pair.
+        text = codecs.getincrementaldecoder(name)().decode(head)
     except UnicodeDecodeError:
         return None
     return None if any(c < " " and c not in "\t\n\r\f" for c in text) else name
@@ -77,8 +80,12 @@ def _guess(data: bytes) -> str:
 
     head = data[:_GUESSED]
     best = from_bytes(head, cp_isolation=_CODE_PAGES).best()
-    if best is not None:
-        return best.encoding
-    # Nearly UTF-8 (a cut or a stray byte): keep it UTF-8 and mark the bad bytes; else every byte means something.
-    bad = head.decode("utf-8", errors="replace").count("\ufffd")
-    return "utf-8" if bad * 100 < len(head) and any(byte > 0x7F for byte in head) else "cp1252"
+    name = "cp1252" if best is None else best.encoding
+    if best is None and head.decode("utf-8", errors="replace").count("\ufffd") * 100 < len(head):
+        return "utf-8"  # nearly UTF-8, cut or with a stray byte: the bad bytes are marked, the rest is right
+    return "cp1250" if name == "cp1252" and _central_european(head) else name
+
+
+def _central_european(data: bytes) -> bool:
+    """Whether Western text has signs inside words: they are letters of cp1250 (Polish, Czech, Hungarian, ...)."""
+    return len(_INSIDE_WORDS.findall(data.decode("cp1252", errors="replace"))) > 1

@@ -134,6 +134,8 @@ def _unless_text(head: bytes, named: Format) -> Format:
     """A document format whose signature is missing but whose bytes are text is read as the text it is."""
     if named.family not in ("office", "pdf") or named.name in ("fb2",) or holds_nul(head) or not head:
         return named
+    if named.name == "rtf" and head.lstrip().startswith(b"{\\"):
+        return named  # a fragment: some programs write RTF without its first word
     start = head[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<table")):
         return HTML

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 from indexer.text.encoding import decode
 from indexer.text.extract import extract
@@ -12,6 +13,8 @@ from indexer.types import Document
 PARSER = "html/1"
 _CHARSET = re.compile(rb"<meta[^>]+charset\s*=\s*[\"']?\s*([A-Za-z0-9_.:-]+)", re.IGNORECASE)
 _DECLARED = re.compile(r"(<meta[^>]+charset\s*=\s*[\"']?\s*)([A-Za-z0-9_.:-]+)", re.IGNORECASE)
+_HIDDEN = re.compile(r"<(script|style|title|template)\b.*?(?:</\1\s*>|$)|<!--.*?(?:-->|$)", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"<[^<>]*>")
 _TITLE = re.compile(r"<title[^>]*>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 
 
@@ -25,7 +28,10 @@ def read_html(data: bytes, max_chars: int) -> Document:
     if not page.strip():
         return Document((), "markdown", PARSER)
     converted = extract(_DECLARED.sub(r"\1utf-8", page).encode("utf-8", "replace"), "html", max_chars)
-    return Document(sections(readable(converted.text)), "markdown", PARSER, _title(page))
+    title, text = _title(page), readable(converted.text) or _stripped(page)
+    if title and title not in text:
+        text = f"{title}\n\n{text}"
+    return Document(sections(text), "markdown", PARSER, title)
 
 
 def _text(data: bytes) -> str:
@@ -42,8 +48,13 @@ def _text(data: bytes) -> str:
     return decode(data)
 
 
-def _title(page: str) -> str:
-    from html import unescape  # noqa: PLC0415  # the standard module of the same name
+def _stripped(page: str) -> str:
+    """The text between the tags: for pages so broken that the converter finds nothing in them."""
+    bare = _TAG.sub(" ", _HIDDEN.sub(" ", page))
+    lines = (" ".join(line.split()) for line in unescape(bare).split("\n"))
+    return "\n".join(line for line in lines if line)
 
+
+def _title(page: str) -> str:
     found = _TITLE.search(page[:100_000])
     return " ".join(unescape(found[1]).split())[:200] if found else ""

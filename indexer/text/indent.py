@@ -15,7 +15,7 @@ _QUOTES = re.compile(r"\"\"\"|'''")
 
 
 def indented_marks(text: str, joint: str) -> Iterator[tuple[int, str]]:
-    """Offset and path of each place where a stretch begins: a class, a function that is not in a function, their ends."""
+    """Offset and path of each place where a stretch begins: a class, an outermost function, the end of either."""
     stack: list[tuple[int, str, str]] = []
     at, lead, quote = 0, -1, ""
     for line in text.splitlines(keepends=True):

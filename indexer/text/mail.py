@@ -13,6 +13,7 @@ from indexer.types import Document, Unit
 
 PARSER = "mail/1"
 _HEADERS = ("Subject", "From", "To", "Cc", "Date")
+_WORD = re.compile(r"\w+")
 _FROM = re.compile(rb"^From [^\r\n]*\r?\n(?=[!-9;-~]+:)", re.MULTILINE)
 
 
@@ -87,22 +88,23 @@ def _header(message: EmailMessage, name: str) -> str:
 
 def _parts(message: EmailMessage, max_chars: int) -> list[str]:
     """The body (plain text preferred to its HTML twin), then each attachment: its text, or its name alone."""
-    texts, attached = [], []
-    skipped = _html_twins(message)
+    texts: list[str] = []
+    attached: list[str] = []
+    twins = _html_twins(message)
     for part in message.walk():
-        if part.is_multipart() or id(part) in skipped:
+        if part.is_multipart():
             continue
         name = part.get_filename()
         text = _text(part, max_chars) if part.get_content_maintype() == "text" else ""
         if name:
             attached.append(f"Attachment: {name}\n{text}".strip())
-        elif text.strip():
+        elif text.strip() and not (id(part) in twins and _says_the_same("\n".join(texts), text)):
             texts.append(text)
     return (["\n\n".join(texts)] if texts else [""] if attached else []) + attached
 
 
 def _html_twins(message: EmailMessage) -> set[int]:
-    """The HTML parts of multipart/alternative that say the same as a plain text beside them."""
+    """The HTML parts of multipart/alternative beside a plain text."""
     twins = set[int]()
     for part in message.walk():
         if part.get_content_type() == "multipart/alternative":
@@ -110,6 +112,12 @@ def _html_twins(message: EmailMessage) -> set[int]:
             plain = [p for p in inner if p.get_content_type() == "text/plain" and p.get_payload()]
             twins |= {id(p) for p in inner if plain and p.get_content_type() == "text/html"}
     return twins
+
+
+def _says_the_same(plain: str, other: str) -> bool:
+    """Whether a text adds less than a third of its words to another: some mails put the message into HTML only."""
+    known, words = set(_WORD.findall(plain.casefold())), set(_WORD.findall(other.casefold()))
+    return len(words - known) * 3 < max(1, len(words))
 
 
 def _text(part: EmailMessage, max_chars: int) -> str:

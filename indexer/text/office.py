@@ -7,6 +7,7 @@ import re
 from indexer.errors import ParseSkipped
 from indexer.text.extract import Extracted, Page, extract
 from indexer.text.sections import readable, sections
+from indexer.text.workbook import first_rows
 from indexer.types import Document, Unit
 
 PARSER = "office/1"
@@ -22,6 +23,9 @@ _INSIDE = (
     (b"opendocument.spreadsheet", "ods"),
     (b"opendocument.presentation", "odp"),
 )
+_OOXML = {"d": "docx", "x": "xlsx", "p": "pptx"}
+_ROWS = 1 << 20
+"""Rows that a sheet can have."""
 _STREAMS = (("WordDocument", "doc"), ("Workbook", "xls"), ("Book", "xls"), ("PowerPoint Document", "ppt"))
 
 
@@ -38,7 +42,7 @@ def read_office(data: bytes, suffix: str, max_chars: int) -> Document:
         text = readable(found.text)
         return Document((Unit("part", "1", text, found.title),) if text.strip() else (), "text", PARSER, found.title)
     if kind in _SHEETS and any(page.sheet for page in found.pages):
-        return Document(_sheets(found), "table", PARSER, found.title)
+        return Document(_sheets(found, data), "table", PARSER, found.title)
     if kind in _SLIDES:
         return Document(_slides(found, kind), "markdown", PARSER, found.title)
     return Document(sections(readable(found.text)), "markdown", PARSER, found.title)
@@ -62,20 +66,22 @@ def _kind(data: bytes, suffix: str) -> str:
 
 def _zip_kind(data: bytes, suffix: str) -> str:
     head, tail = data[:200], data[-200_000:]
-    for mark, kind in _INSIDE:
-        if mark in head or mark in tail:
-            return suffix if suffix[:2] == kind[:2] and suffix != "ole" else kind
-    if suffix in ("zip", "ole"):
+    inside = [kind for mark, kind in _INSIDE if mark in head or mark in tail]
+    if not inside:
         raise ParseSkipped("an archive; what is inside it is not indexed")
-    return suffix
+    # A macro-enabled file, a template, a binary workbook: the same parts under a suffix of its own.
+    own = suffix if suffix in inside else _OOXML.get(suffix[:1], "")
+    return suffix if own in inside and suffix not in ("zip", "ole", "doc", "dot", "xls", "ppt", "pps") else inside[0]
 
 
-def _sheets(found: Extracted) -> tuple[Unit, ...]:
+def _sheets(found: Extracted, data: bytes) -> tuple[Unit, ...]:
+    first = first_rows(data) if data.startswith(b"PK") else {}
     units = []
     for page in found.pages:
-        text = "\n".join(_row(cells) for cells in page.rows) if page.rows else readable(page.text)
-        if text.strip():
-            units.append(Unit("sheet", page.sheet, text))
+        rows = "\n".join(_row(cells) for cells in page.rows) if page.rows else readable(page.text)
+        if rows.strip():
+            above = "\n" * min(first.get(page.sheet, 1) - 1, _ROWS)
+            units.append(Unit("sheet", page.sheet, above + rows))
     return tuple(units)
 
 

@@ -10,7 +10,10 @@ from indexer.text.sections import readable
 from indexer.types import Document, Unit
 
 PARSER = "pdf/1"
-_SCAN = "no text layer: needs OCR, not indexed"
+_LABEL = 25
+"""Characters a page that, beside a picture, are a label or a stamp and not the page's text."""
+_LOOKED_AT = 10
+"""Pages whose objects are looked at for pictures."""
 _ENCRYPTED = "encrypted: save it without a password to have it indexed"
 
 
@@ -18,7 +21,7 @@ def read_pdf(data: bytes, max_chars: int) -> Document:
     """The text layer of each page; blank pages are left out but keep their number.
 
     Raises:
-        ParseSkipped: No page has text (a scan), or a password is needed.
+        ParseSkipped: The pages are pictures (a scan), none has text, or a password is needed.
         ParseFailed: Neither library can open it.
     """
     import pypdfium2  # noqa: PLC0415  # only workers load it
@@ -30,12 +33,14 @@ def read_pdf(data: bytes, max_chars: int) -> Document:
             raise ParseSkipped(_ENCRYPTED) from None
         return _converted(data, max_chars)
     try:
+        if not len(book):
+            raise ParseFailed("damaged: it has no pages")
         units = _pages(book, max_chars)
+        if sum(len(unit.text) for unit in units) < _LABEL * len(book):
+            _refuse_scan(book, units)
         title = str(book.get_metadata_value("Title") or "").strip()[:200]
     finally:
         book.close()
-    if not units:
-        raise ParseSkipped(_SCAN)
     return Document(units, "text", PARSER, title)
 
 
@@ -68,6 +73,21 @@ def _page(book: Any, number: int) -> str:
     # pdfium marks a hyphen at a line's end by U+FFFE (U+0002 in older files): the word goes on in the next line.
     joined = text.replace("\r\n", "\n").replace("\ufffe\n", "").replace("\ufffe", "").replace("\x02\n", "")
     return str(joined).replace("\0", "").strip("\n")
+
+
+def _refuse_scan(book: Any, units: tuple[Unit, ...]) -> None:
+    """Refuse a document of pictures; short text without pictures is just a short document."""
+    import pypdfium2  # noqa: PLC0415
+
+    for number in range(min(len(book), _LOOKED_AT)):
+        try:
+            pictures = any(True for _ in book[number].get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_IMAGE]))
+        except pypdfium2.PdfiumError:
+            continue
+        if pictures:
+            raise ParseSkipped("no text layer (pages are pictures): needs OCR, not indexed")
+    if not units:
+        raise ParseSkipped("no page has text")
 
 
 def _converted(data: bytes, max_chars: int) -> Document:

@@ -6,7 +6,7 @@ import csv
 import re
 
 _LOOK = 10
-"""Rows in which a header is looked for: above it stand titles and blank rows."""
+"""Rows with text in which a header is looked for: above it stand titles."""
 _CHARACTERS = 300
 """Characters of header kept as heading."""
 _NUMBER = re.compile(r"[\s$€£¥%(-]*[\d.,:/-]+[\s%)kKMG]*")
@@ -18,17 +18,15 @@ def header_of(text: str) -> tuple[str, int]:
     The header is the first row with at least two cells, most of them filled and none a number. Empty when there is
     none: then the rows speak for themselves.
     """
-    at = 0
-    for _ in range(_LOOK):
+    at, seen = 0, 0
+    while seen < _LOOK and at < len(text):
         end = text.find("\n", at) + 1 or len(text)
         cells = _cells(text[at:end])
         filled = [cell for cell in cells if cell]
         if len(filled) >= 2:
             names = not any(_NUMBER.fullmatch(cell) for cell in filled) and len(filled) * 2 >= len(cells)
             return (" | ".join(filled)[:_CHARACTERS], end) if names else ("", 0)
-        at = end
-        if at >= len(text):
-            break
+        at, seen = end, seen + bool(filled)
     return "", 0
 
 

@@ -17,7 +17,7 @@ from indexer.types import Chunk, Document, Unit
 
 
 class WordTokens:
-    """A tokenizer like the real ones: a token a word of up to six characters or a punctuation mark, longer words cut."""
+    """A tokenizer like the real ones: words cut at six characters, punctuation marks."""
 
     def starts(self, text: str) -> Sequence[int]:
         return [match.start() for match in re.finditer(r"\w{1,6}|[^\w\s]", text)]
@@ -64,8 +64,8 @@ def check_laws(document: Document, tokens: object, limit: int) -> tuple[Chunk, .
 SYNTAXES = st.sampled_from(["text", "markdown", "rst", "python", "javascript", "rust", "cpp", "org", "latex", "table"])
 WORDS = st.sampled_from(
     [
-        "word", "Überlänge", "北京市", "x", "def f(a):", "class A:", "# Title", "## Sub", "====", "----", "```", "| a | b |",
-        "return 1", "{", "}", "(", "\t", "    ", "\n", "\n\n", "\r\n", "\r", " ", ". ", "fn g() {", "* Org", "\\section{S}",
+        "word", "Überlänge", "北京市", "x", "def f(a):", "class A:", "# Title", "## Sub", "====", "----", "```",
+        "| a | b |",         "return 1", "{", "}", "(", "\t", "    ", "\n", "\n\n", "\r\n", "\r", " ", ". ", "fn g() {", "* Org", "\\section{S}",
         "a" * 70, "é" * 9, "👩‍👩‍👧", "\u2028", "\x0c", "٣", "1,2;3\t4", "---",
     ]
 )  # fmt: skip
