@@ -5,7 +5,8 @@ The base is reciprocal rank fusion (Cormack, Clarke, Buettcher 2009, k = 60): a 
 it harms when one list is noise, so each list votes only where it is competent:
 
 1. *Language.* A model votes only on queries and chunks in languages it knows. Where it does not know the query's
-   language, keywords alone rank, and what only the vectors found follows after.
+   language, keywords alone rank, and what only the vectors found follows after. A query too short to show its
+   language is taken to be in the language of what its words found.
 2. *Missing vectors.* A chunk whose folder no model answered for is not charged for it: the keyword list's vote
    stands in for the missing one.
 3. *Kind of query.* A name, path, version or error code leans on keywords, which match it exactly. A question in
@@ -15,8 +16,10 @@ it harms when one list is noise, so each list votes only where it is competent:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePath
 from typing import Literal, TypeAlias
 
@@ -28,6 +31,8 @@ K = 60
 """Rank constant of reciprocal rank fusion, as published."""
 _LEAN = 3.0
 """How much more the favoured list weighs when the kind of query says so."""
+_SAMPLE = 600
+"""Characters of a chunk that tell its language."""
 _TAIL = 0.1
 """Weight of a list that does not vote: small enough to stay below every keyword hit up to rank 500."""
 _CODE = frozenset(
@@ -72,14 +77,18 @@ class Fused:
 
 
 def fuse(keyword: Sequence[Scored], semantic: Sequence[SemanticList], question: Question) -> list[Fused]:
-    """Fuse the lists of one query into one ranking, best first; ties by path, then by position in the file.
+    """Fuse the lists of one query into one ranking, best first.
+
+    Ties (two lists that swap two chunks make one) go to the better keyword rank, then by path, then by position in
+    the file, so that equal questions get equal answers.
 
     Args:
         keyword: BM25's list, best first, over everything searched.
         semantic: One list a model in use; empty when no model served.
         question: The query, read.
     """
-    lists = [(found, _reads(found, question.language)) for found in semantic]
+    language = question.language or _language_found(keyword)
+    lists = [(found, _reads(found, language)) for found in semantic]
     voting = [found for found, known in lists if known]
     word_weight, meaning_weight = _weights(question, keyword, voting)
     votes: list[_Vote] = []
@@ -87,16 +96,16 @@ def fuse(keyword: Sequence[Scored], semantic: Sequence[SemanticList], question: 
         judged = any(found.folders is None or hit.chunk.folder in found.folders for found in voting)
         weight = word_weight if judged else word_weight + meaning_weight
         votes.append((hit.chunk, weight / (K + rank), "keyword"))
-    by_word = {hit.chunk.chunk_id for hit in keyword}
+    by_word = {hit.chunk.chunk_id: rank for rank, hit in enumerate(keyword)}
     for found, known in lists:
-        readable = [hit.chunk for hit in found.hits if not known or _reads(found, detect(hit.chunk.text))]
+        readable = [hit.chunk for hit in found.hits if not known or _can_judge(found, hit.chunk)]
         for rank, chunk in enumerate(readable, 1):
             weight = meaning_weight if known else 0.0 if chunk.chunk_id in by_word else _TAIL
             votes.append((chunk, weight / (K + rank), "semantic"))
-    return _ranked(votes)
+    return _ranked(votes, by_word)
 
 
-def _ranked(votes: Sequence[_Vote]) -> list[Fused]:
+def _ranked(votes: Sequence[_Vote], by_word: dict[str, int]) -> list[Fused]:
     scores: dict[str, float] = {}
     legs: dict[str, set[Leg]] = {}
     chunks: dict[str, StoredChunk] = {}
@@ -106,10 +115,30 @@ def _ranked(votes: Sequence[_Vote]) -> list[Fused]:
         legs.setdefault(key, set()).add(leg)
         chunks[key] = chunk
     best = max(scores.values(), default=1.0)
+
     # Rounded, so that the order of floating-point sums cannot decide a tie.
-    order = sorted(chunks, key=lambda key: (-round(scores[key], 12), chunks[key].path, chunks[key].ordinal))
+    def place(key: str) -> tuple[float, int, str, int]:
+        return -round(scores[key], 12), by_word.get(key, len(votes)), chunks[key].path, chunks[key].ordinal
+
+    order = sorted(chunks, key=place)
     names: tuple[Leg, ...] = ("semantic", "keyword")
     return [Fused(chunks[key], scores[key] / best, tuple(leg for leg in names if leg in legs[key])) for key in order]
+
+
+def _can_judge(found: SemanticList, chunk: StoredChunk) -> bool:
+    return found.model_languages is None or _reads(found, _language_of(chunk.text[:_SAMPLE]))
+
+
+def _language_found(keyword: Sequence[Scored]) -> str:
+    """Language of what a query's words found, for a query too short to show its own; empty when they disagree."""
+    languages = Counter(_language_of(hit.chunk.text[:_SAMPLE]) for hit in keyword[:5])
+    language, count = languages.most_common(1)[0] if languages else ("", 0)
+    return language if 2 * count > languages.total() else ""
+
+
+@lru_cache(maxsize=4096)
+def _language_of(sample: str) -> str:
+    return detect(sample)
 
 
 def _reads(found: SemanticList, language: str) -> bool:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Collection
 from itertools import pairwise
 
-from indexer.text.words import query_tokens
+from indexer.text.language import detect
+from indexer.text.words import matches
 
 ELLIPSIS = "…"
 # C0 and C1 controls except tab and newline, bidirectional controls, zero-width characters, tags, lone surrogates.
@@ -36,8 +37,8 @@ def clean(text: str) -> str:
 def snippet(chunk_text: str, query_tokens: Collection[str], budget_chars: int) -> str:
     """Cut the best passage of a chunk for a query: at most ``budget_chars`` characters, ellipses included.
 
-    The passage is the run of whole lines or sentences within the budget that has the most different query tokens,
-    then the most occurrences, then stands first; without a match, the beginning.
+    The passage is the run of whole lines or sentences within the budget that has the most different tokens of the
+    query, then the most occurrences, with the match in its middle; without a match, the beginning.
 
     Args:
         chunk_text: The chunk's text.
@@ -74,14 +75,17 @@ def _pieces(text: str, budget: int) -> list[tuple[int, int]]:
 
 def _best(text: str, pieces: list[tuple[int, int]], wanted: frozenset[str], budget: int) -> tuple[int, int]:
     """Indexes of the first and last piece of the best run that fits the budget."""
-    found = [[token for token in query_tokens(text[start:end]) if token in wanted] for start, end in pieces]
-    best = (-1, -1, 0, 0)
+    language = detect(text)
+    found = [matches(text[start:end], wanted, language) for start, end in pieces]
+    runs: list[tuple[int, int, int, int]] = []
     last = 0
     for first in range(len(pieces)):
         last = max(last, first)
         while last + 1 < len(pieces) and pieces[last + 1][1] - pieces[first][0] <= budget:
             last += 1
         inside = [token for tokens in found[first : last + 1] for token in tokens]
-        rank = (len(set(inside)), len(inside), -first, last)
-        best = max(best, rank)
-    return -best[2], best[3]
+        runs.append((len(set(inside)), len(inside), first, last))
+    most = max(run[:2] for run in runs)
+    equal = [run for run in runs if run[:2] == most]
+    together = [run for run in equal if run[2] <= equal[0][3]]
+    return (together[len(together) // 2] if most[0] else equal[0])[2:]

@@ -101,9 +101,11 @@ def _by_words(text: str, script: str) -> str:
         return ""
     words = _WORD.findall(text.casefold())
     votes: Counter[str] = Counter()
-    for word in words:
+    heard: Counter[str] = Counter()
+    for word, count in Counter(words).items():
         for language, weight in known.get(word, ()):
-            votes[language] += weight
+            votes[language] += min(count, 3) * weight  # "Los Angeles" ten times is not Spanish
+            heard[language] += count * weight
     if not text.isascii():
         for letter, language in _LETTERS.items():
             if language in _SCRIPT_LANGUAGES[script] and letter in text:
@@ -112,7 +114,8 @@ def _by_words(text: str, script: str) -> str:
     if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]):
         return ""
     # Prose has a function word in two or three; a tenth of them, and never less than most of one, is asked for.
-    return ranked[0][0] if ranked[0][1] >= max(40, 6 * len(words)) else ""
+    enough = max(votes[ranked[0][0]], heard[ranked[0][0]]) >= max(40, 6 * len(words))
+    return ranked[0][0] if enough else ""
 
 
 @cache

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 
 from indexer.text import terms
@@ -86,6 +86,24 @@ def _asked(text: str) -> dict[str, int]:
         if len(found) > MAX_QUERY_TOKENS:
             break
     return dict(list(found.items())[:MAX_QUERY_TOKENS])
+
+
+def matches(text: str, wanted: Collection[str], language: str) -> list[str]:
+    """Tokens of ``text``, in order, that a query with the tokens ``wanted`` finds.
+
+    Args:
+        text: Part of a document.
+        wanted: What the query asks for, as ``query_tokens`` gives it.
+        language: ISO 639-1 code of the document, or empty.
+    """
+    found: list[str] = []
+    for term in terms.cut(terms.normal(text)):
+        if terms.is_run(term):
+            given = terms.bigrams(term, single=True)
+        else:
+            given = _lookup(language)(term).split()
+        found.extend(token for token in given if token in wanted)
+    return found
 
 
 def phrases(text: str) -> list[str]:
