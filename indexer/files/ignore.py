@@ -86,7 +86,7 @@ class Ignore:
     ) -> None:
         self.root = root
         self.max_bytes = max_bytes
-        self._never = frozenset(never)
+        self._never = frozenset(os.path.realpath(path) for path in never)
         self._config = Rules([*exclude, *(f"!{pattern}" for pattern in include)], "the configuration")
         self._secrets = Rules(SECRETS, _SECRET, ignore_case=True)
         self._builtin = Rules(EXCLUDES, "the built-in list", ignore_case=False)

@@ -229,6 +229,12 @@ def test_the_data_directory_is_never_entered(root: Path) -> None:
     assert ignored(root, "data/index.txt", **rules)
 
 
+def test_the_data_directory_is_known_by_any_spelling(root: Path, tmp_path: Path) -> None:
+    make(root, "data/index.txt", "a.txt")
+    (tmp_path / "link").symlink_to(root)
+    assert walked(root, never=[str(tmp_path / "link" / "data")]) == {"a.txt"}
+
+
 def test_rules_of_the_repository_around_a_root_apply_unless_they_leave_out_the_root(root: Path) -> None:
     (root / ".git").mkdir()
     (root / ".gitignore").write_text("*.log\ngenerated/\n/docs/drafts/\n")

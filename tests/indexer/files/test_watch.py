@@ -2,6 +2,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -337,3 +338,49 @@ def test_an_exhausted_watch_limit_is_told_with_its_remedy_and_the_root_is_rescan
         (root / str(number)).mkdir()
     told = _in_a_namespace_with_few_watches(root, watches)
     assert "PROBLEM" in told and "max_user_watches" in told and "RESCANNED" in told
+
+
+CLOSED = """
+import os, sys, time, anyio, anyio.to_thread, watchfiles
+sys.path.insert(0, sys.argv[2])
+from indexer.files.ignore import Ignore
+from indexer.files.watch import Changes, Timing, WatchProblem, watch
+
+async def main():
+    root, seen = sys.argv[1], []
+    await anyio.to_thread.run_sync(time.time)  # all is imported; another user may not be able to
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+    fast = Timing(quiet=0.05, step=0.02, retry=0.05, poll=0.3, check=0.1)
+    with anyio.fail_after(20):
+        async with watch({root: ignore}, timing=fast, silent=lambda root: ()) as events:
+            async for event in events:
+                if isinstance(event, WatchProblem):
+                    print("PROBLEM", event.reason)
+                elif event == Changes(root, (root,)):
+                    seen.append(event)
+                    if len(seen) == 2:
+                        print("RESCANNED")
+                        open(f"{root}/open/a.txt", "w").close()
+                elif isinstance(event, Changes) and f"{root}/open/a.txt" in event.paths:
+                    print("WATCHED")
+                    return
+
+ignore = Ignore(sys.argv[1])
+anyio.run(main)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_an_unreadable_directory_is_told_and_the_rest_is_watched() -> None:
+    # Not in tmp_path, which other users cannot enter.
+    with tempfile.TemporaryDirectory() as made:
+        root = Path(made).resolve()
+        root.chmod(0o755)
+        (root / "closed").mkdir(mode=0o700)
+        (root / "open").mkdir()
+        (root / "open").chmod(0o777)
+        command = [sys.executable, "-c", CLOSED, str(root), os.getcwd()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "PROBLEM a directory cannot be read" in done.stdout
+    assert "RESCANNED" in done.stdout and "WATCHED" in done.stdout
