@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from indexer.errors import SlotUnavailable
 from indexer.model.onnx_writer import BFLOAT16, FLOAT, FLOAT16, INT32, INT64, MICROSOFT, Graph
 from indexer.model.recipe import Recipe
 
@@ -35,7 +36,11 @@ class _Tensor:
 
 
 def covers(directory: Path, recipe: Recipe) -> bool:
-    """Whether the model in ``directory`` is one whose graph is known exactly; reads headers and configuration only."""
+    """Whether the model in ``directory`` is one whose graph is known exactly; reads headers and configuration only.
+
+    Raises:
+        SlotUnavailable: ``corrupt_files``.
+    """
     if not set(recipe.modules) <= _MODULES or not recipe.pools_prompt:
         return False
     file = directory / recipe.root / "model.safetensors"
@@ -176,22 +181,42 @@ def _config(directory: Path, recipe: Recipe) -> dict[str, Any]:
 
 
 def _tensors(file: Path) -> dict[str, _Tensor]:
-    """Read the header of a safetensors file: 8 bytes of length, JSON, then the tensors; prefixes are taken off.
+    """Read what a safetensors file holds; prefixes of the names are taken off.
 
     Empty when it holds a number format that the graph does not read.
     """
-    with file.open("rb") as f:
-        (size,) = struct.unpack("<Q", f.read(8).ljust(8, b"\0"))
-        if size > _HEADER_LIMIT:
-            return {}
-        header = json.loads(f.read(size))
-    header.pop("__metadata__", None)
+    start, header = _header(file)
     prefix = next((p for p in reversed(_PREFIXES) if f"{p}embeddings.word_embeddings.weight" in header), "")
     if any(t["dtype"] not in _KINDS for n, t in header.items() if not n.removeprefix(prefix).startswith(_UNUSED)):
         return {}
     return {
-        name.removeprefix(prefix): _Tensor(
-            t["dtype"], tuple(t["shape"]), 8 + size + t["data_offsets"][0], t["data_offsets"][1] - t["data_offsets"][0]
-        )
+        name.removeprefix(prefix): _Tensor(t["dtype"], tuple(t["shape"]), start + begin, end - begin)
         for name, t in header.items()
+        for begin, end in [t["data_offsets"]]
     }
+
+
+def _header(file: Path) -> tuple[int, dict[str, Any]]:
+    """Read the header of a safetensors file: 8 bytes of length, JSON, then the tensors' bytes.
+
+    Raises:
+        SlotUnavailable: ``corrupt_files``: not such a header, or the file ends before its tensors do (mapped, that
+            would end the process).
+    """
+    with file.open("rb") as f:
+        (size,) = struct.unpack("<Q", f.read(8).ljust(8, b"\0"))
+        raw = f.read(min(size, _HEADER_LIMIT))
+    try:
+        header: dict[str, Any] = json.loads(raw)
+        header.pop("__metadata__", None)
+        end = max((t["data_offsets"][1] for t in header.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as e:
+        raise _corrupt(file, "its header cannot be read") from e
+    if 8 + size + end != file.stat().st_size:
+        raise _corrupt(file, f"it should have {8 + size + end} bytes and has {file.stat().st_size}")
+    return 8 + size, header
+
+
+def _corrupt(file: Path, why: str) -> SlotUnavailable:
+    remedy = "Delete this model's files and pull it again."
+    return SlotUnavailable("corrupt_files", f"{file} is damaged: {why}.", remedy)

@@ -109,7 +109,7 @@ class OnnxEmbedder:
 
 def prepare() -> None:
     """Import the runtime: 0.2 CPU seconds."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # the only switch the library has
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # house: the library has no other switch
     import onnxruntime  # noqa: F401, PLC0415
     import tokenizers  # noqa: F401, PLC0415
 

@@ -123,7 +123,7 @@ def quiet() -> None:
         "TRANSFORMERS_VERBOSITY": "error",
     }
     for name, value in settings.items():
-        os.environ.setdefault(name, value)
+        os.environ.setdefault(name, value)  # house: the libraries have no other switch
 
 
 def release() -> None:
