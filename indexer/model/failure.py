@@ -160,10 +160,12 @@ _BY_ERRNO: dict[int, str] = {
 # Where the library was built says nothing to its user and reads like a file of theirs.
 _BUILD_PATH = re.compile(
     r"\s*[\[(]?(?:enforce fail |exception raised |triggered internally |raised )?(?:from \w+ )?(?:at )?"
-    r"(?:\.{0,2}[/\\]|[A-Za-z]:\\)?[\w.+@/\\-]*\w\.(?:cc|cpp|cxx|cu|cuh|h|hpp|rs|py|pyx|mm)"
-    r"(?::\d+|\", line \d+)[\])]?\.?",
+    r"(?<![\w.+@/\\:-])(?:[A-Za-z]:)?[\w.+@/\\-]*\w\.(?:cc|cpp|cxx|cu|cuh|h|hpp|rs|py|pyx|mm)"
+    r"(?::\d+|\", line \d+)\.?[\])]?\.?",
     re.IGNORECASE,
 )
+_READ = 2000
+"""Characters of a line that are looked at: some libraries print a whole configuration on one."""
 _LONGEST = 300
 
 
@@ -194,7 +196,7 @@ def classify(error: BaseException) -> Failure:
 def sentence(text: str) -> str:
     """The first line that says something, without build paths, at most 300 characters."""
     for line in text.splitlines():
-        said = re.sub(r"\s+", " ", _BUILD_PATH.sub("", line)).strip(" :,;")
+        said = re.sub(r"\s+", " ", _BUILD_PATH.sub("", line[:_READ])).strip(" :,;")
         if re.search(r"\w", said):
             return said if len(said) <= _LONGEST else said[: _LONGEST - 1].rstrip() + "…"
     return ""

@@ -93,6 +93,8 @@ class ModelThread:
                 entry = None
                 self._run(number, job)
                 del job
+        except SystemExit:
+            log.exception("a job ended the model thread; the next job starts a new one")
         finally:
             self.post(lambda: self._died(jobs))
 
