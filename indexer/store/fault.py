@@ -67,6 +67,17 @@ def code_of(error: BaseException) -> str:
     return "internal"
 
 
+def mendable(error: BaseException) -> bool:
+    """Whether an error means that the files are bad, not that the system refused (too many open files, I/O error).
+
+    Only the former justifies setting a table aside.
+    """
+    code = code_of(error)
+    return code == "damaged" or (
+        code == "internal" and not isinstance(error, OSError) and "os error" not in str(error)
+    )
+
+
 def explain(error: BaseException, doing: str) -> StoreError:
     """A ``StoreError`` for people; the original stays its cause."""
     if isinstance(error, StoreError):

@@ -6,38 +6,38 @@ from typing import Any
 
 from indexer.errors import StoreError
 from indexer.store.chunks import ChunkTable
-from indexer.store.database import Database
+from indexer.store.connection import Connection
 from indexer.store.fault import explained
 from indexer.store.schema import CHUNKS, FILE, chunks_schema, is_vectors
 from indexer.store.vectors import VectorTable
 
 
-async def open_chunks(database: Database) -> ChunkTable:
+async def open_chunks(connection: Connection) -> ChunkTable:
     """The text of the index, an empty table if there is none yet.
 
     Raises:
         StoreError: It cannot be opened, or there is none and this store only reads.
     """
-    table = await database.open(CHUNKS, _probe_chunks)
+    table = await connection.open(CHUNKS, _probe_chunks)
     if table is None:
-        if database.read_only:
-            raise StoreError(f"there is no index in {database.root} yet; run folder-mcp index first", "unsupported")
-        table = await database.create(CHUNKS, chunks_schema())
+        if connection.read_only:
+            raise StoreError(f"there is no index in {connection.root} yet; run folder-mcp index first", "unsupported")
+        table = await connection.create(CHUNKS, chunks_schema())
     chunks = ChunkTable(table)
     await chunks.scan()
     return chunks
 
 
-async def open_vectors(database: Database, chunks: ChunkTable, have: dict[str, VectorTable]) -> None:
+async def open_vectors(connection: Connection, chunks: ChunkTable, have: dict[str, VectorTable]) -> None:
     """Add every model's vectors to those there are, by model key.
 
     Raises:
         StoreError: A table cannot be opened.
     """
     known = {vectors.table.name for vectors in have.values()}
-    for name in await database.names():
+    for name in await connection.names():
         if is_vectors(name) and name not in known:
-            table = await database.open(name, _probe_vectors)
+            table = await connection.open(name, _probe_vectors)
             if table is not None:
                 key, vectors = await _describe(table)
                 await vectors.scan(chunks)

@@ -1,7 +1,7 @@
 """Keeping the tables small and fast: tombstones and orphans out, fragments joined, indexes grown, old versions gone.
 
 Runs in the same turn as writes, because compaction beside a writer strands files, and cleaning beside one destroys
-tables. Numbers: ``docs/decisions/0003``.
+tables.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio.to_thread
 
 from indexer.store import runtime
-from indexer.store.database import connect
+from indexer.store.connection import connect
 from indexer.store.fault import explained
 from indexer.store.loading import open_chunks, open_vectors
 from indexer.store.lock import WriterLock
@@ -39,12 +39,12 @@ async def open_store(directory: Path | str, *, read_only: bool = False) -> Async
         unclean = False
         if not read_only:
             unclean = await anyio.to_thread.run_sync(_take, stack, root)
-        database = await connect(root, read_only=read_only)
-        chunks, vectors = await open_chunks(database), dict[str, VectorTable]()
-        await open_vectors(database, chunks, vectors)
+        connection = await connect(root, read_only=read_only)
+        chunks, vectors = await open_chunks(connection), dict[str, VectorTable]()
+        await open_vectors(connection, chunks, vectors)
         for wear in (chunks.wear, *(table.wear for table in vectors.values())):
             wear.litter = unclean
-        store = Store(database, chunks, vectors)
+        store = Store(connection, chunks, vectors)
         await store.upkeep.measure()
         yield store
 

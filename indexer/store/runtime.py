@@ -23,7 +23,7 @@ def load() -> None:
     _raise_open_files()
     # The library reads its log level from the environment at import and has no other setting for it; its warnings
     # name build paths and mean nothing to a user.
-    os.environ.setdefault("LANCEDB_LOG", "error")
+    os.environ.setdefault("LANCEDB_LOG", "error")  # house: the one setting the library takes no other way
     import lancedb  # noqa: F401, PLC0415
     import pyarrow.compute  # noqa: F401, PLC0415
 

@@ -14,7 +14,7 @@ import anyio.to_thread
 from indexer.errors import StoreError
 from indexer.store import queries
 from indexer.store.chunks import ChunkTable
-from indexer.store.database import Database
+from indexer.store.connection import Connection
 from indexer.store.figures import Counts, Replaced
 from indexer.store.loading import open_vectors
 from indexer.store.maintenance import Upkeep
@@ -37,11 +37,11 @@ class Store:
         upkeep: The record of maintenance.
     """
 
-    def __init__(self, database: Database, chunks: ChunkTable, vectors: dict[str, VectorTable]) -> None:
-        self.directory = database.root
-        self.read_only = database.read_only
-        self.upkeep = Upkeep(database.place)
-        self._database = database
+    def __init__(self, connection: Connection, chunks: ChunkTable, vectors: dict[str, VectorTable]) -> None:
+        self.directory = connection.root
+        self.read_only = connection.read_only
+        self.upkeep = Upkeep(connection.place)
+        self._connection = connection
         self._chunks = chunks
         self._vectors = vectors
         self._turn = anyio.Lock()
@@ -49,7 +49,7 @@ class Store:
     @property
     def damage(self) -> tuple[str, ...]:
         """What was found broken when the index was opened, and what became of it."""
-        return tuple(self._database.damage)
+        return tuple(self._connection.damage)
 
     # Files and their text
 
@@ -185,7 +185,7 @@ class Store:
             QueryError: The glob of the scope is malformed.
         """
         if self.read_only and key not in self._vectors:
-            await open_vectors(self._database, self._chunks, self._vectors)
+            await open_vectors(self._connection, self._chunks, self._vectors)
         if key not in self._vectors:
             return []
         vectors = await self._table_of(key, dim)
@@ -209,7 +209,7 @@ class Store:
         """All of these by folder; a reader looks at the tables, whose writer is elsewhere."""
         if self.read_only:
             await self._chunks.scan()
-            await open_vectors(self._database, self._chunks, self._vectors)
+            await open_vectors(self._connection, self._chunks, self._vectors)
             for vectors in self._vectors.values():
                 await vectors.scan(self._chunks)
         chunks = {unescape(folder): count for folder, count in self._chunks.counts.items() if count}
@@ -250,7 +250,7 @@ class Store:
         if key not in self._vectors:
             async with self._turn:
                 if key not in self._vectors:
-                    table = await self._database.create(vectors_name(key), vectors_schema(key, dim))
+                    table = await self._connection.create(vectors_name(key), vectors_schema(key, dim))
                     self._vectors[key] = VectorTable(table, key, dim)
         vectors = self._vectors[key]
         if vectors.dim != dim:

@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from indexer.errors import StoreError
-from indexer.store.fault import code_of, explained
+from indexer.store.fault import code_of, explained, mendable
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,19 @@ def test_errors_of_our_own_pass_unchanged() -> None:
     with pytest.raises(StoreError) as told, explained("write"):
         raise ours
     assert told.value is ours
+
+
+@pytest.mark.parametrize(
+    ("error", "ours"),
+    [
+        (RuntimeError("Encountered corrupt file"), True),
+        (RuntimeError("lance error: something never seen"), True),
+        (RuntimeError("Too many open files (os error 24)"), False),
+        (RuntimeError("Input/output error (os error 5)"), False),
+        (OSError(errno.EMFILE, "Too many open files"), False),
+        (RuntimeError("No space left on device"), False),
+        (StoreError("x", "newer_version"), False),
+    ],
+)
+def test_only_bad_files_justify_setting_a_table_aside(error: Exception, ours: bool) -> None:
+    assert mendable(error) is ours

@@ -11,7 +11,7 @@ from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import StoreBusy, StoreError
 from indexer.store import open_store
-from indexer.store.database import _link
+from indexer.store.connection import _link
 from indexer.store.schema import CHUNKS, chunks_schema, vectors_name
 from indexer.types import Scope
 

@@ -20,24 +20,24 @@ from typing import Any
 import anyio.to_thread
 
 from indexer.errors import StoreError
-from indexer.store.fault import RAISED, code_of, explain, explained
+from indexer.store.fault import RAISED, code_of, explain, explained, mendable
 from indexer.store.schema import FORMAT, indexes
 
-_OURS_TO_MEND = {"damaged", "internal"}  # what the ladder is for; a full disk or a missing right is not
 _INDEX_CACHE, _METADATA_CACHE = 256 << 20, 64 << 20  # bytes; the library's defaults are 6 GB and 1 GB
 
 
 @dataclass
-class Database:
+class Connection:
     """An open connection to the database below a data directory.
 
     Attributes:
         root: The data directory.
+        raw: The storage library's own connection.
         damage: What was found broken and what became of it, sentences for people.
     """
 
     root: Path
-    connection: Any
+    raw: Any
     read_only: bool
     damage: list[str] = field(default_factory=list)
 
@@ -53,10 +53,10 @@ class Database:
             StoreError: The directory cannot be read.
         """
         with explained(f"list the index in {self.root}"):
-            page = await self.connection.list_tables()
+            page = await self.raw.list_tables()
             names = list(page.tables)
             while page.page_token:
-                page = await self.connection.list_tables(page_token=page.page_token)
+                page = await self.raw.list_tables(page_token=page.page_token)
                 names += page.tables
         return names
 
@@ -76,7 +76,7 @@ class Database:
             try:
                 if mend is not None and not await mend(name):
                     continue
-                table = await self.connection.open_table(name)
+                table = await self.raw.open_table(name)
                 _check_format(name, (await table.schema()).metadata or {})
                 await probe(table)
                 return table
@@ -93,12 +93,12 @@ class Database:
             StoreError: It cannot be written.
         """
         with explained(f"create the index in {self.root}"):
-            table = await self.connection.create_table(name, schema=schema, exist_ok=True)
+            table = await self.raw.create_table(name, schema=schema, exist_ok=True)
             await make_indexes(table, name)
         return table
 
     def _refuse_unless_ours(self, name: str, error: Exception) -> None:
-        if code_of(error) not in _OURS_TO_MEND:
+        if not mendable(error):
             raise explain(error, f"open the index in {self.root}") from error
         if self.read_only:
             raise StoreError(
@@ -114,7 +114,7 @@ class Database:
         if manifest is None:
             return False
         try:
-            await self.connection.open_table(name)
+            await self.raw.open_table(name)
         except RAISED:
             await anyio.to_thread.run_sync(self._set_aside, manifest)
             self.damage.append(
@@ -124,7 +124,7 @@ class Database:
         return False
 
     async def _reindex(self, name: str) -> bool:
-        table = await self.connection.open_table(name)
+        table = await self.raw.open_table(name)
         for index in list(await table.list_indices()):
             await table.drop_index(index.name)
         await make_indexes(table, name)
@@ -141,7 +141,7 @@ class Database:
             shutil.move(path, target / f"{name}.{number}")
 
 
-async def connect(root: Path, *, read_only: bool) -> Database:
+async def connect(root: Path, *, read_only: bool) -> Connection:
     """Open the connection; the library must be loaded.
 
     Raises:
@@ -155,12 +155,12 @@ async def connect(root: Path, *, read_only: bool) -> Database:
     elif not await anyio.Path(place).is_dir():
         raise StoreError(f"there is no index in {root} yet; run folder-mcp index first", "unsupported")
     with explained(f"open the index in {root}"):
-        connection = await lancedb.connect_async(
+        raw = await lancedb.connect_async(
             str(place),
             read_consistency_interval=timedelta(0),
             session=lancedb.Session(_INDEX_CACHE, _METADATA_CACHE),
         )
-    return Database(root, connection, read_only)
+    return Connection(root, raw, read_only)
 
 
 async def make_indexes(table: Any, name: str) -> None:
