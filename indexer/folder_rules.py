@@ -26,7 +26,13 @@ NOT_FILES = ("/dev", "/proc", "/sys")
 
 
 def resolved(path: str) -> str:
-    """Absolute, ``~`` expanded, links resolved as far as the path exists."""
+    """Absolute, ``~`` expanded, links resolved as far as the path exists.
+
+    Raises:
+        FolderError: It is empty or has a NUL.
+    """
+    if "\0" in path or not path:
+        raise FolderError(f"{path!r} is not a path; name a folder")
     return os.path.realpath(os.path.expanduser(path))
 
 
@@ -48,8 +54,6 @@ def check_folder(
     Raises:
         FolderError: It breaks a rule; the message says which and what to do.
     """
-    if "\0" in path or not path:
-        raise FolderError(f"{path!r} is not a path; name a folder")
     found = resolved(path)
     shown = printable(found)
     if must_exist or os.path.lexists(found):

@@ -121,7 +121,8 @@ def add_folder(
     """
     with _locked(config.data_dir):
         listed = list_folders(config)
-        found = check_folder(path, data_dir=config.data_dir, known=listed.paths, allow_broad=allow_broad)
+        allowed = allow_broad or resolved(path) in listed.paths  # what is known has been allowed before
+        found = check_folder(path, data_dir=config.data_dir, known=listed.paths, allow_broad=allowed)
         old = next((folder for folder in listed.known if folder.path == found), None)
         changes: dict[str, Any] = {
             key: value
@@ -182,8 +183,10 @@ def _read(data_dir: Path) -> list[KnownFolder]:
 
 
 def _folder(row: dict[str, Any]) -> KnownFolder:
-    if not isinstance(row["path"], str) or not isinstance(row.get("model"), str | None):
-        raise TypeError(f"path and model must be text in {row!r}")
+    if not isinstance(row["path"], str) or not row["path"] or "\0" in row["path"]:
+        raise ValueError(f"path must be a path in {row!r}")
+    if not isinstance(row.get("model"), str | None):
+        raise ValueError(f"model must be text in {row!r}")
     return KnownFolder(
         row["path"],
         row.get("model"),

@@ -181,8 +181,18 @@ def test_an_unreadable_folder_is_refused(here: Path, config: Config) -> None:
 
 @pytest.mark.parametrize("path", ["", "\0", "a\0b"])
 def test_what_is_no_path_is_refused(config: Config, path: str) -> None:
-    with pytest.raises(FolderError, match="is not a path"):
-        add_folder(config, path)
+    for attempt in (add_folder, remove_folder):
+        with pytest.raises(FolderError, match="is not a path"):
+            attempt(config, path)
+
+
+def test_a_broad_folder_once_allowed_may_be_named_again(
+    here: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home,) = made(here, "ada")
+    monkeypatch.setenv("HOME", home)
+    assert add_folder(config, "~", allow_broad=True).allow_broad
+    assert add_folder(config, "~", model="a/b") == KnownFolder(home, "a/b", allow_broad=True)
 
 
 @pytest.mark.parametrize("path", ["/", "/etc", "/usr", "/usr/lib", "/var", "/tmp", "~", "~/.."])
@@ -218,7 +228,17 @@ def test_the_data_directory_is_neither_inside_nor_around(here: Path, config: Con
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", '{"folders": 3}', '{"folders": [{}]}', '{"folders": [{"path": 3}]}', '{"folders": ["a"]}', "\x00"],
+    [
+        "",
+        "{",
+        "[]",
+        '{"folders": 3}',
+        '{"folders": [{}]}',
+        '{"folders": [{"path": 3}]}',
+        '{"folders": ["a"]}',
+        "\x00",
+        r'{"folders": [{"path": "a\u0000"}]}',
+    ],
 )
 def test_a_damaged_list_is_told_and_never_overwritten(here: Path, config: Config, text: str) -> None:
     (notes,) = made(here, "notes")
