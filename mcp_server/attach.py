@@ -165,15 +165,7 @@ class Attachment:
             line, _ = self.dial(greeting("control"))
         except (NotThere, Silent, Refused):
             return
-        try:
-            until = time.monotonic() + STAND_DOWN
-            line.send({"id": 1, "do": "stand_down", "with": {"version": self.version}})
-            while True:
-                line.receive(until)
-        except (OSError, ValueError):
-            return  # its end, or the end of our patience
-        finally:
-            line.close()
+        line.ended_after({"id": 1, "do": "stand_down", "with": {"version": self.version}}, STAND_DOWN)
 
     def _pid(self) -> str:
         return str(read_json(self.place.note).get("pid", "(unknown)"))

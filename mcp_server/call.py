@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from indexer.config import Config, load_config
+from mcp_server.opening import open_alone, open_real, open_shared, running
 
 if TYPE_CHECKING:
     from mcp_server.port import EnginePort, Opener
+    from mcp_server.remote import RemoteEngine
 
 SETTLE = 20.0
 """Seconds a command waits for the index to be open before it shows what there is."""
@@ -50,8 +52,21 @@ class Call:
         return load_config(Path(file) if file else None, data_dir=Path(data) if data else None, environ=self.environ)
 
     def open(self, *, read_only: bool = False) -> AbstractAsyncContextManager[EnginePort]:
-        """Open the engine, its heavy part at once."""
-        return self.opener(self.config, read_only=read_only)
+        """Use the owner's engine, or open one in this process: its heavy part at once.
+
+        Args:
+            read_only: Do not become the index's writer, and start no owner.
+        """
+        opener = self.opener
+        if opener is open_real:
+            opener = open_alone if self.args.no_daemon else open_shared
+        return opener(self.config, read_only=read_only)
+
+    def running(self) -> RemoteEngine | None:
+        """Return the engine of a running owner, None if there is none to ask."""
+        if self.opener is not open_real or self.args.no_daemon:
+            return None
+        return running(self.config)
 
 
 async def settled(engine: EnginePort) -> None:

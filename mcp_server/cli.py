@@ -26,6 +26,7 @@ COMMANDS = {
     "search": "search the indexed folders",
     "read": "read an indexed file around a place",
     "status": "what is indexed, what the model slot is doing, what failed and why",
+    "stop": "end the background process that all clients share",
 }
 _VALUED = ("--config", "--data-dir")
 INTERRUPTED = 130
@@ -82,7 +83,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     for name, about in COMMANDS.items():
         sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".", parents=[flags])
         importlib.import_module(f"mcp_server.commands.{name}").add_arguments(sub)
-    defaults = argparse.Namespace(config=None, data_dir=None, verbose=False)
+    defaults = argparse.Namespace(config=None, data_dir=None, verbose=False, no_daemon=False)
     return parser.parse_args(with_command(argv, parser), defaults)
 
 
@@ -110,6 +111,9 @@ def _flags() -> Parser:
     flags = Parser(add_help=False, argument_default=argparse.SUPPRESS)
     flags.add_argument("--config", metavar="FILE", help="configuration file (FOLDER_MCP_CONFIG)")
     flags.add_argument("--data-dir", metavar="DIR", help="where the index lies (FOLDER_MCP_DATA_DIR)")
+    flags.add_argument(
+        "--no-daemon", action="store_true", help="do everything in this process, without the shared background process"
+    )
     flags.add_argument("-v", "--verbose", action="store_true", help="more detail, tracebacks of errors")
     return flags
 

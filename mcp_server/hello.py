@@ -93,6 +93,20 @@ class Line:
             raise ValueError("not a line of ours")
         return document
 
+    def ended_after(self, request: dict[str, Any], limit: float) -> bool:
+        """Send a request that ends the other side; whether it did within ``limit`` seconds. Closes."""
+        until = time.monotonic() + limit
+        try:
+            self.send(request)
+            while True:
+                self.receive(until)
+        except TimeoutError:
+            return False
+        except (OSError, ValueError):
+            return True
+        finally:
+            self.close()
+
     def close(self) -> None:
         """Close the connection; whoever is reading it wakes up."""
         with contextlib.suppress(OSError):

@@ -88,9 +88,7 @@ def _absolute(path: str, base: str) -> str:
 def _default(kind: str, name: str) -> str:
     """Return the platform's place, as platformdirs has it."""
     if sys.platform == "win32":
-        import platformdirs  # noqa: PLC0415 - asks the registry; not worth a copy
-
-        found = getattr(platformdirs, f"user_{kind}_dir")(NAME, appauthor=False)
+        found = os.path.join(os.path.expanduser("~"), "AppData", "Local", NAME)
     elif sys.platform == "darwin":
         found = os.path.join(os.path.expanduser("~/Library/Application Support"), NAME)
     else:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mcp_server.attach import Attachment
     from mcp_server.claim import Claim
     from mcp_server.port import EnginePort
+    from mcp_server.remote import RemoteEngine
 
 log = logging.getLogger(__name__)
 
@@ -105,6 +106,22 @@ async def open_here_or_there(
             yield engine
     finally:
         claim.release()
+
+
+def running(config: Config) -> RemoteEngine | None:
+    """Return the engine of a running owner, None if there is none or it does not answer."""
+    from mcp_server.hello import NotThere, Refused, Silent, greeting  # noqa: PLC0415
+    from mcp_server.remote import RemoteEngine  # noqa: PLC0415
+
+    try:
+        attachment = attachment_for(config)
+        attachment.dial(greeting("check"))[0].close()
+    except Silent as silent:
+        silent.line.close()
+        return None
+    except (OSError, NotThere, Refused):
+        return None
+    return RemoteEngine(attachment, start=False)
 
 
 def attachment_for(config: Config) -> Attachment:

@@ -77,6 +77,10 @@ class Requests:
         if do == "status":
             return engine.status(verbose=bool(given.get("verbose")))
         if do == "index":
+            known = {folder.path for folder in engine.folders()}
+            for path in given.get("folders") or ():
+                if path not in known:  # it was remembered by another process
+                    await engine.add_folder(path)
             return await engine.index(given.get("folders"))
         if do == "add_folder":
             return await engine.add_folder(given["path"], given.get("model"))

@@ -73,6 +73,10 @@ def status(result: StatusResult) -> str:
         + (f", {index.rate_chunks_per_s:.1f} a second" if index.rate_chunks_per_s else ""),
         slot_line(result.slot).rstrip("."),
     ]
+    for relay in owner.relays:
+        named = ", ".join(relay.folders) or "all folders"
+        other = "" if relay.same_config else "; read another configuration, which is not in use"
+        lines.append(f"client {relay.pid}: searches {named}{other}")
     if index.last_error:
         lines.append(f"index error: {index.last_error}")
     if not result.folders:

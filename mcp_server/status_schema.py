@@ -179,6 +179,16 @@ class FolderRecord(Record):
     last_scan: Time | None
 
 
+class RelayRecord(Record):
+    """One client of the owner."""
+
+    pid: int
+    version: str
+    since: Time
+    folders: list[Path] = Field(description="Folders it named; it searches these by default.")
+    same_config: bool = Field(description="Whether it read the same configuration as the owner, whose one counts.")
+
+
 class OwnerRecord(Record):
     """The process that holds the index and the model."""
 
@@ -189,6 +199,7 @@ class OwnerRecord(Record):
     clients: int
     since: Time
     data_dir: Path
+    relays: list[RelayRecord] = Field(default=[], description="Who is connected; empty where a process serves one.")
 
 
 class HalvesRecord(Record):

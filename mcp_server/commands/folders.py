@@ -51,9 +51,15 @@ def _add(call: Call) -> None:
 
     args = call.args
     known = add_folder(call.config, args.folder, model=args.model, allow_broad=args.allow_broad)
+    owner = call.running()
+    if owner is not None:
+        import anyio  # noqa: PLC0415
+
+        anyio.run(owner.add_folder, known.path)
     if not args.json:
         console.say(f"added {known.path}")
-        console.note("`folder-mcp index` indexes it now; a server takes it up when it starts.")
+        later = "`folder-mcp index` indexes it now; a server takes it up when it starts."
+        console.note("It is being indexed." if owner else later)
 
 
 def _remove(call: Call) -> None:

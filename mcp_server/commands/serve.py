@@ -20,9 +20,6 @@ from mcp_server.wire import Wire, claim_wire
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("folders", metavar="FOLDER", nargs="*", help="index it, remember it, and search it by default")
-    parser.add_argument(
-        "--no-daemon", action="store_true", help="do everything in this process, for this client alone"
-    )
     parser.add_argument("--read-only", action="store_true", help=argparse.SUPPRESS)  # beside an owner that is silent
     parser.add_argument("--because", metavar="WHY", default="", help=argparse.SUPPRESS)
 

@@ -90,7 +90,7 @@ def test_a_silent_owner_is_not_dead(home: Home) -> None:
     os.kill(first, signal.SIGSTOP)
     try:
         answer = client.tool("search", query="signing")["result"]["structuredContent"]
-        assert [hit["title"] for hit in answer["hits"]] == ["keys.md"]
+        assert [hit["path"] for hit in answer["hits"]] == [str(home.notes / "keys.md")]
         assert answer["mode_used"] == "keyword"
         assert any("does not answer" in notice for notice in answer["notices"])
         late = home.client(str(home.notes)).begin()

@@ -232,9 +232,12 @@ def test_a_folder_that_cannot_be_indexed_is_told_and_the_others_served(
     assert "nowhere does not exist" in " ".join(result["notices"])
 
 
-def test_the_first_answer_comes_before_any_heavy_import(start: Callable[..., Server], tmp_path: Path) -> None:
+def test_the_first_answer_comes_before_any_heavy_import(
+    start: Callable[..., Server], tmp_path: Path, notes: Path
+) -> None:
     log = tmp_path / "spy"
-    server = start(command=[sys.executable, "-m", "mcp_server"], PYTHONPATH=f"{HERE / 'spy'}:{ROOT}", SPY_LOG=str(log))
+    own = ["--no-daemon", str(notes)]
+    server = start(*own, command=[sys.executable, "-m", "mcp_server"], PYTHONPATH=f"{HERE / 'spy'}:{ROOT}", SPY_LOG=str(log))
     server.initialize()
     deadline = time.monotonic() + 30
     while "import lancedb" not in log.read_text():  # the spy sees imports, and they do come afterwards
