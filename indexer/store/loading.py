@@ -57,7 +57,7 @@ async def _probe_chunks(table: Any) -> None:
 
     await table.query().where(f"ordinal = {FILE}").select(["path", "mtime_ns"]).to_arrow()
     words = await table.query().where("ordinal = 0").select(["tokens", "text"]).limit(1).to_arrow()
-    token = (words["tokens"].to_pylist() or ["-"])[0].partition(" ")[0] or "-"
+    token = next(iter(" ".join(filter(None, words["tokens"].to_pylist())).split()), "-")
     await table.query().nearest_to_text(MatchQuery(token, "tokens")).select(["chunk_id", "_score"]).limit(5).to_arrow()
 
 
