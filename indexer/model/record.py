@@ -127,7 +127,7 @@ def tickets(lock: PriorityLock) -> tuple[Ticket, ...]:
 
 
 def view(record: Record, lock: PriorityLock, now: float, keep_warm: float) -> View:
-    """The record as the policy sees it. Notes since when the warm window blocks indexing."""
+    """The record as the policy sees it. Notes since when the warm window blocks indexing, and who has left."""
     waiting = tickets(lock)
     not_before = {key: trouble.not_before for key, trouble in record.troubles.items()}
     loaded = record.loaded
@@ -136,6 +136,8 @@ def view(record: Record, lock: PriorityLock, now: float, keep_warm: float) -> Vi
         warm_until is not None and now < warm_until and any(_blocked(t, loaded, not_before, now) for t in waiting)
     )
     record.blocked_since = (now if record.blocked_since is None else record.blocked_since) if blocked else None
+    if not any(t.key == record.owed and t.priority is Priority.INDEX for t in waiting):
+        record.owed = None  # who was owed a turn has left: nobody may jump the queue in its name
     return View(
         busy=lock.owner is not None,
         loading=record.load.key if record.load is not None and record.load.orphaned_at is None else None,

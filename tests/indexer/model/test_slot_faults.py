@@ -232,6 +232,15 @@ async def test_another_model_is_served_between_two_attempts():
         assert slot.status().state == "ready"
 
 
+async def test_the_failure_of_one_model_does_not_touch_those_who_wait_for_another():
+    loader = FakeLoader(stages=[("weights", 5.0)])
+    loader.failures["a"] = [PermissionError(13, "Permission denied")]
+    async with virtual_slot(loader) as (slot, _), anyio.create_task_group() as tasks:
+        tasks.start_soon(refused, slot, A)
+        await anyio.sleep(1)
+        assert await served_after(slot, B) == pytest.approx(9)
+
+
 async def test_askers_of_the_same_model_join_one_load_and_leaving_does_not_cancel_it():
     loader = FakeLoader(stages=[("weights", 10.0)])
     async with virtual_slot(loader) as (slot, _):

@@ -115,3 +115,35 @@ async def test_folders_are_indexed_one_model_after_the_other_and_the_model_is_un
     names = [name for _, name in log]
     assert names == ["b"] * 6 + ["a"] * 6 or names == ["a"] * 6 + ["b"] * 6
     assert loader.loads == sorted(set(loader.loads), key=loader.loads.index), "each model was loaded once"
+
+
+async def test_a_turn_owed_to_an_indexer_that_left_is_nobodys():
+    loader = FakeLoader(stages=[("weights", 10.0), ("self-test", 0.0)])
+    async with virtual_slot(loader) as (slot, _):
+
+        async def search():
+            while True:
+                async with slot.use(A, wait=60):
+                    pass
+                await anyio.sleep(90)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(search)
+            await slot.wait_for("ready", timeout=60)
+            with anyio.move_on_after(605):  # the cap is reached at 600 and the load begins
+                async with slot.use(B, Priority.INDEX):
+                    pytest.fail("the load takes longer")
+            assert slot.status().counters.starvation_cap_hits == 1
+            tasks.cancel_scope.cancel()
+        await slot.unload()
+        loader.loads.clear()
+        async with anyio.create_task_group() as tasks:
+            for spec, priority in ((B, Priority.INDEX), (A, Priority.TOOL)):
+                tasks.start_soon(use_once, slot, spec, priority)
+            await anyio.sleep(5)
+        assert loader.loads[-2:] == ["a", "b"], "the tool call first"
+
+
+async def use_once(slot, spec, priority):
+    async with slot.use(spec, priority, wait=1000):
+        pass
