@@ -143,9 +143,8 @@ def show(rows: dict[str, Row]) -> None:
                 setattr(total, key, getattr(total, key) + getattr(row, key))
         rate = f"{row.hits}/{row.asked}"
         speed = row.size / 1e6 / max(row.seconds, 1e-9)
-        print(
-            f"| {name} | {row.tried} | {row.indexed} | {row.tried - row.indexed} | {row.crashed} | {rate} | {speed:.2f} |"
-        )
+        refused = row.tried - row.indexed
+        print(f"| {name} | {row.tried} | {row.indexed} | {refused} | {row.crashed} | {rate} | {speed:.2f} |")
     print()
     for name, row in sorted(rows.items()):
         for reason, count in row.reasons.items():

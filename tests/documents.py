@@ -152,7 +152,8 @@ def epub(chapters: Sequence[tuple[str, str]]) -> bytes:
     parts = {"META-INF/container.xml": container, "book.opf": package}
     for n, (heading, text) in enumerate(chapters):
         parts[f"c{n}.xhtml"] = (
-            f'<html xmlns="http://www.w3.org/1999/xhtml"><body><h1>{escape(heading)}</h1><p>{escape(text)}</p></body></html>'
+            f'<html xmlns="http://www.w3.org/1999/xhtml"><body><h1>{escape(heading)}</h1>'
+            f"<p>{escape(text)}</p></body></html>"
         )
     return zipped(parts, first="application/epub+zip")
 
@@ -161,8 +162,8 @@ def pdf(pages: Sequence[str], *, picture: bool = False) -> bytes:
     """A PDF with a line of Helvetica a page, or with a one-pixel picture on each."""
     objects = ["<< /Type /Catalog /Pages 2 0 R >>", "", "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
     objects.append(
-        "<< /Type /XObject /Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray /BitsPerComponent 8 /Length 1 >>\n"
-        "stream\nx\nendstream"
+        "<< /Type /XObject /Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray /BitsPerComponent 8 /Length 1 "
+        ">>\nstream\nx\nendstream"
     )
     kids = []
     for text in pages:
@@ -180,5 +181,6 @@ def pdf(pages: Sequence[str], *, picture: bool = False) -> bytes:
         offsets.append(len(out))
         out += f"{n} 0 obj\n{body}\nendobj\n"
     table = "".join(f"{offset:010} 00000 n \n" for offset in offsets)
-    out += f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer\n<< /Size {len(objects) + 1} /Root 1 0 R >>\n"
+    size = len(objects) + 1
+    out += f"xref\n0 {size}\n0000000000 65535 f \n{table}trailer\n<< /Size {size} /Root 1 0 R >>\n"
     return (out + f"startxref\n{out.index('xref')}\n%%EOF\n").encode("latin-1")

@@ -36,13 +36,16 @@ def decode(data: bytes) -> str:
 
 def _encoding(data: bytes) -> tuple[str, int]:
     """Name of the encoding and length of the byte order mark."""
-    for mark, name in _MARKS:
+    for mark, marked in _MARKS:
         if data.startswith(mark):
-            return name, len(mark)
+            return marked, len(mark)
+    # Wide text of Latin letters is valid UTF-8 too, full of NULs.
+    if b"\0" in data[:4096] and (name := wide(data)):
+        return name, 0
     # ISO-2022-JP is valid ASCII that switches character sets by ESC.
     if b"\x1b" not in data and _is_utf8(data):
         return "utf-8", 0
-    return wide(data) or _guess(data), 0
+    return _guess(data), 0
 
 
 def wide(data: bytes) -> str | None:

@@ -84,7 +84,7 @@ def _page(page: Any) -> Page:
 
 def _refused(message: str) -> ParseFailed:
     """The library's message as an outcome; what it refuses by its own limits is not retried."""
-    brief = " ".join(message.split())[:200]
+    brief = " ".join(message.split()).removeprefix("Parsing error: ")[:200]
     lowered = brief.lower()
     if "encrypt" in lowered or "password" in lowered:
         return ParseSkipped("encrypted: save it without a password to have it indexed")

@@ -8,8 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-# The one place here that looks at the environment: a child needs what its interpreter needs to start, and nothing else
-# of what the server was given (tokens, proxies, library switches).
+# A child gets what its interpreter needs to start, and nothing else of what the server was given (tokens, proxies).
 _KEPT = ("LD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
 
 
@@ -53,7 +52,8 @@ def launch(setting: str | None, memory_bytes: int, *, once: bool) -> Launch:
     options = ("--memory", str(memory_bytes), *(("--once",) if once else ()))
     # -u: nothing waits in a buffer. -P: neither the working directory nor a script's is searched for modules.
     command = (interpreter, "-u", "-P", "-m", "indexer.text.worker", *options)
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    environment = os.environ  # house: a child's environment is cut from this process's, name by name
+    kept = {name: environment[name] for name in _KEPT if name in environment}
     fixed = {"PYTHONPATH": root, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.defpath}
     return Launch(interpreter, command, kept | fixed, Path(os.sep).absolute().anchor)
 

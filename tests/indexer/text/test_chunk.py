@@ -65,7 +65,8 @@ SYNTAXES = st.sampled_from(["text", "markdown", "rst", "python", "javascript", "
 WORDS = st.sampled_from(
     [
         "word", "Überlänge", "北京市", "x", "def f(a):", "class A:", "# Title", "## Sub", "====", "----", "```",
-        "| a | b |",         "return 1", "{", "}", "(", "\t", "    ", "\n", "\n\n", "\r\n", "\r", " ", ". ", "fn g() {", "* Org", "\\section{S}",
+        "| a | b |", "return 1", "{", "}", "(", "\t", "    ", "\n", "\n\n", "\r\n", "\r", " ", ". ",
+        "fn g() {", "* Org", "\\section{S}",
         "a" * 70, "é" * 9, "👩‍👩‍👧", "\u2028", "\x0c", "٣", "1,2;3\t4", "---",
     ]
 )  # fmt: skip
