@@ -13,12 +13,8 @@ from indexer.model.catalogue import Entry, lookup, nearest
 
 Source = Literal["embedded", "directory", "hub"]
 
-ONNX_FORMS = (
-    "onnx/model.onnx",
-    "model.onnx",
-    "onnx/model_quantized.onnx",
-    "model_quantized.onnx",
-)
+EXACT_FORMS = ("onnx/model.onnx", "model.onnx")
+ONNX_FORMS = (*EXACT_FORMS, "onnx/model_quantized.onnx", "model_quantized.onnx")
 """Where repositories keep their ONNX form, the exact one first."""
 
 
@@ -110,9 +106,13 @@ def weight_files(directory: Path) -> tuple[str, ...]:
 
 
 def onnx_file(directory: Path, entry: Entry | None = None) -> str:
-    """Return the ONNX form in ``directory``, relative to it, or an empty string; the catalogue's choice first."""
+    """Return the ONNX form in ``directory``, relative to it, or an empty string; the catalogue's choice first.
+
+    Beside weights only an exact form counts: vectors are named after the weights, and a quantised form makes others.
+    """
     wanted = (entry.onnx,) if entry and entry.onnx else ()
-    return next((name for name in (*wanted, *ONNX_FORMS) if (directory / name).is_file()), "")
+    forms = EXACT_FORMS if weight_files(directory) else (*wanted, *ONNX_FORMS)
+    return next((name for name in forms if (directory / name).is_file()), "")
 
 
 def _module_paths(directory: Path) -> Iterator[str]:

@@ -109,6 +109,15 @@ def test_sharded_weights_count_only_when_all_shards_are_here(tmp_path: Path) -> 
     assert weight_files(directory) == ("model-1.safetensors", "model-2.safetensors")
 
 
+def test_beside_weights_a_quantised_form_does_not_count(tmp_path: Path) -> None:
+    directory = write_bert(tmp_path)
+    (directory / "onnx").mkdir()
+    (directory / "onnx" / "model_quantized.onnx").write_bytes(b"q")
+    assert onnx_file(directory) == ""
+    (directory / "onnx" / "model.onnx").write_bytes(b"m")
+    assert onnx_file(directory) == "onnx/model.onnx"
+
+
 def test_the_exact_onnx_form_goes_before_the_quantised_one(tmp_path: Path) -> None:
     (tmp_path / "onnx").mkdir()
     (tmp_path / "onnx" / "model_quantized.onnx").write_bytes(b"q")

@@ -100,22 +100,43 @@ def test_a_text_without_tokens_has_the_zero_vector_in_a_static_table(tmp_path: P
     assert np.linalg.norm(rows[1]) == pytest.approx(1.0)
 
 
-def test_an_onnx_file_of_the_repository_serves_when_there_are_no_weights(tmp_path: Path) -> None:
-    pytest.importorskip("onnx")
+def write_shipped(source: Path, target: Path, *, quantised: bool) -> Path:
+    """Write ``source`` as a repository that has an ONNX form only, without files of sentence-transformers."""
     import onnx
+    from onnxruntime.quantization import quantize_dynamic
 
-    source = write_bert(tmp_path / "source")
-    expected = loaded(source).embed_passages(TEXTS)
     graph, weights = build(source, recipe.read(source))
     model = onnx.load_from_string(graph)
     onnx.load_external_data_for_model(model, str(weights.parent))
-    shipped = write_bert(tmp_path / "shipped")
-    (shipped / "model.safetensors").unlink()
-    (shipped / "modules.json").unlink()
-    (shipped / "onnx").mkdir()
-    onnx.save(model, shipped / "onnx" / "model_quantized.onnx")
-    served = loaded(shipped)
-    assert np.abs(served.embed_passages(TEXTS) - expected).max() < 1e-6
+    write_bert(target)
+    (target / "model.safetensors").unlink()
+    (target / "modules.json").unlink()
+    (target / "onnx").mkdir()
+    onnx.save(model, target / "onnx" / "model.onnx")
+    if quantised:
+        kinds = {"DefaultTensorType": onnx.TensorProto.FLOAT}  # shapes behind operations of its own are unknown to it
+        quantize_dynamic(target / "onnx/model.onnx", target / "onnx/model_quantized.onnx", extra_options=kinds)
+        (target / "onnx" / "model.onnx").unlink()
+    return target
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_quantised_graph_makes_vectors_that_do_not_depend_on_the_batch(tmp_path: Path) -> None:
+    source = write_bert(tmp_path / "source")
+    directory = write_shipped(source, tmp_path / "shipped", quantised=True)
+    model = loaded(directory)
+    together = model.embed_passages(TEXTS)
+    alone = np.concatenate([model.embed_passages([text]) for text in TEXTS])
+    assert np.abs(together - alone).max() < 1e-6
+    exact = loaded(source)
+    assert np.abs(together - exact.embed_passages(TEXTS)).max() > 1e-4, "the graph was not quantised at all"
+    assert model.spec.key != exact.spec.key
+
+
+def test_an_onnx_file_of_the_repository_serves_when_there_are_no_weights(tmp_path: Path) -> None:
+    source = write_bert(tmp_path / "source")
+    served = loaded(write_shipped(source, tmp_path / "shipped", quantised=False))
+    assert np.abs(served.embed_passages(TEXTS) - loaded(source).embed_passages(TEXTS)).max() < 1e-6
 
 
 def test_a_closed_model_says_so(tmp_path: Path) -> None:

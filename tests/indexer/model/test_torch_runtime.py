@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import tokenizer, write_bert
+from tiny_models import tokenizer, write_bert, write_static
 
 from indexer.model.embedder import Embedder, ModelSpec
 from indexer.model.loading import RuntimeLoader
@@ -105,6 +105,13 @@ def test_a_default_prompt_of_the_model_is_not_added_to_ours(tmp_path: Path) -> N
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
 def test_the_runtimes_agree_on_every_pooling(tmp_path: Path, pooling: str) -> None:
     directory = str(write_bert(tmp_path, pooling=pooling))
+    texts = ["the lease", "how long is the notice period of the contract", "valve"]
+    rows = [load(resolve(directory, device="cpu", runtime=k)).embed_passages(texts) for k in ("onnx", "torch")]  # type: ignore[arg-type]
+    assert (rows[0] * rows[1]).sum(axis=1).min() >= 0.9999
+
+
+def test_the_runtimes_agree_on_a_static_table(tmp_path: Path) -> None:
+    directory = str(write_static(tmp_path))
     texts = ["the lease", "how long is the notice period of the contract", "valve"]
     rows = [load(resolve(directory, device="cpu", runtime=k)).embed_passages(texts) for k in ("onnx", "torch")]  # type: ignore[arg-type]
     assert (rows[0] * rows[1]).sum(axis=1).min() >= 0.9999
