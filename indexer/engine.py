@@ -11,36 +11,26 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import replace
 from typing import Literal
 
 import anyio
 
 from indexer import known_folders
+from indexer.answer import Answer, Query, Reading
 from indexer.config import Config
-from indexer.embedding_pass import EmbeddingPass
 from indexer.errors import FolderError, QueryError, StoreBusy, StoreError
 from indexer.folder import Folders, LiveFolder
 from indexer.ledger import Ledger
-from indexer.maintenance import maintain
-from indexer.manifest import Manifest
 from indexer.model.embedder import Loader
 from indexer.model.loading import RuntimeLoader
-from indexer.model.slot import open_slot
-from indexer.model.slot_settings import SlotSettings
 from indexer.models import Models
 from indexer.parts import Parts
 from indexer.pulse import Pulse
 from indexer.reading import read_place
-from indexer.search import Search
+from indexer.running import Shared, open_parts, work
 from indexer.status import IndexReport, OwnerStatus, Status
-from indexer.store.opening import open_store
 from indexer.survey import report, survey
-from indexer.text.pool import open_parsers
-from indexer.text_pass import TextPass
-from indexer.types import Answer, Query, Reading
-from indexer.watching import ignore_for, keep_watching, rescan_now_and_then
-from indexer.work_queue import WorkQueue
+from indexer.watching import ignore_for
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +57,7 @@ class Engine:
         self._folders = Folders()
         self._ledger = Ledger()
         self._pulse = Pulse()
+        self._shared = Shared(self._folders, self._ledger, self._pulse)
         self._folders_changed = Pulse()
 
     # What clients ask -----------------------------------------------------------------------------------------
@@ -190,70 +181,23 @@ class Engine:
         self._pulse.beat()
         try:
             async with AsyncExitStack() as stack:
-                parts = await self._open(stack, read_only)
+                parts, self._detail = await open_parts(stack, self.config, self._shared, self._loader, read_only)
+                await self._keep_folders()
                 self._parts, self._state = parts, "read_only" if parts.slot is None else "serving"
                 self._pulse.beat()
-                await self._work(parts)
+                await work(parts, self.config, self._shared, self._folders_changed)
         except StoreError as error:
             log.error("the index cannot be opened: %s", error)
             self._failure, self._detail = error, str(error)
             self._pulse.beat()
 
-    async def _open(self, stack: AsyncExitStack, read_only: bool) -> Parts:
-        directory = self.config.data_dir / "index"
-        try:
-            store = await stack.enter_async_context(open_store(directory, read_only=read_only))
-        except StoreBusy as busy:
-            self._detail = str(busy)
-            store = await stack.enter_async_context(open_store(directory, read_only=True))
-            read_only = True
-        manifest, queue = Manifest(await store.files()), WorkQueue()
-        settings = self.config
-        parsers = await stack.enter_async_context(
-            open_parsers(workers=settings.index.parser_workers, interpreter=settings.parser_python)
-        )
-        slot = None if read_only else await stack.enter_async_context(open_slot(self._loader, self._slot_settings()))
-        await self._keep_folders()
-        search = Search(store, slot, manifest, queue, self._folders, settings.search)
-        text_pass, embedding_pass = None, None
-        if slot is not None:
-            shared = (manifest, queue, self._folders, self._ledger, self._pulse)
-            text_pass = TextPass(store, parsers, *shared)
-            embedding_pass = EmbeddingPass(store, slot, *shared)
-        return Parts(store, manifest, parsers, queue, search, slot, text_pass, embedding_pass)
-
-    def _slot_settings(self) -> SlotSettings:
-        slot = self.config.slot
-        settings = SlotSettings(
-            keep_warm=slot.keep_warm, starvation_cap=slot.starvation_cap, allow_cpu_fallback=slot.allow_cpu_fallback
-        )
-        return replace(settings, on_wedged=self._on_wedged) if self._on_wedged is not None else settings
-
     async def _keep_folders(self) -> None:
         listed = await anyio.to_thread.run_sync(known_folders.list_folders, self.config)
-        for refusal in listed.refused:
-            log.warning("not indexed: %s", refusal)
+        for refused in listed.refused:
+            log.warning("not indexed: %s", refused)
         self._detail = " ".join((self._detail, *listed.refused)).strip()
         for known in listed.known:
             self._folders.put(await self._live(known))
-
-    async def _work(self, parts: Parts) -> None:
-        """Run the passes until cancelled; in a process that only reads, wait."""
-        if parts.text_pass is None or parts.embedding_pass is None:
-            await anyio.sleep_forever()
-            return
-        for path in set(parts.manifest.folders()) - {folder.path for folder in self._folders}:
-            await parts.store.remove_folder(path)
-            parts.manifest.drop_folder(path)
-        for folder in self._folders:
-            parts.queue.add(folder.path)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(parts.text_pass.run)
-            tasks.start_soon(parts.embedding_pass.run)
-            tasks.start_soon(maintain, parts.store, self._ledger, self._pulse, lambda: _idle(parts))
-            tasks.start_soon(rescan_now_and_then, self._folders, parts.queue, self.config.index.rescan_minutes * 60)
-            if self.config.index.watch:
-                tasks.start_soon(keep_watching, self._folders, parts.queue, self._folders_changed, self._pulse)
 
     async def _opened(self) -> Parts:
         """The open parts; waits for them within ``search.wait``."""
@@ -290,13 +234,6 @@ class Engine:
             return not folder.available
         spec = folder.model.spec
         return spec is None or bool(folder.embedding_problem) or not parts.store.pending_count(spec.key, folder.path)
-
-
-def _idle(parts: Parts) -> bool:
-    """Whether no pass is working: the time for maintenance."""
-    reading = parts.text_pass is not None and bool(parts.text_pass.active)
-    embedding = parts.embedding_pass is not None and bool(parts.embedding_pass.active)
-    return not reading and not embedding
 
 
 @asynccontextmanager

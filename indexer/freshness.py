@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 
+from indexer.answer import Hit, Query
 from indexer.folder import Folders
 from indexer.fusion import Fused
 from indexer.manifest import Manifest
 from indexer.snippet import snippet
-from indexer.types import FileRow, Hit, Query, StoredChunk
+from indexer.types import FileRow, StoredChunk
 
 SNIPPET_CHARS = 700
 """About a screenful: enough to judge a hit; eight of them fit the size limits of every client."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 
+from indexer.answer import Reading
 from indexer.errors import ParseFailed, QueryError
 from indexer.folder import Folders
 from indexer.locator import Locator
 from indexer.manifest import Manifest
 from indexer.text.pool import Parsers
-from indexer.types import Document, File, FileRow, Reading, Unit
+from indexer.types import Document, File, FileRow, Unit
 
 UNITS_SHOWN = 50
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import anyio
 
+from indexer.answer import Answer, FolderCoverage, Hit, Mode, Query
 from indexer.errors import QueryError
 from indexer.folder import Folders, LiveFolder
 from indexer.folding import fold
@@ -22,7 +23,7 @@ from indexer.settings import SearchSettings
 from indexer.store.store import Store
 from indexer.text.question import Question, read_question
 from indexer.text.words import has_phrase
-from indexer.types import Answer, FolderCoverage, Hit, Mode, Query, Scope, Scored
+from indexer.types import Scope, Scored
 from indexer.work_queue import WorkQueue
 
 MAX_TOP_K = 50

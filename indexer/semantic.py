@@ -8,6 +8,7 @@ from typing import Literal
 
 import anyio
 
+from indexer.answer import Query, Semantic
 from indexer.errors import SlotUnavailable
 from indexer.folder import LiveFolder
 from indexer.fusion import SemanticList
@@ -16,7 +17,7 @@ from indexer.model.priority_lock import Priority
 from indexer.model.slot import ModelSlot
 from indexer.settings import SearchSettings
 from indexer.store.store import Store
-from indexer.types import Query, Scope, Semantic
+from indexer.types import Scope
 
 MAX_QUERY = 4_000
 """Characters of a query that are embedded: far more than any model sees of it."""

@@ -79,7 +79,7 @@ class FolderStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class Services:
+class Halves:
     """The two halves of search, reported apart."""
 
     keyword: Serving
@@ -146,7 +146,7 @@ class Status:
 
     at: float
     owner: OwnerStatus
-    services: Services
+    services: Halves
     slot: SlotStatus
     index: IndexStatus
     folders: tuple[FolderStatus, ...]

@@ -18,7 +18,7 @@ from indexer.status import (
     IndexReport,
     IndexStatus,
     OwnerStatus,
-    Services,
+    Halves,
     Status,
     Work,
 )
@@ -182,12 +182,12 @@ def _blocked(folder: LiveFolder, slot: SlotStatus) -> str:
     return f"waits for {slot.model.name}, which is in the slot"
 
 
-def _services(folders: Folders, parts: Parts | None, slot: SlotStatus) -> Services:
+def _services(folders: Folders, parts: Parts | None, slot: SlotStatus) -> Halves:
     if parts is None:
-        return Services("unavailable", "unavailable")
+        return Halves("unavailable", "unavailable")
     if parts.slot is None:
-        return Services("serving", "unavailable")
+        return Halves("serving", "unavailable")
     missing = [folder.model.spec is None for folder in folders]
     if slot.state == "error" or (missing and all(missing)):
-        return Services("serving", "unavailable")
-    return Services("serving", "degraded" if any(missing) or slot.orphan else "serving")
+        return Halves("serving", "unavailable")
+    return Halves("serving", "degraded" if any(missing) or slot.orphan else "serving")

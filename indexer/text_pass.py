@@ -13,21 +13,17 @@ from typing import TypeAlias
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from indexer.changes import Changes, compare, same_recipe
+from indexer.changes import Changes, compare
 from indexer.errors import FolderError, ParseFailed, ParseSkipped, StoreError
-from indexer.files.walk import Skipped, stat_file, walk
 from indexer.folder import Folders, LiveFolder
 from indexer.ledger import Ledger
+from indexer.looking import look, refusal
 from indexer.manifest import Manifest
 from indexer.one_error import one_error
+from indexer.preparing import blank_row, prepare, same_content, weight
 from indexer.pulse import Pulse
 from indexer.store.store import Store
-from indexer.text.chunk import chunk
-from indexer.text.language import detect
-from indexer.text.parse import Parsed
 from indexer.text.pool import Parsers, ParsersUnavailable
-from indexer.text.secrets import redacted
-from indexer.text.words import tokens
 from indexer.types import File, FileRow, FileWrite
 from indexer.work_queue import Dirty, WorkQueue
 
@@ -95,7 +91,7 @@ class TextPass:
         targets = dirty.paths or (folder.path,)
         try:
             files, refused = await anyio.to_thread.run_sync(
-                _look, folder, targets, bool(self._manifest.rows(folder.path))
+                look, folder, targets, bool(self._manifest.rows(folder.path))
             )
         except FolderError as error:
             folder.available, folder.state = False, "unavailable"
@@ -111,7 +107,7 @@ class TextPass:
         changes = compare(files, {s.path for s in refused}, known, folder.model.recipe, dirty.forced)
         folder.state, folder.to_read = "reading", len(changes.read)
         self._pulse.beat()
-        rows = [row for s in refused if (row := _refused(folder, s, known.get(s.path))) is not None]
+        rows = [row for s in refused if (row := refusal(folder, s, known.get(s.path))) is not None]
         await self._write(folder, changes, rows, dirty.forced)
         if not dirty.paths:
             folder.scanned, folder.last_scan = True, time.time()
@@ -139,9 +135,7 @@ class TextPass:
         """Let new chunks have the vectors of equal text that is about to go (a rename, a move)."""
         spec = folder.model.spec
         if spec is not None and spec.dim:
-            chunks = await self._store.pending(spec.key, spec.dim, folder.path, None)
-            taken = await self._store.reuse_vectors(spec.key, spec.dim, chunks)
-            self._ledger.vectors_reused += len(taken)
+            self._ledger.vectors_reused += await self._store.reuse_pending(spec.key, spec.dim, folder.path)
 
     async def _read(
         self,
@@ -160,13 +154,13 @@ class TextPass:
         """The per-file boundary: whatever happens to a file ends in its row."""
         known = self._manifest.row(folder.path, file.path)
         attempts = known.attempts if known and (known.size, known.mtime_ns) == (file.size, file.mtime_ns) else 0
-        blank = _blank(file, folder, attempts)
+        blank = blank_row(file, folder, attempts)
         self._ledger.files_read += 1
         try:
             parsed = await self._parsers.parse(file)
-            if known is not None and file.path not in forced and _same_content(known, parsed, folder):
+            if known is not None and file.path not in forced and same_content(known, parsed, folder):
                 return replace(known, size=parsed.size, mtime_ns=parsed.mtime_ns)
-            return await anyio.to_thread.run_sync(_prepare, folder, blank, parsed)
+            return await anyio.to_thread.run_sync(prepare, folder, blank, parsed)
         except ParseSkipped as error:
             return FileWrite(replace(blank, outcome="skipped", reason=str(error)))
         except ParsersUnavailable as error:  # no fault of the file: it stays as it was and is tried again
@@ -201,7 +195,7 @@ class TextPass:
                     if not batch:
                         deadline = anyio.current_time() + COMMIT_DELAY
                     batch.append(written)
-                if batch and (written is None or sum(map(_weight, batch)) >= COMMIT_ROWS):
+                if batch and (written is None or sum(map(weight, batch)) >= COMMIT_ROWS):
                     await self._flush(batch)
                     batch, deadline = [], math.inf
         await self._flush(batch)
@@ -217,95 +211,3 @@ class TextPass:
             self._manifest.put(row)
         self._ledger.chunks_written += sum(len(written.chunks) for written in writes)
         self._pulse.beat()
-
-
-def _look(folder: LiveFolder, targets: tuple[str, ...], had_files: bool) -> tuple[list[File], list[Skipped]]:
-    """Walk the targets.
-
-    Raises:
-        FolderError: The folder itself cannot be reached, or has nothing in it any more.
-    """
-    files: dict[str, File] = {}
-    refused: dict[str, Skipped] = {}
-    for target in targets:
-        if target == folder.path or os.path.isdir(target):
-            entries = walk(folder.path, folder.ignore, target)
-        else:
-            entry = stat_file(target, folder.path, folder.ignore)
-            entries = iter(() if entry is None else (entry,))
-        for entry in entries:
-            if isinstance(entry, File):
-                files[entry.path] = entry
-            else:
-                refused[entry.path] = entry
-    _check_there(folder.path, had_files)
-    return list(files.values()), list(refused.values())
-
-
-def _blank(file: File, folder: LiveFolder, attempts: int) -> FileRow:
-    return FileRow(
-        path=file.path,
-        folder=folder.path,
-        size=file.size,
-        mtime_ns=file.mtime_ns,
-        sha256="",
-        parser="",
-        recipe=folder.model.recipe,
-        outcome="failed",
-        reason="",
-        chunks=0,
-        attempts=attempts,
-        indexed_at=time.time(),
-    )
-
-
-def _check_there(root: str, had_files: bool) -> None:
-    """Refuse to take files for deleted when the disk they are on may only not be mounted: an empty root is no news.
-
-    Raises:
-        FolderError: The root is gone or empty.
-    """
-    try:
-        with os.scandir(root) as entries:
-            empty = next(entries, None) is None
-    except OSError as error:
-        raise FolderError(f"{root} cannot be reached: {error.strerror}") from error
-    if empty and had_files:
-        raise FolderError(f"{root} is empty; if its disk is not mounted, mount it, otherwise remove the folder")
-
-
-def _same_content(known: FileRow, parsed: Parsed, folder: LiveFolder) -> bool:
-    """Whether only the file's time changed: its chunks and vectors then stay as they are."""
-    made_alike = bool(known.recipe) and same_recipe(known.recipe, folder.model.recipe)
-    return known.outcome == "indexed" and known.sha256 == parsed.sha256 and made_alike
-
-
-def _weight(entry: FileWrite | FileRow) -> int:
-    return 1 + len(entry.chunks) if isinstance(entry, FileWrite) else 1
-
-
-def _refused(folder: LiveFolder, skipped: Skipped, known: FileRow | None) -> FileRow | None:
-    """The row of a file the walk refused; None when the index says so already."""
-    if known is not None and (known.outcome, known.reason) == ("skipped", skipped.reason):
-        return None
-    return FileRow(skipped.path, folder.path, 0, 0, "", "", "", "skipped", skipped.reason, 0, 0, time.time())
-
-
-def _prepare(folder: LiveFolder, blank: FileRow, parsed: Parsed) -> FileWrite:
-    """A parsed file to its row, chunks and search tokens. CPU work: runs in a thread."""
-    document = parsed.document
-    chunks, dropped = redacted(chunk(document, folder.model.tokens, folder.model.tokens.limit))
-    name = os.path.relpath(blank.path, folder.path)
-    language = detect("\n".join(c.text for c in chunks[:8]))
-    words = tuple(tokens(c.text, c.heading, name, language) for c in chunks)
-    row = replace(
-        blank,
-        size=parsed.size,
-        mtime_ns=parsed.mtime_ns,
-        sha256=parsed.sha256,
-        parser=document.parser,
-        outcome="indexed",
-        reason=f"{dropped} passages with secrets left out" if dropped else "",
-        chunks=len(chunks),
-    )
-    return FileWrite(row, tuple(chunks), words)

@@ -7,6 +7,7 @@ import logging
 import anyio
 
 from indexer.config import Config
+from indexer.files.git_excludes import global_excludes
 from indexer.files.ignore import Ignore
 from indexer.files.watch import Changes, WatchEvent, WatchProblem, watch
 from indexer.folder import Folders
@@ -26,6 +27,7 @@ def ignore_for(known: KnownFolder, config: Config) -> Ignore:
         include=(*index.include, *known.include),
         hidden=index.hidden,
         never=(str(config.data_dir),),
+        global_excludes=global_excludes(),
         max_bytes=int(index.max_file_mb * (1 << 20)),
     )
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from indexer.errors import FolderMcpError
 from indexer.model.snapshot import SlotStatus
-from indexer.status import IndexStatus, OwnerStatus, Services, Status, Work
+from indexer.status import IndexStatus, OwnerStatus, Halves, Status, Work
 
 if TYPE_CHECKING:
+    from indexer.answer import Answer, Query, Reading
+
     from indexer.known_folders import KnownFolder
     from indexer.status import IndexReport
-    from indexer.types import Answer, Query, Reading
 
 
 class BrokenEngine:
@@ -46,7 +47,7 @@ class BrokenEngine:
             owner=OwnerStatus(
                 os.getpid(), self._version, "uninitialized", str(self._error), 1, self._since, self._data_dir
             ),
-            services=Services("unavailable", "unavailable"),
+            services=Halves("unavailable", "unavailable"),
             slot=SlotStatus(),
             index=IndexStatus(0, 0, None, 0.0, None, str(self._error), ""),
             folders=(),

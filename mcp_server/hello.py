@@ -167,11 +167,11 @@ def connect(endpoint: Any, limit: float) -> socket.socket:
     """
     try:
         if endpoint["kind"] == "unix":
+            address: Any = str(endpoint["path"])
             found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            address: Any = endpoint["path"]
         else:
-            found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             address = ("127.0.0.1", int(endpoint["port"]))
+            found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     except (TypeError, KeyError, ValueError):
         raise NotThere("no owner has said where it listens") from None
     try:

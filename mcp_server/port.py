@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 
 if TYPE_CHECKING:
+    from indexer.answer import Answer, Query, Reading
+
     from indexer.config import Config
     from indexer.known_folders import KnownFolder
     from indexer.status import IndexReport, Status
-    from indexer.types import Answer, Query, Reading
 
 
 class EnginePort(Protocol):

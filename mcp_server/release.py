@@ -41,4 +41,4 @@ def _numbers(version: str) -> tuple[int, ...]:
             break
     while found and not found[-1]:
         found.pop()
-    return tuple(found) if found or version.startswith("0") else ()
+    return tuple(found)

@@ -8,12 +8,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from indexer.answer import Answer, Query, Reading
 
 from indexer import errors
 from indexer.errors import FolderMcpError, StoreError
 from indexer.known_folders import KnownFolder
 from indexer.status import IndexReport, Status
-from indexer.types import Answer, Query, Reading
 from mcp_server.attach import Attached
 from mcp_server.hello import Line, NotThere, Refused, Silent, greeting
 from mcp_server.plain import made, plain

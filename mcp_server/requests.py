@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
+from indexer.answer import Query
 
 from indexer.errors import FolderMcpError
-from indexer.types import Query
 from mcp_server.plain import made, plain
 from mcp_server.reception import Visitor
 

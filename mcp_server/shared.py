@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from mcp_server.traffic import Clients
 
 if TYPE_CHECKING:
+    from indexer.answer import Answer, Query, Reading
+
     from indexer.known_folders import KnownFolder
     from indexer.status import IndexReport, Status
-    from indexer.types import Answer, Query, Reading
     from mcp_server.port import EnginePort
 
 

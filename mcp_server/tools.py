@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import anyio
+from indexer.answer import Mode, Query
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
@@ -14,7 +15,7 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, BeforeValidator, Field
 
 from indexer.errors import FolderMcpError, QueryError
-from indexer.types import Mode, Query, Scope
+from indexer.types import Scope
 from mcp_server import asking, budget
 from mcp_server.port import Lent
 from mcp_server.progress import reported

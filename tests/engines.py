@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import struct
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,10 +13,10 @@ from pathlib import Path
 import anyio
 from fakes import FakeLoader
 
+from indexer.answer import Answer, Hit, Mode, Query
 from indexer.config import Config, load_config
 from indexer.engine import Engine, open_engine
 from indexer.model.local import Located, find
-from indexer.types import Answer, Hit, Mode, Query
 
 
 def settings(data: Path) -> Config:
@@ -49,5 +51,6 @@ def local_model(directory: Path, weights: bytes) -> Path:
     assert isinstance(embedded, Located)
     source = Path(embedded.directory)
     shutil.copytree(source, directory, ignore=shutil.ignore_patterns("*.safetensors", "data_config.json", "README.md"))
-    (directory / "model.safetensors").write_bytes(weights)
+    header = json.dumps({"w": {"dtype": "U8", "shape": [len(weights)], "data_offsets": [0, len(weights)]}}).encode()
+    (directory / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + weights)
     return directory

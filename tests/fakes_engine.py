@@ -15,6 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import anyio
+from indexer.answer import Answer, FolderCoverage, Hit, Query, Reading, Semantic
 
 from indexer.config import Config
 from indexer.errors import FolderError, QueryError
@@ -29,11 +30,10 @@ from indexer.status import (
     IndexReport,
     IndexStatus,
     OwnerStatus,
-    Services,
+    Halves,
     Status,
     Work,
 )
-from indexer.types import Answer, FolderCoverage, Hit, Query, Reading, Semantic
 
 MODEL = "fake-model"
 
@@ -126,7 +126,7 @@ class FakeEngine:
         return Status(
             at=time.time(),
             owner=OwnerStatus(os.getpid(), self.version, state, "", self.clients, 1_700_000_000.0, "/data"),
-            services=Services("serving", "serving"),
+            services=Halves("serving", "serving"),
             slot=self.slot,
             index=IndexStatus(chunks, chunks, 4096, 0.0, None, "", "in-process"),
             folders=folders,

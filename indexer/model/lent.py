@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from indexer.types import Matrix, Vector
 
 T = TypeVar("T")
+GRACE_S = 1.0
+"""Seconds a lease has for its first job before it is asked to yield."""
 TOKEN_CHARS = 4
 """Characters a token has, roughly: for the pace of batches whose lengths were not told by ``take``."""
 
@@ -59,6 +61,7 @@ class Lent:
         self._lender = lender
         self._target_s = target_s
         self._taken: tuple[int, int] = (0, 0)
+        self._worked = False
 
     async def embed_query(self, text: str) -> Vector:
         """Embed one query: float32 [dim], unit length.
@@ -91,8 +94,16 @@ class Lent:
         return await self._in_halves(texts)
 
     def should_yield(self) -> bool:
-        """Whether to leave the block now and ask again: somebody goes before us. For indexing, after each batch."""
-        return self._loaded is None or not self._lease.open or self._lender.should_yield(self._lease)
+        """Whether to leave the block now and ask again: somebody goes before us. For indexing, at each batch.
+
+        A lease that has not embedded anything yet is left a moment to do so, or one that came in by its age or by
+        the starvation cap would leave again without its one micro-batch.
+        """
+        if self._loaded is None or not self._lease.open:
+            return True
+        if not self._worked and anyio.current_time() - (self._lease.granted_at or 0.0) < GRACE_S:
+            return False
+        return self._lender.should_yield(self._lease)
 
     def take(self, lengths: Sequence[int]) -> int:
         """How many of the next texts make one micro-batch; at least one when there is one.
@@ -123,6 +134,7 @@ class Lent:
     async def _run(self, call: Callable[[Embedder], T]) -> T | Failure:
         if self._loaded is None or self._loaded.embedder is None or not self._lease.open:
             return failure("revoked", "The loan of the model has ended.")
+        self._worked = True
         # No local name for the embedder here: an exception somebody keeps would keep this frame and thus the model.
         return await self._run_job(_Bound(call, self._loaded.embedder))
 

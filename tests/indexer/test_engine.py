@@ -9,10 +9,11 @@ import anyio
 import pytest
 from engines import ask, engine_over, local_model, names, settings
 from fakes import FakeLoader
+from indexer.answer import Query
 
 from indexer.engine import open_engine
 from indexer.errors import FolderError, QueryError, StoreBusy
-from indexer.types import Query, Scope
+from indexer.types import Scope
 
 
 @pytest.fixture

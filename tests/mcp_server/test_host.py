@@ -9,11 +9,11 @@ from pathlib import Path
 import anyio
 import pytest
 from fakes_engine import FakeEngine, open_fake
+from indexer.answer import Query
 from mcp import Client
 
 from indexer.config import Config
 from indexer.errors import ConfigError, FolderMcpError
-from indexer.types import Query
 from mcp_server.host import Host
 from mcp_server.port import Opener
 from mcp_server.server import create_server

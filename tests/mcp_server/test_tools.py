@@ -16,9 +16,9 @@ from fakes_engine import FakeEngine
 from mcp import Client
 from mcp.types import CallToolResult
 
+from indexer.answer import Semantic
 from indexer.errors import StoreError
 from indexer.model.snapshot import ModelStatus
-from indexer.types import Semantic
 from mcp_server.port import Lent
 from mcp_server.schemas import TRUST
 from mcp_server.server import INSTRUCTIONS, create_server
@@ -55,6 +55,12 @@ async def test_the_server_says_its_name_and_version_briefly(client: Client) -> N
     assert info is not None
     assert (info.name, bool(info.version)) == ("folder-mcp", True)
     assert len(info.model_dump_json(exclude_none=True)) < 300
+
+
+async def test_clients_may_keep_the_list_of_tools_for_an_hour(lent: Lent) -> None:
+    async with serve(lent, "auto") as client:
+        listed = await client.list_tools()
+    assert (listed.ttl_ms, listed.cache_scope) == (3_600_000, "public")
 
 
 async def test_both_forms_of_a_search_tell_the_same(client: Client, notes: Path) -> None:

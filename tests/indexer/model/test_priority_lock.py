@@ -23,6 +23,7 @@ async def hold(lock, priority, name, seconds, log):
     log.append(name)
     try:
         await anyio.sleep(seconds)
+        assert lock.owner is lease
     finally:
         lock.release(lease)
 

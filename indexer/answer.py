@@ -1,0 +1,142 @@
+"""Question and answer: what a client asks and what it gets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from indexer.types import Scope
+
+Mode = Literal["hybrid", "semantic", "keyword"]
+EVERYWHERE = Scope()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a person or a model asks.
+
+    Attributes:
+        text: The question or words.
+        top_k: How many hits, 1 to 50.
+        offset: How many hits to pass over (pagination).
+        scope: Where to look.
+        mode: Which legs to use.
+    """
+
+    text: str
+    top_k: int = 8
+    offset: int = 0
+    scope: Scope = EVERYWHERE
+    mode: Mode = "hybrid"
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One place that answers.
+
+    Attributes:
+        path: Absolute path.
+        folder: The root it belongs to.
+        locator: Where in the file, as ``read`` takes it.
+        heading: Heading path, or empty.
+        snippet: The passage, cut around the match.
+        score: Relative strength, 1.0 for the best hit of the answer; comparable within one answer only.
+        matched: Which legs found it.
+        modified: The file's modification time, seconds since the epoch.
+        stale: The file has changed since it was indexed (re-indexing is queued).
+        folded: How many overlapping or near-duplicate places this hit stands for beside itself.
+    """
+
+    path: str
+    folder: str
+    locator: str
+    heading: str
+    snippet: str
+    score: float
+    matched: tuple[Literal["semantic", "keyword"], ...]
+    modified: float
+    stale: bool
+    folded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Semantic:
+    """What the meaning half contributed to an answer, and if not all, why.
+
+    Attributes:
+        status: ``served`` (every chunk in scope has a vector and was compared), ``partial``, ``unavailable``, or
+            ``off`` (keyword mode was asked for).
+        coverage: Share of chunks in scope that have a vector, 0..1.
+        code: Stable word for the reason, empty when served.
+        reason: The reason for people, empty when served.
+        hint: What to do, may be empty.
+        retry_after_s: Seconds after which asking again makes sense, or None.
+    """
+
+    status: Literal["served", "partial", "unavailable", "off"]
+    coverage: float
+    code: str = ""
+    reason: str = ""
+    hint: str = ""
+    retry_after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FolderCoverage:
+    """How much of a searched folder the answer could see."""
+
+    path: str
+    model: str
+    files_indexed: int
+    files_pending: int
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Hits, and how far they can be trusted.
+
+    Attributes:
+        hits: Best first, at most ``top_k``.
+        mode_used: Which legs really ran.
+        semantic: What the meaning half did.
+        folders: Coverage of each folder searched.
+        next_offset: Offset of the next page, None when there is none.
+        notices: Sentences the reader should know (indexing in progress, folder unavailable, ...).
+        elapsed_ms: Time taken, milliseconds.
+    """
+
+    hits: tuple[Hit, ...]
+    mode_used: Mode
+    semantic: Semantic
+    folders: tuple[FolderCoverage, ...]
+    next_offset: int | None
+    notices: tuple[str, ...]
+    elapsed_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The text of an indexed file around a locator.
+
+    Attributes:
+        path: Absolute path.
+        locator: The place shown, as ``read`` takes it.
+        text: The text itself, without numbers.
+        first_line: Number of its first line in the unit, 1-based.
+        units: Locators of the document's units (at most 50), to go on reading; empty for text files.
+        total_lines: Lines of the unit.
+        truncated: Whether the unit goes on after what is shown.
+        next: Locator to go on with, or empty.
+        stale: The file has changed since it was indexed.
+    """
+
+    path: str
+    locator: str
+    text: str
+    first_line: int
+    units: tuple[str, ...]
+    total_lines: int
+    truncated: bool
+    next: str
+    stale: bool

@@ -1,0 +1,108 @@
+"""Open the parts and run them: what happens inside the engine's task group."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import anyio
+
+from indexer.config import Config
+from indexer.embedding_pass import EmbeddingPass
+from indexer.errors import StoreBusy
+from indexer.folder import Folders
+from indexer.ledger import Ledger
+from indexer.maintenance import maintain
+from indexer.manifest import Manifest
+from indexer.model.embedder import Loader
+from indexer.model.slot import open_slot
+from indexer.model.slot_settings import SlotSettings
+from indexer.parts import Parts
+from indexer.pulse import Pulse
+from indexer.search import Search
+from indexer.store.opening import open_store
+from indexer.text.pool import open_parsers
+from indexer.text_pass import TextPass
+from indexer.watching import keep_watching, rescan_now_and_then
+from indexer.work_queue import WorkQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What engine and passes share from the first moment, open or not."""
+
+    folders: Folders
+    ledger: Ledger
+    pulse: Pulse
+
+
+async def open_parts(
+    stack: AsyncExitStack, config: Config, shared: Shared, loader: Loader, read_only: bool
+) -> tuple[Parts, str]:
+    """Open everything, to be closed with ``stack``; beside another writer without slot and passes.
+
+    Returns:
+        The parts, and a sentence about them for status, empty when there is nothing to say.
+
+    Raises:
+        StoreError: The index cannot be opened.
+    """
+    directory, detail = config.data_dir / "index", ""
+    try:
+        store = await stack.enter_async_context(open_store(directory, read_only=read_only))
+    except StoreBusy as busy:
+        store, read_only, detail = (
+            await stack.enter_async_context(open_store(directory, read_only=True)),
+            True,
+            str(busy),
+        )
+    detail = " ".join((detail, *store.damage)).strip()
+    manifest, queue = Manifest(await store.files()), WorkQueue()
+    parsers = await stack.enter_async_context(
+        open_parsers(workers=config.index.parser_workers, interpreter=config.parser_python)
+    )
+    slot, text_pass, embedding_pass = None, None, None
+    if not read_only:
+        slot = await stack.enter_async_context(open_slot(loader, slot_settings(config)))
+        common = (manifest, queue, shared.folders, shared.ledger, shared.pulse)
+        text_pass = TextPass(store, parsers, *common)
+        embedding_pass = EmbeddingPass(store, slot, *common)
+    search = Search(store, slot, manifest, queue, shared.folders, config.search)
+    return Parts(store, manifest, parsers, queue, search, slot, text_pass, embedding_pass), detail
+
+
+async def work(parts: Parts, config: Config, shared: Shared, folders_changed: Pulse) -> None:
+    """Run the passes until cancelled; in a process that only reads, wait.
+
+    Begins with what changed while nobody was looking: folders that are no longer kept go, all others are walked.
+    """
+    if parts.text_pass is None or parts.embedding_pass is None:
+        await anyio.sleep_forever()
+        return
+    for path in set(parts.manifest.folders()) - {folder.path for folder in shared.folders}:
+        await parts.store.remove_folder(path)
+        parts.manifest.drop_folder(path)
+    for folder in shared.folders:
+        parts.queue.add(folder.path)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(parts.text_pass.run)
+        tasks.start_soon(parts.embedding_pass.run)
+        tasks.start_soon(maintain, parts.store, shared.ledger, shared.pulse, lambda: _idle(parts))
+        tasks.start_soon(rescan_now_and_then, shared.folders, parts.queue, config.index.rescan_minutes * 60)
+        if config.index.watch:
+            tasks.start_soon(keep_watching, shared.folders, parts.queue, folders_changed, shared.pulse)
+
+
+def slot_settings(config: Config) -> SlotSettings:
+    """What the user set of the slot; the rest is as specified."""
+    slot = config.slot
+    return SlotSettings(
+        keep_warm=slot.keep_warm, starvation_cap=slot.starvation_cap, allow_cpu_fallback=slot.allow_cpu_fallback
+    )
+
+
+def _idle(parts: Parts) -> bool:
+    """Whether no pass is working: the time for maintenance."""
+    reading = parts.text_pass is not None and bool(parts.text_pass.active)
+    embedding = parts.embedding_pass is not None and bool(parts.embedding_pass.active)
+    return not reading and not embedding
