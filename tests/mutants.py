@@ -159,6 +159,14 @@ SLOT = (
         ("            self._lock.job_ended(self._lease)\n", ""),
     ),
     mutant(
+        "no time for the first job", "lent", "slot_soak::test_in_the_worst_phase",
+        ("if not self._worked and", "if False and"),
+    ),
+    mutant(
+        "an owed turn outlives its owner", "record", "slot_soak::test_a_turn_owed_to_an_indexer",
+        ("        record.owed = None  # who", "        pass  # who"),
+    ),
+    mutant(
         "halves in the wrong order", "lent", "slot_races::test_a_batch_that_does_not_fit",
         ("texts[:middle]", "texts[-middle:]"),
     ),
