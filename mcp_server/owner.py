@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +93,13 @@ class Owner:
         """
         listener = await SocketListener.from_socket(address.socket)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(listener.serve, lambda stream: self._receive(stream, address))
+            accepting = anyio.CancelScope()
+
+            async def accept() -> None:
+                with accepting:
+                    await listener.serve(lambda stream: self._receive(stream, address), tasks)
+
+            tasks.start_soon(accept)
             tasks.start_soon(self._on_signals)
             if not await anyio.to_thread.run_sync(self._check.is_itself, address.endpoint):
                 raise OSError(f"the address {address.endpoint} does not answer")
@@ -103,6 +109,7 @@ class Owner:
             tasks.start_soon(self._look_now_and_then, address)
             tasks.start_soon(self._end_when_unused)
             await self._over.wait()
+            accepting.cancel()
             await listener.aclose()
             address.forget()
             with anyio.move_on_after(self._drain):
@@ -270,25 +277,11 @@ class Owner:
 def _import_server() -> Callable[[EnginePort], Any]:
     """Import the protocol, a second or two of work; return what makes the server of an engine."""
     gc.disable()  # the SDK makes very many objects that live for ever: a tenth of the time
-    from contextlib import asynccontextmanager  # noqa: PLC0415
-
-    from mcp_server import session  # noqa: F401, PLC0415
-    from mcp_server.port import Lent  # noqa: PLC0415
-    from mcp_server.server import create_server  # noqa: PLC0415
+    from mcp_server import session  # noqa: PLC0415
 
     gc.freeze()
     gc.enable()
-
-    def made(engine: EnginePort) -> Any:
-        @asynccontextmanager
-        async def source() -> AsyncIterator[Lent]:
-            lent = Lent(engine)
-            lent.ready.set()
-            yield lent
-
-        return create_server(source)._lowlevel_server
-
-    return made
+    return session.server_of
 
 
 def _end_anyway(code: int, limit: float) -> None:

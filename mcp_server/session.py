@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -12,10 +14,24 @@ from mcp.types import JSONRPCError, JSONRPCRequest, JSONRPCResponse, jsonrpc_mes
 from pydantic import ValidationError
 
 from mcp_server.conversation import Incoming, Message, Outgoing, converse
+from mcp_server.port import EnginePort, Lent
 from mcp_server.reception import Visitor
+from mcp_server.server import create_server
 from mcp_server.traffic import Traffic
 
 log = logging.getLogger(__name__)
+
+
+def server_of(engine: EnginePort) -> Server[Any]:
+    """Build the one server object that serves every connection."""
+
+    @asynccontextmanager
+    async def source() -> AsyncIterator[Lent]:
+        lent = Lent(engine)
+        lent.ready.set()
+        yield lent
+
+    return create_server(source)._lowlevel_server
 
 
 async def serve_session(server: Server[Any], visitor: Visitor, lent: object, traffic: Traffic) -> None:
