@@ -193,7 +193,7 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     body = text[start:end]
     first, last = start + len(body) - len(body.lstrip()), start + len(body.rstrip())
     near = max(0, first - _INDENT)
-    line = max(near, text.rfind("\n", near, first) + 1, text.rfind("\r", near, first) + 1)
+    line = max(near, text.rfind("\n", near, first) + 1)
     return (line if text[line:first].isspace() else first), last
 
 

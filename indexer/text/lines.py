@@ -1,4 +1,4 @@
-r"""Lines of a text, counted as editors count them: a line ends at ``\n``, ``\r\n`` or a lone ``\r``, nowhere else."""
+r"""Lines of a text, counted as ``grep -n`` and editors do: a line ends at ``\n`` (its ``\r`` belongs to it)."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from bisect import bisect_right
 from collections.abc import Sequence
 
-_END = re.compile(r"\r\n|\n|\r")
+_END = re.compile("\n")
 
 
 def line_starts(text: str) -> list[int]:
     """Offset of the first character of each line, ascending, the first 0; an empty last line has none."""
-    starts = [0] + [match.end() for match in _END.finditer(text)]
+    starts = [0, *(match.end() for match in _END.finditer(text))]
     return starts[:-1] if len(starts) > 1 and starts[-1] == len(text) else starts
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import zipfile
 
 from indexer.errors import ParseSkipped
 from indexer.text.extract import Extracted, Page, extract
@@ -67,6 +69,8 @@ def _kind(data: bytes, suffix: str) -> str:
 def _zip_kind(data: bytes, suffix: str) -> str:
     head, tail = data[:200], data[-200_000:]
     inside = [kind for mark, kind in _INSIDE if mark in head or mark in tail]
+    if not inside and not zipfile.is_zipfile(io.BytesIO(data)):
+        return suffix  # cut off: its directory stood at the end
     if not inside:
         raise ParseSkipped("an archive; what is inside it is not indexed")
     # A macro-enabled file, a template, a binary workbook: the same parts under a suffix of its own.

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.text import formats
 from indexer.text.source import Source, read_head, read_source
 from indexer.types import Document, Unit
+
+_SAMPLE = 10_000
+"""Characters of a unit that are looked at for noise."""
+_NOISE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,8 @@ def read_document(path: str, data: bytes, limits: ParseLimits) -> Document:
     document = _read(path, data, kind, limits)
     if sum(len(unit.text) for unit in document.units) > limits.max_chars:
         raise ParseSkipped(f"more text than the limit of {limits.max_chars:,} characters")
+    if kind.family not in ("plain", "table") and _is_noise(document):
+        raise ParseFailed("damaged: what comes out of it is not text")
     return _scrubbed(document)
 
 
@@ -119,6 +126,12 @@ def _read(path: str, data: bytes, kind: formats.Format, limits: ParseLimits) -> 
     raise ParseSkipped("binary file")
 
 
+def _is_noise(document: Document) -> bool:
+    """Whether more than a twentieth of the text is what no writer types: random bytes make a fifth and more."""
+    sample = "".join(unit.text[:_SAMPLE] for unit in document.units[:20])
+    return len(_NOISE.findall(sample)) * 20 > len(sample)
+
+
 def _scrubbed(document: Document) -> Document:
     """Without lone surrogates in text or names: they cannot be stored, and no reader could type them."""
     if all(_encodable(unit.text) and _encodable(unit.name) for unit in document.units):
@@ -137,6 +150,3 @@ def _encodable(text: str) -> bool:
 
 def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-__all__ = ["ParseFailed", "ParseLimits", "ParseSkipped", "Parsed", "format_of", "parse_here", "read_document"]

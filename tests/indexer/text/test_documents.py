@@ -114,6 +114,7 @@ async def test_broken_and_misnamed_files_get_an_outcome_of_one_sentence(tmp_path
             "pdf.docx": pdf(["a portable page in disguise, long enough"]),
             "word.pdf": whole,
             "cut.docx": whole[: len(whole) // 2],
+            "stub.docx": whole[:400],
             "cut.pdf": pdf(["some words here"])[:300],
             "random.doc": bytes(range(1, 256)) * 20,
             "stuff.bin.docx": zipped({"a.txt": "hello"}),
@@ -132,7 +133,7 @@ async def test_broken_and_misnamed_files_get_an_outcome_of_one_sentence(tmp_path
     )
     assert "disguise" in places(found["pdf.docx"])[0][2]
     assert [name for _, name, _ in places(found["word.pdf"])] == ["(start)", "Guide", "Guide > Setup"]
-    for name in ("cut.docx", "cut.pdf", "random.doc"):
+    for name in ("cut.docx", "stub.docx", "cut.pdf", "random.doc"):
         assert str(found[name]).startswith("failed: "), (name, found[name])
     assert found["stuff.bin.docx"] == "skipped: an archive; what is inside it is not indexed"
     assert found["scan.pdf"] == "skipped: no text layer (pages are pictures): needs OCR, not indexed"
