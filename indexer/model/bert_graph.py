@@ -142,7 +142,7 @@ def _plain(config: dict[str, Any]) -> bool:
         and not config.get("add_cross_attention")
         and not config.get("quantization_config")
         and not config.get("auto_map")
-        and config.get("pad_token_id", 0) == (1 if _FIRST_POSITION[config["model_type"]] else 0)
+        and (config["model_type"] == "bert" or config.get("pad_token_id") == 1)  # it decides the first position
         and all(k in config for k in _SIZES)
     )
 

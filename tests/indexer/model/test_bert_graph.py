@@ -122,7 +122,7 @@ def test_the_graph_holds_no_weights(tmp_path: Path) -> None:
     "change",
     [
         {"hidden_act": "gelu_new"}, {"position_embedding_type": "relative_key"}, {"is_decoder": True},
-        {"model_type": "distilbert"}, {"pad_token_id": 3}, {"num_hidden_layers": 3}, {"vocab_size": 7},
+        {"model_type": "distilbert"}, {"model_type": "roberta"}, {"num_hidden_layers": 3}, {"vocab_size": 7},
         {"quantization_config": {"bits": 4}}, {"auto_map": {"AutoModel": "mine.Model"}},
     ],
 )  # fmt: skip
