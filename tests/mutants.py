@@ -159,7 +159,7 @@ SLOT = (
         ("            self._lock.job_ended(self._lease)\n", ""),
     ),
     mutant(
-        "no time for the first job", "lent", "slot_soak::test_in_the_worst_phase",
+        "no time for the first job", "lent", "slot_soak::test_an_indexer_that_asks_before",
         ("if not self._worked and", "if False and"),
     ),
     mutant(

@@ -66,6 +66,25 @@ async def test_in_the_worst_phase_indexing_still_gets_a_micro_batch_every_cap(as
     assert BATCH / 680 <= share < 0.02
 
 
+async def test_an_indexer_that_asks_before_its_first_batch_is_not_sent_away_without_it():
+    loader, log = FakeLoader(stages=[("weights", 10.0)]), []
+    async with virtual_slot(loader, SlotSettings(keep_warm=2000)) as (slot, _):
+
+        async def index():
+            async with slot.use(B, Priority.INDEX) as lent:
+                while not lent.should_yield():
+                    await lent.embed_passages(["x"])
+                    log.append("batch")
+
+        await use_once(slot, A, Priority.TOOL)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(index)
+            await anyio.sleep(605)  # the cap was reached at 600, the load runs
+            await use_once(slot, A, Priority.TOOL)
+            log.append("search")
+    assert log == ["batch", "search"]
+
+
 async def test_without_the_cap_a_steady_search_starves_indexing():
     assert await index_share(240, SlotSettings(starvation_cap=0), hours=2.0) == 0.0
 
