@@ -62,7 +62,9 @@ def status_text(result: StatusResult) -> str:
         slot_line(result.slot),
     ]
     lines += [f"Note: {notice}" for notice in result.notices]
-    lines += [folder_line(folder) for folder in result.folders] or ["No folders are indexed yet."]
+    opening = result.owner.state in {"uninitialized", "initializing"}
+    none = "The index is being opened; its folders follow." if opening else "No folders are indexed yet."
+    lines += [folder_line(folder) for folder in result.folders] or [none]
     for folder in result.folders:
         lines += [f"  {item.outcome}: {item.path}: {item.reason}" for item in folder.problems[:10]]
     return "\n".join(lines)

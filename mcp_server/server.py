@@ -74,3 +74,9 @@ def __getattr__(name: str) -> Any:
 
     globals()["mcp"] = server()
     return globals()["mcp"]
+
+
+if __name__ == "__main__":
+    from mcp_server.__main__ import main
+
+    main()
