@@ -98,10 +98,7 @@ def matches(text: str, wanted: Collection[str], language: str) -> list[str]:
     """
     found: list[str] = []
     for term in terms.cut(terms.normal(text)):
-        if terms.is_run(term):
-            given = terms.bigrams(term, single=True)
-        else:
-            given = _lookup(language)(term).split()
+        given = terms.bigrams(term, single=True) if terms.is_run(term) else _lookup(language)(term).split()
         found.extend(token for token in given if token in wanted)
     return found
 
