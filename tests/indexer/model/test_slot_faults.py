@@ -334,7 +334,7 @@ async def test_a_lost_device_is_not_used_again_and_the_owner_is_told():
             async with slot.use(A) as lent:
                 await lent.embed_query("x")
         assert caught.value.code == "device_lost" and len(reasons) == 1
-        await anyio.sleep(0)
+        await anyio.sleep(1)
         assert not loader.alive and slot.status().state == "error"
         error, after = await refused(slot, A)
         assert (error.code, after, error.retry_after) == ("device_lost", 0.0, None)
