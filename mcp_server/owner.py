@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,12 @@ import anyio
 from anyio.abc import SocketListener, SocketStream
 
 from indexer.config import Config
-from indexer.errors import ConfigError, FolderMcpError
+from indexer.errors import ConfigError
 from mcp_server.claim import Claim, Place, write_json
 from mcp_server.ends import end_at, working
 from mcp_server.location import Location
+from mcp_server.named_folders import NamedFolders
+from mcp_server.port import Lent
 from mcp_server.reception import Address, Visitor, welcome
 from mcp_server.release import newer, release
 from mcp_server.requests import Requests
@@ -32,6 +34,7 @@ from mcp_server.shared import SharedEngine
 from mcp_server.traffic import Clients, Connected
 
 if TYPE_CHECKING:
+    from mcp_server.network import Door
     from mcp_server.port import EnginePort
 
 log = logging.getLogger(__name__)
@@ -60,16 +63,25 @@ class Owner:
         successor: Whether the next owner should be started at once.
     """
 
-    def __init__(self, location: Location, config: Config, place: Place, claim: Claim, opener: OwnerOpener) -> None:
+    def __init__(
+        self,
+        location: Location,
+        config: Config,
+        place: Place,
+        claim: Claim,
+        opener: OwnerOpener,
+        door: Door | None = None,
+    ) -> None:
         self._config = config
         self._place = place
         self._opener = opener
+        self._door = door
         self._check = SelfCheck(location, config, place, claim)
         self._clients = Clients(location.fingerprint)
         self._engine: SharedEngine | None = None
         self._server: Any = None
         self._opened = anyio.Event()
-        self._adding = anyio.Lock()
+        self._named = NamedFolders(config)
         self._first_answer = anyio.Event()
         self._over = anyio.Event()
         self._code = 0
@@ -127,8 +139,11 @@ class Owner:
             server = await anyio.to_thread.run_sync(_import_server, abandon_on_cancel=True)
             async with self._opener(self._config, start=start, on_wedged=self._wedged) as engine:
                 self._engine = SharedEngine(engine, self._clients)
-                self._server = server(self._engine)
+                lent = Lent(self._engine)
+                self._server = server(lent)
                 self._opened.set()
+                if self._door is not None:
+                    await self._serve_door(lent, self._door, start)
                 with anyio.move_on_after(PATIENCE):
                     await self._first_answer.wait()
                 start.set()
@@ -136,6 +151,13 @@ class Owner:
         except Exception as error:  # what ends the engine must not end the answers
             log.exception("the engine ended")
             self._go_on_without(error)
+
+    async def _serve_door(self, lent: Lent, door: Door, start: anyio.Event) -> None:
+        lent.named = bool(door.folders)
+        start.set()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._named.bring, lent, door.folders)
+            await door.serve(self._server, lent.engine.status)
 
     def _go_on_without(self, error: Exception) -> None:
         from mcp_server.broken import BrokenEngine  # noqa: PLC0415
@@ -177,12 +199,11 @@ class Owner:
 
     async def _serve(self, visitor: Visitor, connected: Connected) -> None:
         engine = await self._engine_when_open()
-        from mcp_server.port import Lent  # noqa: PLC0415
         from mcp_server.session import serve_session  # noqa: PLC0415 - imports the SDK, which is there by now
 
         lent = Lent(engine, named=bool(connected.folders))
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._bring, lent, connected.folders)
+            tasks.start_soon(self._named.bring, lent, connected.folders)
             tasks.start_soon(self._note_first_answer, connected)
             with engine.connected():
                 await serve_session(self._server, visitor, lent, connected.traffic)
@@ -191,28 +212,6 @@ class Owner:
     async def _note_first_answer(self, connected: Connected) -> None:
         await connected.traffic.served.wait()
         self._first_answer.set()
-
-    async def _bring(self, lent: Any, names: Sequence[str]) -> None:
-        """Remember the folders a connection named, then have them indexed."""
-        from indexer.known_folders import add_folder  # noqa: PLC0415
-
-        for name in names:
-            try:
-                known = await anyio.to_thread.run_sync(add_folder, self._config, name)
-            except FolderMcpError as error:
-                log.warning("%s", error)
-                lent.notices.append(str(error))
-            else:
-                lent.folders.append(known.path)
-        lent.ready.set()
-        for path in lent.folders:
-            async with self._adding:
-                if path in {folder.path for folder in lent.engine.folders()}:
-                    continue
-                try:
-                    await lent.engine.add_folder(path)
-                except FolderMcpError as error:  # the index may still be closed: it finds the folder when it opens
-                    log.info("%s", error)
 
     def _asked_to_end(self, do: str, version: str) -> None:
         if do == "stand_down":
@@ -233,7 +232,7 @@ class Owner:
     async def _end_when_unused(self) -> None:
         busy_at, owner = time.monotonic(), self._config.owner
         while True:
-            if self._clients.present:
+            if self._clients.present or self._door is not None:
                 await self._clients.changed()
                 busy_at = time.monotonic()
                 continue
@@ -274,8 +273,8 @@ class Owner:
                 self.end("the configuration changed")
 
 
-def _import_server() -> Callable[[EnginePort], Any]:
-    """Import the protocol, a second or two of work; return what makes the server of an engine."""
+def _import_server() -> Callable[[Lent], Any]:
+    """Import the protocol, a second or two of work; return what makes the server."""
     gc.disable()  # the SDK makes very many objects that live for ever: a tenth of the time
     from mcp_server import session  # noqa: PLC0415
 

@@ -14,7 +14,7 @@ from mcp.types import JSONRPCError, JSONRPCRequest, JSONRPCResponse, jsonrpc_mes
 from pydantic import ValidationError
 
 from mcp_server.conversation import Incoming, Message, Outgoing, converse
-from mcp_server.port import EnginePort, Lent
+from mcp_server.port import Lent
 from mcp_server.reception import Visitor
 from mcp_server.server import create_server
 from mcp_server.traffic import Traffic
@@ -22,13 +22,15 @@ from mcp_server.traffic import Traffic
 log = logging.getLogger(__name__)
 
 
-def server_of(engine: EnginePort) -> Server[Any]:
-    """Build the one server object that serves every connection."""
+def server_of(lent: Lent) -> Server[Any]:
+    """Build the one server object that serves every connection.
+
+    Args:
+        lent: What connections work with that are not served by ``serve_session``.
+    """
 
     @asynccontextmanager
     async def source() -> AsyncIterator[Lent]:
-        lent = Lent(engine)
-        lent.ready.set()
         yield lent
 
     return create_server(source)._lowlevel_server

@@ -180,13 +180,13 @@ class Client:
         try:
             for line in self.process.stdout:
                 self._news.put(json.loads(line))
-        except ValueError:
+        except (OSError, ValueError):
             pass  # closed by the test
         self._news.put(None)
 
     def _read_err(self) -> None:
         assert self.process.stderr
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(OSError, ValueError):
             self.err.extend(self.process.stderr)
 
 

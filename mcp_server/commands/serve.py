@@ -11,6 +11,7 @@ from indexer.config import Config
 from indexer.errors import ConfigError
 from mcp_server import console
 from mcp_server.call import Call
+from mcp_server.network import DEFAULT
 from mcp_server.opening import open_alone, open_real
 from mcp_server.port import Opener
 from mcp_server.version import version
@@ -20,12 +21,23 @@ from mcp_server.wire import Wire, claim_wire
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("folders", metavar="FOLDER", nargs="*", help="index it, remember it, and search it by default")
+    parser.add_argument(
+        "--http", metavar="HOST:PORT", nargs="?", const=DEFAULT, help=f"serve MCP by streamable HTTP ({DEFAULT})"
+    )
+    parser.add_argument("--tls-cert", metavar="FILE", help="with --http: certificate (PEM)")
+    parser.add_argument("--tls-key", metavar="FILE", help="with --http: its key")
+    parser.add_argument("--allow-remote", action="store_true", help="with --http: not only on loopback, unencrypted")
+    parser.add_argument("--host", metavar="NAME", action="append", default=[], help="with --http: a name of this host")
     parser.add_argument("--read-only", action="store_true", help=argparse.SUPPRESS)  # beside an owner that is silent
     parser.add_argument("--because", metavar="WHY", default="", help=argparse.SUPPRESS)
 
 
 def run(call: Call) -> int:
     """Serve until the client leaves; then the process ends. Returns only when it cannot begin."""
+    if call.args.http is not None:
+        from mcp_server.serve_http import serve_http  # noqa: PLC0415 - only where somebody asked for HTTP
+
+        return serve_http(call)
     try:
         wire = claim_wire()
     except OSError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -135,7 +136,7 @@ def test_a_squatter_on_the_address_is_left_alone(home: Home, answer: bytes) -> N
                     one, _ = squatter.accept()
                 except OSError:
                     return
-                with one:
+                with one, contextlib.suppress(OSError):
                     one.sendall(answer)
 
         threading.Thread(target=squat, daemon=True).start()

@@ -1,0 +1,52 @@
+"""The folders that connections name: remembered, indexed, and searched by default by whoever named them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import anyio
+
+from indexer.errors import FolderMcpError
+
+if TYPE_CHECKING:
+    from indexer.config import Config
+    from mcp_server.port import Lent
+
+log = logging.getLogger(__name__)
+
+
+class NamedFolders:
+    """Brings folders to the one engine, one at a time."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._adding = anyio.Lock()
+
+    async def bring(self, lent: Lent, names: Sequence[str]) -> None:
+        """Remember the folders a connection named, then have them indexed.
+
+        Args:
+            lent: Of the connection; gets the folders, and what is wrong with the others.
+            names: Paths, absolute.
+        """
+        from indexer.known_folders import add_folder  # noqa: PLC0415
+
+        for name in names:
+            try:
+                known = await anyio.to_thread.run_sync(add_folder, self._config, name)
+            except FolderMcpError as error:
+                log.warning("%s", error)
+                lent.notices.append(str(error))
+            else:
+                lent.folders.append(known.path)
+        lent.ready.set()
+        for path in lent.folders:
+            async with self._adding:
+                if path in {folder.path for folder in lent.engine.folders()}:
+                    continue
+                try:
+                    await lent.engine.add_folder(path)
+                except FolderMcpError as error:  # the index may still be closed: it finds the folder when it opens
+                    log.info("%s", error)

@@ -1,0 +1,178 @@
+"""The owner's second door: MCP by streamable HTTP, for containers and other machines.
+
+Whoever knocks must know the token. On any address but loopback the connection must also be encrypted, or the user
+must have said that something in front of it does that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import ipaddress
+import json
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from indexer.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mcp.server.lowlevel import Server
+
+    from indexer.status import Status
+
+DEFAULT = "127.0.0.1:8765"
+TOKEN_FILE = "http-token"  # noqa: S105 - its name
+PATH = "/mcp"
+
+Scope = MutableMapping[str, Any]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Any, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where HTTP is served.
+
+    Attributes:
+        socket: Bound.
+        token: What clients must bring.
+        hosts: What the Host header may say.
+        certificate: Files of certificate and key, None for plain HTTP.
+        folders: Searched by default through this door; all when empty.
+    """
+
+    socket: socket.socket
+    token: str
+    hosts: tuple[str, ...]
+    certificate: tuple[str, str] | None = None
+    folders: tuple[str, ...] = ()
+
+    async def serve(self, server: Server[Any], status: Callable[[], Status]) -> None:
+        """Serve until cancelled."""
+        import uvicorn  # noqa: PLC0415 - only where somebody asked for HTTP
+        from mcp.server.transport_security import TransportSecuritySettings  # noqa: PLC0415
+
+        origins = [f"{scheme}://{host}" for host in self.hosts for scheme in ("http", "https")]
+        security = TransportSecuritySettings(allowed_hosts=list(self.hosts), allowed_origins=origins)
+        app = guarded(server.streamable_http_app(transport_security=security), self.token, status)
+        files = {"ssl_certfile": self.certificate[0], "ssl_keyfile": self.certificate[1]} if self.certificate else {}
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False, **files)  # type: ignore[arg-type]
+        running = uvicorn.Server(config)
+        running.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # signals are the owner's
+        await running.serve([self.socket])
+
+
+def door(
+    where: str, data_dir: Path, *, hosts: Sequence[str], certificate: tuple[str, str] | None, allow_remote: bool
+) -> tuple[socket.socket, str, tuple[str, ...]]:
+    """Bind the address and find the token.
+
+    Args:
+        where: ``HOST:PORT`` or ``PORT``; IPv6 hosts in brackets.
+        data_dir: Where the token is kept.
+        hosts: Further names under which clients reach us.
+        certificate: Files of certificate and key, or None.
+        allow_remote: Serve plain HTTP on an address that others reach.
+
+    Returns:
+        The bound socket, the token and the values the Host header may have.
+
+    Raises:
+        ConfigError: The address is none, is taken, or would be served unprotected.
+    """
+    host, port = _address(where)
+    if not _loopback(host) and certificate is None and not allow_remote:
+        raise ConfigError(
+            f"--http {where} can be reached from other machines and is not encrypted; give --tls-cert and --tls-key, "
+            "or --allow-remote if something in front of it encrypts"
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ConfigError(f"--http {where}: {error.strerror or error}; choose another address") from error
+    actual = bound.getsockname()[1]
+    names = ["127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host, *hosts]
+    allowed = tuple(dict.fromkeys(one for name in names for one in (f"{name}:{actual}", name)))
+    return bound, token_in(data_dir / TOKEN_FILE), allowed
+
+
+def token_in(file: Path) -> str:
+    """Return the token of a file that only the user can read; made when it is missing.
+
+    Raises:
+        ConfigError: The file cannot be read or written, or others can read it.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with contextlib.suppress(FileExistsError):
+            fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(fd, "w", encoding="ascii") as stream:
+                stream.write(secrets.token_urlsafe(32) + "\n")
+        if os.name == "posix" and file.stat().st_mode & 0o077:
+            raise ConfigError(f"{file}: other users can read the token; delete the file, a new one is made")
+        token = file.read_text(encoding="ascii").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file}: the token cannot be read ({error}); delete the file, a new one is made") from error
+    if len(token) < 32:
+        raise ConfigError(f"{file}: the token is too short to protect anything; delete the file, a new one is made")
+    return token
+
+
+def guarded(inner: App, token: str, status: Callable[[], Status]) -> App:
+    """Return an application that answers ``/health`` and ``/ready``, and lets nobody else in without the token."""
+
+    async def app(scope: Scope, receive: Any, send: Send) -> None:
+        if scope["type"] != "http":
+            await inner(scope, receive, send)
+        elif scope["path"] == "/health":
+            await _answer(send, 200, {"alive": True})
+        elif scope["path"] == "/ready":
+            halves = status().services
+            served = halves.keyword != "unavailable"
+            await _answer(send, 200 if served else 503, {"keyword": halves.keyword, "semantic": halves.semantic})
+        elif not _knows(scope, token):
+            await _answer(send, 401, {"error": "missing or wrong token"}, (b"www-authenticate", b"Bearer"))
+        else:
+            await inner(scope, receive, send)
+
+    return app
+
+
+def _knows(scope: Scope, token: str) -> bool:
+    """Whether a request brings the token; takes the same time whatever is wrong with it."""
+    given = dict(scope["headers"]).get(b"authorization", b"")
+    return hmac.compare_digest(given, f"Bearer {token}".encode())
+
+
+async def _answer(send: Send, status: int, document: dict[str, Any], *headers: tuple[bytes, bytes]) -> None:
+    body = json.dumps(document).encode()
+    length = (b"content-length", str(len(body)).encode())
+    head = [(b"content-type", b"application/json"), length, (b"cache-control", b"no-store"), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": head})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _address(where: str) -> tuple[str, int]:
+    host, _, port = where.rpartition(":")
+    host = host.strip("[]") or "127.0.0.1"
+    if not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"--http {where}: not an address; write HOST:PORT, for example {DEFAULT}")
+    if host != "localhost":
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            raise ConfigError(f"--http {where}: write the host as an IP address, for example {DEFAULT}") from None
+    return "127.0.0.1" if host == "localhost" else host, int(port)
+
+
+def _loopback(host: str) -> bool:
+    return ipaddress.ip_address(host).is_loopback
