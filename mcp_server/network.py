@@ -96,6 +96,7 @@ def door(
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        bound.listen(128)  # whoever comes early waits instead of being turned away
     except OSError as error:
         bound.close()
         raise ConfigError(f"--http {where}: {error.strerror or error}; choose another address") from error

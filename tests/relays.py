@@ -81,12 +81,19 @@ class Client:
     """One MCP client and the process it started."""
 
     def __init__(
-        self, home: Home, folders: list[str], *, modern: bool = False, words: list[str] | None = None, **how: Any
+        self,
+        home: Home,
+        folders: list[str],
+        *,
+        modern: bool = False,
+        words: list[str] | None = None,
+        root: Path = ROOT,
+        **how: Any,
     ) -> None:
         self.modern = modern
         command = [sys.executable, "-m", "mcp_server", "serve", *(words or []), *home.flags, *folders]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, cwd=ROOT, **how
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, cwd=root, **how
         )
         self.err: list[bytes] = []
         self.other: list[dict[str, Any]] = []
