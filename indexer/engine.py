@@ -29,6 +29,7 @@ from indexer.pulse import Pulse
 from indexer.reading import read_place
 from indexer.running import Shared, open_parts, work
 from indexer.status import IndexReport, OwnerStatus, Status
+from indexer.stock import Stock
 from indexer.survey import report, survey
 from indexer.watching import ignore_for
 
@@ -59,6 +60,7 @@ class Engine:
         self._pulse = Pulse()
         self._shared = Shared(self._folders, self._ledger, self._pulse)
         self._folders_changed = Pulse()
+        self._stock = Stock(config, self._models, self._folders, self._model_arrived)
 
     # What clients ask -----------------------------------------------------------------------------------------
 
@@ -69,6 +71,7 @@ class Engine:
             QueryError: The query makes no sense, or the index is not open yet.
             StoreError: The index cannot be opened or read.
         """
+        self._stock.miss()
         return await (await self._opened()).search.answer(query)
 
     async def read(self, path: str, locator: str | None = None, *, max_chars: int = 16_000) -> Reading:
@@ -84,6 +87,10 @@ class Engine:
 
     def status(self, *, verbose: bool = False) -> Status:
         """A snapshot of everything. Never waits."""
+        self._stock.miss()
+        return self._snapshot(verbose=verbose)
+
+    def _snapshot(self, *, verbose: bool = False) -> Status:
         owner = OwnerStatus(
             pid=os.getpid(),
             version=self._version,
@@ -93,12 +100,12 @@ class Engine:
             since=self._since,
             data_dir=str(self.config.data_dir),
         )
-        return survey(owner, self._folders, self._ledger, self._parts, verbose=verbose)
+        return survey(owner, self._folders, self._ledger, self._parts, self._stock.models, verbose=verbose)
 
     async def watch(self, *, at_most_every: float = 0.2) -> AsyncIterator[Status]:
         """Yield a snapshot now and after every change, no faster than ``at_most_every`` seconds."""
         while True:
-            yield self.status()
+            yield self._snapshot()
             with anyio.move_on_after(1.0):  # elapsed times and rates move even when nothing else does
                 await self._pulse.wait()
             await anyio.sleep(at_most_every)
@@ -113,6 +120,7 @@ class Engine:
         parts = await self._opened()
         if parts.slot is None:
             raise StoreBusy(self._detail)
+        await self._stock.take_up()
         started, before = anyio.current_time(), self._ledger.work()
         live = [self._known(path) for path in folders] if folders is not None else list(self._folders)
         for folder in live:
@@ -191,6 +199,18 @@ class Engine:
             self._failure, self._detail = error, str(error)
             self._pulse.beat()
 
+    async def keep_models_known(self, start: anyio.Event | None) -> None:
+        """Look for the named models, at the start and whenever one is missed, until cancelled."""
+        if start is not None:
+            await start.wait()
+        await self._stock.run(self._pulse.beat)
+
+    def _model_arrived(self, root: str) -> None:
+        """Compare a folder anew: its tokens are counted by its own model from now on, and its chunks embedded."""
+        if self._parts is not None:  # else every folder is about to be looked at anyway
+            self._parts.queue.add(root)
+        self._pulse.beat()
+
     async def _keep_folders(self) -> None:
         listed = await anyio.to_thread.run_sync(known_folders.list_folders, self.config)
         for refused in listed.refused:
@@ -259,6 +279,7 @@ async def open_engine(
     engine = Engine(config, version, loader, on_wedged)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(engine.run, start, read_only)
+        tasks.start_soon(engine.keep_models_known, start)
         try:
             yield engine
         finally:

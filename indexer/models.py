@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
+from pathlib import Path
 
 from indexer.config import Config
 from indexer.errors import SlotUnavailable
 from indexer.folder import FolderModel
+from indexer.model.availability import availability
 from indexer.model.catalogue import lookup
 from indexer.model.embedder import ModelSpec
+from indexer.model.failure import HINTS
+from indexer.model.languages import languages_of
+from indexer.model.local import Located, find
 from indexer.model.specs import resolve
 from indexer.model.tokenizer import Tokens, open_tokenizer
 from indexer.settings import ModelSettings
+from indexer.status import ModelAvailability
 
 
 class Models:
@@ -21,6 +28,7 @@ class Models:
         self._config = config
         self._lock = threading.Lock()
         self._found: dict[str, FolderModel] = {}
+        self._tokens: Tokens | None = None
 
     def for_folder(self, name: str | None) -> FolderModel:
         """The model of a folder that names ``name`` (None: the default one).
@@ -28,37 +36,82 @@ class Models:
         A model that cannot be had is no error here: its folder is indexed with the embedded model's tokenizer and
         searched by word, and ``problem`` says why. It is looked for again at the next call.
         """
-        name = name or self._config.model.default
+        name = self.name(name)
         with self._lock:
             found = self._found.get(name)
             if found is None or found.problem is not None:
                 found = self._found[name] = self._resolve(name)
             return found
 
+    def name(self, name: str | None) -> str:
+        """The model that a folder means: the one it names, or the default."""
+        return name or self._config.model.default
+
+    def available(self, names: Iterable[str]) -> tuple[ModelAvailability, ...]:
+        """What each name means on this machine, in order, each once; a damaged model is reported, never raised."""
+        return tuple(self._available(name) for name in dict.fromkeys(names))
+
     def _resolve(self, name: str) -> FolderModel:
         try:
             spec = self._spec(name)
+            tokens = open_tokenizer(spec)
         except SlotUnavailable as problem:
             return FolderModel(name, None, problem, self._embedded_tokens(), None)
-        return FolderModel(name, spec, None, open_tokenizer(spec), languages(name))
+        return FolderModel(name, spec, None, tokens, self._languages(name))
+
+    def _languages(self, name: str) -> frozenset[str] | None:
+        located = find(name, hub_cache=self._config.hub_cache)  # not the spec's: an export lies apart from its card
+        return languages_of(name, Path(located.directory) if isinstance(located, Located) else None)
+
+    def _available(self, name: str) -> ModelAvailability:
+        entry = lookup(name)
+        fetched = entry.disk_bytes or None if entry else None
+        try:
+            with self._lock:
+                spec = self._spec(name)
+        except SlotUnavailable as problem:
+            return ModelAvailability(name, False, fetched, "", str(problem), problem.hint)
+        return ModelAvailability(name, True, size_of(Path(spec.directory)), spec.runtime, "", "")
 
     def _spec(self, name: str) -> ModelSpec:
+        """Pin a model.
+
+        Raises:
+            SlotUnavailable: It cannot be had; says why.
+        """
+        known = self._found.get(name)
+        if known is not None and known.spec is not None:
+            return known.spec
+        found = availability([name], hub_cache=self._config.hub_cache)[0]
+        if found.code == "corrupt_files":
+            raise SlotUnavailable(found.code, found.reason, found.remedy)
         settings = self._config.model
-        return resolve(
-            name,
-            data_dir=self._config.data_dir,
-            device=settings.device,
-            runtime=settings.runtime,
-            allow_remote_code=name in settings.allow_remote_code,
-            hub_cache=self._config.hub_cache,
-            offline=settings.offline,
-        )
+        try:
+            return resolve(
+                name,
+                data_dir=self._config.data_dir,
+                device=settings.device,
+                runtime=settings.runtime,
+                allow_remote_code=name in settings.allow_remote_code,
+                hub_cache=self._config.hub_cache,
+                offline=settings.offline,
+            )
+        except OSError as error:
+            reason = f"The files of {name} cannot be read: {error.strerror or error}."
+            raise SlotUnavailable("permission", reason, HINTS["permission"]) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # configuration files of odd content
+            reason = f"The files of {name} are damaged: {error}"
+            raise SlotUnavailable("corrupt_files", reason, HINTS["corrupt_files"]) from error
 
     def _embedded_tokens(self) -> Tokens:
-        return open_tokenizer(resolve(ModelSettings().default, data_dir=self._config.data_dir))
+        if self._tokens is None:  # read once: a missing model is looked for often
+            self._tokens = open_tokenizer(resolve(ModelSettings().default, data_dir=self._config.data_dir))
+        return self._tokens
 
 
-def languages(name: str) -> frozenset[str] | None:
-    """Languages a model was made for, ISO 639-1; None when it reads many or the catalogue does not know it."""
-    entry = lookup(name)
-    return frozenset({"en"}) if entry is not None and entry.languages.casefold() == "english" else None
+def size_of(directory: Path) -> int | None:
+    """Bytes of the files below a model's directory, links followed; None when it cannot be read."""
+    try:
+        return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
+    except OSError:
+        return None

@@ -141,8 +141,33 @@ class IndexStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelAvailability:
+    """A model that the configuration or a folder names, as found on this machine.
+
+    Attributes:
+        name: As it was named.
+        local: Whether it can be loaded from here.
+        size: Bytes of its files here, or of what ``models pull`` would fetch; None when unknown.
+        runtime: What would load it, ``onnx`` or ``torch``; empty when it is not here.
+        reason: Why it cannot be loaded, one sentence; empty when it can.
+        remedy: What to do about it, one sentence; empty when nothing.
+    """
+
+    name: str
+    local: bool
+    size: int | None
+    runtime: str
+    reason: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
-    """Everything, as of ``at``."""
+    """Everything, as of ``at``.
+
+    Attributes:
+        models: The default model and those that folders name; empty until they have been looked for.
+    """
 
     at: float
     owner: OwnerStatus
@@ -151,6 +176,7 @@ class Status:
     index: IndexStatus
     folders: tuple[FolderStatus, ...]
     work: Work
+    models: tuple[ModelAvailability, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

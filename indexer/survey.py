@@ -15,10 +15,11 @@ from indexer.status import (
     FileProblem,
     FolderState,
     FolderStatus,
+    Halves,
     IndexReport,
     IndexStatus,
+    ModelAvailability,
     OwnerStatus,
-    Halves,
     Status,
     Work,
 )
@@ -27,7 +28,15 @@ PROBLEMS_SHOWN = 5
 """Files named in a status that is not verbose."""
 
 
-def survey(owner: OwnerStatus, folders: Folders, ledger: Ledger, parts: Parts | None, *, verbose: bool) -> Status:
+def survey(
+    owner: OwnerStatus,
+    folders: Folders,
+    ledger: Ledger,
+    parts: Parts | None,
+    models: tuple[ModelAvailability, ...],
+    *,
+    verbose: bool,
+) -> Status:
     """Everything, now.
 
     Args:
@@ -35,6 +44,7 @@ def survey(owner: OwnerStatus, folders: Folders, ledger: Ledger, parts: Parts | 
         folders: The folders being kept.
         ledger: What has been done.
         parts: The open index, None until it is open.
+        models: The models that are named, as found on this machine.
         verbose: Name every problem instead of the first few.
     """
     slot = parts.slot.status() if parts and parts.slot else SlotStatus()
@@ -55,6 +65,7 @@ def survey(owner: OwnerStatus, folders: Folders, ledger: Ledger, parts: Parts | 
         ),
         folders=found,
         work=ledger.work(),
+        models=models,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_server.render import duration, folder_line, slot_line
+from mcp_server.render import duration, folder_line, model_line, slot_line
 from mcp_server.report_schema import FoldersResult, IndexResult
 from mcp_server.schemas import ReadResult, SearchResult
 from mcp_server.status_schema import StatusResult
@@ -73,6 +73,8 @@ def status(result: StatusResult) -> str:
         + (f", {index.rate_chunks_per_s:.1f} a second" if index.rate_chunks_per_s else ""),
         slot_line(result.slot).rstrip("."),
     ]
+    for model in result.models:
+        lines.append(model_line(model) + (f", {size(model.size)}" if model.local and model.size else ""))
     for relay in owner.relays:
         named = ", ".join(relay.folders) or "all folders"
         other = "" if relay.same_config else "; read another configuration, which is not in use"

@@ -231,6 +231,17 @@ class WorkRecord(Record):
     vectors_reused: int
 
 
+class AvailabilityRecord(Record):
+    """A model that the configuration or a folder names."""
+
+    name: str
+    local: bool = Field(description="Whether it can be loaded from this machine.")
+    size: int | None = Field(description="Bytes of its files here, or of what a pull would fetch.")
+    runtime: str = Field(description="What would load it: onnx or torch; empty when it is not here.")
+    reason: Line = Field(description="Why it cannot be loaded; its folders are searched by word only.")
+    remedy: Line
+
+
 class StatusResult(Record):
     """Everything, as of ``at``."""
 
@@ -241,6 +252,9 @@ class StatusResult(Record):
     index: IndexRecord
     owner: OwnerRecord
     work: WorkRecord
+    models: list[AvailabilityRecord] = Field(
+        default=[], description="The default model and those that folders name; empty until looked for."
+    )
     notices: list[str] = Field(default=[], description="What the reader should know and do.")
 
     @classmethod

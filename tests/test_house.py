@@ -26,7 +26,7 @@ FLOORS = [
     {"indexer.manifest", "indexer.work_queue", "indexer.ledger", "indexer.folder"},
     {"indexer.models", "indexer.freshness", "indexer.semantic", "indexer.looking", "indexer.preparing"},
     {"indexer.text_pass", "indexer.embedding_pass", "indexer.search", "indexer.reading", "indexer.watching"},
-    {"indexer.parts", "indexer.maintenance"},
+    {"indexer.parts", "indexer.maintenance", "indexer.stock"},
     {"indexer.survey", "indexer.running"},
     {"indexer.engine"},
     {"mcp_server"},

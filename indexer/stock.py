@@ -1,0 +1,80 @@
+"""Which models are on this machine, and the folders that wait for one that is not.
+
+A pull happens in another process. It is noticed by whoever misses the model: a search, a look at the status, an
+``index`` run, or the clock of the rescans. Looking costs some ``stat`` calls in a thread and delays nobody.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import anyio
+from anyio import to_thread
+
+from indexer.config import Config
+from indexer.folder import Folders
+from indexer.models import Models
+from indexer.pulse import Pulse
+from indexer.status import ModelAvailability
+
+
+class Stock:
+    """The models that the configuration and the folders name.
+
+    Attributes:
+        models: What was found of each when last looked; empty before the first look.
+    """
+
+    def __init__(self, config: Config, models: Models, folders: Folders, arrived: Callable[[str], None]) -> None:
+        """Keep what is needed.
+
+        Args:
+            config: Names the default model.
+            models: Finds them.
+            folders: The folders being kept.
+            arrived: Called on the event loop with the root of a folder whose model has come.
+        """
+        self.models: tuple[ModelAvailability, ...] = ()
+        self._config = config
+        self._resolver = models
+        self._folders = folders
+        self._arrived = arrived
+        self._missed = Pulse()
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Look now, whenever a model is missed, and at each rescan; until cancelled.
+
+        Args:
+            changed: Called when ``models`` says something new.
+        """
+        pause = self._config.index.rescan_minutes * 60 or math.inf
+        while True:
+            await self.take_up()
+            found = await to_thread.run_sync(self._resolver.available, self._names())
+            if found != self.models:
+                self.models = found
+                changed()
+            with anyio.move_on_after(pause):
+                await self._missed.wait()
+
+    def miss(self) -> None:
+        """Have the models looked for again if one is missing or new; returns at once."""
+        waiting = any(folder.model.problem is not None for folder in self._folders)
+        if waiting or self._names() != [model.name for model in self.models]:
+            self._missed.beat()
+
+    async def take_up(self) -> None:
+        """Give folders that wait for a model that model, if it is here by now."""
+        for folder in self._folders:
+            if folder.model.problem is None:
+                continue
+            folder.model = await to_thread.run_sync(self._resolver.for_folder, folder.known.model)
+            if folder.model.problem is None:
+                self._arrived(folder.path)
+
+    def _names(self) -> list[str]:
+        """The default model and those of the folders, those of the configuration file before they are kept."""
+        written = [folder.model for folder in self._config.folders] if not len(self._folders) else []
+        kept = [folder.known.model for folder in self._folders]
+        return list(dict.fromkeys(self._resolver.name(name) for name in (None, *written, *kept)))

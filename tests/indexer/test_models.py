@@ -1,0 +1,147 @@
+"""Models that are not here, or come while the engine runs: told plainly, taken up without a restart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import pytest
+from engines import ask, engine_over, local_model, settings
+from tiny_models import write_hub
+
+from indexer.config import Config
+from indexer.engine import Engine
+from indexer.models import Models
+from indexer.settings import FolderSettings
+from indexer.status import Status
+
+DEFAULT = "all-MiniLM-L6-v2"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"  # LanceDB knows no other
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "bees.md").write_text("# Bees\n\nA swarm follows its queen to the new hive.\n", encoding="utf-8")
+    return folder
+
+
+def missing_model(tmp_path: Path, notes: Path, name: str = "acme/tiny") -> Config:
+    config = replace(settings(tmp_path / "data"), hub_cache=tmp_path / "hub")
+    return replace(config, folders=(FolderSettings(path=str(notes), model=name),))
+
+
+async def seen(engine: Engine, wanted: str) -> Status:
+    """The first snapshot whose models include ``wanted``."""
+    with anyio.fail_after(20):
+        async for status in engine.watch(at_most_every=0):
+            if any(model.name == wanted for model in status.models):
+                return status
+    raise AssertionError
+
+
+async def test_status_says_which_named_models_are_here(tmp_path: Path, notes: Path) -> None:
+    async with engine_over(tmp_path / "data", config=missing_model(tmp_path, notes)) as engine:
+        status = await seen(engine, "acme/tiny")
+    default, tiny = status.models
+    assert (default.name, default.local, default.runtime, default.reason) == (DEFAULT, True, "onnx", "")
+    assert default.size is not None and default.size > 80_000_000
+    assert (tiny.local, tiny.size, tiny.runtime) == (False, None, "")
+    assert tiny.reason == "The model acme/tiny is not on this machine."
+    assert tiny.remedy == "Run: folder-mcp models pull acme/tiny"
+
+
+async def test_a_missing_model_means_search_by_word_and_the_folder_says_so(tmp_path: Path, notes: Path) -> None:
+    async with engine_over(tmp_path / "data", config=missing_model(tmp_path, notes)) as engine:
+        report = await engine.index()
+        answer = await ask(engine, "swarm")
+        (folder,) = engine.status().folders
+    assert not report.complete
+    assert [hit.matched for hit in answer.hits] == [("keyword",)]
+    assert answer.semantic.code == "offline_missing"
+    assert folder.detail == (
+        "searchable by word only: The model acme/tiny is not on this machine. Run: folder-mcp models pull acme/tiny"
+    )
+
+
+async def test_a_search_notices_a_pulled_model_and_its_folder_is_embedded(tmp_path: Path, notes: Path) -> None:
+    config = missing_model(tmp_path, notes)
+    async with engine_over(tmp_path / "data", config=config) as engine:
+        await engine.index()
+        write_hub(config.hub_cache, "acme/tiny")
+        assert engine.status().folders[0].coverage == 0
+        await ask(engine, "swarm")
+        async for status in engine.watch(at_most_every=0):
+            if status.folders[0].coverage == 1.0 and status.folders[0].state == "ready":
+                break
+        answer = await ask(engine, "swarm queen")
+    assert [model.local for model in status.models] == [True, True]
+    assert status.folders[0].detail == ""
+    assert answer.semantic.status == "served"
+
+
+async def test_an_index_run_takes_a_pulled_model_up(tmp_path: Path, notes: Path) -> None:
+    config = missing_model(tmp_path, notes)
+    async with engine_over(tmp_path / "data", config=config) as engine:
+        assert not (await engine.index()).complete
+        write_hub(config.hub_cache, "acme/tiny")
+        report = await engine.index()
+    assert report.complete and report.embedded == report.chunks > 0
+
+
+async def test_looking_on_alone_never_looks_for_models(tmp_path: Path, notes: Path) -> None:
+    """``watch`` shows many snapshots; none of them may touch the disk."""
+    config = missing_model(tmp_path, notes)
+    async with engine_over(tmp_path / "data", config=config) as engine:
+        await engine.index()
+        await seen(engine, "acme/tiny")
+        write_hub(config.hub_cache, "acme/tiny")
+        shown = 0
+        async for status in engine.watch(at_most_every=0):
+            assert status.folders[0].coverage == 0
+            shown += 1
+            if shown == 3:
+                break
+
+
+async def test_a_model_named_later_appears_in_status(tmp_path: Path, notes: Path) -> None:
+    async with engine_over(tmp_path / "data") as engine:
+        await seen(engine, DEFAULT)
+        await engine.add_folder(str(notes), "bge-m3")
+        engine.status()
+        status = await seen(engine, "bge-m3")
+    assert [(model.name, model.local) for model in status.models] == [(DEFAULT, True), ("bge-m3", False)]
+    assert status.models[1].size and status.models[1].size > 1_000_000_000
+
+
+@pytest.mark.parametrize("damaged", ["modules.json", "config.json", "tokenizer.json"])
+def test_a_damaged_model_is_reported_and_never_raised(tmp_path: Path, damaged: str) -> None:
+    directory = local_model(tmp_path / "model", b"\1" * 64)
+    (directory / damaged).write_text('["not what it should be"', encoding="utf-8")
+    models = Models(settings(tmp_path / "data"))
+    found = models.for_folder(str(directory))
+    assert found.spec is None and found.problem is not None
+    assert found.problem.code == "corrupt_files"
+    assert found.tokens.count("bees") >= 1
+
+
+def test_a_configuration_of_odd_content_is_a_damaged_model(tmp_path: Path) -> None:
+    directory = local_model(tmp_path / "model", b"\1" * 64)
+    (directory / "modules.json").write_text('["text", "text"]', encoding="utf-8")
+    (described,) = Models(settings(tmp_path / "data")).available([str(directory)])
+    assert not described.local
+    assert "damaged" in described.reason and described.remedy
+
+
+def test_the_size_counts_what_the_hub_cache_links_to(tmp_path: Path) -> None:
+    config = replace(settings(tmp_path / "data"), hub_cache=tmp_path / "hub")
+    snapshot = Path(write_hub(config.hub_cache, "acme/tiny"))
+    blobs = [file.stat().st_size for file in snapshot.rglob("*") if file.is_file()]
+    (found,) = Models(config).available(["acme/tiny"])
+    assert found.local and found.size == sum(blobs) > 1000
