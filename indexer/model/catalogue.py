@@ -20,6 +20,7 @@ class Entry:
         dim: Length of a vector.
         context: What the model sees of a text, in tokens, special tokens included.
         languages: What it was trained for, in words for people.
+        language_codes: The same as ISO 639-1 codes, where they are few; empty for multilingual models.
         licence: SPDX identifier, or the licence's name where it has none.
         disk_bytes: Size of the files that ``models pull`` fetches, bytes; 0 when unknown.
         pooling: ``mean``, ``cls``, ``last`` or ``static`` (used where the repository does not say).
@@ -51,6 +52,7 @@ class Entry:
     distribution: str = ""
     checks: tuple[tuple[str, str], ...] = ()
     note: str = ""
+    language_codes: tuple[str, ...] = ()
 
 
 @cache
@@ -75,4 +77,5 @@ def nearest(name: str) -> str:
 
 def _entry(table: dict[str, Any]) -> Entry:
     checks = tuple(sorted(table.pop("sha256", {}).items()))
-    return Entry(**table, checks=checks)
+    codes = tuple(table.pop("language_codes", ()))
+    return Entry(**table, checks=checks, language_codes=codes)

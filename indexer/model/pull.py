@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from indexer.errors import SlotUnavailable
 from indexer.model.catalogue import Entry, lookup
+from indexer.model.languages import CARD
 from indexer.model.local import ONNX_FORMS, Located, Missing, default_hub_cache, find, is_directory_name
 
 BytesDone = Callable[[int, int], None]
@@ -101,7 +102,9 @@ def choose(files: Mapping[str, int], entry: Entry | None, runtime: Literal["auto
     small = [
         n
         for n, size in files.items()
-        if n.endswith(_CONFIGURATION) and size <= _CONFIGURATION_LIMIT and not n.startswith(("onnx/", "openvino/"))
+        if (n.endswith(_CONFIGURATION) or n == CARD)
+        and size <= _CONFIGURATION_LIMIT
+        and not n.startswith(("onnx/", "openvino/"))
     ]
     return sorted({*weights, *small}) if weights else []
 

@@ -9,10 +9,11 @@ import anyio
 import pytest
 from engines import ask, engine_over, local_model, names, settings
 from fakes import FakeLoader
-from indexer.answer import Query
 
+from indexer.answer import Query
 from indexer.engine import open_engine
 from indexer.errors import FolderError, QueryError, StoreBusy
+from indexer.models import Models
 from indexer.types import Scope
 
 
@@ -297,3 +298,12 @@ async def test_a_folder_that_cannot_be_indexed_is_refused_with_the_reason(tmp_pa
             with pytest.raises(FolderError):
                 await engine.add_folder(str(path))
         assert [folder.path for folder in engine.folders()] == [str(notes)]
+
+
+def test_a_local_model_is_known_to_read_the_languages_of_its_card_and_no_other(tmp_path: Path) -> None:
+    silent, english = (local_model(tmp_path / name, name.encode()) for name in ("silent", "english"))
+    (english / "README.md").write_text("---\nlanguage: en\n---\n", encoding="utf-8")
+    models = Models(settings(tmp_path / "data"))
+    assert models.for_folder(str(english)).languages == {"en"}
+    assert models.for_folder(str(silent)).languages is None
+    assert models.for_folder(None).languages == {"en"}

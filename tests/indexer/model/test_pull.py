@@ -19,7 +19,7 @@ FILES = {
     "onnx/model.onnx_data": 5000, "onnx/model_quantized.onnx": 250, "onnx/tokenizer.json": 30, "vocab.txt": 40,
     "openvino/openvino_model.bin": 900, "2_Dense/model.safetensors": 7,
 }  # fmt: skip
-SMALL = {"config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json", "vocab.txt"}
+SMALL = {"config.json", "tokenizer.json", "modules.json", "1_Pooling/config.json", "vocab.txt", "README.md"}
 
 
 class FakeHub:
@@ -59,7 +59,7 @@ def test_a_pull_fetches_counts_and_finds(tmp_path: Path) -> None:
     found = pull("acme/tiny", hub_cache=tmp_path, hub=hub, progress=lambda done, total: seen.append((done, total)))
     assert isinstance(found, Located)
     assert hub.asked == [("acme/tiny", sorted(choose(FILES, None, "auto")))]
-    total = 20 + 30 + 5 + 5 + 40 + 1000 + 7
+    total = 20 + 30 + 5 + 5 + 40 + 10 + 1000 + 7
     assert seen[0] == (0, total)
     assert seen[-1] == (total, total)
     assert seen == sorted(seen)
