@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
@@ -54,6 +55,22 @@ class Manifest:
             if path in rows:
                 return rows[path]
         return None
+
+    def find_alike(self, path: str) -> FileRow | None:
+        """The row of the one file whose name differs from ``path`` in Unicode normal form only, None if not one.
+
+        File systems keep names as they were typed or decomposed; whoever repeats a name may compose it.
+        """
+        if path.isascii():
+            return None
+        wanted = unicodedata.normalize("NFC", path)
+        alike = [
+            row
+            for rows in self._folders.values()
+            for known, row in rows.items()
+            if not known.isascii() and unicodedata.normalize("NFC", known) == wanted
+        ]
+        return alike[0] if len(alike) == 1 else None
 
     def below(self, folder: str, target: str) -> dict[str, FileRow]:
         """Rows of ``target`` itself and of everything below it."""

@@ -40,6 +40,11 @@ def same_content(known: FileRow, parsed: Parsed, folder: LiveFolder) -> bool:
     return known.outcome == "indexed" and known.sha256 == parsed.sha256 and made_alike
 
 
+def as_before(known: FileRow, found: FileRow) -> bool:
+    """Whether a file that was not indexed stands as it stood: nothing to write."""
+    return replace(found, attempts=known.attempts, indexed_at=known.indexed_at) == known
+
+
 def weight(entry: FileWrite | FileRow) -> int:
     """How many rows of the index an entry becomes."""
     return 1 + len(entry.chunks) if isinstance(entry, FileWrite) else 1

@@ -40,8 +40,8 @@ def _indexed(path: str, manifest: Manifest, folders: Folders) -> FileRow:
     candidates = [wanted] if os.path.isabs(wanted) else [os.path.join(folder.path, wanted) for folder in folders]
     for candidate in candidates:
         normal = os.path.normpath(candidate)
-        row = manifest.find(normal)
-        if row is None or os.path.realpath(normal) != normal:
+        row = manifest.find(normal) or manifest.find_alike(normal)
+        if row is None or os.path.realpath(row.path) != row.path:
             continue
         if row.outcome != "indexed":
             raise QueryError(f"{normal} was not indexed: {row.reason}")

@@ -13,17 +13,17 @@ from typing import TypeAlias
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from indexer.changes import Changes, compare
+from indexer.changes import ATTEMPTS, Changes, compare
 from indexer.errors import FolderError, ParseFailed, ParseSkipped, StoreError
 from indexer.folder import Folders, LiveFolder
 from indexer.ledger import Ledger
 from indexer.looking import look, refusal
 from indexer.manifest import Manifest
 from indexer.one_error import one_error
-from indexer.preparing import blank_row, prepare, same_content, weight
+from indexer.preparing import as_before, blank_row, prepare, same_content, weight
 from indexer.pulse import Pulse
 from indexer.store.store import Store
-from indexer.text.pool import Parsers, ParsersUnavailable
+from indexer.text.pool import LibraryMissing, ParserDied, Parsers, ParsersUnavailable
 from indexer.types import File, FileRow, FileWrite
 from indexer.work_queue import Dirty, WorkQueue
 
@@ -161,6 +161,9 @@ class TextPass:
             if known is not None and file.path not in forced and same_content(known, parsed, folder):
                 return replace(known, size=parsed.size, mtime_ns=parsed.mtime_ns)
             return await anyio.to_thread.run_sync(prepare, folder, blank, parsed)
+        except LibraryMissing as error:  # without a recipe the row is looked at by every scan: the package may come
+            waiting = replace(blank, outcome="skipped", reason=str(error), recipe="")
+            return None if known is not None and as_before(known, waiting) else FileWrite(waiting)
         except ParseSkipped as error:
             return FileWrite(replace(blank, outcome="skipped", reason=str(error)))
         except ParsersUnavailable as error:  # no fault of the file: it stays as it was and is tried again
@@ -171,6 +174,8 @@ class TextPass:
                 return None
             reason = str(error) if isinstance(error, ParseFailed) else f"cannot be read: {error.strerror or error}"
             log.info("%s: %s", file.path, reason)
+            if isinstance(error, ParserDied) and attempts + 1 < ATTEMPTS:
+                self._queue.add(folder.path, file.path)  # once more right after this scan
             return FileWrite(replace(blank, reason=reason, attempts=attempts + 1))
         except Exception as error:
             log.exception("%s: unexpected failure", file.path)

@@ -40,6 +40,13 @@ def hostile(path, limits):
         socket.create_connection(("127.0.0.1", 9), timeout=1)
     if name.startswith("child"):
         subprocess.run(["true"])
+    if name.startswith("flaky"):
+        seen = os.path.dirname(os.path.dirname(path)) + "/seen-" + name
+        if not os.path.exists(seen):
+            os.mkdir(seen)
+            os.kill(os.getpid(), signal.SIGKILL)
+    if name.startswith("lacking") and not os.path.exists(os.path.dirname(os.path.dirname(path)) + "/installed"):
+        raise ModuleNotFoundError("No module named 'odd_reader'", name="odd_reader.inner")
     if name.startswith("odd"):
         raise LookupError("something nobody thought of")
     return real(path, limits)

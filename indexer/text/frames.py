@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.locator import UnitKind
-from indexer.text.parse import Parsed, ParseLimits
+from indexer.text.parse import LibraryMissing, Parsed, ParseLimits
 from indexer.types import Document, Unit
 
 HEADER = struct.Struct(">I")
@@ -80,16 +80,20 @@ def answer(parsed: Parsed) -> Message:
 
 def refusal(error: ParseFailed) -> Message:
     """A file that gave no text as a message."""
-    return {"outcome": "skipped" if isinstance(error, ParseSkipped) else "failed", "reason": str(error)}
+    outcome = "lacking" if isinstance(error, LibraryMissing) else "skipped"
+    return {"outcome": outcome if isinstance(error, ParseSkipped) else "failed", "reason": str(error)}
 
 
 def answered(message: Message) -> Parsed:
     """The document in an answer.
 
     Raises:
+        LibraryMissing: The worker has no package for the file.
         ParseSkipped: The worker refused the file.
         ParseFailed: The worker could not read it.
     """
+    if message.get("outcome") == "lacking":
+        raise LibraryMissing(str(message["reason"]))
     if message.get("outcome") == "skipped":
         raise ParseSkipped(str(message["reason"]))
     if message.get("outcome") != "indexed":

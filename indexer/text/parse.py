@@ -15,6 +15,10 @@ _SAMPLE = 10_000
 _NOISE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ufffe\uffff]")
 
 
+class LibraryMissing(ParseSkipped):
+    """The interpreter lacks the package that reads this format: the file is well and waits for the package."""
+
+
 @dataclass(frozen=True, slots=True)
 class ParseLimits:
     """What one file may cost.

@@ -22,13 +22,15 @@ from anyio import to_thread
 from indexer.errors import ParseFailed
 from indexer.text.complaints import Complaints
 from indexer.text.interpreter import NoInterpreter, find_interpreter, launch
-from indexer.text.parse import Parsed, ParseLimits, format_of, parse_here
+from indexer.text.parse import LibraryMissing, Parsed, ParseLimits, format_of, parse_here
 from indexer.text.pool_status import PoolStatus, PoolTiming, State, Step
-from indexer.text.process import NotStarted, ParserProcess, start
+from indexer.text.process import NotStarted, ParserDied, ParserProcess, start
 from indexer.types import File
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
+
+__all__ = ["LibraryMissing", "ParserDied", "Parsers", "ParsersUnavailable", "open_parsers"]
 
 
 class ParsersUnavailable(ParseFailed):
@@ -88,7 +90,9 @@ class Parsers:
 
         Raises:
             ParseSkipped: It is not indexed on purpose; the message says why.
+            LibraryMissing: The interpreter of the parsers lacks the package that reads it.
             ParseFailed: It cannot be read; the message says why.
+            ParserDied: The process that read it crashed, hung or was killed.
             ParsersUnavailable: It needs a parser process and none can be started.
         """
         found = await to_thread.run_sync(format_of, file.path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,10 @@ _LINE = 4096
 
 class NotStarted(Exception):
     """A parser process did not come up; says why."""
+
+
+class ParserDied(ParseFailed):
+    """The process that read a file crashed, hung or was killed: perhaps not this file's fault."""
 
 
 @dataclass(slots=True)
@@ -55,14 +61,15 @@ class ParserProcess:
     @property
     def alive(self) -> bool:
         """Whether it can take a file."""
-        return self.process.returncode is None and not self.spent
+        return self.process.returncode is None and not self.spent and not _has_exited(self.pid)
 
     async def ask(self, path: str, limits: ParseLimits, size: int) -> Parsed:
         """Have one file parsed; a process that does not answer in time is killed.
 
         Raises:
             ParseSkipped: The file is not indexed on purpose.
-            ParseFailed: The file is damaged, took too long, or ended the process.
+            ParseFailed: The file is damaged.
+            ParserDied: The file took too long or ended the process.
         """
         seconds = limits.time_for(size)
         try:
@@ -70,9 +77,9 @@ class ParserProcess:
                 message = await self._exchange(frames.request(path, limits))
         except TimeoutError:
             await self.kill()
-            raise ParseFailed(f"took longer than the limit of {seconds:.0f} s; its parser was ended") from None
+            raise ParserDied(f"took longer than the limit of {seconds:.0f} s; its parser was ended") from None
         except (anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead, ValueError, OSError):
-            raise ParseFailed(await self._post_mortem(limits)) from None
+            raise ParserDied(await self._post_mortem(limits)) from None
         except BaseException:
             # Cancelled in the middle of an answer: what the pipe holds belongs to nobody.
             await self.kill()
@@ -179,6 +186,16 @@ async def _collect(process: Process, complaints: Complaints) -> None:
     except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
         pass  # the pipe broke because the process was killed
     complaints.add(held.decode("utf-8", "replace"), process.pid)
+
+
+def _has_exited(pid: int) -> bool:
+    """Whether a child has ended though the event loop has not been told yet; it is left for the loop to reap."""
+    if sys.platform == "linux":
+        try:
+            return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
+    return False
 
 
 def _exit(code: int | None) -> str:

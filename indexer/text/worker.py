@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from indexer.errors import ParseFailed
 from indexer.text import frames, sandbox
-from indexer.text.parse import ParseLimits, parse_here
+from indexer.text.parse import LibraryMissing, ParseLimits, parse_here
 
 _LIBRARIES = ("pypdfium2", "xberg", "charset_normalizer")
 _GRACE = 5
@@ -83,6 +83,12 @@ def _answer(path: str, limits: ParseLimits) -> frames.Message:
     except MemoryError:
         limit = f"{limits.memory_bytes / 1e6:,.0f} MB"
         return frames.refusal(ParseFailed(f"needs more memory than the limit of {limit}")) | {"retire": True}
+    except ImportError as error:
+        package = (error.name or str(error)).partition(".")[0].replace("_", "-")
+        remedy = f"install it there: {sys.executable} -m pip install {package}"
+        return frames.refusal(
+            LibraryMissing(f"needs the package {package}, which the parsers' Python lacks; {remedy}")
+        )
     except RecursionError:
         return frames.refusal(ParseFailed("nested too deeply to be read"))
     except Exception as error:
