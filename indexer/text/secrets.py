@@ -31,6 +31,11 @@ _KEY_CHUNKS = 20
 """Chunks within which a private key must end for what lies between to be taken for it; else it is only quoted."""
 
 
+def holds_secret(text: str) -> bool:
+    """Whether a key or a token stands in a text."""
+    return _SECRET.search(text) is not None
+
+
 def redacted(chunks: Sequence[Chunk]) -> tuple[tuple[Chunk, ...], int]:
     """The chunks without those that hold a secret, and how many were dropped; ordinals stay as they were.
 
