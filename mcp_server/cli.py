@@ -26,6 +26,7 @@ COMMANDS = {
     "search": "search the indexed folders",
     "read": "read an indexed file around a place",
     "status": "what is indexed, what the model slot is doing, what failed and why",
+    "models": "list the embedding models, or fetch one",
     "stop": "end the background process that all clients share",
 }
 _VALUED = ("--config", "--data-dir")

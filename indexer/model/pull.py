@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from indexer.errors import SlotUnavailable
 from indexer.model.catalogue import Entry, lookup
+from indexer.model.failure import HINTS
 from indexer.model.languages import CARD
 from indexer.model.local import ONNX_FORMS, Located, Missing, default_hub_cache, find, is_directory_name
 
@@ -138,8 +139,15 @@ class HuggingFace:
     def files(self, repo: str) -> Mapping[str, int]:
         """Return the repository's files with their sizes in bytes."""
         from huggingface_hub import HfApi  # noqa: PLC0415
+        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError  # noqa: PLC0415
 
-        info = HfApi().model_info(repo, files_metadata=True)
+        try:
+            info = HfApi().model_info(repo, files_metadata=True)
+        except GatedRepoError:
+            raise
+        except RepositoryNotFoundError as error:  # answered with 401, like what is private
+            reason = f"The hub has no model {repo} that this user may see."
+            raise SlotUnavailable("model_not_found", reason, HINTS["model_not_found"]) from error
         return {s.rfilename: s.size or 0 for s in info.siblings or []}
 
     def fetch(self, repo: str, names: list[str], cache: Path, advance: Callable[[int], None]) -> None:
