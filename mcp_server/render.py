@@ -77,7 +77,7 @@ def slot_line(slot: SlotRecord) -> str:
     parts = [f"Model slot: {slot.state}" + (f" {name}" if name else "")]
     if slot.model and slot.state == "ready":
         parts.append(f"on {slot.model.device} ({slot.model.runtime})")
-    if slot.stage and slot.state == "loading":
+    if slot.stage and slot.state in ("loading", "exporting"):
         parts.append(f"{slot.stage} {slot.progress:.0%}")
     if slot.holder:
         parts.append(f"used for {slot.holder.kind}")

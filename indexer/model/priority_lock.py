@@ -29,11 +29,12 @@ AGE_AFTER: Final = 60.0
 
 
 class Priority(IntEnum):
-    """Who goes first: smaller before larger."""
+    """Who goes first: smaller before larger. UNLOAD is the slot's own, SPARE whoever works while nobody else does."""
 
     TOOL = 0
     INDEX = 1
     UNLOAD = 2
+    SPARE = 3
 
 
 class Dismissed(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-SlotState = Literal["idle", "loading", "ready", "unloading", "error"]
+SlotState = Literal["idle", "loading", "ready", "unloading", "error", "exporting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class ModelStatus:
 class HolderStatus:
     """Who holds the slot."""
 
-    kind: Literal["tool", "index", "unload", "load"]
+    kind: Literal["tool", "index", "unload", "load", "export"]
     since: float
 
 

@@ -13,9 +13,9 @@ import anyio
 
 from indexer.model.embedder import Loader, ModelSpec
 from indexer.model.memory import Recipe
-from indexer.model.policy import Action, Drop, Key, Load, Rules, Serve, Unload, Wait, decide
+from indexer.model.policy import Action, Drop, Key, Lend, Load, Rules, Serve, Unload, Wait, decide
 from indexer.model.priority_lock import Priority, PriorityLock
-from indexer.model.record import Record, Want, view
+from indexer.model.record import Occupation, Record, Want, view
 from indexer.model.slot_settings import SlotSettings
 from indexer.model.thread import Runner
 from indexer.model.transit import Transit
@@ -66,11 +66,19 @@ class Turns:
                     record.count("starvation_cap_hits")
                     record.owed = capped
                 self.transit.begin_unload()
+            case Lend():
+                self.lock.hand_over(lambda w: isinstance(w.tag, Occupation))
             case Drop():
-                assert record.load is not None
-                record.load.dropped = True
+                self._drop()
             case Wait(until):
                 self._policy_deadline = math.inf if until is None else until
+
+    def _drop(self) -> None:
+        load, owner = self._record.load, self.lock.owner
+        if load is not None:
+            load.dropped = True
+        elif owner is not None and isinstance(owner.tag, Occupation):
+            owner.tag.unwanted = True
 
     def _serve(self, now: float) -> None:
         record, loaded = self._record, self._record.loaded
@@ -123,7 +131,9 @@ class Turns:
             return [owner.idle_since + limits.idle_lease]
         if owner is None or self._record.wedged:  # the owner of the process knows already
             return []
-        return [owner.busy_since + limits.job if load is None else (load.orphaned_at or 0.0) + limits.orphan]
+        if load is not None:
+            return [(load.orphaned_at or 0.0) + limits.orphan]
+        return [owner.busy_since + (limits.step if isinstance(owner.tag, Occupation) else limits.job)]
 
     def _on_time(self, now: float) -> None:
         load, owner, limits = self._record.load, self.lock.owner, self._limits
@@ -133,7 +143,7 @@ class Turns:
         elif due and load is not None:
             self.transit.wedge(f"loading {load.spec.name!r} has not ended {limits.orphan:.0f} s after its limit")
         elif due and owner is not None and owner.busy:
-            self.transit.wedge(f"a job on the model thread has not ended after {limits.job:.0f} s")
+            self.transit.wedge(f"a job on the model thread has not ended after {now - owner.busy_since:.0f} s")
         elif due and owner is not None:
             log.warning("a lease without a job for %.0f s was revoked", limits.idle_lease)
             self._record.count("revoked")
