@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mcp_server.version import version
+from mcp_server.release import release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ def open_real(
     """
     from indexer.engine import open_engine  # noqa: PLC0415 - see above
 
-    return open_engine(config, version=version(), start=start, read_only=read_only, on_wedged=on_wedged)
+    return open_engine(config, version=release(), start=start, read_only=read_only, on_wedged=on_wedged)
 
 
 @asynccontextmanager
@@ -146,7 +146,7 @@ def _claimed(config: Config) -> Claim | None:
         claim = Claim(place_of(str(config.data_dir)))
         if not claim.take():
             return None
-        write_json(claim.place.note, {"pid": os.getpid(), "version": version(), "endpoint": None})
+        write_json(claim.place.note, {"pid": os.getpid(), "version": release(), "endpoint": None})
     except OSError as error:
         log.warning("the data directory cannot be claimed: %s", error)
         return None

@@ -130,7 +130,7 @@ class Client:
         """Search until there is a hit: the folder is being read meanwhile. Each search waits for its answer."""
         until = time.monotonic() + LIMIT
         while not (paths := self.found(query)):
-            assert time.monotonic() < until, f"nothing found; status: {self.status()}"
+            assert time.monotonic() < until, f"nothing found: {self.tool('search', query=query)}"
         return paths
 
     def status(self) -> dict[str, Any]:
