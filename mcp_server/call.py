@@ -10,8 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import anyio
-
 from indexer.config import Config, load_config
 from mcp_server.opening import open_alone, open_real, open_shared, running
 
@@ -71,6 +69,8 @@ class Call:
 
 async def settled(engine: EnginePort) -> None:
     """Wait until the index is open, or has failed to open, ``SETTLE`` seconds at most."""
+    import anyio  # noqa: PLC0415 - the doctor works without it
+
     with anyio.move_on_after(SETTLE) as limit:
         async for status in engine.watch():
             if status.owner.state in ("serving", "read_only"):

@@ -10,14 +10,16 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from indexer.errors import ConfigError, FolderError, FolderMcpError
 from mcp_server import console, logs
 from mcp_server.call import Call
 from mcp_server.opening import open_real
-from mcp_server.port import Opener
 from mcp_server.version import version
+
+if TYPE_CHECKING:
+    from mcp_server.port import Opener
 
 COMMANDS = {
     "serve": "serve MCP on stdin and stdout: what clients start (also without any command)",
@@ -27,6 +29,7 @@ COMMANDS = {
     "read": "read an indexed file around a place",
     "status": "what is indexed, what the model slot is doing, what failed and why",
     "models": "list the embedding models, or fetch one",
+    "doctor": "look for everything that could be wrong, with a remedy for each",
     "stop": "end the background process that all clients share",
 }
 _VALUED = ("--config", "--data-dir")
@@ -60,7 +63,9 @@ def main(argv: Sequence[str], environ: Mapping[str, str], opener: Opener = open_
             stream.reconfigure(errors="replace")
     call = Call(args, environ, opener)
     try:
-        if args.command != "serve":  # which claims the wire first, and lives with a wrong configuration
+        if args.command == "doctor":  # which lives with anything, and changes nothing
+            logs.configure(None, verbose=args.verbose)
+        elif args.command != "serve":  # which claims the wire first, and lives with a wrong configuration
             logs.configure(logs.folder_for(call.config.data_dir), verbose=args.verbose)
         code: int = command.run(call)
         sys.stdout.flush()

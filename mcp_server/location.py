@@ -34,6 +34,11 @@ class Location:
         self.fingerprint = fingerprint
 
 
+def user_config() -> str:
+    """Return where the user's own configuration file is, or would be."""
+    return _default("config", "config.toml")
+
+
 def locate(config: str | None, data_dir: str | None, environ: Mapping[str, str]) -> Location:
     """Find the data directory of a command line.
 

@@ -7,11 +7,10 @@ from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-import anyio
-
 if TYPE_CHECKING:
-    from indexer.answer import Answer, Query, Reading
+    import anyio
 
+    from indexer.answer import Answer, Query, Reading
     from indexer.config import Config
     from indexer.known_folders import KnownFolder
     from indexer.status import IndexReport, Status
@@ -64,6 +63,12 @@ class EnginePort(Protocol):
         """Count a client for as long as it is connected."""
 
 
+def _unset() -> anyio.Event:
+    import anyio  # noqa: PLC0415 - the command line is parsed without it, so that the doctor can miss it
+
+    return anyio.Event()
+
+
 @dataclass(slots=True)
 class Lent:
     """What one connection works with.
@@ -80,7 +85,7 @@ class Lent:
     named: bool = False
     folders: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-    ready: anyio.Event = field(default_factory=anyio.Event)
+    ready: anyio.Event = field(default_factory=_unset)
 
 
 class Opener(Protocol):
