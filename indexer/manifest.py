@@ -6,9 +6,12 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
+from indexer.text.formats import by_name
 from indexer.types import FileRow
 
 SEPARATORS = "/\\"
+_EXPECTED = ("not text: ", "binary file")
+"""Reasons that surprise nobody."""
 
 
 class Manifest:
@@ -17,6 +20,8 @@ class Manifest:
     def __init__(self, rows: Iterable[FileRow] = ()) -> None:
         self._folders: dict[str, dict[str, FileRow]] = {}
         self._outcomes: dict[str, Counter[str]] = {}
+        self._formats: dict[str, dict[str, Counter[str]]] = {}
+        self._problems: dict[str, dict[str, FileRow]] = {}
         for row in rows:
             self.put(row)
 
@@ -25,17 +30,24 @@ class Manifest:
         self.drop(row.folder, row.path)
         self._folders.setdefault(row.folder, {})[row.path] = row
         self._outcomes.setdefault(row.folder, Counter())[row.outcome] += 1
+        self._formats.setdefault(row.folder, {}).setdefault(format_name(row.path), Counter())[row.outcome] += 1
+        if row.reason or row.outcome != "indexed":
+            self._problems.setdefault(row.folder, {})[row.path] = row
 
     def drop(self, folder: str, path: str) -> None:
         """Forget a file; nothing happens if it is not known."""
         row = self._folders.get(folder, {}).pop(path, None)
         if row is not None:
             self._outcomes[folder][row.outcome] -= 1
+            self._formats[folder][format_name(path)][row.outcome] -= 1
+            self._problems.get(folder, {}).pop(path, None)
 
     def drop_folder(self, folder: str) -> None:
         """Forget a folder."""
         self._folders.pop(folder, None)
         self._outcomes.pop(folder, None)
+        self._formats.pop(folder, None)
+        self._problems.pop(folder, None)
 
     def folders(self) -> tuple[str, ...]:
         """Folders with at least one row."""
@@ -85,7 +97,18 @@ class Manifest:
         counter = self._outcomes.get(folder)
         return counter[outcome] if counter else 0
 
+    def formats(self, folder: str) -> dict[str, dict[str, int]]:
+        """How many files of each format ended how, the most frequent format first."""
+        found = {name: +ended for name, ended in self._formats.get(folder, {}).items() if any(ended.values())}
+        return {name: dict(found[name]) for name in sorted(found, key=lambda name: (-found[name].total(), name))}
+
     def problems(self, folder: str) -> list[FileRow]:
-        """Rows that are not searchable, failures first, then by path."""
-        rows = [row for row in self._folders.get(folder, {}).values() if row.outcome != "indexed"]
-        return sorted(rows, key=lambda row: (row.outcome != "failed", row.path))
+        """Rows that are not searchable, or not all of them: failures first, binary files last, then by path."""
+        rows = self._problems.get(folder, {}).values()
+        return sorted(rows, key=lambda row: (row.outcome != "failed", row.reason.startswith(_EXPECTED), row.path))
+
+
+def format_name(path: str) -> str:
+    """What people call a file's format: its suffix, or ``other``."""
+    found = by_name(path)
+    return found.name if found is not None else "other"

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from indexer.model.snapshot import SlotStatus
+from indexer.text.pool_status import PoolStatus
+from indexer.types import Outcome
 
 Serving = Literal["serving", "degraded", "unavailable"]
 FolderState = Literal["waiting", "scanning", "reading", "embedding", "blocked", "ready", "unavailable"]
@@ -25,11 +27,27 @@ class FileCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class FormatCounts:
+    """Coverage of one format in a folder.
+
+    Attributes:
+        format: Suffix without its dot; ``other`` for names that promise nothing.
+        reasons: Why files were skipped or failed, counted, the most frequent first; only with ``verbose``.
+    """
+
+    format: str
+    indexed: int
+    skipped: int
+    failed: int
+    reasons: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class FileProblem:
-    """One file that is not searchable, by name, and why."""
+    """One file that is not searchable, or not all of it, by name, and why."""
 
     path: str
-    outcome: Literal["skipped", "failed"]
+    outcome: Outcome
     reason: str
     attempts: int
 
@@ -60,6 +78,7 @@ class FolderStatus:
         reasons: Files skipped or failed, counted by reason.
         problems: The first failures and skips by name (all of them with ``verbose``).
         source: Who named it: ``config``, ``added``, ``command line``.
+        formats: Coverage by format, the most frequent first (all of them with ``verbose``).
     """
 
     path: str
@@ -76,6 +95,7 @@ class FolderStatus:
     problems: tuple[FileProblem, ...]
     source: str
     last_scan: float | None
+    formats: tuple[FormatCounts, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +149,8 @@ class IndexStatus:
     Attributes:
         disk_bytes: Size of the database directory when last measured, None before.
         last_error: Last maintenance or write error, empty when none.
+        parser: ``pool.state`` in one word, empty before the index is open.
+        pool: The parser processes (ladder, last errors, interpreter, remedy); None before the index is open.
     """
 
     chunks: int
@@ -138,6 +160,7 @@ class IndexStatus:
     last_maintenance: float | None
     last_error: str
     parser: str
+    pool: PoolStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +172,7 @@ class ModelAvailability:
         local: Whether it can be loaded from here.
         size: Bytes of its files here, or of what ``models pull`` would fetch; None when unknown.
         runtime: What would load it, ``onnx`` or ``torch``; empty when it is not here.
-        reason: Why it cannot be loaded, one sentence; empty when it can.
+        reason: Why it cannot be loaded, or why only by torch, one sentence; empty when all is well.
         remedy: What to do about it, one sentence; empty when nothing.
     """
 

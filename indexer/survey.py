@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from indexer.folder import Folders, LiveFolder
 from indexer.ledger import Ledger
+from indexer.manifest import format_name
 from indexer.model.snapshot import SlotStatus
 from indexer.parts import Parts
 from indexer.status import (
@@ -15,17 +16,25 @@ from indexer.status import (
     FileProblem,
     FolderState,
     FolderStatus,
+    FormatCounts,
     Halves,
     IndexReport,
     IndexStatus,
     ModelAvailability,
     OwnerStatus,
+    Serving,
     Status,
     Work,
 )
+from indexer.text.pool_status import PoolStatus
+from indexer.types import FileRow
 
 PROBLEMS_SHOWN = 5
 """Files named in a status that is not verbose."""
+FORMATS_SHOWN = 12
+"""Formats of a folder in a status that is not verbose."""
+REASONS_SHOWN = 5
+"""Reasons named for one format."""
 
 
 def survey(
@@ -48,6 +57,7 @@ def survey(
         verbose: Name every problem instead of the first few.
     """
     slot = parts.slot.status() if parts and parts.slot else SlotStatus()
+    pool = parts.parsers.status() if parts else None
     found = _folders(folders, parts, slot, ledger, verbose=verbose) if parts else ()
     return Status(
         at=time.time(),
@@ -61,7 +71,8 @@ def survey(
             rate_chunks_per_s=ledger.rate,
             last_maintenance=parts.store.upkeep.last if parts else None,
             last_error=ledger.last_error,
-            parser=parts.parsers.status().state if parts else "",
+            parser=pool.state if pool else "",
+            pool=pool,
         ),
         folders=found,
         work=ledger.work(),
@@ -140,11 +151,29 @@ def _folder(
         eta_s=eta,
         reasons=tuple(Counter(row.reason for row in problems).most_common()),
         problems=tuple(
-            FileProblem(row.path, "failed" if row.outcome == "failed" else "skipped", row.reason, row.attempts)
+            FileProblem(row.path, row.outcome, row.reason, row.attempts)
             for row in (problems if verbose else problems[:PROBLEMS_SHOWN])
         ),
         source=folder.known.source,
         last_scan=folder.last_scan,
+        formats=_formats(manifest.formats(path), problems if verbose else ())[: None if verbose else FORMATS_SHOWN],
+    )
+
+
+def _formats(counts: Mapping[str, Mapping[str, int]], problems: Sequence[FileRow]) -> tuple[FormatCounts, ...]:
+    """Coverage by format, with the reasons of the problems given."""
+    reasons: dict[str, Counter[str]] = {}
+    for row in problems:
+        reasons.setdefault(format_name(row.path), Counter())[row.reason] += 1
+    return tuple(
+        FormatCounts(
+            name,
+            ended.get("indexed", 0),
+            ended.get("skipped", 0),
+            ended.get("failed", 0),
+            tuple(reasons.get(name, Counter()).most_common(REASONS_SHOWN)),
+        )
+        for name, ended in counts.items()
     )
 
 
@@ -196,9 +225,15 @@ def _blocked(folder: LiveFolder, slot: SlotStatus) -> str:
 def _services(folders: Folders, parts: Parts | None, slot: SlotStatus) -> Halves:
     if parts is None:
         return Halves("unavailable", "unavailable")
+    keyword: Serving = "degraded" if lacking(parts.parsers.status()) else "serving"
     if parts.slot is None:
-        return Halves("serving", "unavailable")
+        return Halves(keyword, "unavailable")
     missing = [folder.model.spec is None for folder in folders]
     if slot.state == "error" or (missing and all(missing)):
-        return Halves("serving", "unavailable")
-    return Halves("serving", "degraded" if any(missing) or slot.orphan else "serving")
+        return Halves(keyword, "unavailable")
+    return Halves(keyword, "degraded" if any(missing) or slot.orphan else "serving")
+
+
+def lacking(pool: PoolStatus) -> bool:
+    """Whether some documents cannot be read, or only in the slow way: text that a search then cannot find."""
+    return pool.step != "pool" or bool(pool.missing)

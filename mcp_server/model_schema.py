@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from mcp_server.folder_schema import Line
 from mcp_server.schemas import Path, Record
-from mcp_server.status_schema import Line
 
 
 class ModelEntry(Record):

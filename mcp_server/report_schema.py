@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from mcp_server.folder_schema import Line, ProblemRecord
 from mcp_server.schemas import Path, Record
-from mcp_server.status_schema import Line, ProblemRecord, WorkRecord
+from mcp_server.status_schema import WorkRecord
 
 
 class IndexResult(Record):

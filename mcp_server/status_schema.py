@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
 from indexer.model.snapshot import SlotState
-from indexer.status import FolderState, Serving, Status
+from indexer.status import Serving, Status
+from mcp_server.folder_schema import FolderRecord, Line, PoolRecord
 from mcp_server.schemas import Path, Record, Time
 from mcp_server.untrusted import one_line
-
-Line = Annotated[str, BeforeValidator(lambda value: one_line(value) if isinstance(value, str) else value)]
-"""One line of text that may quote names of files."""
 
 
 class ModelRecord(Record):
@@ -116,7 +114,9 @@ class SlotRecord(Record):
     warm_until: Time | None = Field(description="Until when the model stays loaded for searches.")
     holder: HolderRecord | None
     queue: QueueRecord
-    stage: str = Field(description="While loading: runtime, files, tokenizer, weights, self-test; while exporting: of that.")
+    stage: str = Field(
+        description="While loading: runtime, files, tokenizer, weights, self-test; while exporting: of that."
+    )
     progress: float = Field(description="While loading or exporting: 0 to 1.")
     memory: MemoryRecord
     gpu: GpuRecord
@@ -127,56 +127,6 @@ class SlotRecord(Record):
     counters: CountersRecord
     index_blocked_since: Time | None
     micro_batch_s: float | None
-
-
-class FilesRecord(Record):
-    """Files of one folder, counted."""
-
-    indexed: int
-    pending: int
-    skipped: int
-    failed: int
-
-
-class ReasonRecord(Record):
-    """Why files are not searchable, counted."""
-
-    reason: Line
-    files: int
-
-
-class ProblemRecord(Record):
-    """One file that is not searchable."""
-
-    path: Path
-    outcome: Literal["skipped", "failed"]
-    reason: Line
-    attempts: int
-
-
-def _reasons(value: Any) -> Any:
-    return [{"reason": item[0], "files": item[1]} if isinstance(item, tuple) else item for item in value]
-
-
-class FolderRecord(Record):
-    """One indexed folder."""
-
-    path: Path
-    model: str
-    state: FolderState
-    detail: Line
-    files: FilesRecord
-    chunks: int
-    embedded: int = Field(description="Chunks that can be found by meaning.")
-    coverage: float = Field(description="embedded / chunks, 0 to 1.")
-    position: int | None = Field(description="Place in the queue: 0 is being worked on, null has nothing to do.")
-    eta_s: float | None = Field(description="Estimated seconds to full coverage.")
-    reasons: Annotated[list[ReasonRecord], BeforeValidator(_reasons)] = Field(
-        description="Files skipped or failed, by reason."
-    )
-    problems: list[ProblemRecord] = Field(description="Files not searchable, by name; all of them with verbose.")
-    source: str = Field(description="Who named it: config, added, command line.")
-    last_scan: Time | None
 
 
 class RelayRecord(Record):
@@ -218,7 +168,8 @@ class IndexRecord(Record):
     rate_chunks_per_s: float
     last_maintenance: Time | None
     last_error: Line
-    parser: str
+    parser: str = Field(description="State of the document parsers in one word.")
+    pool: PoolRecord | None = Field(default=None, description="The document parsers; null before the index is open.")
 
 
 class WorkRecord(Record):

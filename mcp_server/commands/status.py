@@ -64,7 +64,7 @@ def _show(call: Call, result: StatusResult) -> None:
     if call.args.json:
         console.document(result)
     else:
-        console.say(show.status(result))
+        console.say(show.status(result, verbose=call.args.verbose))
 
 
 async def _wait(state: str, timeout: float, engine: EnginePort) -> bool:
@@ -84,7 +84,7 @@ def reached(state: str, result: StatusResult) -> bool:
     if state in SLOT:
         return result.slot.state == state
     if state == "keyword":
-        return result.services.keyword == "serving"
+        return result.services.keyword != "unavailable"  # degraded: some documents cannot be read; it answers
     if state == "semantic":
         return result.services.semantic == "serving"
     done = [folder.state == "ready" and not folder.files.pending for folder in result.folders]
