@@ -9,6 +9,12 @@ from indexer.types import Scope
 
 Mode = Literal["hybrid", "semantic", "keyword"]
 EVERYWHERE = Scope()
+MAX_TOP_K = 50
+"""Hits of one answer at most."""
+MAX_CONTEXT = 3
+"""Neighbours on each side of a hit at most: beyond that, ``read`` the place."""
+MIN_CHARS, MAX_CHARS = 200, 20_000
+"""Bounds of ``Query.max_chars``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +27,8 @@ class Query:
         offset: How many hits to pass over (pagination).
         scope: Where to look.
         mode: Which legs to use.
+        context: Chunks of the same unit shown before and after each hit, 0 to 3.
+        max_chars: Characters of all snippets together, 200 to 20,000; None for a screenful a hit.
     """
 
     text: str
@@ -28,6 +36,8 @@ class Query:
     offset: int = 0
     scope: Scope = EVERYWHERE
     mode: Mode = "hybrid"
+    context: int = 0
+    max_chars: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +47,7 @@ class Hit:
     Attributes:
         path: Absolute path.
         folder: The root it belongs to.
-        locator: Where in the file, as ``read`` takes it.
+        locator: Where in the file, neighbours included, as ``read`` takes it.
         heading: Heading path, or empty.
         snippet: The passage, cut around the match.
         score: Relative strength, 1.0 for the best hit of the answer; comparable within one answer only.

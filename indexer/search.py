@@ -6,18 +6,29 @@ The keyword leg never touches the slot; whatever the semantic leg has brought wh
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import anyio
 
-from indexer.answer import Answer, FolderCoverage, Hit, Mode, Query
+from indexer.answer import (
+    MAX_CHARS,
+    MAX_CONTEXT,
+    MAX_TOP_K,
+    MIN_CHARS,
+    Answer,
+    FolderCoverage,
+    Mode,
+    Query,
+)
 from indexer.errors import QueryError
 from indexer.folder import Folders, LiveFolder
 from indexer.folding import fold
-from indexer.freshness import fresh_hits
+from indexer.freshness import fresh
 from indexer.fusion import Fused, fuse
 from indexer.manifest import Manifest
 from indexer.model.slot import ModelSlot
 from indexer.one_error import one_error
+from indexer.passages import Seen, hits_of, passages
 from indexer.semantic import SemanticLeg, contribution, search_by_meaning
 from indexer.settings import SearchSettings
 from indexer.store.store import Store
@@ -26,7 +37,6 @@ from indexer.text.words import has_phrase
 from indexer.types import Scope, Scored
 from indexer.work_queue import WorkQueue
 
-MAX_TOP_K = 50
 MAX_OFFSET = 1_000
 MAX_QUERY = 10_000
 """Characters a query may have."""
@@ -62,17 +72,19 @@ class Search:
         started = anyio.current_time()
         check(query)
         folders = self._in_scope(query)
-        scope = Scope(tuple(f.path for f in folders), query.scope.path_glob, query.scope.modified_after)
+        scope = replace(query.scope, folders=tuple(f.path for f in folders))
         question = await anyio.to_thread.run_sync(read_question, query.text)
         keyword, leg = await self._legs(query, question, scope, folders)
-        hits, more = await anyio.to_thread.run_sync(self._page, keyword, leg, query, question)
+        page, more = await anyio.to_thread.run_sync(self._page, keyword, leg, query, question)
+        texts = await passages(self._store, page, query.context)
+        hits = await anyio.to_thread.run_sync(hits_of, page, texts, question.tokens, query)
         coverage = tuple(self._coverage(folder) for folder in folders)
         return Answer(
             hits=tuple(hits),
             mode_used=_mode_used(query.mode, leg),
             semantic=contribution(query, folders, self._store, leg),
             folders=coverage,
-            next_offset=query.offset + query.top_k if more else None,
+            next_offset=query.offset + len(hits) if more or len(hits) < len(page) else None,
             notices=tuple(_notices(folders, coverage)),
             elapsed_ms=(anyio.current_time() - started) * 1000,
         )
@@ -113,14 +125,14 @@ class Search:
 
     def _page(
         self, keyword: Sequence[Scored], leg: SemanticLeg, query: Query, question: Question
-    ) -> tuple[list[Hit], bool]:
+    ) -> tuple[list[Seen], bool]:
         """Fuse, fold and check; runs in a thread and tells the queue through the loop."""
         ranking = fold(_with_phrases(fuse(keyword, leg.lists, question), question))
 
         def look_again(folder: str, path: str) -> None:
             anyio.from_thread.run_sync(lambda: self._queue.add(folder, path, urgent=True))
 
-        return fresh_hits(ranking, query, question.tokens, self._manifest, self._folders, look_again)
+        return fresh(ranking, query, self._manifest, self._folders, look_again)
 
     def _coverage(self, folder: LiveFolder) -> FolderCoverage:
         chunks = self._store.chunk_count(folder.path)
@@ -149,6 +161,10 @@ def check(query: Query) -> None:
         )
     if not 1 <= query.top_k <= MAX_TOP_K:
         raise QueryError(f"top_k is {query.top_k}; it must be between 1 and {MAX_TOP_K} (offset gives more)")
+    if not 0 <= query.context <= MAX_CONTEXT:
+        raise QueryError(f"context is {query.context}; it must be between 0 and {MAX_CONTEXT} (read gives more)")
+    if query.max_chars is not None and not MIN_CHARS <= query.max_chars <= MAX_CHARS:
+        raise QueryError(f"max_chars is {query.max_chars}; it must be between {MIN_CHARS} and {MAX_CHARS:,}")
     if not 0 <= query.offset <= MAX_OFFSET:
         raise QueryError(f"offset is {query.offset}; it must be between 0 and {MAX_OFFSET}: narrow the query instead")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import anyio
@@ -71,7 +71,7 @@ async def search_by_meaning(
         except SlotUnavailable as refusal:
             leg.refused.append(refusal)
             continue
-        inside = Scope(tuple(paths), scope.path_glob, scope.modified_after)
+        inside = replace(scope, folders=tuple(paths))
         found = await store.search_vectors(spec.key, dim, vector, inside, limit)
         leg.lists.append(SemanticList(found, languages, frozenset(paths)))
         leg.served.update(paths)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 from indexer.text.language import detect
@@ -54,6 +54,17 @@ def snippet(chunk_text: str, query_tokens: Collection[str], budget_chars: int) -
     start, end = pieces[first][0], pieces[last][1]
     passage = text[start:end].strip()
     return f"{ELLIPSIS if start else ''}{passage}{ELLIPSIS if end < len(text) else ''}"
+
+
+def level(lengths: Sequence[int], total: int) -> int:
+    """The largest length such that texts cut to it have ``total`` characters together; the longest when all fit."""
+    left, share = total, 0
+    for place, length in enumerate(sorted(lengths)):
+        share = left // (len(lengths) - place)
+        if length > share:
+            return share
+        left -= length
+    return max(lengths, default=total)
 
 
 def _pieces(text: str, budget: int) -> list[tuple[int, int]]:

@@ -191,8 +191,10 @@ class Scope:
         path_glob: Shell-style pattern matched against the path below its root or the file name
             (``*`` within a part, ``**`` across parts), None for all.
         modified_after: Only files modified after this time, seconds since the epoch; None for all.
+        suffixes: Only files whose name ends in one of these, lower case without the dot; None for all.
     """
 
     folders: tuple[str, ...] | None = None
     path_glob: str | None = None
     modified_after: float | None = None
+    suffixes: tuple[str, ...] | None = None

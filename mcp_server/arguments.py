@@ -12,12 +12,14 @@ ALSO = {
     "top_k": ("limit", "k", "n", "max_results", "num_results", "count", "size"),
     "query": ("q", "text", "question", "keywords", "search", "pattern"),
     "folders": ("folder", "directory", "directories", "dir", "root"),
-    "path_glob": ("glob", "file_pattern", "include", "path", "extension"),
+    "path_glob": ("glob", "file_pattern", "include", "path"),
+    "file_types": ("file_type", "type", "types", "extension", "extensions", "ext", "suffix", "format"),
+    "context": ("neighbors", "neighbours", "surrounding", "window", "context_chunks"),
     "modified_after": ("since", "after", "date"),
     "offset": ("skip", "start", "cursor", "page"),
     "path": ("file", "filename", "file_path", "uri", "url", "id"),
     "locator": ("lines", "range", "page", "place", "section"),
-    "max_chars": ("max_length", "limit", "size"),
+    "max_chars": ("max_length", "max_tokens", "limit", "size"),
     "verbose": ("detailed", "details", "full"),
 }
 """What models call our arguments when they guess."""

@@ -19,15 +19,16 @@ PROBLEMS = 60
 """Files listed by name in one status."""
 
 
-def fit_search(result: SearchResult, offset: int) -> SearchResult:
+def fit_search(result: SearchResult, offset: int, snippets: int = SNIPPETS) -> SearchResult:
     """Shorten snippets, then drop hits from the end, until the result fits; say what was done and how to get more.
 
     Args:
         result: The result.
         offset: Offset the hits began at, to name the next page.
+        snippets: Characters all snippets may have together.
     """
     notices = list(result.notices)
-    limit = _level([len(hit.snippet) for hit in result.hits], SNIPPETS)
+    limit = _level([len(hit.snippet) for hit in result.hits], snippets)
     hits = [_shorten(hit, limit) for hit in result.hits]
     if hits != result.hits:
         notices.append(

@@ -7,14 +7,15 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import anyio
-from indexer.answer import Mode, Query
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, BeforeValidator, Field
 
+from indexer.answer import MAX_CHARS, MAX_CONTEXT, MAX_TOP_K, MIN_CHARS, Mode, Query
 from indexer.errors import FolderMcpError, QueryError
+from indexer.text.kinds import suffixes_of
 from indexer.types import Scope
 from mcp_server import asking, budget
 from mcp_server.port import Lent
@@ -25,7 +26,6 @@ from mcp_server.status_schema import StatusResult
 
 log = logging.getLogger(__name__)
 
-MAX_TOP_K = 50
 READ_CHARS = 16_000
 READY_WAIT = 10.0
 """Seconds a search waits until the folders named on the command line have been looked at."""
@@ -37,7 +37,7 @@ file and place. Use it whenever a question may be answered by the user's files, 
 Ask in plain words ("how do I rotate the signing key") or with exact names and codes ("ERR_2041"); both halves run at \
 once. Each hit has path, locator and snippet: cite path and locator, and call read(path, locator) for the whole \
 passage. Indexing may still be running: the answer says how much it could see (semantic, notices). Narrow with \
-path_glob ("**/*.md"), folders, modified_after; go on with offset. No hits: try other words, then status."""
+path_glob ("**/*.md"), file_types, folders, modified_after; go on with offset. No hits: other words, then status."""
 READ = """\
 Read the text of an indexed file (PDF, Office and mail files too) around a place, with lines numbered. Use it after \
 search, with the path and locator of a hit; without a locator it begins at the start. The result says how to go on."""
@@ -63,6 +63,20 @@ Glob = Annotated[
     Field(description='Only files whose path below its folder, or name, matches: "*.pdf", "projects/**".'),
 ]
 After = Annotated[str | None, Field(description="Only files modified after this date or time, ISO 8601: 2026-11-01.")]
+FileTypes = Annotated[
+    list[str] | None,
+    BeforeValidator(_as_list),
+    Field(
+        description='Only files of these types: suffixes ("pdf", "md") or kinds ("code", "documents", "slides", ...).'
+    ),
+]
+Around = Annotated[
+    int, Field(description="Chunks to show before and after each hit, joined to it.", ge=0, le=MAX_CONTEXT)
+]
+AllChars = Annotated[
+    int | None,
+    Field(description="Characters of all snippets together; default: a screenful a hit.", ge=MIN_CHARS, le=MAX_CHARS),
+]
 ModeName = Annotated[
     Mode,
     Field(description="hybrid (best for almost everything), semantic (meaning only), keyword (exact words only)."),
@@ -84,6 +98,9 @@ async def search(
     path_glob: Glob = None,
     modified_after: After = None,
     mode: ModeName = "hybrid",
+    file_types: FileTypes = None,
+    context: Around = 0,
+    max_chars: AllChars = None,
 ) -> Annotated[CallToolResult, SearchResult]:
     """Search; see ``SEARCH``."""
     lent = ctx.request_context.lifespan_context
@@ -91,11 +108,12 @@ async def search(
     async def answer() -> CallToolResult:
         text, notices = asking.cut_query(query)
         after = asking.moment(modified_after) if modified_after else None
-        scope = Scope(await _folders(lent, folders), path_glob or None, after)
-        found = await reported(
-            ctx, lent.engine, "searching", lambda: lent.engine.search(Query(text, top_k, offset, scope, mode))
-        )
-        result = budget.fit_search(SearchResult.of(found, text, (*notices, *lent.notices)), offset)
+        suffixes = suffixes_of(file_types) if file_types else None
+        scope = Scope(await _folders(lent, folders), path_glob or None, after, suffixes)
+        asked = Query(text, top_k, offset, scope, mode, context, max_chars)
+        found = await reported(ctx, lent.engine, "searching", lambda: lent.engine.search(asked))
+        result = SearchResult.of(found, text, (*notices, *lent.notices))
+        result = budget.fit_search(result, offset, max_chars or budget.SNIPPETS)
         return _both(search_text(result), result)
 
     return await _bounded("search", answer)

@@ -15,8 +15,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import anyio
-from indexer.answer import Answer, FolderCoverage, Hit, Query, Reading, Semantic
 
+from indexer.answer import Answer, FolderCoverage, Hit, Query, Reading, Semantic
 from indexer.config import Config
 from indexer.errors import FolderError, QueryError
 from indexer.known_folders import KnownFolder, list_folders, remove_folder
@@ -27,10 +27,10 @@ from indexer.status import (
     FileCounts,
     FileProblem,
     FolderStatus,
+    Halves,
     IndexReport,
     IndexStatus,
     OwnerStatus,
-    Halves,
     Status,
     Work,
 )
@@ -203,6 +203,10 @@ class FakeEngine:
                 continue
             for path in self._files(folder.path):
                 if query.scope.path_glob and not fnmatch(os.path.relpath(path, folder.path), query.scope.path_glob):
+                    continue
+                if query.scope.suffixes is not None and not path.lower().endswith(
+                    tuple(f".{suffix}" for suffix in query.scope.suffixes)
+                ):
                     continue
                 modified = os.stat(path).st_mtime
                 if query.scope.modified_after is not None and modified <= query.scope.modified_after:

@@ -172,11 +172,12 @@ class ChunkTable:
         """
         return await select(self.table, ("chunk_id", "text_hash"), both(_IS_CHUNK, equals("folder", folder)))
 
-    async def of(self, path: str) -> list[StoredChunk]:
-        """The chunks of a file in order.
+    async def of(self, path: str, first: int = 0, last: int | None = None) -> list[StoredChunk]:
+        """The chunks of a file in order, or those with ordinals from ``first`` to ``last``.
 
         Raises:
             StoreError: The table cannot be read.
         """
-        rows = await select(self.table, CHUNK_COLUMNS, both(equals("path", escape(path)), _IS_CHUNK))
+        span = f"ordinal >= {max(0, first)}" + ("" if last is None else f" AND ordinal <= {last}")
+        rows = await select(self.table, CHUNK_COLUMNS, both(equals("path", escape(path)), span))
         return sorted(to_chunks(rows), key=lambda chunk: chunk.ordinal)

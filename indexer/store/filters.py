@@ -31,13 +31,22 @@ def both(*conditions: str | None) -> str | None:
 
 
 def scope_filter(scope: Scope) -> str | None:
-    """SQL for folders and glob; ``modified_after`` is looked up among the files (see ``queries``).
+    """SQL for folders, glob and suffixes; ``modified_after`` is looked up among the files (see ``queries``).
 
     Raises:
         QueryError: The glob is malformed.
     """
     folders = None if scope.folders is None else one_of("folder", [escape(folder) for folder in scope.folders])
-    return both(folders, name_filter(scope.path_glob) if scope.path_glob is not None else None)
+    glob = name_filter(scope.path_glob) if scope.path_glob is not None else None
+    return both(folders, glob, None if scope.suffixes is None else suffix_filter(scope.suffixes))
+
+
+def suffix_filter(suffixes: Sequence[str]) -> str:
+    """SQL for "the file's name ends in one of these suffixes, in any case" (none: matches nothing)."""
+    if not suffixes:
+        return "false"
+    ends = "|".join("".join(map(_literal, escape(suffix.lower()))) for suffix in suffixes)
+    return f"regexp_like(lower(name), '\\.(?:{ends})$')"
 
 
 def name_filter(glob: str) -> str:

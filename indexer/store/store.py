@@ -61,6 +61,10 @@ class Store:
         """A file's chunks in order; empty when it has none or is unknown."""
         return await self._chunks.of(path)
 
+    async def chunks_between(self, path: str, first: int, last: int) -> list[StoredChunk]:
+        """A file's chunks with ordinals from ``first`` to ``last``, in order, as far as they exist."""
+        return await self._chunks.of(path, first, last)
+
     async def replace(self, writes: Sequence[FileWrite]) -> Replaced:
         """Put these files in place of what the index has of them, all in one commit.
 

@@ -18,6 +18,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folder", metavar="F", action="append", help="only this folder; may be given more than once")
     parser.add_argument("--path", metavar="GLOB", help='only files that match, for example "**/*.md"')
     parser.add_argument("--after", metavar="DATE", help="only files modified after it, for example 2026-11-01")
+    parser.add_argument("--type", metavar="T", action="append", help="only such files: pdf, md, code, slides, ...")
+    parser.add_argument("--context", metavar="N", type=int, default=0, help="chunks around each hit, 0 to 3 (0)")
+    parser.add_argument("--max-chars", metavar="N", type=int, help="characters of all passages together")
     parser.add_argument("--mode", choices=("hybrid", "semantic", "keyword"), default="hybrid", help="how (hybrid)")
     parser.add_argument("--json", action="store_true", help="one JSON document, as the MCP tool's result")
 
@@ -31,6 +34,7 @@ def run(call: Call) -> int:
 
 async def _search(call: Call) -> int:
     from indexer.answer import Query  # noqa: PLC0415
+    from indexer.text.kinds import suffixes_of  # noqa: PLC0415
     from indexer.types import Scope  # noqa: PLC0415
     from mcp_server import asking, show  # noqa: PLC0415
     from mcp_server.schemas import SearchResult  # noqa: PLC0415
@@ -38,10 +42,12 @@ async def _search(call: Call) -> int:
     args = call.args
     text, notices = asking.cut_query(" ".join(args.query))
     after = asking.moment(args.after) if args.after else None
+    suffixes = suffixes_of(args.type) if args.type else None
     async with call.open() as engine:
         await settled(engine)
-        scope = Scope(_folders(args.folder, engine), args.path, after)
-        answer = await engine.search(Query(text, args.top_k, args.offset, scope, args.mode))
+        scope = Scope(_folders(args.folder, engine), args.path, after, suffixes)
+        asked = Query(text, args.top_k, args.offset, scope, args.mode, args.context, args.max_chars)
+        answer = await engine.search(asked)
         owner = engine.status().owner
     if owner.state == "read_only":
         notices = (*notices, f"another folder-mcp keeps the index up to date; this one only reads it. {owner.detail}")
@@ -49,7 +55,7 @@ async def _search(call: Call) -> int:
     if args.json:
         console.document(result)
     else:
-        console.say(show.search(result))
+        console.say(show.search(result, whole=bool(args.context or args.max_chars)))
     return 0
 
 

@@ -95,6 +95,19 @@ def test_search_prints_place_and_passage(run: Run, known: Path, capsys: pytest.C
     assert "more: --offset 1" in out
 
 
+def test_search_takes_types_neighbours_and_a_budget(
+    run: Run, known: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (known / "long.py").write_text("\n".join(f"signing = {n}" for n in range(30)), encoding="utf-8")
+    assert run("search", "signing", "--type", "py", "--context", "1", "--max-chars", "2000") == 0
+    shown = capsys.readouterr().out
+    assert "long.py" in shown and "keys.md" not in shown and "signing = 29" in shown
+    assert run("search", "signing", "--type", "md") == 0
+    assert "long.py" not in capsys.readouterr().out
+    assert run("search", "signing", "--context", "9") == 1
+    assert "context" in capsys.readouterr().err
+
+
 def test_search_json_is_the_tools_result(run: Run, known: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("search", "--json", "flour", "--folder", "notes", "--path", "*.md", "--mode", "keyword") == 0
     result = SearchResult.model_validate_json(capsys.readouterr().out)

@@ -125,6 +125,10 @@ async def test_what_is_missing_stands_in_both_forms(client: Client, engine: Fake
         ({"qurey": "a"}, ["'qurey'", "did you mean 'query'"]),
         ({"query": "a", "mode": "hybird"}, ["mode", "'hybrid', 'semantic', 'keyword'", "Did you mean 'hybrid'"]),
         ({"query": "a", "folders": ["/nowhere"]}, ["'/nowhere' is not indexed", "indexed folders: "]),
+        ({"query": "a", "context": 9}, ["context", "0 to 3"]),
+        ({"query": "a", "max_chars": 10}, ["max_chars", "200 to 20,000"]),
+        ({"query": "a", "file_types": "a/b"}, ["file_types", "'a/b'", "slides"]),
+        ({"query": "a", "extension": "md"}, ["did you mean 'file_types'"]),
         ({"query": "a", "folders": 5}, ["folders", "a list of text"]),
         ({"query": "a", "modified_after": "last week"}, ["modified_after", "2026-11-01"]),
     ],
@@ -144,6 +148,26 @@ async def test_nulls_for_optional_arguments_mean_not_given(client: Client, engin
     given = {"query": "key", "top_k": None, "offset": None, "folders": None, "path_glob": None, "mode": None}
     assert not (await client.call_tool("search", given)).is_error
     assert (engine.asked[0].top_k, engine.asked[0].mode) == (8, "hybrid")
+
+
+async def test_filters_neighbours_and_budget_reach_the_engine(client: Client, engine: FakeEngine, notes: Path) -> None:
+    (notes / "keys.py").write_text("KEY = 'signing key'", encoding="utf-8")
+    narrow = {"query": "key", "file_types": [".md", "slides"], "context": 2, "max_chars": 1500, "path_glob": "k*"}
+    result = await client.call_tool("search", narrow)
+    assert {Path(hit["path"]).name for hit in result.structured_content["hits"]} == {"keys.md"}
+    asked = engine.asked[0]
+    assert (asked.context, asked.max_chars, asked.scope.path_glob) == (2, 1500, "k*")
+    assert asked.scope.suffixes is not None and {"md", "pptx"} <= set(asked.scope.suffixes)
+    alone = await client.call_tool("search", {"query": "key", "file_types": "python"})
+    assert [Path(hit["path"]).name for hit in alone.structured_content["hits"]] == ["keys.py"]
+
+
+async def test_snippets_of_an_answer_keep_to_its_budget(client: Client, notes: Path) -> None:
+    for number in range(4):
+        (notes / f"{number}.txt").write_text("key " * 400, encoding="utf-8")
+    result = await client.call_tool("search", {"query": "key", "max_chars": 1000})
+    assert sum(len(hit["snippet"]) for hit in result.structured_content["hits"]) <= 1000 + 2 * 200
+    assert any("shortened" in notice for notice in result.structured_content["notices"])
 
 
 async def test_a_query_of_a_hundred_kilobytes_is_cut_and_said_so(client: Client, engine: FakeEngine) -> None:
