@@ -1,14 +1,16 @@
 """The embedding pass: chunks without a vector to vectors, micro-batch by micro-batch, behind every tool call.
 
-One task a model: each waits at the slot by itself, and the slot's policy decides whose turn it is. What is to be
-embedded is asked of the store (chunks that have no vector), never remembered: a crash loses at most the vectors
-that had not been committed yet.
+Three tasks a model: one fetches the next window of chunks, one embeds the present window, one commits. Only the
+second holds the slot, and it does nothing else while it does: neither a read nor a commit makes a tool call wait.
+What is to be embedded is asked of the store (chunks that have no vector), never remembered: a crash loses at most the
+vectors that had not been committed yet.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import anyio
@@ -22,28 +24,33 @@ from indexer.model.embedder import ModelSpec
 from indexer.model.lent import Lent
 from indexer.model.priority_lock import Priority
 from indexer.model.slot import ModelSlot
-from indexer.one_error import one_error
 from indexer.pulse import Pulse
 from indexer.store.store import Store
-from indexer.types import Matrix, StoredChunk
+from indexer.types import StoredChunk
+from indexer.vector_commits import VectorCommits
 from indexer.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
 
 WINDOW = 2048
 """Chunks sorted by length together: enough for batches without padding, small enough to see new work soon."""
-COMMIT_ROWS = 256
-"""Vectors in one commit."""
-COMMIT_DELAY = 5.0
-"""Seconds a finished vector may wait for its commit."""
 RETRY_DELAY = 300.0
-"""Seconds before a model that failed for good is asked for again, if nothing changes before."""
+"""Seconds before a model that failed for good is asked for again."""
+STORE_RETRY_DELAY = 15.0
+"""Seconds before the store is asked again after it failed."""
 
-Embedded = tuple[Sequence[StoredChunk], Matrix]
+
+@dataclass(slots=True)
+class _Window:
+    """Chunks of one folder, shortest first, and how many of them are done."""
+
+    folder: LiveFolder
+    chunks: list[StoredChunk]
+    done: int = 0
 
 
 class EmbeddingPass:
-    """Embeds whatever has no vector yet, one task for each model in use."""
+    """Embeds whatever has no vector yet, each model by itself; the slot decides whose turn it is."""
 
     def __init__(
         self,
@@ -66,7 +73,7 @@ class EmbeddingPass:
         """Root being embedded by model key."""
 
     async def run(self) -> None:
-        """Work until cancelled: a task for each model, started when a folder first names it."""
+        """Work until cancelled: begins to serve a model when a folder first names it."""
         running: set[tuple[str, str, str, str]] = set()
         async with anyio.create_task_group() as tasks:
             while True:
@@ -78,104 +85,84 @@ class EmbeddingPass:
                 await self._pulse.wait()
 
     async def _serve(self, spec: ModelSpec) -> None:
+        commits = VectorCommits(spec.key, self._store, self._ledger, self._pulse)
+        send, receive = anyio.create_memory_object_stream[_Window](0)
+        async with send, receive, anyio.create_task_group() as tasks:
+            tasks.start_soon(commits.run)
+            tasks.start_soon(self._fetch, spec, commits, send)
+            tasks.start_soon(self._embed, spec, commits, receive)
+
+    async def _fetch(self, spec: ModelSpec, commits: VectorCommits, send: MemoryObjectSendStream[_Window]) -> None:
+        """Keep one window ready."""
         while True:
-            folder = await self._next(spec)
+            folder = await self._next(spec, commits)
             try:
-                async with self._slot.use(spec, Priority.INDEX, folder_rank=folder.rank) as lent:
-                    progress = await self._embed_folder(folder, lent)
-                if not progress:  # what is left waits for the text pass
-                    await self._pulse.wait()
-                folder.embedding_problem = ""
-            except SlotUnavailable as error:
-                folder.embedding_problem = f"{error}. {error.hint}".strip()
-                log.warning("%s: not embedded: %s", folder.path, folder.embedding_problem)
-                await self._pause(error.retry_after or RETRY_DELAY)
+                chunks = await self._window(spec, folder, commits)
             except StoreError as error:
                 self._ledger.last_error = folder.embedding_problem = str(error)
                 log.error("%s: %s", folder.path, error)
-                await self._pause(RETRY_DELAY / 20)
-            finally:
-                self.active.pop(spec.key, None)
-                self._pulse.beat()
+                await anyio.sleep(STORE_RETRY_DELAY)
+                continue
+            if chunks:
+                commits.promise(chunks)
+                await send.send(_Window(folder, chunks))
+            else:  # what is left waits for the text pass
+                await self._pulse.wait()
 
-    async def _pause(self, seconds: float) -> None:
-        self._pulse.beat()
-        await anyio.sleep(seconds)
-
-    async def _next(self, spec: ModelSpec) -> LiveFolder:
+    async def _next(self, spec: ModelSpec, commits: VectorCommits) -> LiveFolder:
         """The first folder of this model with chunks to embed; waits until there is one."""
         while True:
             for folder in self._folders:
                 mine = folder.model.spec is not None and folder.model.spec.load_key == spec.load_key
-                if mine and self._store.pending_count(spec.key, folder.path):
+                if mine and self._store.pending_count(spec.key, folder.path) > commits.count(folder.path):
                     return folder
             await self._pulse.wait()
 
-    async def _embed_folder(self, folder: LiveFolder, lent: Lent) -> bool:
-        """Embed until the folder is done, or somebody who goes first is waiting. Returns whether anything was."""
-        spec = lent.spec
-        before = self._ledger.chunks_embedded + self._ledger.vectors_reused
-        self.active[spec.key] = folder.path
-        while not lent.should_yield():
-            chunks = await self._store.pending(spec.key, spec.dim, folder.path, WINDOW)
-            if not chunks:
-                break
-            taken = await self._store.reuse_vectors(spec.key, spec.dim, chunks)
+    async def _window(self, spec: ModelSpec, folder: LiveFolder, commits: VectorCommits) -> list[StoredChunk]:
+        """The next chunks that really need the model, shortest first."""
+        limit = WINDOW + commits.count(folder.path)
+        chunks = await self._store.pending(spec.key, spec.dim, folder.path, limit)
+        chunks = [chunk for chunk in chunks if chunk.chunk_id not in commits.in_flight]
+        taken = await self._store.reuse_vectors(spec.key, spec.dim, chunks) if chunks else set()
+        if taken:
             self._ledger.vectors_reused += len(taken)
-            fresh = [chunk for chunk in chunks if chunk.chunk_id not in taken]
-            fresh = await anyio.to_thread.run_sync(self._fitting, folder, fresh)
-            if not fresh and not taken:
-                break
-            with one_error():
-                await self._embed_window(folder, lent, fresh)
             self._pulse.beat()
-        return self._ledger.chunks_embedded + self._ledger.vectors_reused > before
+        fresh = [chunk for chunk in chunks if chunk.chunk_id not in taken]
+        fresh = await anyio.to_thread.run_sync(self._fitting, folder, fresh)
+        return sorted(fresh, key=lambda chunk: len(chunk.passage))
 
-    async def _embed_window(self, folder: LiveFolder, lent: Lent, chunks: list[StoredChunk]) -> None:
-        """Embed chunks shortest first while another task commits: the model never waits for the disk."""
-        chunks.sort(key=lambda chunk: len(chunk.passage))
-        lengths = [len(chunk.passage) for chunk in chunks]
-        send, receive = anyio.create_memory_object_stream[Embedded](8)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._commit, lent.spec, receive)
-            async with send:
-                at = 0
-                while at < len(chunks) and not (at and lent.should_yield()):
-                    batch = chunks[at : at + lent.take(lengths[at:])]
-                    at += len(batch)
-                    await self._embed_batch(lent, batch, send)
+    async def _embed(
+        self, spec: ModelSpec, commits: VectorCommits, receive: MemoryObjectReceiveStream[_Window]
+    ) -> None:
+        async for window in receive:
+            while window.done < len(window.chunks) and self._folders.get(window.folder.path) is window.folder:
+                try:
+                    async with self._slot.use(spec, Priority.INDEX, folder_rank=window.folder.rank) as lent:
+                        self.active[spec.key] = window.folder.path
+                        await self._embed_some(lent, window, commits)
+                    window.folder.embedding_problem = ""
+                except SlotUnavailable as error:
+                    window.folder.embedding_problem = f"{error} {error.hint}".strip()
+                    log.warning("%s: not embedded: %s", window.folder.path, window.folder.embedding_problem)
+                    self._pulse.beat()
+                    await anyio.sleep(error.retry_after or RETRY_DELAY)
+                finally:
+                    self.active.pop(spec.key, None)
+            commits.forget(window.chunks[window.done :])
+            self._pulse.beat()
 
-    async def _embed_batch(self, lent: Lent, batch: list[StoredChunk], sink: MemoryObjectSendStream[Embedded]) -> None:
-        started = anyio.current_time()
-        matrix = await lent.embed_passages([chunk.passage for chunk in batch])
-        self._ledger.embedded(len(batch), anyio.current_time() - started)
-        await sink.send((batch, matrix))
+    async def _embed_some(self, lent: Lent, window: _Window, commits: VectorCommits) -> None:
+        """Embed micro-batches until the window is done, or somebody who goes first is waiting."""
+        lengths = [len(chunk.passage) for chunk in window.chunks]
+        while window.done < len(window.chunks) and not lent.should_yield():
+            batch = window.chunks[window.done : window.done + lent.take(lengths[window.done :])]
+            started = anyio.current_time()
+            matrix = await lent.embed_passages([chunk.passage for chunk in batch])
+            self._ledger.embedded(len(batch), anyio.current_time() - started)
+            window.done += len(batch)
+            await commits.put(lent.spec.dim, batch, matrix)
 
-    async def _commit(self, spec: ModelSpec, source: MemoryObjectReceiveStream[Embedded]) -> None:
-        """Append vectors in commits of ``COMMIT_ROWS`` or ``COMMIT_DELAY``; the last ones also when cancelled."""
-        waiting: list[Embedded] = []
-        oldest = anyio.current_time()
-        try:
-            async with source:
-                async for embedded in source:
-                    if not waiting:
-                        oldest = anyio.current_time()
-                    waiting.append(embedded)
-                    rows = sum(len(chunks) for chunks, _ in waiting)
-                    if rows >= COMMIT_ROWS or anyio.current_time() - oldest >= COMMIT_DELAY:
-                        batch, waiting = waiting, []
-                        await self._append(spec, batch)
-        finally:
-            with anyio.move_on_after(2, shield=True):
-                await self._append(spec, waiting)
-
-    async def _append(self, spec: ModelSpec, embedded: list[Embedded]) -> None:
-        if not embedded:
-            return
-        await self._store.add_vectors(spec.key, spec.dim, embedded)
-        self._pulse.beat()
-
-    def _fitting(self, folder: LiveFolder, chunks: list[StoredChunk]) -> list[StoredChunk]:
+    def _fitting(self, folder: LiveFolder, chunks: Sequence[StoredChunk]) -> list[StoredChunk]:
         """Leave out chunks made for another tokenizer that this model would cut; their files are read again."""
         tokens = folder.model.tokens
         fitting: list[StoredChunk] = []

@@ -58,9 +58,9 @@ class Engine:
         self._folders = Folders()
         self._ledger = Ledger()
         self._pulse = Pulse()
-        self._shared = Shared(self._folders, self._ledger, self._pulse)
         self._folders_changed = Pulse()
         self._stock = Stock(config, self._models, self._folders, self._model_arrived)
+        self._shared = Shared(self._folders, self._ledger, self._pulse, self._models, self._stock.look_again)
 
     # What clients ask -----------------------------------------------------------------------------------------
 
@@ -189,7 +189,14 @@ class Engine:
         self._pulse.beat()
         try:
             async with AsyncExitStack() as stack:
-                parts, self._detail = await open_parts(stack, self.config, self._shared, self._loader, read_only)
+                parts, self._detail = await open_parts(
+                    stack,
+                    self.config,
+                    self._shared,
+                    self._loader,
+                    read_only=read_only,
+                    on_wedged=self._on_wedged,
+                )
                 await self._keep_folders()
                 self._parts, self._state = parts, "read_only" if parts.slot is None else "serving"
                 self._pulse.beat()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 
 from indexer.config import Config
 from indexer.embedding_pass import EmbeddingPass
 from indexer.errors import StoreBusy
+from indexer.export_pass import ExportPass
 from indexer.folder import Folders
 from indexer.ledger import Ledger
 from indexer.maintenance import maintain
 from indexer.manifest import Manifest
+from indexer.model.device import detect
 from indexer.model.embedder import Loader
 from indexer.model.slot import open_slot
 from indexer.model.slot_settings import SlotSettings
+from indexer.model.snapshot import GpuStatus
+from indexer.models import Models
 from indexer.parts import Parts
 from indexer.pulse import Pulse
 from indexer.search import Search
@@ -29,15 +34,27 @@ from indexer.work_queue import WorkQueue
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What engine and passes share from the first moment, open or not."""
+    """What engine and passes share from the first moment, open or not.
+
+    Attributes:
+        models_changed: Called when what a model is on this machine has changed.
+    """
 
     folders: Folders
     ledger: Ledger
     pulse: Pulse
+    models: Models
+    models_changed: Callable[[], None]
 
 
 async def open_parts(
-    stack: AsyncExitStack, config: Config, shared: Shared, loader: Loader, read_only: bool
+    stack: AsyncExitStack,
+    config: Config,
+    shared: Shared,
+    loader: Loader,
+    *,
+    read_only: bool,
+    on_wedged: Callable[[str], None] | None,
 ) -> tuple[Parts, str]:
     """Open everything, to be closed with ``stack``; beside another writer without slot and passes.
 
@@ -51,24 +68,24 @@ async def open_parts(
     try:
         store = await stack.enter_async_context(open_store(directory, read_only=read_only))
     except StoreBusy as busy:
-        store, read_only, detail = (
-            await stack.enter_async_context(open_store(directory, read_only=True)),
-            True,
-            str(busy),
-        )
+        read_only, detail = True, str(busy)
+        store = await stack.enter_async_context(open_store(directory, read_only=True))
     detail = " ".join((detail, *store.damage)).strip()
     manifest, queue = Manifest(await store.files()), WorkQueue()
     parsers = await stack.enter_async_context(
         open_parsers(workers=config.index.parser_workers, interpreter=config.parser_python)
     )
-    slot, text_pass, embedding_pass = None, None, None
+    slot, text_pass, embedding_pass, export_pass = None, None, None, None
     if not read_only:
-        slot = await stack.enter_async_context(open_slot(loader, slot_settings(config)))
+        slot = await stack.enter_async_context(open_slot(loader, slot_settings(config, on_wedged), gpu=gpu_status()))
         common = (manifest, queue, shared.folders, shared.ledger, shared.pulse)
         text_pass = TextPass(store, parsers, *common)
         embedding_pass = EmbeddingPass(store, slot, *common)
+        export_pass = ExportPass(
+            slot, loader, shared.models, config, shared.folders, shared.pulse, shared.models_changed
+        )
     search = Search(store, slot, manifest, queue, shared.folders, config.search)
-    return Parts(store, manifest, parsers, queue, search, slot, text_pass, embedding_pass), detail
+    return Parts(store, manifest, parsers, queue, search, slot, text_pass, embedding_pass, export_pass), detail
 
 
 async def work(parts: Parts, config: Config, shared: Shared, folders_changed: Pulse) -> None:
@@ -76,7 +93,7 @@ async def work(parts: Parts, config: Config, shared: Shared, folders_changed: Pu
 
     Begins with what changed while nobody was looking: folders that are no longer kept go, all others are walked.
     """
-    if parts.text_pass is None or parts.embedding_pass is None:
+    if parts.text_pass is None or parts.embedding_pass is None or parts.export_pass is None:
         await anyio.sleep_forever()
         return
     for path in set(parts.manifest.folders()) - {folder.path for folder in shared.folders}:
@@ -87,18 +104,27 @@ async def work(parts: Parts, config: Config, shared: Shared, folders_changed: Pu
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(parts.text_pass.run)
         tasks.start_soon(parts.embedding_pass.run)
+        tasks.start_soon(parts.export_pass.run)
         tasks.start_soon(maintain, parts.store, shared.ledger, shared.pulse, lambda: _idle(parts))
         tasks.start_soon(rescan_now_and_then, shared.folders, parts.queue, config.index.rescan_minutes * 60)
         if config.index.watch:
             tasks.start_soon(keep_watching, shared.folders, parts.queue, folders_changed, shared.pulse)
 
 
-def slot_settings(config: Config) -> SlotSettings:
+def slot_settings(config: Config, on_wedged: Callable[[str], None] | None = None) -> SlotSettings:
     """What the user set of the slot; the rest is as specified."""
     slot = config.slot
-    return SlotSettings(
+    settings = SlotSettings(
         keep_warm=slot.keep_warm, starvation_cap=slot.starvation_cap, allow_cpu_fallback=slot.allow_cpu_fallback
     )
+    return settings if on_wedged is None else replace(settings, on_wedged=on_wedged)
+
+
+def gpu_status() -> GpuStatus:
+    """The accelerator, asked of the operating system: a few milliseconds, no torch."""
+    found = detect()
+    kind = "" if found.device == "cpu" else found.device
+    return GpuStatus(bool(kind), kind, found.name, found.total, None, found.why_not)
 
 
 def _idle(parts: Parts) -> bool:
