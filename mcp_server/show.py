@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_server.render import duration, folder_line, model_line, slot_line
+from mcp_server.render import duration, folder_line, format_line, model_line, pool_line, slot_line
 from mcp_server.report_schema import FoldersResult, IndexResult
 from mcp_server.schemas import ReadResult, SearchResult
 from mcp_server.status_schema import StatusResult
@@ -63,8 +63,8 @@ def read(result: ReadResult) -> str:
     return "\n".join(lines)
 
 
-def status(result: StatusResult) -> str:
-    """Return the status, a line for each thing."""
+def status(result: StatusResult, *, verbose: bool = False) -> str:
+    """Return the status, a line for each thing; ``verbose`` with every format of every folder."""
     owner, index = result.owner, result.index
     lines = [
         f"folder-mcp {owner.version}, {owner.state}" + (f": {owner.detail}" if owner.detail else ""),
@@ -82,10 +82,13 @@ def status(result: StatusResult) -> str:
         lines.append(f"client {relay.pid}: searches {named}{other}")
     if index.last_error:
         lines.append(f"index error: {index.last_error}")
+    if index.pool and (index.pool.detail or index.pool.workers):
+        lines.append(pool_line(index.pool).rstrip("."))
     if not result.folders:
         lines.append("no folders yet: folder-mcp folders add FOLDER")
     for folder in result.folders:
         lines.append(folder_line(folder))
+        lines += [f"    {format_line(count)}" for count in folder.formats if verbose or count.failed]
         lines += [f"    {reason.files:,} × {reason.reason}" for reason in folder.reasons]
         lines += [f"    {item.outcome}  {item.path}: {item.reason}" for item in folder.problems]
     return "\n".join(lines + list(result.notices))
