@@ -14,6 +14,7 @@ import asyncio
 import json
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -43,6 +44,21 @@ def heavy_libraries(data: Path) -> dict[int, list[str]]:
     return found
 
 
+def first_answer(command: list[str], data: Path) -> None:
+    """Start the server as a client would, and look at it at the moment its first answer arrives."""
+    started = time.perf_counter()
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "benchmark", "version": "1"}}
+    request = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as server:
+        assert server.stdin is not None and server.stdout is not None
+        server.stdin.write(json.dumps(request).encode() + b"\n")
+        server.stdin.flush()
+        server.stdout.readline()
+        took, mapped = time.perf_counter() - started, heavy_libraries(data)
+        server.stdin.close()
+    print(f"first message answered after {took:.2f} s; heavy libraries mapped at that moment: {mapped}")
+
+
 def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, round(share * (len(values) - 1)))]
 
@@ -52,7 +68,9 @@ async def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--searches", type=int, default=50)
     parser.add_argument("--keep-warm", type=float, default=300)
-    parser.add_argument("--until-embedded", action="store_true", help="wait for the end and the unload (small folders)")
+    parser.add_argument(
+        "--until-embedded", action="store_true", help="wait for the end and the unload (small folders)"
+    )
     parser.add_argument("--no-daemon", action="store_true")
     options = parser.parse_args()
     data = Path(tempfile.mkdtemp(prefix="straight-path-"))
@@ -63,6 +81,7 @@ async def main() -> None:
     if options.no_daemon:
         arguments.append("--no-daemon")
     print(f"files: {sum(1 for path in options.folder.rglob('*') if path.is_file()):,}")
+    first_answer([command, *arguments], data)
     started = time.perf_counter()
 
     def elapsed() -> float:
@@ -71,7 +90,7 @@ async def main() -> None:
     states: list[str] = []
     server = StdioServerParameters(command=command, args=arguments)
     async with Client(server, mode="legacy", read_timeout_seconds=90) as client:
-        print(f"first message answered after {elapsed():.2f} s; mapped then: {heavy_libraries(data)}")
+        print(f"SDK client connected after {elapsed():.2f} s")
 
         async def call(tool: str, **given: object) -> dict:  # type: ignore[type-arg]
             return (await client.call_tool(tool, given)).structured_content or {}
@@ -108,7 +127,10 @@ async def main() -> None:
         noting.cancel()
         print("states:", " -> ".join(states))
         print("work:", json.dumps(status["work"]))
-        print("folders:", json.dumps([{k: f[k] for k in ("state", "files", "chunks", "embedded")} for f in status["folders"]]))
+        print(
+            "folders:",
+            json.dumps([{k: f[k] for k in ("state", "files", "chunks", "embedded")} for f in status["folders"]]),
+        )
 
 
 if __name__ == "__main__":
