@@ -25,7 +25,7 @@ FLOORS = [
         "indexer.folder_rules", "indexer.status", "indexer.fusion", "indexer.snippet", "indexer.changes",
         "indexer.present_text",
     },
-    {"indexer.known_folders", "indexer.folding", "indexer.passages", "indexer.passages"},
+    {"indexer.known_folders", "indexer.folding", "indexer.passages"},
     {"indexer.manifest", "indexer.work_queue", "indexer.ledger", "indexer.folder"},
     {"indexer.models", "indexer.freshness", "indexer.semantic", "indexer.looking", "indexer.preparing"},
     {"indexer.vector_commits"},
