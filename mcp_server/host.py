@@ -20,8 +20,10 @@ from mcp_server.version import version
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 2.0
-"""Seconds the heavy part waits for the first answer to be written: about as long as clients wait for it."""
+PATIENCE = 10.0
+"""Seconds the heavy part waits at most for the first answer to be written: they share a processor."""
+UNSEEN = 2.0
+"""Seconds it waits where nobody tells us of the first answer, because the SDK owns the streams."""
 
 
 class Host:
@@ -120,7 +122,7 @@ class Host:
     async def _prepare(self, config: Config, lent: Lent) -> None:
         """Wait for the first answer, then remember the folders the command line named."""
         if self._answered is None:
-            await anyio.sleep(PATIENCE)
+            await anyio.sleep(UNSEEN)
         else:
             with anyio.move_on_after(PATIENCE):
                 await self._answered.wait()

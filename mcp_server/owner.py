@@ -49,8 +49,8 @@ CHECK = 60.0
 """Seconds between two looks at whether we are still behind our own address."""
 TICK = 10.0
 """Seconds between two looks at whether work goes on, while no client is there."""
-PATIENCE = 2.0
-"""Seconds the engine's heavy part waits for the first answer to be written."""
+PATIENCE = 10.0
+"""Seconds the engine's heavy part waits at most for the first answer to be written: they share a processor."""
 
 OwnerOpener = Callable[..., AbstractAsyncContextManager["EnginePort"]]
 """``opening.open_real``: takes the configuration, ``start`` and ``on_wedged``."""
