@@ -20,9 +20,7 @@ def folders(
         mounts: Mount points and their file system types, None when they cannot be told.
     """
     for sentence in refused:
-        yield Finding(
-            "folder", "failure", sentence, "correct it in the configuration, or run: folder-mcp folders list"
-        )
+        yield Finding("folder", "failure", sentence, "correct it in the configuration, or remove the folder")
     if not known and not refused:
         yield Finding("folders", "warning", "no folder is indexed", "run: folder-mcp folders add FOLDER")
     for root in known:

@@ -16,7 +16,7 @@ _NVIDIA, _DISPLAY = "0x10de", "0x03"
 
 
 def nvidia_cards(pci: Path = PCI) -> int:
-    """NVIDIA display devices that the system's bus lists, whether or not a driver answers; 0 where it tells nothing."""
+    """NVIDIA display devices on the system's bus, whether or not a driver answers; 0 where it tells nothing."""
     found = 0
     for device in pci.glob("*"):
         try:

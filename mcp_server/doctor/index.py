@@ -19,14 +19,12 @@ class Contents:
         chunks: Chunks of text.
         failed: Files that could not be read.
         disk_bytes: Its size, None when unknown.
-        overdue: Whether maintenance is urgently due.
     """
 
     files: int
     chunks: int
     failed: int
     disk_bytes: int | None
-    overdue: bool
 
 
 def index(data_dir: Path, look: Callable[[Path], Contents]) -> Iterator[Finding]:
@@ -52,11 +50,7 @@ def index(data_dir: Path, look: Callable[[Path], Contents]) -> Iterator[Finding]
         yield Finding(name, "failure", f"{place} cannot be read ({error.strerror})", _REMEDIES["permission"])
         return
     amount = f", {found.disk_bytes / 1e6:.0f} MB" if found.disk_bytes else ""
-    detail = f"opens; {found.files:,} files, {found.chunks:,} chunks{amount}"
-    if found.overdue:
-        yield Finding(name, "warning", f"{detail}; maintenance is overdue", "start a client or run: folder-mcp index")
-    else:
-        yield Finding(name, "ok", detail)
+    yield Finding(name, "ok", f"opens; {found.files:,} files, {found.chunks:,} chunks{amount}")
     damaged = sorted(each.name for each in (place / "damaged").glob("*")) if (place / "damaged").is_dir() else []
     if damaged:
         detail = f"damaged parts were set aside: {', '.join(damaged[:3])} in {place / 'damaged'}"
@@ -98,5 +92,4 @@ async def _contents(place: Path) -> Contents:
             chunks=sum(store.chunk_count(folder) for folder in folders),
             failed=sum(row.outcome == "failed" for row in rows),
             disk_bytes=store.disk_bytes,
-            overdue=store.urgent,
         )

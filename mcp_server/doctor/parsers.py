@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from threading import Timer
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from indexer.text.interpreter import Launch, NoInterpreter, find_interpreter, launch
 from mcp_server.doctor.finding import Finding
@@ -69,9 +69,8 @@ def greeting_of(started: Launch) -> tuple[dict[str, Any] | None, str]:
     watchdog = Timer(PATIENCE, process.kill)
     watchdog.start()
     try:
-        assert process.stdout is not None
         try:
-            greeting = frames.read(process.stdout)
+            greeting = frames.read(cast("BinaryIO", process.stdout))
         except ValueError:  # some other program's output
             greeting = None
         _, complaint = process.communicate()

@@ -38,11 +38,9 @@ def read(config_file: str | None, data_dir: str | None, environ: Mapping[str, st
         place: The user's own configuration file.
     """
     shown = config_file or environ.get("FOLDER_MCP_CONFIG") or place
-    chosen = Path(data_dir) if data_dir else None
+    named, chosen = Path(config_file) if config_file else None, Path(data_dir) if data_dir else None
     try:
-        return Settings(
-            load_config(Path(config_file) if config_file else None, data_dir=chosen, environ=environ), "", shown
-        )
+        return Settings(load_config(named, data_dir=chosen, environ=environ), "", shown)
     except ConfigError as error:
         problem = str(error)
     try:

@@ -1,0 +1,28 @@
+"""The owner: absent, alone, silent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from findings import one
+
+from mcp_server.claim import Claim, place_of, write_json
+from mcp_server.doctor.background import owner
+
+
+def test_the_owner_is_absent_alone_or_silent(tmp_path: Path) -> None:
+    place = place_of(str(tmp_path / "data"), str(tmp_path / "run"))
+    assert "none is running" in one(owner(lambda: place, "1.0")).detail
+    with Claim(place) as claim:
+        assert claim.take()
+        write_json(place.note, {"pid": 7, "version": "1.0", "endpoint": None})
+        assert "by itself" in one(owner(lambda: place, "1.0")).detail
+        write_json(place.note, {"pid": 7, "version": "1.0", "endpoint": {"kind": "unix", "path": "/nowhere.sock"}})
+        found = one(owner(lambda: place, "1.0"))
+        assert found.verdict == "failure" and "stop --force" in found.remedy
+
+    def nowhere() -> Any:
+        raise PermissionError("/tmp/x is not a directory of this user")
+
+    assert one(owner(nowhere, "1.0")).verdict == "warning"
