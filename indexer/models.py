@@ -12,6 +12,7 @@ from indexer.folder import FolderModel
 from indexer.model.availability import availability
 from indexer.model.catalogue import lookup
 from indexer.model.embedder import ModelSpec
+from indexer.model.exports import verdict
 from indexer.model.failure import HINTS
 from indexer.model.languages import languages_of
 from indexer.model.local import Located, find
@@ -43,6 +44,12 @@ class Models:
                 found = self._found[name] = self._resolve(name)
             return found
 
+    def again(self, name: str) -> FolderModel:
+        """The model looked for anew: its ONNX form has been made."""
+        with self._lock:
+            self._found.pop(name, None)
+        return self.for_folder(name)
+
     def name(self, name: str | None) -> str:
         """The model that a folder means: the one it names, or the default."""
         return name or self._config.model.default
@@ -71,7 +78,11 @@ class Models:
                 spec = self._spec(name)
         except SlotUnavailable as problem:
             return ModelAvailability(name, False, fetched, "", str(problem), problem.hint)
-        return ModelAvailability(name, True, size_of(Path(spec.directory)), spec.runtime, "", "")
+        refused = verdict(self._config.data_dir, spec.key) if spec.runtime == "torch" else None
+        reason = (
+            f"Only torch loads it: its ONNX form was refused, {refused.reason}." if refused and not refused.ok else ""
+        )
+        return ModelAvailability(name, True, size_of(Path(spec.directory)), spec.runtime, reason, "")
 
     def _spec(self, name: str) -> ModelSpec:
         """Pin a model.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from indexer.embedding_pass import EmbeddingPass
+from indexer.export_pass import ExportPass
 from indexer.manifest import Manifest
 from indexer.model.slot import ModelSlot
 from indexer.search import Search
@@ -26,3 +27,4 @@ class Parts:
     slot: ModelSlot | None
     text_pass: TextPass | None
     embedding_pass: EmbeddingPass | None
+    export_pass: ExportPass | None

@@ -64,6 +64,10 @@ class Stock:
         if waiting or self._names() != [model.name for model in self.models]:
             self._missed.beat()
 
+    def look_again(self) -> None:
+        """Have the models looked for again: one has another form now; returns at once."""
+        self._missed.beat()
+
     async def take_up(self) -> None:
         """Give folders that wait for a model that model, if it is here by now."""
         for folder in self._folders:

@@ -1,4 +1,4 @@
-"""Models of a few kilobytes with real files: safetensors, tokenizer, configuration. No torch needed."""
+"""Models of a few kilobytes with real files: safetensors, tokenizer, configuration. Torch only for MPNet."""
 
 from __future__ import annotations
 
@@ -102,6 +102,21 @@ def write_bert(
     write_json(directory / "1_Pooling" / "config.json", {"word_embedding_dimension": HIDDEN, **modes})
     types = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
     write_modules(directory, [(path, f"sentence_transformers.models.{kind}") for path, kind in types])
+    return directory
+
+
+def write_mpnet(directory: Path) -> Path:
+    """Write an MPNet: relative positions, which no graph of ours covers and a traced export gets wrong."""
+    import torch
+    from transformers import MPNetConfig, MPNetModel
+
+    write_bert(directory)
+    torch.manual_seed(0)
+    config = MPNetConfig(
+        vocab_size=len(vocabulary()), hidden_size=HIDDEN, num_hidden_layers=2, num_attention_heads=4,
+        intermediate_size=32, max_position_embeddings=66, pad_token_id=0,
+    )  # fmt: skip
+    MPNetModel(config).save_pretrained(directory)
     return directory
 
 

@@ -2,19 +2,19 @@
 
 ``<data_dir>/models/<vector key>/`` holds ``model.onnx`` (and its data), the tokenizer, and ``export.json`` with the
 source, the versions, the figures of the check and the verdict. A refusal is kept too: nothing is ever made twice.
+How one comes to be, step by step, is in ``export_steps``.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.model.embedder import Embedder, Loader, ModelSpec, Progress
+from indexer.model.embedder import Embedder, ModelSpec
 from indexer.model.failure import ModelRefused
 from indexer.model.identity import digest
 
@@ -41,6 +41,8 @@ FIXED_TEXTS = (
 """What both runtimes embed for the comparison: scripts, code, one word, a long passage."""
 _BESIDE = ("tokenizer.json", "tokenizer_config.json", "config.json", "sentence_bert_config.json")
 _RECORD = "export.json"
+_EXPECTED = "expected.npy"
+"""In an export not yet compared: torch's vectors of the fixed texts; written last, so where it is all is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,43 +105,14 @@ def due(spec: ModelSpec, data_dir: Path) -> bool:
     return spec.runtime == "torch" and spec.device == "cpu" and verdict(data_dir, spec.key) is None
 
 
-def make(spec: ModelSpec, loader: Loader, data_dir: Path, progress: Progress, stopped: Callable[[], bool]) -> Verdict:
-    """Export, compare and record the model ``spec`` (torch): one job for the model thread, with nothing loaded.
-
-    The torch model is closed before the export is loaded: never are two alive. A model that torch cannot export is
-    refused, with the reason, like one whose vectors differ.
-
-    Raises:
-        indexer.model.failure.Stopped: ``stopped`` was true between two stages; nothing is recorded.
-        indexer.model.failure.ModelRefused: A package is missing or the disk is full; nothing is recorded.
-        OSError: The data directory cannot be written.
-    """
-    from indexer.model.torch_runtime import TorchEmbedder  # noqa: PLC0415
-
-    source = loader.load(replace(spec, runtime="torch"), progress, stopped)
-    try:
-        if not isinstance(source, TorchEmbedder):
-            raise TypeError(f"only a torch model can be exported, not {type(source).__name__}")
-        outcome = draft(source, data_dir)
-    finally:
-        source.close()
-    del source
-    loader.release()
-    if isinstance(outcome, Verdict):
-        return outcome
-    copy = loader.load(outcome.spec, progress, stopped)
-    try:
-        return judge(copy, outcome, data_dir)
-    finally:
-        copy.close()
-
-
 def draft(source: TorchEmbedder, data_dir: Path) -> Draft | Verdict:
     """Embed the fixed texts and export, with the torch model loaded; a refusal is recorded and returned.
 
     Raises:
         ModelRefused: ``dependency_missing`` or ``disk_full``.
     """
+    import numpy as np  # noqa: PLC0415
+
     from indexer.model.torch_export import Unexportable, write  # noqa: PLC0415
 
     spec = source.spec
@@ -151,8 +124,33 @@ def draft(source: TorchEmbedder, data_dir: Path) -> Draft | Verdict:
     try:
         write(source.module, part / "model.onnx", spec.max_tokens)
     except Unexportable as e:
-        return _record(data_dir, Verdict(spec.key, ok=False, reason=str(e), versions=_versions()))
+        return refuse(data_dir, spec.key, str(e))
     _copy_configuration(Path(spec.directory), part)
+    written = part / f"{_EXPECTED}.part"
+    with written.open("wb") as file:
+        np.save(file, expected)
+    written.rename(part / _EXPECTED)
+    return _draft(spec, part, expected)
+
+
+def drafted(spec: ModelSpec, data_dir: Path) -> Draft | None:
+    """Return the export of ``spec`` that was written but not compared yet, also by an earlier process."""
+    import numpy as np  # noqa: PLC0415
+
+    part = _part(data_dir, spec.key)
+    try:
+        return _draft(spec, part, np.load(part / _EXPECTED, allow_pickle=False))
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def refuse(data_dir: Path, key: str, reason: str) -> Verdict:
+    """Record that the model ``key`` stays with torch."""
+    _part(data_dir, key).mkdir(parents=True, exist_ok=True)
+    return _record(data_dir, Verdict(key, ok=False, reason=reason, versions=_versions()))
+
+
+def _draft(spec: ModelSpec, part: Path, expected: Matrix) -> Draft:
     return Draft(replace(spec, runtime="onnx", directory=str(part), checks=()), expected)
 
 
@@ -181,6 +179,7 @@ def _record(data_dir: Path, outcome: Verdict) -> Verdict:
     if not outcome.ok:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
+    (part / _EXPECTED).unlink(missing_ok=True)
     (part / _RECORD).write_text(json.dumps(asdict(outcome), indent=1), encoding="utf-8")
     shutil.rmtree(home, ignore_errors=True)
     part.rename(home)
@@ -209,7 +208,8 @@ def _check_space(source: Path, data_dir: Path) -> None:
 
 def _versions() -> tuple[tuple[str, str], ...]:
     names = ("torch", "transformers", "sentence-transformers", "onnx", "onnxscript", "onnxruntime")
-    return tuple((name, metadata.version(name)) for name in names)
+    found = {dist.metadata["Name"].lower(): dist.version for n in names for dist in metadata.distributions(name=n)}
+    return tuple((name, found[name]) for name in names if name in found)
 
 
 def _home(data_dir: Path, key: str) -> Path:

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import HIDDEN, vocabulary, write_bert, write_json, write_modules
+from tiny_models import HIDDEN, write_json, write_modules, write_mpnet
 
 from indexer.model import exports
 from indexer.model.embedder import Embedder, ModelSpec, Progress
-from indexer.model.exports import FIXED_TEXTS, Draft, due, judge, make, verdict
+from indexer.model.export_steps import MOST_DEATHS, spared, steps
+from indexer.model.exports import FIXED_TEXTS, Draft, drafted, due, judge, verdict
+from indexer.model.failure import ModelRefused, Stopped
 from indexer.model.loading import RuntimeLoader
 from indexer.model.specs import resolve
 
@@ -93,6 +95,93 @@ def test_only_torch_on_the_cpu_needs_an_export(tmp_path: Path) -> None:
     assert not due(replace(SPEC, runtime="torch", device="cuda"), tmp_path)
 
 
+def make(spec: ModelSpec, loader: Any, data_dir: Path) -> Any:
+    """Take every step, as the slot does when nobody comes."""
+    work = steps(spec, loader, data_dir, lambda _stage, _done: None, lambda: False)
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
+
+
+class OnlyCopies:
+    """A loader for the second half: loads exports, whose vectors are given, or raises."""
+
+    def __init__(self, rows: Any, error: Exception | None = None) -> None:
+        self.rows, self.error, self.loads = rows, error, 0
+
+    def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Copy:
+        assert spec.runtime == "onnx", "the first half is done already"
+        self.loads += 1
+        if self.error is not None:
+            raise self.error
+        return Copy(self.rows)
+
+    def release(self) -> None:
+        return
+
+
+def write_first_half(data: Path, rows: Any) -> None:
+    with (data / "models" / f"{SPEC.key}.part" / "expected.npy").open("wb") as file:
+        np.save(file, rows)
+
+
+def test_a_second_half_goes_on_from_what_lies_on_the_disk(data: Path, rows: Any) -> None:
+    assert drafted(SPEC, data) is None
+    write_first_half(data, rows)
+    loader = OnlyCopies(rows)
+    outcome = make(replace(SPEC, runtime="torch"), loader, data)
+    assert (outcome.ok, loader.loads) == (True, 1)
+    home = data / "models" / SPEC.key
+    assert sorted(file.name for file in home.iterdir()) == ["export.json", "model.onnx"]
+
+
+def test_an_export_that_onnx_runtime_cannot_load_is_refused(data: Path, rows: Any) -> None:
+    write_first_half(data, rows)
+    loader = OnlyCopies(rows, RuntimeError("INVALID_GRAPH: This is an invalid model."))
+    outcome = make(replace(SPEC, runtime="torch"), loader, data)
+    assert "cannot load it" in outcome.reason
+    assert verdict(data, SPEC.key) == outcome
+
+
+@pytest.mark.parametrize("error", [ModelRefused("disk_full", "The disk is full."), MemoryError(), Stopped()])
+def test_what_is_not_the_exports_fault_is_not_held_against_it(data: Path, rows: Any, error: Exception) -> None:
+    write_first_half(data, rows)
+    with pytest.raises(type(error)):
+        make(replace(SPEC, runtime="torch"), OnlyCopies(rows, error), data)
+    assert verdict(data, SPEC.key) is None
+    assert make(replace(SPEC, runtime="torch"), OnlyCopies(rows), data).ok
+
+
+def test_an_export_that_ends_the_program_again_and_again_is_refused(data: Path, rows: Any) -> None:
+    def die() -> None:
+        work = steps(SPEC, OnlyCopies(rows), data, lambda _stage, _done: None, lambda: False)
+        next(work)
+        marks.append((data / "models" / f"{SPEC.key}.begun").read_text(encoding="utf-8"))
+        work.close()
+        (data / "models" / f"{SPEC.key}.begun").write_text(marks[-1], encoding="utf-8")  # as if close never came
+
+    write_first_half(data, rows)
+    marks: list[str] = []
+    for _ in range(MOST_DEATHS):
+        die()
+    assert marks == ["1", "2", "3"]
+    outcome = make(SPEC, OnlyCopies(rows), data)
+    assert "3 times" in outcome.reason
+    assert verdict(data, SPEC.key) == outcome
+    assert not list((data / "models").glob("*.begun"))
+
+
+def test_a_closing_program_does_not_count_as_dying(data: Path, rows: Any) -> None:
+    write_first_half(data, rows)
+    work = steps(SPEC, OnlyCopies(rows), data, lambda _stage, _done: None, lambda: False)
+    next(work)
+    spared(data, SPEC.key)
+    assert not list((data / "models").glob("*.begun"))
+    work.close()
+
+
 class Watched(RuntimeLoader):
     """The real loader, keeping count of the models that are open."""
 
@@ -115,21 +204,6 @@ class Watched(RuntimeLoader):
         return model
 
 
-def write_mpnet(directory: Path) -> Path:
-    """Write an MPNet: relative positions, which no graph of ours covers and a traced export gets wrong."""
-    import torch
-    from transformers import MPNetConfig, MPNetModel
-
-    write_bert(directory)
-    torch.manual_seed(0)
-    config = MPNetConfig(
-        vocab_size=len(vocabulary()), hidden_size=HIDDEN, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=32, max_position_embeddings=66, pad_token_id=0,
-    )  # fmt: skip
-    MPNetModel(config).save_pretrained(directory)
-    return directory
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_a_model_only_torch_can_load_is_exported_once_and_then_served_without_torch(tmp_path: Path) -> None:
@@ -146,7 +220,7 @@ def test_a_model_only_torch_can_load_is_exported_once_and_then_served_without_to
     spec = resolve(str(directory), device="cpu", data_dir=data)
     assert (spec.runtime, spec.dim, due(spec, data)) == ("torch", 8, True)
     loader = Watched()
-    outcome = make(spec, loader, data, lambda _stage, _done: None, lambda: False)
+    outcome = make(spec, loader, data)
     assert outcome.ok, outcome.reason
     assert (loader.log, loader.most, loader.open) == (["torch", "onnx"], 1, 0)
     now = resolve(str(directory), device="cpu", data_dir=data)
@@ -170,7 +244,7 @@ def test_a_chain_that_cannot_be_exported_is_refused_with_the_reason(tmp_path: Pa
     pooling = {"word_embedding_dimension": HIDDEN, "pooling_mode_mean_tokens": True, "include_prompt": False}
     write_json(directory / "1_Pooling" / "config.json", pooling)
     spec = resolve(str(directory), device="cpu", data_dir=data)
-    outcome = make(spec, RuntimeLoader(), data, lambda _stage, _done: None, lambda: False)
+    outcome = make(spec, RuntimeLoader(), data)
     assert not outcome.ok
     assert "chain of modules" in outcome.reason
     assert not due(spec, data)
