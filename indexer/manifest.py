@@ -20,6 +20,7 @@ class Manifest:
     def __init__(self, rows: Iterable[FileRow] = ()) -> None:
         self._folders: dict[str, dict[str, FileRow]] = {}
         self._outcomes: dict[str, Counter[str]] = {}
+        self._languages: dict[str, Counter[str]] = {}
         self._formats: dict[str, dict[str, Counter[str]]] = {}
         self._problems: dict[str, dict[str, FileRow]] = {}
         for row in rows:
@@ -30,6 +31,8 @@ class Manifest:
         self.drop(row.folder, row.path)
         self._folders.setdefault(row.folder, {})[row.path] = row
         self._outcomes.setdefault(row.folder, Counter())[row.outcome] += 1
+        if row.language is not None:
+            self._languages.setdefault(row.folder, Counter())[row.language] += row.chunks
         self._formats.setdefault(row.folder, {}).setdefault(format_name(row.path), Counter())[row.outcome] += 1
         if row.reason or row.outcome != "indexed":
             self._problems.setdefault(row.folder, {})[row.path] = row
@@ -39,6 +42,8 @@ class Manifest:
         row = self._folders.get(folder, {}).pop(path, None)
         if row is not None:
             self._outcomes[folder][row.outcome] -= 1
+            if row.language is not None:
+                self._languages[folder][row.language] -= row.chunks
             self._formats[folder][format_name(path)][row.outcome] -= 1
             self._problems.get(folder, {}).pop(path, None)
 
@@ -46,6 +51,7 @@ class Manifest:
         """Forget a folder."""
         self._folders.pop(folder, None)
         self._outcomes.pop(folder, None)
+        self._languages.pop(folder, None)
         self._formats.pop(folder, None)
         self._problems.pop(folder, None)
 
@@ -101,6 +107,13 @@ class Manifest:
         """How many files of each format ended how, the most frequent format first."""
         found = {name: +ended for name, ended in self._formats.get(folder, {}).items() if any(ended.values())}
         return {name: dict(found[name]) for name in sorted(found, key=lambda name: (-found[name].total(), name))}
+
+    def languages(self, folder: str) -> Mapping[str, int]:
+        """Chunks of a folder by the language of their file; the empty code for text that shows none.
+
+        Files that an earlier program indexed are not counted until they are read again.
+        """
+        return +self._languages.get(folder, Counter())
 
     def problems(self, folder: str) -> list[FileRow]:
         """Rows that are not searchable, or not all of them: failures first, binary files last, then by path."""

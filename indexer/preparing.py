@@ -66,5 +66,6 @@ def prepare(folder: LiveFolder, blank: FileRow, parsed: Parsed) -> FileWrite:
         outcome="indexed",
         reason=f"{dropped} passages with secrets left out" if dropped else "",
         chunks=len(chunks),
+        language=language,
     )
     return FileWrite(row, tuple(chunks), words)

@@ -78,6 +78,7 @@ class FolderStatus:
         reasons: Files skipped or failed, counted by reason.
         problems: The first failures and skips by name (all of them with ``verbose``).
         source: Who named it: ``config``, ``added``, ``command line``.
+        advice: What should be changed about its model, one sentence each.
         formats: Coverage by format, the most frequent first (all of them with ``verbose``).
     """
 
@@ -96,6 +97,7 @@ class FolderStatus:
     source: str
     last_scan: float | None
     formats: tuple[FormatCounts, ...] = ()
+    advice: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from indexer.advice import advise
 from indexer.folder import Folders, LiveFolder
 from indexer.ledger import Ledger
-from indexer.manifest import format_name
+from indexer.manifest import Manifest, format_name
 from indexer.model.snapshot import SlotStatus
 from indexer.parts import Parts
 from indexer.status import (
@@ -157,7 +158,16 @@ def _folder(
         source=folder.known.source,
         last_scan=folder.last_scan,
         formats=_formats(manifest.formats(path), problems if verbose else ())[: None if verbose else FORMATS_SHOWN],
+        advice=_advice(folder, manifest, ledger.rate),
     )
+
+
+def _advice(folder: LiveFolder, manifest: Manifest, rate: float) -> tuple[str, ...]:
+    """What should be changed about a folder's model; nothing while it is being read for the first time."""
+    if not folder.scanned:
+        return ()
+    found = advise(folder.path, folder.model.name, folder.model.languages, manifest.languages(folder.path), rate)
+    return (str(found),) if found else ()
 
 
 def _formats(counts: Mapping[str, Mapping[str, int]], problems: Sequence[FileRow]) -> tuple[FormatCounts, ...]:

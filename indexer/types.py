@@ -114,6 +114,7 @@ class FileRow:
         chunks: Number of chunk rows.
         attempts: How often reading this very version (size and mtime) has failed.
         indexed_at: When this row was written, seconds since the epoch.
+        language: ISO 639-1 code of its text, empty when it shows none, None when nobody looked.
     """
 
     path: str
@@ -128,6 +129,7 @@ class FileRow:
     chunks: int
     attempts: int
     indexed_at: float
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

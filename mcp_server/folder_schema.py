@@ -77,6 +77,7 @@ class FolderRecord(Record):
     source: str = Field(description="Who named it: config, added, command line.")
     last_scan: Time | None
     formats: list[FormatRecord] = Field(default=[], description="Files by format, the most frequent first.")
+    advice: list[Line] = Field(default=[], description="What should be changed about its model; tell the user.")
 
 
 class ComplaintRecord(Record):

@@ -73,6 +73,7 @@ def status_text(result: StatusResult) -> str:
         if any(count.reasons for count in folder.formats):  # verbose
             lines += [f"  {format_line(count)}" for count in folder.formats]
         lines += [f"  {item.outcome}: {item.path}: {item.reason}" for item in folder.problems[:10]]
+        lines += [f"  advice: {advice}" for advice in folder.advice]
     return "\n".join(lines)
 
 

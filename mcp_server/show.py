@@ -89,6 +89,7 @@ def status(result: StatusResult, *, verbose: bool = False) -> str:
     for folder in result.folders:
         lines.append(folder_line(folder))
         lines += [f"    {format_line(count)}" for count in folder.formats if verbose or count.failed]
+        lines += [f"    advice: {advice}" for advice in folder.advice]
         lines += [f"    {reason.files:,} × {reason.reason}" for reason in folder.reasons]
         lines += [f"    {item.outcome}  {item.path}: {item.reason}" for item in folder.problems]
     return "\n".join(lines + list(result.notices))

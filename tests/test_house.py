@@ -23,6 +23,7 @@ FLOORS = [
     {"indexer.files", "indexer.text", "indexer.model", "indexer.store"},
     {
         "indexer.folder_rules", "indexer.status", "indexer.fusion", "indexer.snippet", "indexer.changes",
+        "indexer.advice",
         "indexer.present_text",
     },
     {"indexer.known_folders", "indexer.folding", "indexer.passages"},

@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio.to_thread
 
+from indexer.store.fault import explained
 from indexer.store.filters import both, equals, one_of
 from indexer.store.paths import escape, fingerprint
 from indexer.store.rows import Known, Plan, file_rows, known_from, to_chunks, to_files
@@ -65,7 +66,9 @@ class ChunkTable:
         Raises:
             StoreError: The table cannot be read.
         """
-        rows = await select(self.table, FILE_COLUMNS, f"ordinal = {FILE}")
+        with explained("read the index"):
+            have = (await self.table.schema()).names  # a reader may meet a table that an earlier program wrote
+        rows = await select(self.table, [name for name in FILE_COLUMNS if name in have], f"ordinal = {FILE}")
         return await anyio.to_thread.run_sync(to_files, rows)
 
     async def known(self, paths: Sequence[str]) -> Known:

@@ -8,7 +8,7 @@ from indexer.errors import StoreError
 from indexer.store.chunks import ChunkTable
 from indexer.store.connection import Connection
 from indexer.store.fault import explained
-from indexer.store.schema import CHUNKS, FILE, chunks_schema, is_vectors
+from indexer.store.schema import CHUNKS, FILE, chunks_schema, is_vectors, missing_columns
 from indexer.store.vectors import VectorTable
 
 
@@ -23,6 +23,8 @@ async def open_chunks(connection: Connection) -> ChunkTable:
         if connection.read_only:
             raise StoreError(f"there is no index in {connection.root} yet; run folder-mcp index first", "unsupported")
         table = await connection.create(CHUNKS, chunks_schema())
+    elif not connection.read_only:
+        await _complete(table)
     chunks = ChunkTable(table)
     await chunks.scan()
     return chunks
@@ -42,6 +44,14 @@ async def open_vectors(connection: Connection, chunks: ChunkTable, have: dict[st
                 key, vectors = await _describe(table)
                 await vectors.scan(chunks)
                 have[key] = vectors
+
+
+async def _complete(table: Any) -> None:
+    """Add the columns that an index of an earlier program does not have; they are null in its rows."""
+    with explained("bring the index up to date"):
+        missing = missing_columns(await table.schema())
+        if missing is not None:
+            await table.add_columns(missing)
 
 
 async def _describe(table: Any) -> tuple[str, VectorTable]:

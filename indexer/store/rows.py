@@ -183,7 +183,7 @@ def to_files(rows: Any) -> list[FileRow]:
     """Arrow rows with ``FILE_COLUMNS`` as the manifest; equal strings are one object."""
     folders: dict[str, str] = {}
     out = []
-    for path, folder, *rest in _tuples(rows, FILE_COLUMNS):
+    for path, folder, *rest in _tuples(rows, [name for name in FILE_COLUMNS if name in rows.column_names]):
         out.append(FileRow(unescape(path), folders.setdefault(folder, unescape(folder)), *rest))
     return out
 

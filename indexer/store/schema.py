@@ -22,7 +22,7 @@ CHUNK_COLUMNS = ("chunk_id", "path", "folder", "ordinal", "text", "heading", "lo
 """The columns of a ``StoredChunk``, in the order of its fields."""
 FILE_COLUMNS = (
     *("path", "folder", "size", "mtime_ns", "sha256", "parser", "recipe", "outcome", "reason"),
-    *("chunks", "attempts", "indexed_at"),
+    *("chunks", "attempts", "indexed_at", "language"),
 )
 """The columns of a ``FileRow``, in the order of its fields."""
 
@@ -38,9 +38,20 @@ def chunks_schema() -> Any:
     columns = {"path": text, "folder": text, "name": text, "ordinal": pa.int32(), "text": text, "heading": text}
     columns |= {"locator": text, "text_hash": text, "tokens": text, "size": long, "mtime_ns": long, "sha256": text}
     columns |= {"parser": text, "recipe": text, "outcome": text, "reason": text, "chunks": pa.int32()}
-    columns |= {"attempts": pa.int32(), "indexed_at": pa.float64()}
+    columns |= {"attempts": pa.int32(), "indexed_at": pa.float64(), "language": text}
     fields = [pa.field("chunk_id", text, nullable=False), *(pa.field(name, kind) for name, kind in columns.items())]
     return pa.schema(fields, metadata={"format": str(FORMAT)})
+
+
+def missing_columns(have: Any) -> Any | None:
+    """Columns that ``chunks`` has since its first version and a table with the schema ``have`` lacks; None if none.
+
+    All of them may be null and stand last, so that a program of the same format reads the table with or without.
+    """
+    import pyarrow as pa  # noqa: PLC0415
+
+    missing = [field for field in chunks_schema() if field.name not in have.names]
+    return pa.schema(missing) if missing else None
 
 
 def vectors_schema(key: str, dim: int) -> Any:

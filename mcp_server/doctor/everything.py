@@ -39,6 +39,7 @@ def checks(settings: Settings, home: Path, work: Path) -> list[tuple[str, Check]
         ("clients", lambda: _clients(home, work)),
         ("parser", lambda: _parser(settings)),
         ("index", lambda: _index(settings)),
+        ("languages", lambda: _languages(settings)),
     ]
 
 
@@ -175,6 +176,20 @@ def _index(settings: Settings) -> Iterator[Finding]:
     from mcp_server.doctor.index import contents, index  # noqa: PLC0415
 
     return index(settings.config.data_dir, contents)
+
+
+def _languages(settings: Settings) -> Iterator[Finding]:
+    from indexer.errors import ConfigError  # noqa: PLC0415
+    from indexer.models import Models  # noqa: PLC0415
+    from mcp_server.doctor.languages import fits, languages, written_in  # noqa: PLC0415
+
+    resolver = Models(settings.config)
+    try:
+        kept = {folder.path: resolver.name(folder.model) for folder in _known(settings).known}
+    except ConfigError:  # said by the check of the folders
+        return iter(())
+    reads = fits(kept.values(), settings.config.hub_cache)
+    return languages(kept, reads, lambda: written_in(settings.config.data_dir / "index"))
 
 
 def home_of(environ: Mapping[str, str]) -> Path:

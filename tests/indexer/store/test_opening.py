@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import anyio
+import lancedb
 import pytest
 from index_data import DIM, FOLDER, vectors_of, written
 
@@ -215,3 +216,23 @@ async def test_importing_the_store_imports_nothing_heavy() -> None:
     code = "import sys, indexer.store; print({'lancedb', 'pyarrow', 'numpy'} & set(sys.modules))"
     done = await anyio.run_process([sys.executable, "-c", code], cwd=Path(__file__).parents[3])
     assert done.stdout.decode().strip() == "set()"
+
+
+async def test_an_index_without_the_language_column_gets_it_and_is_read_without_by_a_reader(tmp_path: Path) -> None:
+    async with open_store(tmp_path) as store:
+        await store.replace([written("a.md", "one", "two", language="de")])
+    database = await lancedb.connect_async(str(tmp_path / "tables"))
+    table = await database.open_table("chunks")
+    await table.drop_columns(["language"])
+    async with open_store(tmp_path, read_only=True) as reader:
+        assert [row.language for row in await reader.files()] == [None]
+        assert len(await reader.search_text(["one"], Scope(), 5)) == 1
+    async with open_store(tmp_path) as store:
+        assert store.damage == ()
+        assert [row.language for row in await store.files()] == [None]
+        await store.replace([written("a.md", "one", "two", language="de"), written("b.md", "three", language="")])
+        assert sorted((Path(row.path).name, row.language) for row in await store.files()) == [
+            ("a.md", "de"),
+            ("b.md", ""),
+        ]
+        assert len(await store.search_text(["one"], Scope(), 5)) == 1
