@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -43,8 +41,6 @@ RESTART = 75
 """Exit code (EX_TEMPFAIL) of an owner whose process must be replaced; relays start another."""
 DRAIN = 10.0
 """Seconds calls in flight have when the owner ends."""
-FAREWELL = 5.0
-"""Seconds from then to the end of the process, whatever is still running in it."""
 CHECK = 60.0
 """Seconds between two looks at whether we are still behind our own address."""
 TICK = 10.0
@@ -96,12 +92,15 @@ class Owner:
         self._code, self._drain = code, drain
         self._over.set()
 
-    async def run(self, address: Address, ready: Callable[[], None]) -> int:
+    async def run(
+        self, address: Address, ready: Callable[[], None], ending: Callable[[int], None] | None = None
+    ) -> int:
         """Live. Returns the exit code.
 
         Args:
             address: Where to listen.
             ready: Called when the endpoint answers.
+            ending: Called with the exit code when calls in flight are answered and the engine is to be closed.
         """
         listener = await SocketListener.from_socket(address.socket)
         async with anyio.create_task_group() as tasks:
@@ -126,7 +125,8 @@ class Owner:
             address.forget()
             with anyio.move_on_after(self._drain):
                 await self._clients.quiet()
-            _end_anyway(self._code, FAREWELL)
+            if ending is not None:
+                ending(self._code)
             tasks.cancel_scope.cancel()
         return self._code
 
@@ -184,8 +184,8 @@ class Owner:
         async with stream:
             about = {"instance": self._check.instance, "version": release(), "pid": os.getpid()}
             visitor = await welcome(stream, address, about)
-            if visitor is None or self._over.is_set():
-                return
+            if visitor is None or self._over.is_set() or visitor.hello.get("kind") == "check":
+                return  # who only looks whether we are here is no reason to stay
             with self._clients.entered(visitor.hello) as connected:
                 try:
                     if connected.kind == "client":
@@ -275,16 +275,6 @@ class Owner:
 
 def _import_server() -> Callable[[Lent], Any]:
     """Import the protocol, a second or two of work; return what makes the server."""
-    gc.disable()  # the SDK makes very many objects that live for ever: a tenth of the time
     from mcp_server import session  # noqa: PLC0415
 
-    gc.freeze()
-    gc.enable()
     return session.server_of
-
-
-def _end_anyway(code: int, limit: float) -> None:
-    """End the process ``limit`` seconds from now, whatever its threads are doing."""
-    clock = threading.Timer(limit, os._exit, (code,))
-    clock.daemon = True
-    clock.start()

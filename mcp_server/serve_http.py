@@ -9,7 +9,7 @@ import anyio
 from indexer.errors import ConfigError, FolderMcpError
 from mcp_server import console, logs
 from mcp_server.call import Call
-from mcp_server.candidate import leave
+from mcp_server.candidate import end_anyway, leave
 from mcp_server.claim import Claim, place_of, read_json
 from mcp_server.location import locate
 from mcp_server.network import PATH, TOKEN_FILE, Door, door
@@ -49,7 +49,7 @@ def serve_http(call: Call) -> int:
             console.note(f"with the token in {config.data_dir / TOKEN_FILE}")
 
         async def live() -> int:
-            return await owner.run(listen(claim.place, os.urandom(4).hex()), ready)
+            return await owner.run(listen(claim.place, os.urandom(4).hex()), ready, end_anyway)
 
         code = anyio.run(live)
     leave(code)
