@@ -1,6 +1,14 @@
 from __future__ import annotations
 
+import json
+import re
+from importlib import metadata, resources
+from pathlib import Path
+
+from indexer.model import recipe
 from indexer.model.catalogue import entries, lookup, nearest
+from indexer.model.identity import digest
+from indexer.model.local import Located, find, onnx_file, weight_files
 
 REQUIRED = [
     "all-MiniLM-L6-v2", "multilingual-e5-small", "multilingual-e5-base", "multilingual-e5-large",
@@ -41,3 +49,34 @@ def test_lookup_takes_short_names_and_repositories_in_any_case() -> None:
 def test_nearest_names_only_what_is_like_it() -> None:
     assert nearest("all-minilm-l6") == "all-MiniLM-L6-v2"
     assert nearest("something else") == ""
+
+
+def test_the_entry_of_the_embedded_model_is_what_its_files_say() -> None:
+    entry, found = lookup("all-MiniLM-L6-v2"), find("all-MiniLM-L6-v2")
+    assert entry is not None
+    assert isinstance(found, Located)
+    directory = Path(found.directory)
+    read = recipe.read(directory)  # from the files alone
+    said = (read.dim, read.max_tokens, read.pooling, read.query_prompt, read.passage_prompt, read.remote_code)
+    assert said == (entry.dim, entry.context, entry.pooling, "", "", entry.remote_code)
+    assert (entry.query_prompt, entry.passage_prompt) == ("", "")
+    assert weight_files(directory) == ("model.safetensors",)
+    assert entry.safetensors
+    assert not entry.onnx and not onnx_file(directory, None)
+    assert dict(entry.checks) == {"model.safetensors": digest(directory / "model.safetensors")}
+    fetched = sum(f.stat().st_size for f in directory.rglob("*") if f.suffix in (".json", ".txt", ".safetensors"))
+    assert abs(fetched - entry.disk_bytes) < 200_000
+    card = (directory / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"^license: (.*)$", card, re.MULTILINE)[1] == entry.licence.lower()  # type: ignore[index]
+    assert re.search(r"^language: (.*)$", card, re.MULTILINE)[1] in ("en", "English")  # type: ignore[index]
+    assert entry.languages == "English"
+    assert metadata.distribution(entry.distribution).files
+    assert json.loads((directory / "config.json").read_text(encoding="utf-8"))["hidden_size"] == entry.dim
+
+
+def test_every_entry_says_how_it_was_confirmed() -> None:
+    text = resources.files("indexer.model").joinpath("catalogue.toml").read_text(encoding="utf-8")
+    lines = text.splitlines()
+    begun = [number for number, line in enumerate(lines) if line == "[[model]]"]
+    assert len(begun) == len(entries())
+    assert [lines[number + 1] for number in begun if not lines[number - 1].startswith("# ")] == []
