@@ -5,6 +5,7 @@ The keyword leg never touches the slot; whatever the semantic leg has brought wh
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ from indexer.settings import SearchSettings
 from indexer.store.store import Store
 from indexer.text.question import Question, read_question
 from indexer.text.words import has_phrase
-from indexer.types import Scope, Scored
+from indexer.types import Scope, Scored, StoredChunk
 from indexer.work_queue import WorkQueue
 
 MAX_OFFSET = 1_000
@@ -109,7 +110,12 @@ class Search:
         leg = SemanticLeg()
 
         async def by_word() -> None:
-            if query.mode != "semantic" and question.tokens:
+            if query.mode == "semantic" or not question.tokens:
+                return
+            if question.phrases:  # they need not be among the best for their words
+                quoted = functools.partial(_holds, phrases=question.phrases)
+                keyword.extend(await self._store.search_text(question.tokens, scope, limit, quoted))
+            if not keyword:
                 keyword.extend(await self._store.search_text(question.tokens, scope, limit))
 
         async def by_meaning() -> None:
@@ -173,8 +179,11 @@ def _with_phrases(ranking: list[Fused], question: Question) -> list[Fused]:
     """What stands in quotes must stand in a hit; if it stands in none, the ranking is left as it is."""
     if not question.phrases:
         return ranking
-    exact = [hit for hit in ranking if all(has_phrase(hit.chunk.passage, phrase) for phrase in question.phrases)]
-    return exact or ranking
+    return [hit for hit in ranking if _holds(hit.chunk, question.phrases)] or ranking
+
+
+def _holds(chunk: StoredChunk, phrases: Sequence[str]) -> bool:
+    return all(has_phrase(chunk.passage, phrase) for phrase in phrases)
 
 
 def _mode_used(asked: Mode, leg: SemanticLeg) -> Mode:

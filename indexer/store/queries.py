@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import anyio.to_thread
+
 from indexer.store.chunks import ChunkTable
 from indexer.store.fault import explained
 from indexer.store.filters import both, one_of, scope_filter
@@ -14,7 +16,7 @@ from indexer.store.rows import to_chunks
 from indexer.store.schema import CHUNK_COLUMNS, FILE
 from indexer.store.tables import select
 from indexer.store.vectors import VectorTable
-from indexer.types import Scope, Scored, Vector
+from indexer.types import Scope, Scored, StoredChunk, Vector
 
 _MANY_PATHS = 1000  # an IN list of so many paths costs a word search 10 ms at 100,000 rows
 _WIDEST = 20_000  # rows asked of an index when filtering afterwards leaves too few
@@ -58,8 +60,16 @@ async def reach(chunks: ChunkTable, scope: Scope) -> Reach | None:
     return Reach(both(where, one_of("path", paths)))
 
 
-async def search_words(chunks: ChunkTable, tokens: Sequence[str], scope: Scope, limit: int) -> list[Scored]:
+async def search_words(
+    chunks: ChunkTable,
+    tokens: Sequence[str],
+    scope: Scope,
+    limit: int,
+    passes: Callable[[StoredChunk], bool] | None = None,
+) -> list[Scored]:
     """The chunks that hold any of the tokens, best BM25 score first.
+
+    ``passes`` is asked of each in a worker thread; more are fetched for those it refuses, 20,000 at most.
 
     Raises:
         QueryError: The glob is malformed.
@@ -82,7 +92,10 @@ async def search_words(chunks: ChunkTable, tokens: Sequence[str], scope: Scope, 
         found = [
             Scored(chunk, score) for chunk, score in zip(to_chunks(rows), rows["_score"].to_pylist(), strict=True)
         ]
-        return _allowed(found, within), rows.num_rows < count
+        found = _allowed(found, within)
+        if passes is not None:
+            found = await anyio.to_thread.run_sync(lambda: [hit for hit in found if passes(hit.chunk)])
+        return found, rows.num_rows < count
 
     return await _enough(fetch, limit)
 

@@ -6,7 +6,7 @@ index that opens. Searches never wait for a write.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 import anyio.to_thread
@@ -172,13 +172,17 @@ class Store:
 
     # Searching
 
-    async def search_text(self, tokens: Sequence[str], scope: Scope, limit: int) -> list[Scored]:
+    async def search_text(
+        self, tokens: Sequence[str], scope: Scope, limit: int, passes: Callable[[StoredChunk], bool] | None = None
+    ) -> list[Scored]:
         """Chunks that hold any of the tokens (prepared as the indexed ones were), best BM25 score first.
+
+        With ``passes`` only those it takes, however far down they stand (20,000 are looked at, in a thread).
 
         Raises:
             QueryError: The glob of the scope is malformed.
         """
-        return await queries.search_words(self._chunks, tokens, scope, limit)
+        return await queries.search_words(self._chunks, tokens, scope, limit, passes)
 
     async def search_vectors(self, key: str, dim: int, vector: Vector, scope: Scope, limit: int) -> list[Scored]:
         """Chunks nearest in meaning, highest cosine first; empty when the model has no vectors here.

@@ -307,3 +307,20 @@ def test_a_local_model_is_known_to_read_the_languages_of_its_card_and_no_other(t
     assert models.for_folder(str(english)).languages == {"en"}
     assert models.for_folder(str(silent)).languages is None
     assert models.for_folder(None).languages == {"en"}
+
+
+async def test_a_phrase_is_found_though_many_texts_are_better_for_its_words(tmp_path: Path) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(60):
+        (folder / f"{number}.txt").write_text(f"Light of red. Light of red. {number}", encoding="utf-8")
+    long = "Nothing else of any note is said in these lines. " * 12
+    (folder / "phrase.txt").write_text(f"{long} The wagon showed a Red  Light once. {long}", encoding="utf-8")
+    async with engine_over(tmp_path / "data", folder) as engine:
+        await engine.index()
+        loose = await engine.search(Query("light red", top_k=1, mode="keyword"))
+        exact = await engine.search(Query('"red light"', top_k=1, mode="keyword"))
+        absent = await engine.search(Query('"light green wagon"', top_k=1, mode="keyword"))
+    assert names(loose.hits) != ["phrase.txt"]
+    assert names(exact.hits) == ["phrase.txt"] and exact.next_offset is None
+    assert len(absent.hits) == 1
