@@ -7,6 +7,7 @@ import json
 import os
 import queue
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,6 +76,7 @@ class Home:
         for pid in self.owners():
             os.kill(pid, signal.SIGKILL)
             wait_gone(pid)
+        shutil.rmtree(self.place.directory)
 
 
 class Client:

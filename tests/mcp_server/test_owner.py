@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,9 +18,10 @@ from indexer.config import Config
 from indexer.settings import OwnerSettings
 from mcp_server.claim import Claim, Place, place_of
 from mcp_server.hello import NotThere, dial, greeting
-from mcp_server.location import Location
+from mcp_server.location import Location, locate
 from mcp_server.owner import Owner
 from mcp_server.reception import listen
+from mcp_server.selfcheck import configuration
 
 
 @pytest.fixture
@@ -93,3 +95,65 @@ async def test_a_wedged_slot_ends_the_owner_with_its_own_code(place: Place, tmp_
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(wedge_when_open)
                 assert await one.run(listen(place, "i" * 8), ready.set) == 75
+
+
+@pytest.mark.parametrize("what", ["configuration", "lock"])
+async def test_what_an_owner_finds_when_it_looks_ends_it(
+    what: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_server.owner.CHECK", 0.05)  # a minute is long
+    file = tmp_path / "config.toml"
+    file.write_text("[search]\nwait = 5\n", encoding="utf-8")
+    location = locate(str(file), str(tmp_path / "data"), {})
+    with Claim(place) as claim:
+        assert claim.take()
+        one = Owner(location, configuration(location), place, claim, opener)
+
+        def change() -> None:
+            if what == "configuration":
+                file.write_text("[search]\nwait = 6\n", encoding="utf-8")
+                os.utime(file, ns=(1, 1))
+            else:
+                Path(place.lock).unlink()
+
+        with anyio.fail_after(30):
+            assert await one.run(listen(place, "i" * 8), change) == 0
+    assert one.successor is (what == "configuration")
+
+
+async def test_a_wrong_change_of_the_configuration_is_told_and_not_used(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_server.owner.CHECK", 0.05)
+    file = tmp_path / "config.toml"
+    file.write_text("[search]\nwait = 5\n", encoding="utf-8")
+    location = locate(str(file), str(tmp_path / "data"), {})
+    with Claim(place) as claim:
+        assert claim.take()
+        one = Owner(location, configuration(location), place, claim, opener)
+        ready = anyio.Event()
+
+        async def spoil() -> None:
+            await ready.wait()
+            line, _ = await anyio.to_thread.run_sync(dial, place, greeting("control"), 5.0)
+            line.send({"id": 1, "do": "watch"})
+            await anyio.to_thread.run_sync(line.receive)  # the engine is open
+            file.write_text("[search]\nwiat = 6\n", encoding="utf-8")
+            os.utime(file, ns=(1, 1))
+            detail, number = "", 1
+            while "wiat" not in detail:
+                number += 1
+                line.send({"id": number, "do": "status"})
+                said: dict[str, Any] = {}
+                while said.get("id") != number:
+                    said = await anyio.to_thread.run_sync(line.receive)
+                detail = said["result"]["owner"]["detail"]
+            assert "not in use" in detail
+            line.close()
+            one.end("seen")
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(spoil)
+                assert await one.run(listen(place, "i" * 8), ready.set) == 0
+    assert not one.successor
