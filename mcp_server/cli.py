@@ -30,6 +30,7 @@ COMMANDS = {
     "status": "what is indexed, what the model slot is doing, what failed and why",
     "models": "list the embedding models, or fetch one",
     "doctor": "look for everything that could be wrong, with a remedy for each",
+    "bench": "measure search on your own folders and questions, against plain grep",
     "stop": "end the background process that all clients share",
 }
 _VALUED = ("--config", "--data-dir")
