@@ -258,8 +258,10 @@ def main() -> None:
     parser.add_argument("what", nargs="+", choices=("clients", "kills", "overhead", "election"))
     parser.add_argument("--files", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--calls", type=int, default=100, help="of kills")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what was started is ended
     results: dict[str, Any] = {
         "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
         "date": time.strftime("%Y-%m-%d"),
@@ -269,8 +271,10 @@ def main() -> None:
     for what in args.what:
         if what == "election":
             results[what] = election(args.rounds)
+        elif what == "kills":
+            results[what] = kills(args.files, args.calls)
         else:
-            results[what] = {"clients": clients, "kills": kills, "overhead": overhead}[what](args.files)
+            results[what] = {"clients": clients, "overhead": overhead}[what](args.files)
         print(what, json.dumps(results[what], indent=1), flush=True)
     if args.json:
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
