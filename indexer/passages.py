@@ -9,6 +9,7 @@ from indexer.answer import Hit, Query
 from indexer.errors import QueryError
 from indexer.fusion import Fused
 from indexer.locator import Locator
+from indexer.present_text import PresentTexts
 from indexer.snippet import level, snippet
 from indexer.store.store import Store
 from indexer.types import StoredChunk
@@ -63,11 +64,12 @@ async def passages(store: Store, seen: Sequence[Seen], context: int) -> list[Pas
 
 
 def hits_of(seen: Sequence[Seen], texts: Sequence[Passage], terms: Sequence[str], query: Query) -> list[Hit]:
-    """Cut passages to hits. CPU work: runs in a thread.
+    """Cut passages to hits; those of changed text files as they are now. CPU and disk work: runs in a thread.
 
     Without ``query.max_chars`` every hit has a screenful, more when neighbours were asked for. With it the hits
     share that many characters; those that would have fewer than ``LEAST_CHARS`` are left out, from the end.
     """
+    texts = _as_they_are(seen, texts)
     each = SNIPPET_CHARS * (1 + 2 * query.context)
     if query.max_chars is not None:
         texts = texts[: max(1, query.max_chars // LEAST_CHARS)]
@@ -87,6 +89,16 @@ def hits_of(seen: Sequence[Seen], texts: Sequence[Passage], terms: Sequence[str]
         )
         for hit, passage in zip(seen, texts, strict=False)
     ]
+
+
+def _as_they_are(seen: Sequence[Seen], texts: Sequence[Passage]) -> list[Passage]:
+    """The passages, those of changed files read again where that is cheap."""
+    present = PresentTexts()
+    out = []
+    for hit, passage in zip(seen, texts, strict=True):
+        now = present.place(hit.found.chunk.path, passage.locator, passage.text) if hit.stale else None
+        out.append(Passage(now.text, now.locator) if now is not None else passage)
+    return out
 
 
 def _run(chunk: StoredChunk, near: dict[int, StoredChunk], taken: set[tuple[str, int]]) -> list[StoredChunk]:

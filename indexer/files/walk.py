@@ -13,6 +13,7 @@ import os
 import stat
 import sys
 import time
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -99,8 +100,8 @@ def stat_file(path: str, root: str, ignore: Ignore) -> File | Skipped | None:
     """What the walk would say of one path. Blocking: run it in a thread.
 
     Returns:
-        None for what is not there, is a directory, lies behind a link or out of the root, or is left out by a rule
-        (but a secret is ``Skipped``).
+        None for what is not there (under this very name), is a directory, lies behind a link or out of the root, or
+        is left out by a rule (but a secret is ``Skipped``).
     """
     if not _is_own(path, root):
         return None
@@ -110,6 +111,8 @@ def stat_file(path: str, root: str, ignore: Ignore) -> File | Skipped | None:
         return None
     except OSError as error:
         return Skipped(path, f"cannot be read: {error.strerror}", "unreadable")
+    if not _is_listed(path, found):
+        return None
     is_dir = stat.S_ISDIR(found.st_mode)
     verdict = ignore.verdict(path, is_dir=is_dir)
     if verdict.ignored:
@@ -152,6 +155,24 @@ def _is_placeholder(found: os.stat_result, now: float) -> bool:
         # FILE_ATTRIBUTE_OFFLINE, _RECALL_ON_OPEN, _RECALL_ON_DATA_ACCESS, winnt.h
         return bool(found.st_file_attributes & (0x1000 | 0x40000 | 0x400000))
     return found.st_blocks == 0 and found.st_size >= 4096 and now - found.st_ctime > 60
+
+
+def _is_listed(path: str, found: os.stat_result) -> bool:
+    """Whether a directory has an entry under this very name.
+
+    File systems that take no account of letter case or of Unicode normal forms find a file by other names too; the
+    walk gives the one that is listed, and one file must not stand in the index under two. The directory is only read
+    where another spelling finds the same file.
+    """
+    directory, name = os.path.split(path)
+    for other in {name.swapcase(), unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)} - {name}:
+        try:
+            alike = os.path.samestat(os.lstat(os.path.join(directory, other)), found)
+        except (OSError, ValueError):
+            continue
+        if alike:
+            return name in os.listdir(directory)
+    return True
 
 
 def _is_own(path: str, root: str) -> bool:

@@ -132,6 +132,16 @@ async def test_a_changed_file_is_marked_and_read_again_by_itself(tmp_path: Path,
     assert "left for good" in hit.snippet
 
 
+async def test_a_changed_text_file_is_shown_and_cited_as_it_is_now(tmp_path: Path, notes: Path) -> None:
+    async with engine_over(tmp_path / "data", notes) as engine:
+        await engine.index()
+        text = (notes / "bees.md").read_text(encoding="utf-8").replace("new hive", "old oak")
+        (notes / "bees.md").write_text(f"Foreword.\n\n{text}", encoding="utf-8")
+        hit = (await ask(engine, "swarm queen", "keyword")).hits[0]
+    assert (hit.stale, hit.locator) == (True, "lines 3-5")
+    assert "old oak" in hit.snippet and "new hive" not in hit.snippet
+
+
 async def test_a_folder_that_vanishes_keeps_its_rows_and_says_so(tmp_path: Path, notes: Path) -> None:
     async with engine_over(tmp_path / "data", notes) as engine:
         await engine.index()

@@ -262,3 +262,29 @@ def test_a_walk_costs_little_more_than_listing_and_stat(root: Path) -> None:
     assert found == 200
     assert calls.count("os.scandir") == 22  # the root is looked at once more before the walk
     assert calls.count("open") == 0
+
+
+def test_a_file_with_two_listed_spellings_is_found_by_both_and_by_no_third(tmp_path: Path) -> None:
+    # Hard links stand for a file system without letter case: another spelling finds the same file.
+    (tmp_path / "Note.md").write_text("x", encoding="utf-8")
+    os.link(tmp_path / "Note.md", tmp_path / "nOTE.MD")
+    ignore = Ignore(str(tmp_path))
+    for name in ("Note.md", "nOTE.MD"):
+        assert isinstance(stat_file(str(tmp_path / name), str(tmp_path), ignore), File)
+    assert stat_file(str(tmp_path / "NOTE.md"), str(tmp_path), ignore) is None
+
+
+def test_only_the_listed_spelling_counts_where_case_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = tmp_path / "Note.md"
+    note.write_text("x", encoding="utf-8")
+    real = os.lstat
+
+    def caseless(path: str) -> os.stat_result:
+        return real(note if os.fspath(path).lower() == str(note).lower() else path)
+
+    monkeypatch.setattr(os, "lstat", caseless)
+    ignore = Ignore(str(tmp_path))
+    assert isinstance(stat_file(str(note), str(tmp_path), ignore), File)
+    assert stat_file(str(tmp_path / "note.md"), str(tmp_path), ignore) is None
