@@ -158,3 +158,15 @@ def test_one_file_does_not_flood_but_is_not_lost() -> None:
 def test_folding_twice_changes_nothing() -> None:
     hits = fold(fuse(ranked(*(chunk(name, f"{name} " * 40) for name in "abc")), [], WORDS))
     assert fold(hits) == hits
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=14), min_size=2, max_size=8))
+def test_texts_are_folded_exactly_when_nine_tenths_of_their_runs_are_shared(texts: list[list[str]]) -> None:
+    common = [f"word{n}" for n in range(70)]
+    chunks = [chunk(f"c{n}", " ".join([*common, *tail]), path=f"/f/{n}") for n, tail in enumerate(texts)]
+    runs = [{tuple((common + tail)[at : at + 5]) for at in range(66 + len(tail))} for tail in texts]
+    kept: list[int] = []
+    for n in range(len(texts)):
+        if not any(len(runs[n] & runs[k]) >= 0.9 * len(runs[n] | runs[k]) for k in kept):
+            kept.append(n)
+    assert order(fold(fuse(ranked(*chunks), [], WORDS))) == [f"c{n}" for n in kept]
