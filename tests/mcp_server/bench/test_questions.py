@@ -43,7 +43,7 @@ def test_written_questions_are_read_with_paths_from_where_they_are_asked() -> No
     "line", ["who?", "[]", '{"question": "who?"}', '{"question": "x", "path": "a", "lines": "z"}']
 )
 def test_a_line_that_is_no_question_is_named(line: str) -> None:
-    with pytest.raises(QueryError, match="asked.jsonl, line 2"):
+    with pytest.raises(QueryError, match=r"asked\.jsonl, line 2"):
         from_lines(["", line], "asked.jsonl", "/")
 
 
