@@ -62,7 +62,7 @@ def status_text(result: StatusResult) -> str:
         + (f". Index error: {index.last_error}" if index.last_error else "."),
         slot_line(result.slot),
     ]
-    lines += [model_line(model) for model in result.models if not model.local]
+    lines += [model_line(model) for model in result.models if not model.local or model.reason]
     if index.pool and index.pool.detail:
         lines.append(pool_line(index.pool))
     lines += [f"Note: {notice}" for notice in result.notices]
@@ -101,7 +101,8 @@ def slot_line(slot: SlotRecord) -> str:
 def model_line(model: AvailabilityRecord) -> str:
     """Return whether a model is on this machine, in one line."""
     if model.local:
-        return f"Model {model.name}: on this machine, loaded by {model.runtime}"
+        why = f" ({model.reason.rstrip('.')})" if model.reason else ""
+        return f"Model {model.name}: on this machine, loaded by {model.runtime}{why}"
     return f"Model {model.name}: not usable. {model.reason} {model.remedy}".rstrip()
 
 

@@ -189,7 +189,7 @@ class AvailabilityRecord(Record):
     local: bool = Field(description="Whether it can be loaded from this machine.")
     size: int | None = Field(description="Bytes of its files here, or of what a pull would fetch.")
     runtime: str = Field(description="What would load it: onnx or torch; empty when it is not here.")
-    reason: Line = Field(description="Why it cannot be loaded; its folders are searched by word only.")
+    reason: Line = Field(description="Why it cannot be loaded (its folders are searched by word) or only by torch.")
     remedy: Line
 
 
