@@ -4,7 +4,9 @@ Both sides go through the same cutting (``text.terms``); the index itself does n
 document gives each word twice: as it stands, and as its stem in the document's language, marked with a tilde so
 that the stem of one word is never taken for another word (``us`` and ``us~``, the stem of ``use``). A query asks
 for both; the stem weighs twice the word, and what has no stem (numbers, identifiers, bigrams) as much as the two
-together. A language taken wrongly thus costs the stem, never the word. Weight is repetition: the index adds up a
+together. A language taken wrongly thus costs the stem, never the word. A language without a stemmer takes the stems
+of its script's usual one: relatives share endings, and whether a short query is told from its relatives decides
+nothing. Weight is repetition: the index adds up a
 token's score as often as the query holds it. Function words of the query's language are left out of a query that
 has other words. The figures behind each choice are in ``docs/search.md``.
 """
@@ -20,7 +22,7 @@ from indexer.text import terms
 from indexer.text.language import detect, function_words, script_of, script_of_language
 from indexer.text.stemming import ALGORITHMS, by_script, stemmer
 
-WORDS = "words/2"
+WORDS = "words/3"
 """Stamp of the rules below: chunks whose tokens were made by others are read again."""
 STEM = "~"
 """Ends every stem."""
@@ -146,7 +148,8 @@ def _expanded(term: str, language: str) -> tuple[list[str], dict[str, str]]:
     def word(folded: str) -> str:
         bare = _bare(folded)[: terms.MAX_TOKEN]
         script = script_of(_first_letter(folded))
-        algorithm = language if script == script_of_language(language) else _DEFAULTS.get(script, "")
+        own = script == script_of_language(language) and language in ALGORITHMS
+        algorithm = language if own else _DEFAULTS.get(script, "")
         if algorithm in ALGORITHMS:
             stemmed[bare] = _bare(stemmer(algorithm)(folded))[: terms.MAX_TOKEN] + STEM
         return bare

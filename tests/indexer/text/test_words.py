@@ -207,3 +207,11 @@ def test_language_shows_in_a_question(text: str, language: str) -> None:
 )
 def test_kind_of_a_query(text: str, kind: str) -> None:
     assert read_question(text).kind == kind
+
+
+def test_a_language_without_a_stemmer_takes_its_scripts_stems_so_that_relatives_need_not_be_told_apart() -> None:
+    document = tokens("Увімкніть пружні клавіші, якщо у вас тремтять руки, і це є в огляді.", language="uk").split()
+    assert "клавіші" in document
+    stems = {token for token in document if token.endswith("~")}
+    for query in ("рукою", "тремтіння руками"):  # nothing in them tells Ukrainian from Russian for sure
+        assert stems & set(query_tokens(query)), query
