@@ -211,13 +211,10 @@ def start() -> None:
             done = subprocess.run(
                 [sys.executable, "-c", code, data], cwd=ROOT, capture_output=True, text=True, check=True
             )
-        took, rss, torch, onnx = done.stdout.split()
-        row(
-            f"index open and status, {which} run",
-            "<= 3.5 s",
-            f"{float(took):.2f} s, {float(rss):.0f} MiB",
-            float(took) <= 3.5,
-        )
+        took, cpu, rss, torch, onnx = done.stdout.split()
+        said = f"{float(took):.2f} s, {float(cpu):.2f} CPU seconds"
+        row(f"index open and status, {which} run", "<= 3.5 s", said, float(took) <= 3.5)
+        row("  resident memory", "<= 90 MiB", f"{float(rss):.0f} MiB", float(rss) <= 90)
         row("  torch, ONNX Runtime imported", "no", f"{torch}, {onnx}", (torch, onnx) == ("False", "False"))
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import anyio
+import hypothesis  # noqa: F401 - its plugin would at the end, and trip over what the slot has frozen
 import numpy as np
 import pytest
 from engines import ask, settings
