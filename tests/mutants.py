@@ -190,6 +190,33 @@ SLOT = (
     ),
 )  # fmt: skip
 
+EMPTY = (
+    mutant(
+        "export makes no room", "policy", "occupation::test_whoever_comes_waits_for_one_step",
+        ("unwanted = waiting if view.occupied else", "unwanted = () if view.occupied else"),
+    ),
+    mutant(
+        "export before due work", "policy", "occupation::test_it_waits_until_nobody",
+        ("    if view.loaded is None:\n", "    if view.spare:\n        return Lend()\n    if view.loaded is None:\n"),
+    ),
+    mutant(
+        "export starves behind warm windows", "policy", "occupation::test_a_warm_window_that_never_ends",
+        ("if view.spare is not None and rules.starvation_cap:", "if False:"),
+    ),
+    mutant(
+        "lock free before the export's model is gone", "occupation", "occupation::test_cancelled_in_a_step",
+        (
+            "        self._lock.job_started(lease)\n        self._runner.submit(partial(_close",
+            "        self._runner.submit(partial(_close",
+        ),
+        ('("idle")\n            self._lock.job_ended(lease)', '("idle")'),
+    ),
+    mutant(
+        "a closed slot still lends itself empty", "occupation", "occupation::test_closing_the_slot",
+        ("                self._lock.dismiss(lease)", "                pass"),
+    ),
+)  # fmt: skip
+
 
 def caught(change: Mutant, copy: Path) -> tuple[str, float]:
     """Apply a fault to the copy, run its test, undo it; what happened and seconds."""
@@ -217,7 +244,7 @@ def caught(change: Mutant, copy: Path) -> tuple[str, float]:
 
 def main() -> int:
     word = sys.argv[1] if len(sys.argv) > 1 else ""
-    chosen = [m for m in (*LOCK, *POLICY, *SLOT) if word in m.name or word in m.module or word in m.test]
+    chosen = [m for m in (*LOCK, *POLICY, *SLOT, *EMPTY) if word in m.name or word in m.module or word in m.test]
     survivors = 0
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory)

@@ -53,6 +53,7 @@ def vectors(spec):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # imports torch, exports, and starts a second process
 @pytest.mark.filterwarnings("ignore")
 async def test_torch_serves_until_the_onnx_form_has_been_made_and_is_needed_no_more_after_that(tmp_path):
     model, folder, data = write_mpnet(tmp_path / "mpnet"), tmp_path / "folder", tmp_path / "data"
