@@ -197,7 +197,10 @@ EMPTY = (
     ),
     mutant(
         "export before due work", "policy", "occupation::test_it_waits_until_nobody",
-        ("    if view.loaded is None:\n", "    if view.spare:\n        return Lend()\n    if view.loaded is None:\n"),
+        (
+            "    if view.loaded is None:\n",
+            "    if view.spare is not None:\n        return Lend()\n    if view.loaded is None:\n",
+        ),
     ),
     mutant(
         "export starves behind warm windows", "policy", "occupation::test_a_warm_window_that_never_ends",
