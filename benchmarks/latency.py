@@ -94,7 +94,7 @@ def written(root: Path, chunks: int, words: Sequence[str], rng: np.random.Genera
         drawn = np.minimum(rng.zipf(1.2, PER_FILE * WORDS), len(words)) - 1
         texts = [" ".join(words[n] for n in drawn[at : at + WORDS]) for at in range(0, len(drawn), WORDS)]
         path.write_text("\n".join(texts), encoding="utf-8")
-        stat, source = path.stat(), (str(path), str(root))
+        stat = path.stat()
         row = FileRow(
             str(path), str(root), stat.st_size, stat.st_mtime_ns, "", "", "", "indexed", "", PER_FILE, 0, 0.0
         )
