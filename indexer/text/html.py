@@ -27,11 +27,21 @@ def read_html(data: bytes, max_chars: int) -> Document:
     page = _text(data)
     if not page.strip():
         return Document((), "markdown", PARSER)
-    converted = extract(_DECLARED.sub(r"\1utf-8", page).encode("utf-8", "replace"), "html", max_chars)
-    title, text = _title(page), readable(converted.text) or _stripped(page)
+    title, text = _title(page), _converted(page, max_chars)
     if title and title not in text:
         text = f"{title}\n\n{text}"
     return Document(sections(text), "markdown", PARSER, title)
+
+
+def page_text(data: bytes, max_chars: int) -> str:
+    """A page's text as Markdown that reads, without its title; the errors of ``read_html``."""
+    page = _text(data)
+    return _converted(page, max_chars) if page.strip() else ""
+
+
+def _converted(page: str, max_chars: int) -> str:
+    converted = extract(_DECLARED.sub(r"\1utf-8", page).encode("utf-8", "replace"), "html", max_chars)
+    return readable(converted.text) or _stripped(page)
 
 
 def _text(data: bytes) -> str:

@@ -7,6 +7,7 @@ import re
 import zipfile
 
 from indexer.errors import ParseSkipped
+from indexer.text.epub import read_epub
 from indexer.text.extract import Extracted, Page, extract
 from indexer.text.sections import readable, sections
 from indexer.text.workbook import first_rows
@@ -39,6 +40,8 @@ def read_office(data: bytes, suffix: str, max_chars: int) -> Document:
         ParseFailed: The converter cannot read it.
     """
     kind = _kind(data, suffix)
+    if kind == "epub":
+        return read_epub(data, max_chars)
     found = extract(data, kind, max_chars)
     if kind == "msg":
         text = readable(found.text)

@@ -124,7 +124,8 @@ class ParserProcess:
         """End it now and wait until it is gone; harmless when it is already."""
         self.spent = True
         with anyio.CancelScope(shield=True):
-            if self.process.returncode is None:
+            # Signalling a child that has ended would reap it, behind the event loop's back.
+            if self.process.returncode is None and not _has_exited(self.pid):
                 with suppress(ProcessLookupError):
                     self.process.kill()
             await self.process.aclose()

@@ -23,6 +23,7 @@ _IMAGE = re.compile(r"!\[([^\]]*)\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*(?:\s+\"[^\"
 _LINK = re.compile(r"(?<!\\)\[((?:[^\[\]\\]|\\.)*)\]\((?:<[^>]*>|[^()\s]*(?:\([^()]*\)[^()\s]*)*)(?:\s+\"[^\"]*\")?\)")
 _BOLD = re.compile(r"(?<![\\*\w])(\*{1,3})(?=[^\s*])([^*\n]+?)(?<=[^\s*\\])\1(?![*\w])")
 _COMMENT = re.compile(r"\[cmt:\d+\]|<!--.*?-->")
+_UNDERLINE = re.compile(r"</?u>")
 _ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
 _PADDED = re.compile(r" {2,}(?=\|)|(?<=\|) {2,}")
 
@@ -49,6 +50,8 @@ def _plain(line: str) -> str:
     # Each pattern costs microseconds a line, and most lines hold none of the marks.
     if "[" in line:
         line = _LINK.sub(r"\1", _IMAGE.sub(r"\1", line))
+    if "</u>" in line:
+        line = _UNDERLINE.sub("", line)
     if "<!--" in line or "[cmt:" in line:
         line = _COMMENT.sub("", line)
     if "*" in line:

@@ -68,6 +68,18 @@ async def test_every_format_names_its_places_and_each_quote_stands_at_its_locato
             "book.odt": odt(BOOK),
             "budget.xlsx": xlsx({"Budget": rows, 'The "2nd"': [["a", "b"], ["c", "d"]]}),
             "talk.pptx": pptx([("Welcome", "first words"), ("Results", "all went well")]),
+            "manual.epub": zipped(
+                {
+                    "content.opf": '<package><manifest><item href="one%20a.xhtml" id="a"/><item id="c" href="s.css"/>'
+                    "<item id='b' href='two.xhtml'/><item id='d' href='gone.xhtml'/></manifest><spine>"
+                    '<itemref idref="d"/><itemref idref="b"/><itemref idref="c"/><itemref idref="a"/></spine>'
+                    "</package>",
+                    "s.css": "p { color: red }",
+                    "one a.xhtml": "<head><title>x</title></head><body><h1>1. First</h1><p>words</p></body>",
+                    "two.xhtml": "<html><body><h1>2. Second</h1><p>more words</p></body></html>",
+                },
+                "application/epub+zip",
+            ),
             "novel.epub": epub([("Chapter One", "It was dark."), ("Chapter Two", "It was light.")]),
             "paper.pdf": pdf(["the first page says this plainly", "", "and the third one says that instead"]),
             "page.html": b"<html><head><title>A Page</title><style>x{}</style><script>var no;</script></head>"
@@ -87,6 +99,7 @@ async def test_every_format_names_its_places_and_each_quote_stands_at_its_locato
     ]
     assert places(found["budget.xlsx"])[0][2].split("\n")[119] == "Person 118\tTown 118"
     assert [(kind, name) for kind, name, _ in places(found["talk.pptx"])] == [("slide", "1"), ("slide", "2")]
+    assert [name for _, name, _ in places(found["manual.epub"])] == ["2. Second", "1. First"]
     assert [name for _, name, _ in places(found["novel.epub"])] == ["Chapter One", "Chapter Two"]
     assert [(kind, name) for kind, name, _ in places(found["paper.pdf"])] == [("page", "1"), ("page", "3")]
     page = places(found["page.html"])
