@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, NoReturn
 
 from indexer.errors import FolderMcpError
 from indexer.model.snapshot import SlotStatus
-from indexer.status import IndexStatus, OwnerStatus, Halves, Status, Work
+from indexer.status import Halves, IndexStatus, OwnerStatus, Status, Work
 
 if TYPE_CHECKING:
     from indexer.answer import Answer, Query, Reading
-
     from indexer.known_folders import KnownFolder
     from indexer.status import IndexReport
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.config import Config, load_config
-from mcp_server.opening import open_alone, open_real, open_shared, running
+from mcp_server.processes.opening import open_alone, open_real, open_shared, running
 
 if TYPE_CHECKING:
     from mcp_server.port import EnginePort, Opener
-    from mcp_server.remote import RemoteEngine
+    from mcp_server.processes.remote import RemoteEngine
 
 SETTLE = 20.0
 """Seconds a command waits for the index to be open before it shows what there is."""

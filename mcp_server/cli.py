@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from indexer.errors import ConfigError, FolderError, FolderMcpError
 from mcp_server import console, logs
 from mcp_server.call import Call
-from mcp_server.opening import open_real
+from mcp_server.processes.opening import open_real
 from mcp_server.version import version
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from indexer.config import Config, load_config
 from indexer.errors import ConfigError
 from mcp_server import logs
 from mcp_server.host import Host
-from mcp_server.opening import open_here_or_there
 from mcp_server.port import Lent
+from mcp_server.processes.opening import open_here_or_there
 
 
 def server() -> MCPServer[Lent]:

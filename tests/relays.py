@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mcp_server.claim import Place, place_of, read_json
+from mcp_server.processes.claim import Place, place_of, read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 MODERN = {

@@ -27,7 +27,7 @@ def run(call: Call) -> int:
     """Look at everything; 0 when nothing has failed, 1 otherwise."""
     from mcp_server.doctor import everything, settings  # noqa: PLC0415
     from mcp_server.doctor.finding import examine  # noqa: PLC0415
-    from mcp_server.location import user_config  # noqa: PLC0415
+    from mcp_server.processes.location import user_config  # noqa: PLC0415
 
     args = call.args
     found = settings.read(args.config, args.data_dir, call.environ, user_config())

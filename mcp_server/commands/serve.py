@@ -11,9 +11,9 @@ from indexer.config import Config
 from indexer.errors import ConfigError
 from mcp_server import console
 from mcp_server.call import Call
-from mcp_server.network import DEFAULT
-from mcp_server.opening import open_alone, open_real
 from mcp_server.port import Opener
+from mcp_server.processes.network import DEFAULT
+from mcp_server.processes.opening import open_alone, open_real
 from mcp_server.version import version
 from mcp_server.wire import Wire, claim_wire
 
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(call: Call) -> int:
     """Serve until the client leaves; then the process ends. Returns only when it cannot begin."""
     if call.args.http is not None:
-        from mcp_server.serve_http import serve_http  # noqa: PLC0415 - only where somebody asked for HTTP
+        from mcp_server.processes.serve_http import serve_http  # noqa: PLC0415 - only where somebody asked for HTTP
 
         return serve_http(call)
     try:

@@ -20,9 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """Ask it to end and wait until it has; 1 if it is still there."""
-    from mcp_server.claim import held, read_json  # noqa: PLC0415
-    from mcp_server.hello import NotThere, Refused, Silent, greeting  # noqa: PLC0415
-    from mcp_server.opening import attachment_for  # noqa: PLC0415
+    from mcp_server.processes.claim import held, read_json  # noqa: PLC0415
+    from mcp_server.processes.hello import NotThere, Refused, Silent, greeting  # noqa: PLC0415
+    from mcp_server.processes.opening import attachment_for  # noqa: PLC0415
 
     attachment = attachment_for(call.config)
     place = attachment.place

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mcp_server.claim import Place, held, read_json
 from mcp_server.doctor.finding import Finding
-from mcp_server.hello import NotThere, Refused, Silent, dial, greeting
+from mcp_server.processes.claim import Place, held, read_json
+from mcp_server.processes.hello import NotThere, Refused, Silent, dial, greeting
 
 PATIENCE = 5.0
 """Seconds it has for an answer."""

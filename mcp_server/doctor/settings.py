@@ -10,7 +10,7 @@ from pathlib import Path
 from indexer.config import Config, load_config
 from indexer.errors import ConfigError
 from mcp_server.doctor.finding import Finding
-from mcp_server.location import locate
+from mcp_server.processes.location import locate
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,6 @@
 ``FAKE_NOISE`` makes them print, write to descriptor 1 and start a child that writes.
 """
 
-# ruff: noqa: T201 - printing is what it is for
-
 from __future__ import annotations
 
 import os
@@ -21,8 +19,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 import anyio  # noqa: E402
 from fakes_engine import FakeEngine, open_fake  # noqa: E402
-from indexer.answer import Answer, Query  # noqa: E402
 
+from indexer.answer import Answer, Query  # noqa: E402
 from indexer.config import Config  # noqa: E402
 from mcp_server.cli import main  # noqa: E402
 

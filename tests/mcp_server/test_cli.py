@@ -95,9 +95,7 @@ def test_search_prints_place_and_passage(run: Run, known: Path, capsys: pytest.C
     assert "more: --offset 1" in out
 
 
-def test_search_takes_types_neighbours_and_a_budget(
-    run: Run, known: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_search_takes_types_neighbours_and_a_budget(run: Run, known: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (known / "long.py").write_text("\n".join(f"signing = {n}" for n in range(30)), encoding="utf-8")
     assert run("search", "signing", "--type", "py", "--context", "1", "--max-chars", "2000") == 0
     shown = capsys.readouterr().out

@@ -9,9 +9,9 @@ from pathlib import Path
 import anyio
 import pytest
 from fakes_engine import FakeEngine, open_fake
-from indexer.answer import Query
 from mcp import Client
 
+from indexer.answer import Query
 from indexer.config import Config
 from indexer.errors import ConfigError, FolderMcpError
 from mcp_server.host import Host

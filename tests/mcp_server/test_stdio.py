@@ -237,7 +237,9 @@ def test_the_first_answer_comes_before_any_heavy_import(
 ) -> None:
     log = tmp_path / "spy"
     own = ["--no-daemon", str(notes)]
-    server = start(*own, command=[sys.executable, "-m", "mcp_server"], PYTHONPATH=f"{HERE / 'spy'}:{ROOT}", SPY_LOG=str(log))
+    server = start(
+        *own, command=[sys.executable, "-m", "mcp_server"], PYTHONPATH=f"{HERE / 'spy'}:{ROOT}", SPY_LOG=str(log)
+    )
     server.initialize()
     deadline = time.monotonic() + 30
     while "import lancedb" not in log.read_text():  # the spy sees imports, and they do come afterwards

@@ -7,8 +7,8 @@ from typing import Any
 
 from findings import one
 
-from mcp_server.claim import Claim, place_of, write_json
 from mcp_server.doctor.background import owner
+from mcp_server.processes.claim import Claim, place_of, write_json
 
 
 def test_the_owner_is_absent_alone_or_silent(tmp_path: Path) -> None:

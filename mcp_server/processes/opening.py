@@ -1,0 +1,153 @@
+"""Where a process of ours finds an engine: its own, the owner's, or a reading one beside an owner that is silent.
+
+Imported when opened and not before: ``--help`` and usage errors need none of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mcp_server.processes.release import release
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import anyio
+
+    from indexer.config import Config
+    from mcp_server.port import EnginePort
+    from mcp_server.processes.attach import Attachment
+    from mcp_server.processes.claim import Claim
+    from mcp_server.processes.remote import RemoteEngine
+
+log = logging.getLogger(__name__)
+
+
+def open_real(
+    config: Config,
+    *,
+    start: anyio.Event | None = None,
+    read_only: bool = False,
+    on_wedged: Callable[[str], None] | None = None,
+) -> AbstractAsyncContextManager[EnginePort]:
+    """Open the engine in this process; see ``Opener``. The caller has the claim, or only reads.
+
+    ``on_wedged`` is called when only a restart of the process helps.
+    """
+    from indexer.engine import open_engine  # noqa: PLC0415 - see above
+
+    return open_engine(config, version=release(), start=start, read_only=read_only, on_wedged=on_wedged)
+
+
+@asynccontextmanager
+async def open_alone(
+    config: Config, *, start: anyio.Event | None = None, read_only: bool = False
+) -> AsyncIterator[EnginePort]:
+    """Open the engine in this process, as the owner for as long as it is open; beside another owner it only reads."""
+    claim = None if read_only else _claimed(config)
+    try:
+        async with open_real(config, start=start, read_only=read_only or claim is None) as engine:
+            yield engine
+    finally:
+        if claim is not None:
+            claim.release()
+
+
+@asynccontextmanager
+async def open_shared(
+    config: Config, *, start: anyio.Event | None = None, read_only: bool = False
+) -> AsyncIterator[EnginePort]:
+    """Use the owner's engine. Whoever only reads uses a running one, and starts none.
+
+    Where no owner can be had, the engine opens in this process: reading only if there is an owner that is silent.
+    """
+    import anyio  # noqa: PLC0415
+
+    from mcp_server.processes.attach import Alone, Attached, Mute  # noqa: PLC0415
+    from mcp_server.processes.hello import greeting  # noqa: PLC0415
+    from mcp_server.processes.remote import RemoteEngine  # noqa: PLC0415
+
+    try:
+        attachment = attachment_for(config)
+    except OSError as error:
+        found: Attached | Alone | Mute = Alone(str(error))
+    else:
+        found = await anyio.to_thread.run_sync(partial(attachment.attach, greeting("presence"), start=not read_only))
+    if isinstance(found, Attached):
+        try:
+            yield RemoteEngine(attachment, start=not read_only)
+        finally:
+            found.line.close()
+        return
+    if not read_only:
+        how = "searching by word only, in this process" if isinstance(found, Mute) else "working in this process"
+        log.warning("%s; %s", found.reason, how)
+    async with open_alone(config, start=start, read_only=read_only or isinstance(found, Mute)) as engine:
+        yield engine
+
+
+@asynccontextmanager
+async def open_here_or_there(
+    config: Config, *, start: anyio.Event | None = None, read_only: bool = False
+) -> AsyncIterator[EnginePort]:
+    """Open the engine in this process if nobody owns the data directory, else use the owner's."""
+    claim = None if read_only else _claimed(config)
+    if claim is None:
+        async with open_shared(config, start=start, read_only=read_only) as engine:
+            yield engine
+        return
+    try:
+        async with open_real(config, start=start) as engine:
+            yield engine
+    finally:
+        claim.release()
+
+
+def running(config: Config) -> RemoteEngine | None:
+    """Return the engine of a running owner, None if there is none or it does not answer."""
+    from mcp_server.processes.hello import NotThere, Refused, Silent, greeting  # noqa: PLC0415
+    from mcp_server.processes.remote import RemoteEngine  # noqa: PLC0415
+
+    try:
+        attachment = attachment_for(config)
+        attachment.dial(greeting("check"))[0].close()
+    except Silent as silent:
+        silent.line.close()
+        return None
+    except (OSError, NotThere, Refused):
+        return None
+    return RemoteEngine(attachment, start=False)
+
+
+def attachment_for(config: Config) -> Attachment:
+    """Return how to reach the owner of a configuration's data directory.
+
+    Raises:
+        OSError: There is no private directory for it.
+    """
+    from mcp_server.processes.launch import attachment_to  # noqa: PLC0415
+    from mcp_server.processes.location import Location  # noqa: PLC0415
+
+    location = Location(str(config.config_file or ""), str(config.data_dir), "")
+    mine = os.environ  # house: what an owner we start gets the user's part of
+    return attachment_to(location, mine)
+
+
+def _claimed(config: Config) -> Claim | None:
+    """Take the claim, with a note that says there is nothing to dial; None if somebody else has it."""
+    from mcp_server.processes.claim import Claim, place_of, write_json  # noqa: PLC0415
+
+    try:
+        claim = Claim(place_of(str(config.data_dir)))
+        if not claim.take():
+            return None
+        write_json(claim.place.note, {"pid": os.getpid(), "version": release(), "endpoint": None})
+    except OSError as error:
+        log.warning("the data directory cannot be claimed: %s", error)
+        return None
+    return claim

@@ -1,0 +1,280 @@
+"""The owner's life: listen, say that we are ready, import and open in the background, serve, and end.
+
+``candidate`` is the process around it; ``docs/processes.md`` tells the whole story.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+from anyio.abc import SocketListener, SocketStream
+
+from indexer.config import Config
+from indexer.errors import ConfigError
+from mcp_server.port import Lent
+from mcp_server.processes.claim import Claim, Place, write_json
+from mcp_server.processes.ends import end_at, working
+from mcp_server.processes.location import Location
+from mcp_server.processes.named_folders import NamedFolders
+from mcp_server.processes.reception import Address, Visitor, welcome
+from mcp_server.processes.release import newer, release
+from mcp_server.processes.requests import Requests
+from mcp_server.processes.selfcheck import SelfCheck
+from mcp_server.processes.shared import SharedEngine
+from mcp_server.processes.traffic import Clients, Connected
+
+if TYPE_CHECKING:
+    from mcp_server.port import EnginePort
+    from mcp_server.processes.network import Door
+
+log = logging.getLogger(__name__)
+
+RESTART = 75
+"""Exit code (EX_TEMPFAIL) of an owner whose process must be replaced; relays start another."""
+DRAIN = 10.0
+"""Seconds calls in flight have when the owner ends."""
+CHECK = 60.0
+"""Seconds between two looks at whether we are still behind our own address."""
+TICK = 10.0
+"""Seconds between two looks at whether work goes on, while no client is there."""
+PATIENCE = 10.0
+"""Seconds the engine's heavy part waits at most for the first answer to be written: they share a processor."""
+
+OwnerOpener = Callable[..., AbstractAsyncContextManager["EnginePort"]]
+"""``opening.open_real``: takes the configuration, ``start`` and ``on_wedged``."""
+
+
+class Owner:
+    """The owner's life in its event loop.
+
+    Attributes:
+        successor: Whether the next owner should be started at once.
+    """
+
+    def __init__(
+        self,
+        location: Location,
+        config: Config,
+        place: Place,
+        claim: Claim,
+        opener: OwnerOpener,
+        door: Door | None = None,
+    ) -> None:
+        self._config = config
+        self._place = place
+        self._opener = opener
+        self._door = door
+        self._check = SelfCheck(location, config, place, claim)
+        self._clients = Clients(location.fingerprint)
+        self._engine: SharedEngine | None = None
+        self._server: Any = None
+        self._opened = anyio.Event()
+        self._named = NamedFolders(config)
+        self._first_answer = anyio.Event()
+        self._over = anyio.Event()
+        self._code = 0
+        self._drain = DRAIN
+        self.successor = False
+
+    def end(self, why: str, *, code: int = 0, drain: float = DRAIN) -> None:
+        """Begin to end; the first reason counts."""
+        if self._over.is_set():
+            return
+        log.info("ends: %s", why)
+        self._code, self._drain = code, drain
+        self._over.set()
+
+    async def run(
+        self, address: Address, ready: Callable[[], None], ending: Callable[[int], None] | None = None
+    ) -> int:
+        """Live. Returns the exit code.
+
+        Args:
+            address: Where to listen.
+            ready: Called when the endpoint answers.
+            ending: Called with the exit code when calls in flight are answered and the engine is to be closed.
+        """
+        listener = await SocketListener.from_socket(address.socket)
+        async with anyio.create_task_group() as tasks:
+            accepting = anyio.CancelScope()
+
+            async def accept() -> None:
+                with accepting:
+                    await listener.serve(lambda stream: self._receive(stream, address), tasks)
+
+            tasks.start_soon(accept)
+            tasks.start_soon(self._on_signals)
+            if not await anyio.to_thread.run_sync(self._check.is_itself, address.endpoint):
+                raise OSError(f"the address {address.endpoint} does not answer")
+            self._check.write_note(address.endpoint)
+            ready()
+            tasks.start_soon(self._open)
+            tasks.start_soon(self._look_now_and_then, address)
+            tasks.start_soon(self._end_when_unused)
+            await self._over.wait()
+            accepting.cancel()
+            await listener.aclose()
+            address.forget()
+            with anyio.move_on_after(self._drain):
+                await self._clients.quiet()
+            if ending is not None:
+                ending(self._code)
+            tasks.cancel_scope.cancel()
+        return self._code
+
+    # The engine ------------------------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        """Import the protocol, open the engine; neither keeps anybody from being received."""
+        start = anyio.Event()
+        try:
+            server = await anyio.to_thread.run_sync(_import_server, abandon_on_cancel=True)
+            async with self._opener(self._config, start=start, on_wedged=self._wedged) as engine:
+                self._engine = SharedEngine(engine, self._clients)
+                lent = Lent(self._engine)
+                self._server = server(lent)
+                self._opened.set()
+                if self._door is not None:
+                    await self._serve_door(lent, self._door, start)
+                with anyio.move_on_after(PATIENCE):
+                    await self._first_answer.wait()
+                start.set()
+                await anyio.sleep_forever()
+        except Exception as error:  # what ends the engine must not end the answers
+            log.exception("the engine ended")
+            self._go_on_without(error)
+
+    async def _serve_door(self, lent: Lent, door: Door, start: anyio.Event) -> None:
+        lent.named = bool(door.folders)
+        start.set()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._named.bring, lent, door.folders)
+            await door.serve(self._server, lent.engine.status)
+
+    def _go_on_without(self, error: Exception) -> None:
+        from mcp_server.broken import BrokenEngine  # noqa: PLC0415
+        from mcp_server.host import shown  # noqa: PLC0415
+
+        broken = BrokenEngine(shown(error), release(), str(self._config.data_dir))
+        if self._engine is None or self._server is None:
+            self.end(f"it cannot serve: {error}", code=1)
+            return
+        self._engine.inner = broken
+        self._opened.set()
+
+    def _wedged(self, reason: str) -> None:
+        self.end(f"only a new process helps: {reason}", code=RESTART)
+
+    async def _engine_when_open(self) -> EnginePort:
+        await self._opened.wait()
+        assert self._engine is not None
+        return self._engine
+
+    # Connections -----------------------------------------------------------------------------------------------
+
+    async def _receive(self, stream: SocketStream, address: Address) -> None:
+        async with stream:
+            about = {"instance": self._check.instance, "version": release(), "pid": os.getpid()}
+            visitor = await welcome(stream, address, about)
+            if visitor is None or self._over.is_set() or visitor.hello.get("kind") == "check":
+                return  # who only looks whether we are here is no reason to stay
+            with self._clients.entered(visitor.hello) as connected:
+                try:
+                    if connected.kind == "client":
+                        await self._serve(visitor, connected)
+                    elif connected.kind == "control":
+                        await Requests(self._engine_when_open, self._asked_to_end).serve(visitor)
+                    elif connected.kind == "presence":  # a command at work: it wants to find us here the next time
+                        await visitor.line()
+                except Exception:  # one connection must not take the others with it
+                    log.exception("the connection of process %d failed", connected.pid)
+
+    async def _serve(self, visitor: Visitor, connected: Connected) -> None:
+        engine = await self._engine_when_open()
+        from mcp_server.processes.session import serve_session  # noqa: PLC0415 - imports the SDK, which is there by now
+
+        lent = Lent(engine, named=bool(connected.folders))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._named.bring, lent, connected.folders)
+            tasks.start_soon(self._note_first_answer, connected)
+            with engine.connected():
+                await serve_session(self._server, visitor, lent, connected.traffic)
+            tasks.cancel_scope.cancel()
+
+    async def _note_first_answer(self, connected: Connected) -> None:
+        await connected.traffic.served.wait()
+        self._first_answer.set()
+
+    def _asked_to_end(self, do: str, version: str) -> None:
+        if do == "stand_down":
+            if not newer(version, release()):
+                return
+            write_json(self._place.heir, {"version": version, "at": time.time()})
+        self.end(f"{do} {version}".strip())
+
+    # Ends ------------------------------------------------------------------------------------------------------
+
+    async def _on_signals(self) -> None:
+        if sys.platform == "win32":
+            return
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                self.end(number.name, drain=2.0)
+
+    async def _end_when_unused(self) -> None:
+        busy_at, owner = time.monotonic(), self._config.owner
+        while True:
+            if self._clients.present or self._door is not None:
+                await self._clients.changed()
+                busy_at = time.monotonic()
+                continue
+            work = self._engine is None or working(self._engine.status())
+            if work:
+                busy_at = time.monotonic()
+            at = end_at(
+                left_at=self._clients.left_at,
+                busy_at=busy_at,
+                work=work,
+                any_yet=self._clients.any_yet,
+                linger=owner.linger,
+                idle_exit=owner.idle_exit,
+            )
+            left = at - time.monotonic()
+            if left <= 0:
+                self.end("nobody needs it" if not work else "unfinished, but nobody was here for too long")
+                return
+            with anyio.move_on_after(min(left, TICK)):
+                await self._clients.changed()
+
+    async def _look_now_and_then(self, address: Address) -> None:
+        """Check that we are still the one others find, and whether the configuration changed."""
+        while True:
+            await anyio.sleep(CHECK)
+            if not await anyio.to_thread.run_sync(self._check.is_itself, abandon_on_cancel=True):
+                self.end(f"another one is behind {address.endpoint}, or nobody")
+            await anyio.to_thread.run_sync(self._check.touch)
+            try:
+                changed = await anyio.to_thread.run_sync(self._check.changed_config)
+            except ConfigError as error:
+                log.warning("the configuration changed and is wrong; going on with the old one: %s", error)
+                if self._engine is not None:
+                    self._engine.remarks["config"] = f"The changed configuration is not in use: {error}"
+                continue
+            if changed:  # the next owner begins with it
+                self.successor = True
+                self.end("the configuration changed")
+
+
+def _import_server() -> Callable[[Lent], Any]:
+    """Import the protocol, a second or two of work; return what makes the server."""
+    from mcp_server.processes import session  # noqa: PLC0415
+
+    return session.server_of

@@ -1,0 +1,91 @@
+"""What our own commands ask the owner: the engine's methods over a connection, a line of JSON each way.
+
+``{"id": 1, "do": "search", "with": {...}}`` is answered by ``{"id": 1, "result": ...}``, by
+``{"id": 1, "error": ...}`` or, for ``watch``, by ``{"id": 1, "event": ...}`` until the other side leaves.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from indexer.answer import Query
+from indexer.errors import FolderMcpError
+from mcp_server.processes.plain import made, plain
+from mcp_server.processes.reception import Visitor
+
+if TYPE_CHECKING:
+    from mcp_server.port import EnginePort
+
+log = logging.getLogger(__name__)
+
+End = Callable[[str, str], None]
+"""Ends the owner: why (``stop``, ``stand_down``), and for which version."""
+
+
+class Requests:
+    """Answers one command's requests."""
+
+    def __init__(self, engine: Callable[[], Awaitable[EnginePort]], end: End) -> None:
+        """Keep what is needed.
+
+        Args:
+            engine: Returns the engine, when there is one.
+            end: Ends the owner.
+        """
+        self._engine = engine
+        self._end = end
+
+    async def serve(self, visitor: Visitor) -> None:
+        """Answer until the command leaves; what it still waits for is then not waited for any more."""
+        async with anyio.create_task_group() as group:
+            while (line := await visitor.line()) is not None:
+                request = json.loads(line)
+                group.start_soon(self._answer, visitor, request["id"], str(request["do"]), request.get("with") or {})
+            group.cancel_scope.cancel()
+
+    async def _answer(self, visitor: Visitor, identity: Any, do: str, given: dict[str, Any]) -> None:
+        try:
+            if do == "watch":
+                async for status in (await self._engine()).watch():
+                    await visitor.say({"id": identity, "event": plain(status)})
+                return
+            result = await self._done(do, given)
+        except FolderMcpError as error:
+            about = {"kind": type(error).__name__, "text": str(error), "code": getattr(error, "code", "")}
+            await visitor.say({"id": identity, "error": about})
+        except Exception as error:  # the boundary to another process: it must hear of it, and so must the log
+            log.exception("%s failed", do)
+            text = f"{do} failed in the background process ({type(error).__name__}: {error}); see its log"
+            await visitor.say({"id": identity, "error": {"kind": "FolderMcpError", "text": text, "code": ""}})
+        else:
+            await visitor.say({"id": identity, "result": plain(result)})
+
+    async def _done(self, do: str, given: dict[str, Any]) -> Any:
+        if do in ("stop", "stand_down"):
+            self._end(do, str(given.get("version", "")))
+            return True
+        engine = await self._engine()
+        if do == "search":
+            return await engine.search(made(Query, given["query"]))
+        if do == "read":
+            return await engine.read(given["path"], given.get("locator"), max_chars=int(given["max_chars"]))
+        if do == "status":
+            return engine.status(verbose=bool(given.get("verbose")))
+        if do == "index":
+            known = {folder.path for folder in engine.folders()}
+            for path in given.get("folders") or ():
+                if path not in known:  # it was remembered by another process
+                    await engine.add_folder(path)
+            return await engine.index(given.get("folders"))
+        if do == "add_folder":
+            return await engine.add_folder(given["path"], given.get("model"))
+        if do == "remove_folder":
+            return await engine.remove_folder(given["path"])
+        if do == "folders":
+            return list(engine.folders())
+        raise FolderMcpError(f"this background process does not know how to {do}; restart it: folder-mcp stop")

@@ -1,0 +1,142 @@
+"""What is asked again, what is not, and what a client is told."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from mcp_server.processes.calls import LOST, Calls
+
+
+def line(method: str, number: int | None = 1, **params: Any) -> bytes:
+    message: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params}
+    if number is not None:
+        message["id"] = number
+    return json.dumps(message).encode() + b"\n"
+
+
+def answer(number: object, **more: Any) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": number, **(more or {"result": {}})}).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        line("tools/call", name="search", arguments={"query": "x"}),
+        line("tools/call", name="read", arguments={"path": "/x"}),
+        line("tools/call", name="status"),
+        line("tools/list"),
+        line("ping"),
+        line("server/discover"),
+        line("initialize", protocolVersion="2025-06-18"),
+    ],
+)
+def test_a_call_that_only_reads_is_asked_again_once(call: bytes) -> None:
+    calls = Calls()
+    calls.sent(call)
+    assert calls.lost("it ended", []) == ([], [call])
+    errors, again = calls.lost("it ended", [])
+    assert again == []
+    error = json.loads(errors[0])
+    assert (error["id"], error["error"]["code"], error["error"]["data"]["retryable"]) == (1, LOST, True)
+    assert not calls.open
+
+
+@pytest.mark.parametrize(
+    "call", [line("tools/call", name="reindex"), line("tasks/cancel"), line("tools/call"), line("resources/subscribe")]
+)
+def test_of_any_other_call_the_client_is_told_what_is_unknown(call: bytes) -> None:
+    calls = Calls()
+    calls.sent(call)
+    errors, again = calls.lost("it ended", [])
+    assert again == []
+    error = json.loads(errors[0])["error"]
+    assert "it ended" in error["message"]
+    assert "not known whether it was done" in error["message"]
+    assert error["data"]["retryable"] is False
+
+
+def test_a_call_that_was_never_sent_is_neither_lost_nor_asked_twice() -> None:
+    calls = Calls()
+    waiting, sent = line("tools/call", 1, name="reindex"), line("ping", 2)
+    calls.sent(waiting)
+    calls.sent(sent)
+    assert calls.lost("it ended", [waiting]) == ([], [sent])
+    assert calls.lost("it ended", [waiting])[0]
+    assert calls.lost("it ended", [])[0]
+
+
+def test_an_answered_or_cancelled_call_is_not_asked_again() -> None:
+    calls = Calls()
+    calls.sent(line("ping", 1))
+    calls.sent(line("ping", 2))
+    assert calls.received(answer(1))
+    calls.sent(line("notifications/cancelled", None, requestId=2))
+    assert calls.lost("it ended", []) == ([], [])
+
+
+def test_calls_keep_their_order() -> None:
+    calls = Calls()
+    sent = [line("ping", number) for number in (3, 1, 2)]
+    for one in sent:
+        calls.sent(one)
+    assert calls.lost("it ended", [])[1] == sent
+
+
+def test_ids_of_text_and_number_are_different_calls() -> None:
+    calls = Calls()
+    calls.sent(b'{"jsonrpc": "2.0", "id": "1", "method": "ping"}\n')
+    calls.sent(line("ping", 1))
+    calls.received(answer("1"))
+    assert calls.lost("it ended", [])[1] == [line("ping", 1)]
+
+
+def test_the_handshake_is_replayed_under_an_id_of_ours_and_its_answer_kept_from_the_client() -> None:
+    calls = Calls()
+    assert calls.replay() == b""
+    hello, greeted = line("initialize", 0, protocolVersion="2025-06-18"), line("notifications/initialized", None)
+    calls.sent(hello)
+    assert calls.replay() == b""  # still at it: the client's own line is asked again
+    calls.received(answer(0))
+    calls.sent(greeted)
+    replayed = json.loads(calls.replay())
+    assert replayed["params"] == {"protocolVersion": "2025-06-18"}
+    assert replayed["id"] != 0
+    assert calls.is_replay(answer(replayed["id"]))
+    assert not calls.is_replay(answer(0))
+    assert not calls.received(answer(replayed["id"]))
+    assert calls.after_replay() == greeted
+
+
+def test_a_client_of_the_stateless_protocol_has_no_handshake_to_replay() -> None:
+    calls = Calls()
+    calls.sent(line("server/discover", 1))
+    calls.received(answer(1))
+    assert calls.replay() == b""
+
+
+def test_a_refused_handshake_is_not_replayed() -> None:
+    calls = Calls()
+    calls.sent(line("initialize", 0))
+    calls.received(answer(0, error={"code": 1, "message": "no"}))
+    assert calls.replay() == b""
+
+
+def test_progress_of_a_call_asked_again_does_not_begin_anew() -> None:
+    calls = Calls()
+    calls.sent(line("tools/call", 1, name="search", _meta={"progressToken": "t"}))
+    progress = line("notifications/progress", None, progressToken="t", progress=0)
+    assert calls.received(progress)
+    calls.lost("it ended", [])
+    assert not calls.received(progress)
+    assert calls.received(line("notifications/progress", None, progressToken="other", progress=0))
+
+
+@pytest.mark.parametrize("junk", [b"\n", b"nonsense\n", b"[]\n", b"1\n", b"\xff\n", b"[" * 100_000 + b"\n"])
+def test_what_is_not_a_message_is_carried_and_not_understood(junk: bytes) -> None:
+    calls = Calls()
+    calls.sent(junk)
+    assert calls.received(junk)
+    assert not calls.open

@@ -1,0 +1,132 @@
+"""The claim: one holder, whatever happens to files and processes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from mcp_server.processes import claim
+from mcp_server.processes.claim import (
+    MAX_SOCKET_PATH,
+    Claim,
+    Place,
+    held,
+    place_of,
+    read_json,
+    wait_until_free,
+    write_json,
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return place_of(str(tmp_path / "data"), str(tmp_path / "run"))
+
+
+def test_only_one_holds_the_claim_at_a_time(place: Place) -> None:
+    with Claim(place) as one, Claim(place) as two:
+        assert not held(place)
+        assert one.take()
+        assert held(place)
+        assert not two.take()
+        one.release()
+        assert not held(place)
+        assert two.take()
+
+
+def test_asking_whether_it_is_held_does_not_take_it(place: Place) -> None:
+    with Claim(place) as one:
+        assert not held(place)
+        assert one.take()
+
+
+def test_a_lock_file_that_was_replaced_is_not_held(place: Place) -> None:
+    with Claim(place) as old, Claim(place) as new:
+        assert old.take()
+        assert old.holds()
+        Path(place.lock).unlink()
+        assert not old.holds()
+        assert new.take()
+        assert new.holds()
+        assert not old.holds()
+
+
+def test_whoever_waits_for_the_claim_to_be_free_wakes_up(place: Place) -> None:
+    with Claim(place) as one:
+        assert one.take()
+        waiting = threading.Thread(target=wait_until_free, args=(place,))
+        waiting.start()
+        assert waiting.is_alive()
+        one.release()
+        waiting.join(5)
+        assert not waiting.is_alive()
+
+
+def test_the_runtime_directory_belongs_to_the_user_alone(place: Place) -> None:
+    assert stat.S_IMODE(os.stat(place.directory).st_mode) == 0o700
+
+
+def test_a_runtime_directory_open_to_others_is_closed_to_them(tmp_path: Path) -> None:
+    base = tmp_path / "run"
+    first = place_of(str(tmp_path / "data"), str(base))
+    os.chmod(first.directory, 0o755)
+    place_of(str(tmp_path / "data"), str(base))
+    assert stat.S_IMODE(os.stat(first.directory).st_mode) == 0o700
+
+
+def test_a_link_where_the_runtime_directory_should_be_is_refused(tmp_path: Path) -> None:
+    name = Path(place_of(str(tmp_path / "data"), str(tmp_path / "run")).directory).name
+    elsewhere, base = tmp_path / "elsewhere", tmp_path / "trap"
+    elsewhere.mkdir(mode=0o700)
+    base.mkdir(mode=0o700)
+    (base / name).symlink_to(elsewhere)
+    with pytest.raises(PermissionError, match="not a directory of this user"):
+        place_of(str(tmp_path / "data"), str(base))
+
+
+def test_every_spelling_of_a_data_directory_has_the_same_place(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    spellings = ["data", "link", "data/../data", "./data/"]
+    assert len({place_of(f"{tmp_path}/{one}", str(tmp_path / "run")).directory for one in spellings}) == 1
+    assert (
+        place_of(str(tmp_path / "other"), str(tmp_path / "run")).directory
+        != place_of(str(tmp_path / "data"), str(tmp_path / "run")).directory
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="unix sockets")
+def test_socket_paths_fit_every_platform(tmp_path: Path) -> None:
+    longest = Path(place_of(str(tmp_path)).directory, "owner-01234567.sock")
+    assert len(os.fsencode(longest)) <= MAX_SOCKET_PATH
+
+
+def test_a_base_too_long_for_sockets_gives_way_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    short = Path("/tmp") / f"fm-{os.getpid()}"
+    candidates = [str(tmp_path / ("x" * 90)), str(short)]
+    monkeypatch.setattr(claim, "_candidates", lambda: candidates)
+    try:
+        assert Path(place_of(str(tmp_path)).directory).parent == short
+    finally:
+        for entry in short.iterdir():
+            entry.rmdir()
+        short.rmdir()
+
+
+def test_a_note_is_replaced_as_a_whole_and_private(place: Place) -> None:
+    write_json(place.note, {"pid": 1})
+    write_json(place.note, {"pid": 2})
+    assert read_json(place.note) == {"pid": 2}
+    assert stat.S_IMODE(os.stat(place.note).st_mode) == 0o600
+    assert sorted(os.listdir(place.directory)) == ["owner.json"]
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", "\udcff".encode("utf-8", "surrogateescape").decode("latin-1")])
+def test_a_note_that_is_none_says_nothing(place: Place, text: str) -> None:
+    Path(place.note).write_text(text, encoding="utf-8")
+    assert read_json(place.note) == {}

@@ -1,0 +1,89 @@
+"""Which command lines become relays, and what a relay does not need."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mcp_server.processes.launch import words_of
+from mcp_server.processes.spawn import ROOT, kept
+
+RELAY_ROOM = ("attach", "calls", "claim", "hello", "launch", "link", "location", "parent", "relay", "release", "spawn")
+
+
+@pytest.mark.parametrize(
+    ("argv", "folders"),
+    [
+        ([], []),
+        (["serve"], []),
+        (["serve", "notes", "--data-dir", "d", "more"], ["notes", "more"]),
+        (["--config=c.toml", "serve", "-v"], []),
+        (["/notes"], ["/notes"]),
+        (["~/notes", "./more"], ["~/notes", "./more"]),
+    ],
+)
+def test_serving_is_a_relays_business(argv: list[str], folders: list[str]) -> None:
+    words = words_of(argv)
+    assert words is not None
+    assert words.folders == folders
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["search", "x"],
+        ["--help"],
+        ["serve", "--help"],
+        ["serve", "--no-daemon"],
+        ["serve", "--http"],
+        ["--no-daemon"],
+        ["serve", "--config"],
+        ["notes"],
+        ["--version"],
+    ],
+)
+def test_everything_else_is_not(argv: list[str]) -> None:
+    assert words_of(argv) is None
+
+
+def test_a_relay_is_the_standard_library_alone() -> None:
+    """Every module of the relay's room, imported: nothing of anybody else's, and little of Python's own."""
+    script = (
+        "import json, sys\n"
+        f"sys.path.insert(0, {ROOT!r})\n"
+        "before = set(sys.modules)\n"
+        + "".join(f"import mcp_server.processes.{name}\n" for name in RELAY_ROOM)
+        + "print(json.dumps(sorted(set(sys.modules) - before)))\n"
+    )
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
+    modules = json.loads(done.stdout)
+    ours = {name for name in modules if name.split(".")[0] in {"mcp_server", "indexer"}}
+    assert ours == {"mcp_server", "mcp_server.processes", *(f"mcp_server.processes.{name}" for name in RELAY_ROOM)}
+    assert {name.split(".")[0] for name in set(modules) - ours} <= sys.stdlib_module_names
+    heavy = {"asyncio", "dataclasses", "inspect", "logging", "pathlib", "subprocess", "typing", "argparse", "tempfile"}
+    assert not heavy & set(modules)
+
+
+def test_the_owner_gets_the_users_environment_and_not_a_clients(tmp_path: Path) -> None:
+    given = {
+        "PATH": "/bin",
+        "HOME": "/home/me",
+        "LC_ALL": "C",
+        "FOLDER_MCP_CONFIG": "c",
+        "HF_HUB_OFFLINE": "1",
+        "https_proxy": "p",
+        "PYTHONPATH": f"{ROOT}:/own",
+        "VSCODE_PID": "1",
+        "CLAUDE_CODE": "1",
+        "ELECTRON_RUN_AS_NODE": "1",
+        "NODE_OPTIONS": "x",
+        "PYTHONSTARTUP": "x",
+        "OPENAI_API_KEY": "secret",
+    }
+    wanted = {"PATH", "HOME", "LC_ALL", "FOLDER_MCP_CONFIG", "HF_HUB_OFFLINE", "https_proxy", "PYTHONPATH"}
+    assert set(kept(given)) == wanted
+    assert kept(given)["PYTHONPATH"] == f"{ROOT}:/own"

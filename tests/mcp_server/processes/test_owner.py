@@ -1,0 +1,159 @@
+"""The owner's life, in this process with a small real engine."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from fakes_engine import FakeEngine
+
+from indexer.config import Config
+from indexer.settings import OwnerSettings
+from mcp_server.processes.claim import Claim, Place, place_of
+from mcp_server.processes.hello import NotThere, dial, greeting
+from mcp_server.processes.location import Location, locate
+from mcp_server.processes.owner import Owner
+from mcp_server.processes.reception import listen
+from mcp_server.processes.selfcheck import configuration
+
+
+@pytest.fixture
+def place() -> Iterator[Place]:
+    base = tempfile.mkdtemp(prefix="fm-", dir="/tmp")
+    yield place_of("/data", base)
+    shutil.rmtree(base)
+
+
+@asynccontextmanager
+async def opener(config: Config, *, start: anyio.Event, on_wedged: Callable[[str], None]) -> AsyncIterator[FakeEngine]:
+    engine = FakeEngine()
+    engine.started = True
+    yield engine
+
+
+def owner(place: Place, claim: Claim, tmp_path: Path, settings: OwnerSettings) -> Owner:
+    assert claim.take()
+    config = Config(data_dir=tmp_path, owner=settings)
+    return Owner(Location("", str(tmp_path), ""), config, place, claim, opener)
+
+
+async def test_looking_whether_it_is_there_does_not_keep_an_owner_alive(place: Place, tmp_path: Path) -> None:
+    """It looks at itself once a minute: that must not count as use."""
+    ended: list[int] = []
+    with Claim(place) as claim:
+        one = owner(place, claim, tmp_path, OwnerSettings(idle_exit=0.5))
+
+        async def live() -> None:
+            ended.append(await one.run(listen(place, "i" * 8), lambda: None))
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(live)
+                looked = 0
+                while not ended:
+                    try:
+                        line, _ = await anyio.to_thread.run_sync(dial, place, greeting("check"), 5.0)
+                    except NotThere:
+                        await anyio.lowlevel.checkpoint()
+                    else:
+                        looked += 1
+                        line.close()
+    assert ended == [0]
+    assert looked > 1
+
+
+async def test_a_wedged_slot_ends_the_owner_with_its_own_code(place: Place, tmp_path: Path) -> None:
+    wedge: list[Callable[[str], None]] = []
+
+    @asynccontextmanager
+    async def catching(config: Config, *, start: anyio.Event, on_wedged: Any) -> AsyncIterator[FakeEngine]:
+        wedge.append(on_wedged)
+        yield FakeEngine()
+
+    with Claim(place) as claim:
+        assert claim.take()
+        config = Config(data_dir=tmp_path)
+        one = Owner(Location("", str(tmp_path), ""), config, place, claim, catching)
+        ready = anyio.Event()
+
+        async def wedge_when_open() -> None:
+            await ready.wait()
+            line, _ = await anyio.to_thread.run_sync(dial, place, greeting("control"), 5.0)
+            line.send({"id": 1, "do": "status"})
+            assert "result" in await anyio.to_thread.run_sync(line.receive)
+            line.close()
+            wedge[0]("stuck")
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(wedge_when_open)
+                assert await one.run(listen(place, "i" * 8), ready.set) == 75
+
+
+@pytest.mark.parametrize("what", ["configuration", "lock"])
+async def test_what_an_owner_finds_when_it_looks_ends_it(
+    what: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_server.processes.owner.CHECK", 0.05)  # a minute is long
+    file = tmp_path / "config.toml"
+    file.write_text("[search]\nwait = 5\n", encoding="utf-8")
+    location = locate(str(file), str(tmp_path / "data"), {})
+    with Claim(place) as claim:
+        assert claim.take()
+        one = Owner(location, configuration(location), place, claim, opener)
+
+        def change() -> None:
+            if what == "configuration":
+                file.write_text("[search]\nwait = 6\n", encoding="utf-8")
+                os.utime(file, ns=(1, 1))
+            else:
+                Path(place.lock).unlink()
+
+        with anyio.fail_after(30):
+            assert await one.run(listen(place, "i" * 8), change) == 0
+    assert one.successor is (what == "configuration")
+
+
+async def test_a_wrong_change_of_the_configuration_is_told_and_not_used(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mcp_server.processes.owner.CHECK", 0.05)
+    file = tmp_path / "config.toml"
+    file.write_text("[search]\nwait = 5\n", encoding="utf-8")
+    location = locate(str(file), str(tmp_path / "data"), {})
+    with Claim(place) as claim:
+        assert claim.take()
+        one = Owner(location, configuration(location), place, claim, opener)
+        ready = anyio.Event()
+
+        async def spoil() -> None:
+            await ready.wait()
+            line, _ = await anyio.to_thread.run_sync(dial, place, greeting("control"), 5.0)
+            line.send({"id": 1, "do": "watch"})
+            await anyio.to_thread.run_sync(line.receive)  # the engine is open
+            file.write_text("[search]\nwiat = 6\n", encoding="utf-8")
+            os.utime(file, ns=(1, 1))
+            detail, number = "", 1
+            while "wiat" not in detail:
+                number += 1
+                line.send({"id": number, "do": "status"})
+                said: dict[str, Any] = {}
+                while said.get("id") != number:
+                    said = await anyio.to_thread.run_sync(line.receive)
+                detail = said["result"]["owner"]["detail"]
+            assert "not in use" in detail
+            line.close()
+            one.end("seen")
+
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(spoil)
+                assert await one.run(listen(place, "i" * 8), ready.set) == 0
+    assert not one.successor
