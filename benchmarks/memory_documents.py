@@ -9,6 +9,7 @@ the owner process and of its parser processes as it goes: both must stay flat af
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -55,6 +56,15 @@ def generate(folder: Path, count: int) -> None:
         (directory / f"{number}.{kind}").write_bytes(data)
 
 
+def rewrite(folder: Path) -> None:
+    """Change the text of every plain file and the time of every other."""
+    for path in folder.rglob("*.*"):
+        if path.suffix in (".md", ".py", ".eml", ".html"):
+            path.write_text(path.read_text(encoding="utf-8") + "\n# one more line\n", encoding="utf-8")
+        else:
+            os.utime(path)
+
+
 def memory() -> tuple[int, int, int]:
     """Resident bytes of this process, of its parsers together, and how many parsers there are."""
     parsers = []
@@ -67,13 +77,14 @@ def memory() -> tuple[int, int, int]:
     return psutil.Process().memory_info().rss, sum(parsers), len(parsers)
 
 
-async def measure(files: int) -> None:
+async def measure(files: int, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place, "folder")
         folder.mkdir()
         generate(folder, files)
         began, marks = time.perf_counter(), []
-        async with open_engine(watched(Path(place, "data"), watch=False), version="x", loader=FakeLoader()) as engine:
+        loader = FakeLoader()
+        async with open_engine(watched(Path(place, "data"), watch=False), version="x", loader=loader) as engine:
             await engine.add_folder(str(folder))
             done = anyio.Event()
 
@@ -82,6 +93,8 @@ async def measure(files: int) -> None:
                 step = 0
                 async for status in engine.watch(at_most_every=0.2):
                     read = status.work.files_read
+                    for embedder in loader.alive:
+                        embedder.batches.clear()  # the fake remembers every text it was given
                     if read >= step or done.is_set():
                         owner, pool, count = memory()
                         replaced = status.index.pool.restarts if status.index.pool else 0
@@ -96,9 +109,13 @@ async def measure(files: int) -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(note)
                 report = await engine.index()
+                for _ in range(rounds - 1):
+                    await anyio.to_thread.run_sync(rewrite, folder)
+                    report = await engine.index()
                 done.set()
-        early = next(mark for mark in marks if mark[0] >= files // 10)
-        late = [mark for mark in marks if mark[0] >= files // 2]
+        whole = files * rounds
+        early = next(mark for mark in marks if mark[0] >= whole // 10)
+        late = [mark for mark in marks if mark[0] >= whole // 2]
         print(f"{report.indexed} indexed, {report.skipped} skipped, {report.failed} failed in {report.seconds:.0f} s")
         print(
             f"after a tenth: owner {early[1] / 1e6:.0f} MB, parsers {early[2] / 1e6:.0f} MB; most in the second half: "
@@ -109,7 +126,9 @@ async def measure(files: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=5000)
-    anyio.run(measure, parser.parse_args().files)
+    parser.add_argument("--rounds", type=int, default=1, help="how often all are changed and read: a leak shows")
+    chosen = parser.parse_args()
+    anyio.run(measure, chosen.files, chosen.rounds)
 
 
 if __name__ == "__main__":
