@@ -3,8 +3,8 @@
     python benchmarks/latency.py [--chunks 10000] [--chunks 100000 ...] [--queries 40]
 
 Synthetic text: 90 words a chunk, drawn by Zipf's law from 20,000 words; 20 chunks a file, as files on disk. Vectors
-are drawn from clusters. Cold: the first search after the index was opened (its caches empty, the system's warm). CPU is
-that of this process, all threads; of the child for grep.
+are drawn from clusters. Cold: the first search after the index was opened (its caches empty, the system's warm). CPU
+is that of this process, all threads; of the child for grep.
 """
 
 from __future__ import annotations

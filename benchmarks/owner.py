@@ -29,7 +29,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from relays import Client, Home, processes, wait_gone  # noqa: E402
+from relays import Client, Home, processes, wait_gone
 
 WORDS = ["key", "vault", "march", "bread", "water", "salt", "harbour", "winter", "engine", "letter", "music", "garden"]
 """What the generated notes are made of."""

@@ -27,7 +27,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-import anyio  # noqa: E402
+import anyio
 
 MIB = 1024 * 1024
 WORDS = (
