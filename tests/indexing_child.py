@@ -25,14 +25,15 @@ async def tell(engine: Engine) -> None:
 
 async def main(data: str, folder: str) -> None:
     loader = FakeLoader()
-    loader.work = lambda kind, count: time.sleep(0.002 * count)  # the weights' time: leaves moments to be killed in
+    loader.work = lambda kind, count: time.sleep(0.0005 * count)  # the weights' time: leaves moments to be killed in
     async with open_engine(settings(Path(data)), version="test", loader=loader) as engine:
         await engine.add_folder(folder)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(tell, engine)
             report = await engine.index()
             tasks.cancel_scope.cancel()
-    print(json.dumps({"done": asdict(report.work), "files": report.indexed, "chunks": report.chunks}), flush=True)
+    done = {"done": asdict(report.work), "files": report.indexed, "chunks": report.chunks, "seconds": report.seconds}
+    print(json.dumps(done), flush=True)
 
 
 if __name__ == "__main__":
