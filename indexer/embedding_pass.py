@@ -120,9 +120,10 @@ class EmbeddingPass:
 
     async def _window(self, spec: ModelSpec, folder: LiveFolder, commits: VectorCommits) -> list[StoredChunk]:
         """The next chunks that really need the model, shortest first."""
+        flying = frozenset(commits.in_flight)  # before asking: what lands meanwhile may still be in the answer
         limit = WINDOW + commits.count(folder.path)
         chunks = await self._store.pending(spec.key, spec.dim, folder.path, limit)
-        chunks = [chunk for chunk in chunks if chunk.chunk_id not in commits.in_flight]
+        chunks = [chunk for chunk in chunks if chunk.chunk_id not in flying]
         taken = await self._store.reuse_vectors(spec.key, spec.dim, chunks) if chunks else set()
         if taken:
             self._ledger.vectors_reused += len(taken)

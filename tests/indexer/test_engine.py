@@ -74,6 +74,23 @@ async def test_an_unchanged_folder_is_walked_but_no_file_is_read_again(tmp_path:
     assert loader.loads == []
 
 
+async def test_no_chunk_is_embedded_twice_though_windows_and_commits_overlap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("indexer.embedding_pass.WINDOW", 16)
+    monkeypatch.setattr("indexer.vector_commits.COMMIT_ROWS", 8)
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number in range(40):
+        text = "\n\n".join(f"# Part {part}\n\n" + f"Sentence {number} of part {part}. " * 60 for part in range(6))
+        (folder / f"{number}.md").write_text(text, encoding="utf-8")
+    async with engine_over(tmp_path / "data", folder) as engine:
+        report = await engine.index()
+        work = engine.status().work
+    assert report.chunks > 200 and report.embedded == report.chunks
+    assert work.chunks_embedded + work.vectors_reused == report.chunks
+
+
 async def test_an_edited_file_embeds_only_its_changed_chunks(tmp_path: Path, notes: Path) -> None:
     long = notes / "long.md"
     parts = [f"# Part {n}\n\n" + f"Sentence about subject number {n} and nothing else. " * 20 for n in range(8)]
