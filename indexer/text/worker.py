@@ -106,7 +106,14 @@ def _alarm(seconds: int) -> None:
 
 
 def _peak() -> int:
-    """The most memory this process ever held, bytes; 0 where unknown."""
+    """The most memory this process ever held, bytes; 0 where unknown.
+
+    Linux's ``ru_maxrss`` outlives ``exec``: a worker started by a process with a large model would count that model as
+    its own. ``VmHWM`` belongs to the program that runs now.
+    """
+    if sys.platform == "linux":
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            return next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:")), 0)
     try:
         import resource  # noqa: PLC0415  # POSIX only
     except ImportError:

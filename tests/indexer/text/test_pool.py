@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from indexer.errors import ParseFailed, ParseSkipped
 from indexer.text.parse import ParseLimits
 from indexer.text.pool import open_parsers
 from indexer.text.pool_status import PoolTiming
+
+ROOT = Path(__file__).resolve().parents[3]
 
 QUICK = PoolTiming(ready=30, attempts=3, pause=0.01, idle=60)
 SHORT = ParseLimits(seconds=0.5, seconds_per_mb=0, memory_bytes=700 << 20)
@@ -193,3 +196,12 @@ async def test_names_that_are_no_unicode_reach_the_worker(tmp_path: Path) -> Non
     with anyio.fail_after(40):
         async with open_parsers() as parsers:
             assert (await parsers.parse(described(Path(place)))).document.title == "odd name"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not hand a parent's peak on")
+def test_a_worker_does_not_count_the_memory_of_the_process_that_started_it() -> None:
+    grown = "held = b'x' * 400_000_000; import subprocess, sys; "
+    asked = "from indexer.text.worker import _peak; print(_peak())"
+    script = f"{grown}sys.exit(subprocess.run([sys.executable, '-c', {asked!r}], close_fds=False).returncode)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert 0 < int(done.stdout) < 200_000_000
