@@ -7,6 +7,7 @@ end when the parent dies without closing the pipe.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
 import sys
@@ -59,7 +60,8 @@ class Lines:
     def __init__(self, fd: int, ended: Callable[[], None]) -> None:
         self._fd = fd
         self._ended = ended
-        self._send, self._receive = anyio.create_memory_object_stream[str](0)
+        # Without a bound: a line handed over never waits, so no task of the thread's is left when the loop closes.
+        self._send, self._receive = anyio.create_memory_object_stream[str](math.inf)
 
     def __aiter__(self) -> AsyncIterator[str]:
         thread = threading.Thread(target=self._pump, args=(current_token(),), name="stdin", daemon=True)
@@ -70,7 +72,7 @@ class Lines:
         try:
             with os.fdopen(self._fd, encoding="utf-8", errors="replace", newline="\n") as stream:
                 for line in stream:
-                    anyio.from_thread.run(self._send.send, line, token=token)
+                    anyio.from_thread.run_sync(self._send.send_nowait, line, token=token)
         except OSError as error:
             log.warning("stdin: %s", error)
         except (RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError, CancelledError):

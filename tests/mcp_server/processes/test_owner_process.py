@@ -158,7 +158,8 @@ def test_a_relay_ends_with_its_client(home: Home, how: str) -> None:
     else:
         client.process.stdout.close()
         client.send("ping")
-    assert client.process.wait(timeout=2) == 0
+    # A broken pipe shows only when the owner's next answer is to be written, and the owner may be importing.
+    assert client.process.wait(timeout=2 if how in {"EOF", "SIGTERM"} else 20) == 0
     assert home.owners() == [home.owner()]
 
 

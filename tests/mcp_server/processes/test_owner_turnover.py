@@ -232,7 +232,7 @@ def test_an_owner_that_only_a_new_process_can_help_is_replaced(home: Home, moder
         assert wedged.stdout
         assert wedged.stdout.readline() == b"READY\n"
         client = home.client(str(home.notes), modern=modern).begin()
-        assert client.found("signing")
+        assert client.finds("signing")
         wedged.stdin.close()
         assert wedged.wait(30) == 75
         assert client.finds("signing")
