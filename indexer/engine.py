@@ -20,6 +20,7 @@ from indexer.answer import Answer, Query, Reading
 from indexer.config import Config
 from indexer.errors import FolderError, QueryError, StoreBusy, StoreError
 from indexer.folder import Folders, LiveFolder
+from indexer.history import History, Recorder
 from indexer.ledger import Ledger
 from indexer.model.embedder import Loader
 from indexer.model.loading import RuntimeLoader
@@ -27,6 +28,7 @@ from indexer.models import Models
 from indexer.parts import Parts
 from indexer.pulse import Pulse
 from indexer.reading import read_place
+from indexer.recording import record_work, snapshots
 from indexer.running import Shared, open_parts, work
 from indexer.status import IndexReport, OwnerStatus, Status
 from indexer.stock import Stock
@@ -59,8 +61,12 @@ class Engine:
         self._ledger = Ledger()
         self._pulse = Pulse()
         self._folders_changed = Pulse()
+        self._shown = Pulse()
+        self._recorder = Recorder(self._since)
         self._stock = Stock(config, self._models, self._folders, self._model_arrived)
-        self._shared = Shared(self._folders, self._ledger, self._pulse, self._models, self._stock.look_again)
+        self._shared = Shared(
+            self._folders, self._ledger, self._pulse, self._models, self._stock.look_again, self._recorder, self._shown
+        )
 
     # What clients ask -----------------------------------------------------------------------------------------
 
@@ -72,7 +78,10 @@ class Engine:
             StoreError: The index cannot be opened or read.
         """
         self._stock.miss()
-        return await (await self._opened()).search.answer(query)
+        answer = await (await self._opened()).search.answer(query)
+        self._recorder.answered(time.time(), answer)
+        self._shown.beat()
+        return answer
 
     async def read(self, path: str, locator: str | None = None, *, max_chars: int = 16_000) -> Reading:
         """Read a place of an indexed file.
@@ -91,24 +100,19 @@ class Engine:
         return self._snapshot(verbose=verbose)
 
     def _snapshot(self, *, verbose: bool = False) -> Status:
+        data_dir = str(self.config.data_dir)
         owner = OwnerStatus(
-            pid=os.getpid(),
-            version=self._version,
-            state=self._state,
-            detail=self._detail,
-            clients=self._clients,
-            since=self._since,
-            data_dir=str(self.config.data_dir),
+            os.getpid(), self._version, self._state, self._detail, self._clients, self._since, data_dir
         )
         return survey(owner, self._folders, self._ledger, self._parts, self._stock.models, verbose=verbose)
 
-    async def watch(self, *, at_most_every: float = 0.2) -> AsyncIterator[Status]:
+    def watch(self, *, at_most_every: float = 0.2) -> AsyncIterator[Status]:
         """Yield a snapshot now and after every change, no faster than ``at_most_every`` seconds."""
-        while True:
-            yield self._snapshot()
-            with anyio.move_on_after(1.0):  # elapsed times and rates move even when nothing else does
-                await self._pulse.wait()
-            await anyio.sleep(at_most_every)
+        return snapshots(self._snapshot, self._shown, at_most_every)
+
+    async def history(self, after: float = 0.0) -> History:
+        """What happened in the last hour, or what of it came after a time. Never waits."""
+        return self._recorder.history(time.time(), after)
 
     async def index(self, folders: Sequence[str] | None = None) -> IndexReport:
         """Scan folders (all when None) and wait until everything indexable is indexed and embedded.
@@ -287,6 +291,7 @@ async def open_engine(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(engine.run, start, read_only)
         tasks.start_soon(engine.keep_models_known, start)
+        tasks.start_soon(record_work, engine._recorder, engine._ledger, engine._pulse, engine._shown)
         try:
             yield engine
         finally:

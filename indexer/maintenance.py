@@ -22,19 +22,20 @@ async def maintain(store: Store, ledger: Ledger, pulse: Pulse, idle: Callable[[]
     """Run until cancelled: urgent maintenance at once, the rest after ``QUIET`` seconds of rest."""
     while True:
         if store.urgent():
-            await _run(store, ledger)
+            await _run(store, ledger, pulse)
         elif store.due() and idle():
             with anyio.move_on_after(QUIET) as quiet:
                 await pulse.wait()
             if quiet.cancelled_caught and idle():
-                await _run(store, ledger)
+                await _run(store, ledger, pulse)
         else:
             await pulse.wait()
 
 
-async def _run(store: Store, ledger: Ledger) -> None:
+async def _run(store: Store, ledger: Ledger, pulse: Pulse) -> None:
     try:
         await store.maintain()
     except StoreError as error:
         ledger.last_error = f"maintenance: {error}"
         log.warning("maintenance: %s", error)
+    pulse.beat()

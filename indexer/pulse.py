@@ -8,14 +8,20 @@ import anyio
 class Pulse:
     """An event that can happen again. A waiter that comes after a beat waits for the next one.
 
-    To lose nothing, look at the state, and only then wait: both on one event loop, without an await between.
+    To lose nothing, look at the state, and only then wait: both on one event loop, without an await between. Where
+    there has to be one, note ``beats`` first and wait with ``after``.
+
+    Attributes:
+        beats: How often it has beaten.
     """
 
     def __init__(self) -> None:
+        self.beats = 0
         self._event: anyio.Event | None = None
 
     def beat(self) -> None:
         """Wake every task that is waiting now."""
+        self.beats += 1
         event, self._event = self._event, None
         if event is not None:
             event.set()
@@ -25,3 +31,8 @@ class Pulse:
         if self._event is None:
             self._event = anyio.Event()
         await self._event.wait()
+
+    async def after(self, beats: int) -> None:
+        """Wait until it has beaten more than ``beats`` times."""
+        while self.beats <= beats:
+            await self.wait()

@@ -13,6 +13,7 @@ from indexer.embedding_pass import EmbeddingPass
 from indexer.errors import StoreBusy
 from indexer.export_pass import ExportPass
 from indexer.folder import Folders
+from indexer.history import Recorder
 from indexer.ledger import Ledger
 from indexer.maintenance import maintain
 from indexer.manifest import Manifest
@@ -24,6 +25,7 @@ from indexer.model.snapshot import GpuStatus
 from indexer.models import Models
 from indexer.parts import Parts
 from indexer.pulse import Pulse
+from indexer.recording import record_slot
 from indexer.search import Search
 from indexer.store.opening import open_store
 from indexer.text.pool import open_parsers
@@ -38,6 +40,8 @@ class Shared:
 
     Attributes:
         models_changed: Called when what a model is on this machine has changed.
+        recorder: Writes the history down.
+        shown: Beats for those who watch.
     """
 
     folders: Folders
@@ -45,6 +49,8 @@ class Shared:
     pulse: Pulse
     models: Models
     models_changed: Callable[[], None]
+    recorder: Recorder
+    shown: Pulse
 
 
 async def open_parts(
@@ -93,7 +99,7 @@ async def work(parts: Parts, config: Config, shared: Shared, folders_changed: Pu
 
     Begins with what changed while nobody was looking: folders that are no longer kept go, all others are walked.
     """
-    if parts.text_pass is None or parts.embedding_pass is None or parts.export_pass is None:
+    if parts.slot is None or parts.text_pass is None or parts.embedding_pass is None or parts.export_pass is None:
         await anyio.sleep_forever()
         return
     for path in set(parts.manifest.folders()) - {folder.path for folder in shared.folders}:
@@ -102,6 +108,7 @@ async def work(parts: Parts, config: Config, shared: Shared, folders_changed: Pu
     for folder in shared.folders:
         parts.queue.add(folder.path)
     async with anyio.create_task_group() as tasks:
+        tasks.start_soon(record_slot, shared.recorder, parts.slot, shared.shown)
         tasks.start_soon(parts.text_pass.run)
         tasks.start_soon(parts.embedding_pass.run)
         tasks.start_soon(parts.export_pass.run)

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, NoReturn
 
 from indexer.errors import FolderMcpError
+from indexer.history import History
 from indexer.model.snapshot import SlotStatus
 from indexer.status import Halves, IndexStatus, OwnerStatus, Status, Work
 
@@ -56,6 +57,10 @@ class BrokenEngine:
     async def watch(self) -> AsyncIterator[Status]:
         """Yield the one snapshot there is."""
         yield self.status()
+
+    async def history(self, after: float = 0.0) -> History:
+        """Return that nothing happened."""
+        return History(time.time(), self._since)
 
     async def index(self, folders: Sequence[str] | None = None) -> IndexReport:
         """Refuse."""

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from indexer.answer import Answer, Query, Reading
     from indexer.config import Config
+    from indexer.history import History
     from indexer.known_folders import KnownFolder
     from indexer.status import IndexReport, Status
 
@@ -38,6 +39,9 @@ class EnginePort(Protocol):
 
     def watch(self) -> AsyncIterator[Status]:
         """Yield a snapshot now and after every change, rate-limited."""
+
+    async def history(self, after: float = 0.0) -> History:
+        """Return what happened in the last hour, or what of it came after a time. Never waits."""
 
     async def index(self, folders: Sequence[str] | None = None) -> IndexReport:
         """Index until everything indexable is searchable by meaning, and report."""

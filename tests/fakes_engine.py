@@ -19,6 +19,7 @@ import anyio
 from indexer.answer import Answer, FolderCoverage, Hit, Query, Reading, Semantic
 from indexer.config import Config
 from indexer.errors import FolderError, QueryError
+from indexer.history import History, Recorder
 from indexer.known_folders import KnownFolder, list_folders, remove_folder
 from indexer.locator import Locator
 from indexer.model.snapshot import SlotStatus
@@ -48,6 +49,7 @@ class FakeEngine:
         asked: The queries that came, in order; ``searching`` is set with the first.
         was_cancelled: Set when a held search was cancelled.
         clients: Connections now.
+        watchers: Who watches the status now.
     """
 
     def __init__(self, folders: Sequence[str] = (), *, config: Config | None = None) -> None:
@@ -62,9 +64,11 @@ class FakeEngine:
         self.searching = anyio.Event()
         self.was_cancelled = anyio.Event()
         self.clients = 0
+        self.watchers = 0
         self.started = False
         self.version = "9.9.9"
         self._changed = anyio.Event()
+        self.recorder = Recorder(time.time())
 
     def change(self, **changes: object) -> None:
         """Change fields of the slot and tell who watches."""
@@ -134,10 +138,17 @@ class FakeEngine:
         )
 
     async def watch(self) -> AsyncIterator[Status]:
-        while True:
-            changed = self._changed
-            yield self.status()
-            await changed.wait()
+        self.watchers += 1
+        try:
+            while True:
+                changed = self._changed
+                yield self.status()
+                await changed.wait()
+        finally:
+            self.watchers -= 1
+
+    async def history(self, after: float = 0.0) -> History:
+        return self.recorder.history(time.time(), after)
 
     async def index(self, folders: Sequence[str] | None = None) -> IndexReport:
         await self._opened()

@@ -12,6 +12,7 @@ import anyio
 from indexer import errors
 from indexer.answer import Answer, Query, Reading
 from indexer.errors import FolderMcpError, StoreError
+from indexer.history import History
 from indexer.known_folders import KnownFolder
 from indexer.status import IndexReport, Status
 from mcp_server.processes.attach import Attached
@@ -62,6 +63,11 @@ class RemoteEngine:
                 yield made(Status, document["event"])
         finally:
             line.close()
+
+    async def history(self, after: float = 0.0) -> History:
+        """Tell what happened; see ``EnginePort``."""
+        found: History = await self._ask(History, "history", after=after)
+        return found
 
     async def index(self, folders: Sequence[str] | None = None) -> IndexReport:
         """Index; see ``EnginePort``."""

@@ -76,6 +76,8 @@ class Requests:
             return await engine.read(given["path"], given.get("locator"), max_chars=int(given["max_chars"]))
         if do == "status":
             return engine.status(verbose=bool(given.get("verbose")))
+        if do == "history":
+            return await engine.history(float(given.get("after", 0.0)))
         if do == "index":
             known = {folder.path for folder in engine.folders()}
             for path in given.get("folders") or ():

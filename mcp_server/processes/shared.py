@@ -11,6 +11,7 @@ from mcp_server.processes.traffic import Clients
 
 if TYPE_CHECKING:
     from indexer.answer import Answer, Query, Reading
+    from indexer.history import History
     from indexer.known_folders import KnownFolder
     from indexer.status import IndexReport, Status
     from mcp_server.port import EnginePort
@@ -45,6 +46,10 @@ class SharedEngine:
         """Show everything, again after every change."""
         async for status in self.inner.watch():
             yield self._completed(status)
+
+    async def history(self, after: float = 0.0) -> History:
+        """Tell what happened."""
+        return await self.inner.history(after)
 
     async def index(self, folders: Sequence[str] | None = None) -> IndexReport:
         """Index."""

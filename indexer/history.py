@@ -1,0 +1,155 @@
+"""What happened in the last hour: the slot's states, the searches, and what was indexed, in bounded memory.
+
+Kept for people who watch; nothing decides by it, nothing of it is written to a disk, and no query's text is in it.
+Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+from indexer.answer import Answer
+from indexer.model.snapshot import SlotState, SlotStatus
+from indexer.status import Work
+
+KEPT_S = 3600.0
+"""Seconds that are kept."""
+MINUTE = 60.0
+CHANGES = 600
+"""Changes of the slot's state kept at most; a load, its use and its unload are four."""
+SEARCHES = 600
+"""Searches kept at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotChange:
+    """The slot came into a state.
+
+    Attributes:
+        model: Name of the model in the slot, or on its way in or out; empty when there is none.
+    """
+
+    at: float
+    state: SlotState
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """A search was answered.
+
+    Attributes:
+        at: When the answer was ready.
+        elapsed_ms: Time taken, milliseconds.
+        semantic: What the meaning half did: ``served``, ``partial``, ``unavailable``, ``off``.
+    """
+
+    at: float
+    elapsed_ms: float
+    semantic: str
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """What was indexed in one minute of the clock.
+
+    Attributes:
+        at: Its beginning.
+        read: Files read.
+        written: Chunks that can be found by word since then.
+        embedded: Chunks that were embedded.
+    """
+
+    at: float
+    read: int = 0
+    written: int = 0
+    embedded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The last hour, oldest first.
+
+    Attributes:
+        at: Now.
+        since: From when on everything is known: an hour ago, or when the process began.
+        changes: The slot's states. The first one may be older than ``since``: it is the state at that time.
+        minutes: Only those in which something was indexed.
+    """
+
+    at: float
+    since: float
+    changes: tuple[SlotChange, ...] = ()
+    searches: tuple[Searched, ...] = ()
+    minutes: tuple[Minute, ...] = ()
+
+    def joined(self, later: History) -> History:
+        """This and what came after it (a minute that went on replaces what was known of it), the last hour of it."""
+        minutes = {minute.at: minute for minute in (*self.minutes, *later.minutes)}
+        changes = {change.at: change for change in (*self.changes, *later.changes)}
+        start = max(self.since, later.at - KEPT_S)
+        return History(
+            later.at,
+            start,
+            _in_force(tuple(changes.values()), start),
+            tuple(each for each in dict.fromkeys((*self.searches, *later.searches)) if each.at >= start),
+            tuple(each for each in minutes.values() if each.at + MINUTE > start),
+        )
+
+
+class Recorder:
+    """Writes the history down. One event loop, no lock; the caller brings the time."""
+
+    def __init__(self, began: float) -> None:
+        self._began = began
+        self._changes: deque[SlotChange] = deque(maxlen=CHANGES)
+        self._searches: deque[Searched] = deque(maxlen=SEARCHES)
+        self._minutes: deque[Minute] = deque(maxlen=int(KEPT_S / MINUTE) + 1)
+        self._epoch = -1
+        self._work = Work()
+
+    def slot_is(self, slot: SlotStatus) -> None:
+        """Take note of the slot's state, if it is another one."""
+        if slot.epoch == self._epoch:
+            return
+        self._epoch = slot.epoch
+        self._changes.append(SlotChange(slot.since, slot.state, slot.model.name if slot.model else ""))
+
+    def answered(self, now: float, answer: Answer) -> None:
+        """Take note of a search."""
+        self._searches.append(Searched(now, answer.elapsed_ms, answer.semantic.status))
+
+    def work_is(self, now: float, work: Work) -> None:
+        """Take note of the work done since the last call: it goes to the present minute."""
+        before, self._work = self._work, work
+        read = work.files_read - before.files_read
+        written = work.chunks_written - before.chunks_written
+        embedded = work.chunks_embedded - before.chunks_embedded
+        if not (read or written or embedded):
+            return
+        start = now - now % MINUTE
+        if not self._minutes or self._minutes[-1].at != start:
+            self._minutes.append(Minute(start))
+        last = self._minutes[-1]
+        self._minutes[-1] = replace(
+            last, read=last.read + read, written=last.written + written, embedded=last.embedded + embedded
+        )
+
+    def history(self, now: float, after: float = 0.0) -> History:
+        """The last hour, or what of it came after a time; the minute of that time is told as a whole."""
+        start = max(self._began, now - KEPT_S)
+        changes = _in_force(tuple(self._changes), start)
+        return History(
+            now,
+            start,
+            tuple(each for each in changes if each.at > after),
+            tuple(each for each in self._searches if each.at >= start and each.at > after),
+            tuple(each for each in self._minutes if each.at + MINUTE > max(start, after)),
+        )
+
+
+def _in_force(changes: tuple[SlotChange, ...], start: float) -> tuple[SlotChange, ...]:
+    """The changes from a time on, and the last one before it: it tells the state at that time."""
+    before = [change for change in changes if change.at <= start]
+    return (*before[-1:], *(change for change in changes if change.at > start))
