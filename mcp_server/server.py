@@ -18,6 +18,7 @@ from mcp.server import CacheHint, MCPServer
 
 from mcp_server.forgiving import Forgiving
 from mcp_server.port import EngineSource, Lent
+from mcp_server.status_resource import StatusResource
 from mcp_server.tools import tools
 from mcp_server.version import version
 
@@ -50,9 +51,9 @@ def create_server(source: EngineSource) -> MCPServer[Lent]:
         async with source() as lent:
             yield lent
 
-    made = tools()
+    made, status = tools(), StatusResource()
     hour = CacheHint(ttl_ms=3_600_000, scope="public")
-    return MCPServer(
+    server = MCPServer(
         NAME,
         title="Folder search",
         version=version(),
@@ -60,10 +61,15 @@ def create_server(source: EngineSource) -> MCPServer[Lent]:
         instructions=INSTRUCTIONS,
         tools=made,
         extensions=[Forgiving({tool.name: tool for tool in made})],
+        resources=[status.resource],
+        subscriptions=status.bus,
+        middleware=[status.middleware],
         lifespan=lifespan,
-        cache_hints={"tools/list": hour, "server/discover": hour},
+        cache_hints={"tools/list": hour, "server/discover": hour, "resources/list": hour},
         log_level="INFO",
     )
+    status.serve_changes(server)
+    return server
 
 
 def __getattr__(name: str) -> Any:

@@ -166,6 +166,24 @@ class Client:
                 self.other.append(message)
         return self._answers[number]
 
+    def notice(self, method: str, limit: float = LIMIT) -> dict[str, Any]:
+        """The next notification of a kind; those that came with answers before count."""
+        until = time.monotonic() + limit
+        while True:
+            for message in self.other:
+                if message.get("method") == method:
+                    self.other.remove(message)
+                    return message
+            try:
+                news = self._news.get(timeout=max(0.01, until - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"no {method}; stderr: {b''.join(self.err).decode()}") from None
+            assert news is not None, f"the process ended; stderr: {b''.join(self.err).decode()}"
+            if "method" in news:
+                self.other.append(news)
+            else:
+                self._answers[news["id"]] = news
+
     def silent_for(self, seconds: float) -> bool:
         try:
             return self._news.get(timeout=seconds) is None

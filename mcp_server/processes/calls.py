@@ -26,10 +26,17 @@ READING = frozenset(
         "resources/read",
         "completion/complete",
         "logging/setLevel",
-        "subscriptions/listen",
+        "resources/subscribe",
+        "resources/unsubscribe",
     }
 )
 """Methods that change nothing, or nothing that asking twice would change twice."""
+LISTEN = "subscriptions/listen"
+"""A request that stays without an answer for as long as the client listens: asked again of every server."""
+SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
+"""Where a notice says which request to listen it belongs to."""
+OWN = "folder-mcp/"
+"""What the ids of our own requests begin with."""
 LOST = -32002
 """Error code of a call that a server took with it. (-32000 and -32001 are the SDK's.)"""
 
@@ -62,11 +69,14 @@ class Calls:
     """One client's requests in flight, and its handshake.
 
     Attributes:
-        open: Requests without an answer, by id as JSON text.
+        open: Requests without an answer, by id as JSON text; not those by which the client listens.
     """
 
     def __init__(self) -> None:
         self.open: dict[str, Asked] = {}
+        self._listening: dict[str, bytes] = {}
+        self._heard: set[str] = set()
+        self._subscribed: dict[str, dict[str, Any]] = {}
         self._hello = b""
         self._greeted = b""
         self._answered = False
@@ -80,15 +90,21 @@ class Calls:
         if not isinstance(method, str):
             return
         if "id" in message:
+            if method == LISTEN:
+                self._listening[json.dumps(message["id"])] = line
+                return
             self.open[json.dumps(message["id"])] = Asked(line, message)
             if method == "initialize" and not self._answered:
                 self._hello = line
+            self._note_subscription(message)
         elif method == "notifications/initialized":
             self._greeted = line
         elif method == "notifications/cancelled":
             params = message.get("params")
             if isinstance(params, dict):
-                self.open.pop(json.dumps(params.get("requestId")), None)
+                key = json.dumps(params.get("requestId"))
+                self.open.pop(key, None)
+                self._listening.pop(key, None)
 
     def received(self, line: bytes) -> bool:
         """Take note of a line from the server; False when it is not the client's business."""
@@ -98,8 +114,9 @@ class Calls:
         if "id" not in message:
             return True
         key = json.dumps(message["id"])
-        if key == json.dumps(self._replay_id()):
+        if str(message["id"]).startswith(OWN):
             return False
+        self._listening.pop(key, None)
         asked = self.open.pop(key, None)
         if asked is not None and asked.what == "initialize" and "result" in message:
             self._answered = True
@@ -140,8 +157,16 @@ class Calls:
         return json.dumps({**_object(self._hello), "id": self._replay_id()}).encode("ascii") + b"\n"
 
     def after_replay(self) -> bytes:
-        """Return what follows the answer to a replayed handshake."""
-        return self._greeted
+        """Return what follows the answer to a replayed handshake: its end, and the subscriptions."""
+        again = [
+            {"jsonrpc": "2.0", "id": f"{OWN}again/{number}", "method": "resources/subscribe", "params": params}
+            for number, params in enumerate(self._subscribed.values())
+        ]
+        return self._greeted + b"".join(json.dumps(message).encode("ascii") + b"\n" for message in again)
+
+    def listening(self, unsent: list[bytes]) -> bytes:
+        """Return the requests by which the client listens, for a new server; not those in ``unsent``."""
+        return b"".join(line for line in self._listening.values() if line not in unsent)
 
     def is_replay(self, line: bytes) -> bool:
         """Whether a line answers the replayed handshake."""
@@ -149,14 +174,33 @@ class Calls:
         return "method" not in message and message.get("id") == self._replay_id()
 
     def _replay_id(self) -> str:
-        return f"folder-mcp/replay/{self._replays}"
+        return f"{OWN}replay/{self._replays}"
 
     def _repeats(self, message: dict[str, Any]) -> bool:
-        """Whether this is progress of a call that was asked again: it would begin anew, and must only grow."""
-        if message["method"] != "notifications/progress":
-            return False
+        """Whether the client has this already.
+
+        Progress of a call that was asked again would begin anew, and must only grow; that it is listened to is told
+        a client once.
+        """
         params = message.get("params")
-        return isinstance(params, dict) and json.dumps(params.get("progressToken")) in self._told
+        if not isinstance(params, dict):
+            return False
+        if message["method"] == "notifications/subscriptions/acknowledged":
+            meta = params.get("_meta")
+            key = json.dumps(meta.get(SUBSCRIPTION)) if isinstance(meta, dict) else ""
+            known = key in self._heard
+            self._heard.add(key)
+            return known
+        return message["method"] == "notifications/progress" and json.dumps(params.get("progressToken")) in self._told
+
+    def _note_subscription(self, message: dict[str, Any]) -> None:
+        params = message.get("params")
+        if not isinstance(params, dict):
+            return
+        if message["method"] == "resources/subscribe":
+            self._subscribed[json.dumps(params.get("uri"))] = params
+        elif message["method"] == "resources/unsubscribe":
+            self._subscribed.pop(json.dumps(params.get("uri")), None)
 
 
 def _error(identity: Any, asked: Asked, reason: str) -> bytes:

@@ -172,7 +172,7 @@ class Relay:
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        self._send(b"".join(waiting))
+        self._send(self._calls.listening(waiting) + b"".join(waiting))
 
     def _send(self, data: bytes) -> None:
         if self._link is None:

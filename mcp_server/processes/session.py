@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from mcp_server.conversation import Incoming, Message, Outgoing, converse
 from mcp_server.port import Lent
+from mcp_server.processes.calls import LISTEN
 from mcp_server.processes.reception import Visitor
 from mcp_server.processes.traffic import Traffic
 from mcp_server.server import create_server
@@ -65,7 +66,8 @@ async def _read(visitor: Visitor, to_server: Outgoing, traffic: Traffic) -> None
                 await to_server.send(error)
                 continue
             if isinstance(message, JSONRPCRequest):
-                traffic.asked(message.id)
+                if message.method != LISTEN:  # it stays open for as long as the client likes: nothing to wait for
+                    traffic.asked(message.id)
             elif getattr(message, "method", "") == "notifications/cancelled":
                 traffic.answered((getattr(message, "params", None) or {}).get("requestId"))
             await to_server.send(SessionMessage(message))

@@ -44,9 +44,7 @@ def test_a_call_that_only_reads_is_asked_again_once(call: bytes) -> None:
     assert not calls.open
 
 
-@pytest.mark.parametrize(
-    "call", [line("tools/call", name="reindex"), line("tasks/cancel"), line("tools/call"), line("resources/subscribe")]
-)
+@pytest.mark.parametrize("call", [line("tools/call", name="reindex"), line("tasks/cancel"), line("tools/call")])
 def test_of_any_other_call_the_client_is_told_what_is_unknown(call: bytes) -> None:
     calls = Calls()
     calls.sent(call)
@@ -140,3 +138,59 @@ def test_what_is_not_a_message_is_carried_and_not_understood(junk: bytes) -> Non
     calls.sent(junk)
     assert calls.received(junk)
     assert not calls.open
+
+
+def listen(number: int) -> bytes:
+    return line("subscriptions/listen", number, notifications={"resourceSubscriptions": ["folder-mcp://status"]})
+
+
+def told(method: str, **params: Any) -> bytes:
+    return line(method, None, **params)
+
+
+def test_listening_is_no_open_call_and_begins_again_with_every_server() -> None:
+    calls = Calls()
+    calls.sent(listen(7))
+    assert not calls.open
+    for _ in range(3):
+        assert calls.lost("it ended", []) == ([], [])
+        assert calls.listening([]) == listen(7)
+    assert calls.listening([listen(7)]) == b"", "it was never sent: it waits in the queue"
+
+
+@pytest.mark.parametrize("end", [answer(7), line("notifications/cancelled", None, requestId=7)])
+def test_listening_ends_with_its_answer_or_its_cancellation(end: bytes) -> None:
+    calls = Calls()
+    calls.sent(listen(7))
+    if b"result" in end:
+        assert calls.received(end)
+    else:
+        calls.sent(end)
+    assert calls.listening([]) == b""
+
+
+def test_that_it_is_listened_to_is_told_once_and_changes_always() -> None:
+    calls = Calls()
+    meta = {"io.modelcontextprotocol/subscriptionId": 7}
+    begun = told("notifications/subscriptions/acknowledged", notifications={}, _meta=meta)
+    change = told("notifications/resources/updated", uri="folder-mcp://status", _meta=meta)
+    assert [calls.received(each) for each in (begun, change, begun, change)] == [True, True, False, True]
+
+
+def test_subscriptions_follow_the_replayed_handshake_and_their_answers_stay_here() -> None:
+    calls = Calls()
+    calls.sent(line("initialize", 0, protocolVersion="2025-06-18"))
+    assert calls.received(answer(0))
+    greeted = line("notifications/initialized", None)
+    calls.sent(greeted)
+    calls.sent(line("resources/subscribe", 1, uri="folder-mcp://status"))
+    calls.sent(line("resources/subscribe", 2, uri="test://other"))
+    calls.sent(line("resources/unsubscribe", 3, uri="test://other"))
+    for number in (1, 2, 3):
+        assert calls.received(answer(number))
+    calls.replay()
+    after = calls.after_replay()
+    assert after.startswith(greeted)
+    (again,) = [json.loads(each) for each in after.removeprefix(greeted).splitlines()]
+    assert (again["method"], again["params"]) == ("resources/subscribe", {"uri": "folder-mcp://status"})
+    assert not calls.received(answer(again["id"]))
