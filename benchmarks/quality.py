@@ -7,7 +7,8 @@ Each document becomes a file (title on the first line), ``folder-mcp index`` ind
 ``search`` over stdio; a document's rank is that of its best hit. Beside it, from the same text: BM25 (bm25s), the
 embedded model's vectors alone (dense), reciprocal rank fusion of the two, and grep (words of the query in a file).
 Prints nDCG@10, Recall@10, MRR@10 and the paired difference of each mode to BM25 and RRF with a 95 % bootstrap
-interval; writes ``benchmarks/results/<date>-<commit>.json``. Needs bm25s; ``--no-dense`` leaves torch out.
+interval; writes ``benchmarks/results/<date>-<commit>.json`` after each set. Needs bm25s; ``--no-dense`` leaves torch
+out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import asyncio
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -228,7 +230,7 @@ async def main() -> None:
     parser.add_argument("--no-dense", action="store_true", help="leave out the dense and RRF baselines")
     options = parser.parse_args()
     modes = options.modes.split(",")
-    results: dict[str, Any] = {}
+    target = result_file()
     for directory in options.data:
         test = read_set(directory, options.queries)
         runs, about = await ask_server(test, modes, options.program.split())
@@ -237,16 +239,26 @@ async def main() -> None:
             runs["dense"] = dense(test)
             runs["rrf"] = rrf(runs["bm25"], runs["dense"])
         runs["grep"] = grep(test)
-        results[test.name] = {"queries": len(test.queries), **about, "scores": report(test, runs, modes)}
+        about |= {"queries": len(test.queries), "load": [round(load, 1) for load in os.getloadavg()]}
         print(about)
+        keep(target, test.name, {**about, "scores": report(test, runs, modes)})
+
+
+def result_file() -> Path:
     here = Path(__file__).parent
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
     )
-    target = here / "results" / f"{datetime.now(UTC):%Y-%m-%d}-{commit.stdout.strip() or 'unknown'}.json"
+    return here / "results" / f"{datetime.now(UTC):%Y-%m-%d}-{commit.stdout.strip() or 'unknown'}.json"
+
+
+def keep(target: Path, name: str, result: dict[str, Any]) -> None:
+    """Add a set's result to the file: an interrupted run keeps what it has, sets can be run one by one."""
+    before = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {"sets": {}}
+    before["sets"][name] = {"arguments": sys.argv[1:], **result}
     target.parent.mkdir(exist_ok=True)
-    target.write_text(json.dumps({"arguments": sys.argv[1:], "sets": results}, indent=1) + "\n", encoding="utf-8")
-    print(f"\nwritten to {target}")
+    target.write_text(json.dumps(before, indent=1) + "\n", encoding="utf-8")
+    print(f"written to {target}", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,8 @@ it harms when one list is noise, so each list votes only where it is competent:
 3. *Kind of query.* A name, path, version or error code leans on keywords, which match it exactly. A question in
    words whose answers are source code leans on meaning, since code rarely repeats the words of the question. All
    else is weighed equally.
+4. *Named place.* A query that is, word for word, the heading of a section or the name of a file asks for that place:
+   what the keywords found there goes first.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from functools import lru_cache
 from pathlib import PurePath
 from typing import Literal, TypeAlias
 
+from indexer.text.headings import JOINT
 from indexer.text.language import detect
 from indexer.text.question import Question
+from indexer.text.words import plain
 from indexer.types import Scored, StoredChunk
 
 K = 60
@@ -40,6 +44,8 @@ _CODE = frozenset(
     .pm .lua .sh .bash .zsh .ps1 .cs .fs .vb .m .mm .r .jl .ex .exs .erl .hs .ml .clj .lisp .el .vim .sql .dart .zig
     .nim .v .sv .vhd .asm .s .cu .proto .gradle .cmake""".split()  # noqa: SIM905  # sixty quoted literals hide it
 )
+
+_MARKS = dict.fromkeys(map(ord, '"“”„«»「」`*'))
 
 Leg = Literal["semantic", "keyword"]
 _Vote: TypeAlias = tuple[StoredChunk, float, Leg]
@@ -97,6 +103,8 @@ def fuse(keyword: Sequence[Scored], semantic: Sequence[SemanticList], question: 
         weight = word_weight if judged else word_weight + meaning_weight
         votes.append((hit.chunk, weight / (K + rank), "keyword"))
     by_word = {hit.chunk.chunk_id: rank for rank, hit in enumerate(keyword)}
+    most = (word_weight + meaning_weight) / (K + 1)
+    votes += [(hit.chunk, most, "keyword") for hit in _named(question.text, keyword)]
     for found, known in lists:
         readable = [hit.chunk for hit in found.hits if not known or _can_judge(found, hit.chunk)]
         for rank, chunk in enumerate(readable, 1):
@@ -123,6 +131,21 @@ def _ranked(votes: Sequence[_Vote], by_word: dict[str, int]) -> list[Fused]:
     order = sorted(chunks, key=place)
     names: tuple[Leg, ...] = ("semantic", "keyword")
     return [Fused(chunks[key], scores[key] / best, tuple(leg for leg in names if leg in legs[key])) for key in order]
+
+
+def _named(text: str, keyword: Sequence[Scored]) -> list[Scored]:
+    """The hits whose own heading, or file name, is what was asked."""
+    wanted = _name(text)
+    return [
+        hit
+        for hit in keyword
+        if wanted and wanted in (_name(hit.chunk.heading.rsplit(JOINT, 1)[-1]), _name(PurePath(hit.chunk.path).name))
+    ]
+
+
+def _name(text: str) -> str:
+    """``text`` for comparing names: without the marks that a text or a query puts around one."""
+    return plain(text.translate(_MARKS)).rstrip("?!.:;, ")
 
 
 def _can_judge(found: SemanticList, chunk: StoredChunk) -> bool:

@@ -108,12 +108,12 @@ class Search:
         limit = (query.offset + query.top_k) * LEG_FACTOR
         keyword: list[Scored] = []
         leg = SemanticLeg()
+        quoted = functools.partial(_holds, phrases=question.phrases)
 
         async def by_word() -> None:
             if query.mode == "semantic" or not question.tokens:
                 return
             if question.phrases:  # they need not be among the best for their words
-                quoted = functools.partial(_holds, phrases=question.phrases)
                 keyword.extend(await self._store.search_text(question.tokens, scope, limit, quoted))
             if not keyword:
                 keyword.extend(await self._store.search_text(question.tokens, scope, limit))
@@ -121,7 +121,10 @@ class Search:
         async def by_meaning() -> None:
             nonlocal leg
             if query.mode != "keyword":
-                leg = await search_by_meaning(query, scope, folders, limit, self._slot, self._store, self._settings)
+                # In hybrid mode the other leg finds what is quoted, however far down it stands.
+                passes = quoted if question.phrases and query.mode == "semantic" else None
+                ask = functools.partial(search_by_meaning, query, scope, folders, limit)
+                leg = await ask(self._slot, self._store, self._settings, passes)
 
         with one_error():
             async with anyio.create_task_group() as legs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,7 +17,7 @@ from indexer.model.priority_lock import Priority
 from indexer.model.slot import ModelSlot
 from indexer.settings import SearchSettings
 from indexer.store.store import Store
-from indexer.types import Scope
+from indexer.types import Scope, StoredChunk
 
 MAX_QUERY = 4_000
 """Characters of a query that are embedded: far more than any model sees of it."""
@@ -46,12 +46,14 @@ async def search_by_meaning(
     slot: ModelSlot | None,
     store: Store,
     settings: SearchSettings,
+    passes: Callable[[StoredChunk], bool] | None = None,
 ) -> SemanticLeg:
     """Ask each model in use, within ``settings.wait`` seconds over all.
 
     A model that is ready, or only busy with a micro-batch, is waited for; one that has to be loaded first is waited
     for ``settings.load_wait`` seconds unless the caller asked for meaning alone. The load goes on by itself and
-    the next search finds the model warm.
+    the next search finds the model warm. With ``passes`` the chunks it takes are looked for beyond the nearest;
+    where there are none, the nearest answer.
     """
     leg = SemanticLeg()
     if slot is None:
@@ -72,7 +74,8 @@ async def search_by_meaning(
             leg.refused.append(refusal)
             continue
         inside = replace(scope, folders=tuple(paths))
-        found = await store.search_vectors(spec.key, dim, vector, inside, limit)
+        found = await store.search_vectors(spec.key, dim, vector, inside, limit, passes) if passes else []
+        found = found or await store.search_vectors(spec.key, dim, vector, inside, limit)
         leg.lists.append(SemanticList(found, languages, frozenset(paths)))
         leg.served.update(paths)
     return leg

@@ -92,18 +92,22 @@ async def search_words(
         found = [
             Scored(chunk, score) for chunk, score in zip(to_chunks(rows), rows["_score"].to_pylist(), strict=True)
         ]
-        found = _allowed(found, within)
-        if passes is not None:
-            found = await anyio.to_thread.run_sync(lambda: [hit for hit in found if passes(hit.chunk)])
-        return found, rows.num_rows < count
+        return await _passing(_allowed(found, within), passes), rows.num_rows < count
 
     return await _enough(fetch, limit)
 
 
 async def search_meaning(
-    chunks: ChunkTable, vectors: VectorTable, vector: Vector, scope: Scope, limit: int
+    chunks: ChunkTable,
+    vectors: VectorTable,
+    vector: Vector,
+    scope: Scope,
+    limit: int,
+    passes: Callable[[StoredChunk], bool] | None = None,
 ) -> list[Scored]:
     """The chunks whose vectors are nearest, highest cosine first; vectors without a chunk are dropped.
+
+    ``passes`` as in ``search_words``.
 
     Raises:
         QueryError: The glob is malformed.
@@ -121,7 +125,7 @@ async def search_meaning(
             distances.setdefault(chunk_id, distance)
         alive = await chunks.fetch(list(distances))
         found = [Scored(alive[i], 1.0 - distance) for i, distance in distances.items() if i in alive]
-        return _allowed(found, within), rows.num_rows < count
+        return await _passing(_allowed(found, within), passes), rows.num_rows < count
 
     return await _enough(fetch, limit)
 
@@ -143,6 +147,12 @@ async def nearest(vectors: VectorTable, vector: Vector, where: str | None, count
         query = query.where(where).maximum_nprobes(0)
     with explained("search the index by meaning"):
         return await query.select(["chunk_id", "_distance"]).to_arrow()
+
+
+async def _passing(found: list[Scored], passes: Callable[[StoredChunk], bool] | None) -> list[Scored]:
+    if passes is None:
+        return found
+    return await anyio.to_thread.run_sync(lambda: [hit for hit in found if passes(hit.chunk)])
 
 
 def _allowed(found: list[Scored], within: Reach) -> list[Scored]:

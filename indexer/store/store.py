@@ -184,10 +184,19 @@ class Store:
         """
         return await queries.search_words(self._chunks, tokens, scope, limit, passes)
 
-    async def search_vectors(self, key: str, dim: int, vector: Vector, scope: Scope, limit: int) -> list[Scored]:
+    async def search_vectors(
+        self,
+        key: str,
+        dim: int,
+        vector: Vector,
+        scope: Scope,
+        limit: int,
+        passes: Callable[[StoredChunk], bool] | None = None,
+    ) -> list[Scored]:
         """Chunks nearest in meaning, highest cosine first; empty when the model has no vectors here.
 
-        Exact below 5,000 vectors, above that by the approximate index, refined with exact distances.
+        Exact below 5,000 vectors, above that by the approximate index, refined with exact distances. With ``passes``
+        only those it takes, as ``search_text``.
 
         Raises:
             QueryError: The glob of the scope is malformed.
@@ -197,7 +206,7 @@ class Store:
         if key not in self._vectors:
             return []
         vectors = await self._table_of(key, dim)
-        return await queries.search_meaning(self._chunks, vectors, vector, scope, limit)
+        return await queries.search_meaning(self._chunks, vectors, vector, scope, limit, passes)
 
     # State, from memory
 

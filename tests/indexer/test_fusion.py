@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from itertools import pairwise
 
 from hypothesis import given
@@ -90,6 +91,19 @@ def test_an_identifier_leans_on_keywords_and_a_question_about_code_on_meaning() 
     lists = (ranked(a, b, c), [SemanticList(ranked(c, b, a))])
     assert order(fuse(*lists, read_question("readFileSync")))[0] == "a"
     assert order(fuse(*lists, read_question("how do I read a whole file")))[0] == "c"
+
+
+def test_a_query_that_is_a_heading_or_a_file_name_gets_that_place_first() -> None:
+    others = [chunk(name) for name in "abc"]
+    section = replace(chunk("s"), heading="Guide > What is `Indexed`")
+    file = chunk("f", path="/f/what/is.md")
+    lists = (ranked(*others, section, file), [SemanticList(ranked(*others))])
+    assert order(fuse(*lists, read_question("what is `indexed`?")))[0] == "s"
+    assert order(fuse(*lists, read_question('"Is.md"')))[0] == "f"
+    assert order(fuse(*lists, read_question("what is indexed here")))[0] == "a"
+    assert order(fuse(*lists, read_question("??")))[0] == "a"
+    scores = [hit.score for hit in fuse(*lists, read_question("What is indexed"))]
+    assert scores == sorted(scores, reverse=True) and scores[0] == 1.0
 
 
 def test_a_folder_without_vectors_is_not_charged_for_it() -> None:
