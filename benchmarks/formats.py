@@ -17,6 +17,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 import anyio
@@ -71,21 +72,25 @@ def words(text: str) -> str:
 def cited(document: Document, chunks: Sequence[Chunk], quote: str, place: str) -> str:
     """Why the quote is not found where it should be; empty when it is."""
     wanted = words(quote)
-    holders = [unit for unit in document.units if wanted in words(unit.text)]
-    if not holders:
+    if wanted not in words("\n".join(unit.text for unit in document.units)):
         return "text not found"
+    texts = {(unit.kind, unit.name): unit.text for unit in document.units}
     problem = "no chunk locates it"
-    for unit in holders:
-        own = [c for c in chunks if (c.locator.kind, c.locator.unit) == (unit.kind, unit.name)]
-        for n, piece in enumerate(own):
-            # A quote may begin in one chunk and end in the next.
-            last = own[min(n + 1, len(own) - 1)]
-            shown = line_span(unit.text, piece.locator.start, last.locator.end or piece.locator.end)
-            exact = piece.text in line_span(unit.text, piece.locator.start, piece.locator.end)
-            if exact and wanted in words(shown) and wanted.split()[0] in words(piece.text):
-                problem = misplaced(piece, last, place)
-                if not problem:
-                    return ""
+    for piece, after in zip_longest(chunks, chunks[1:]):
+        # A quote may begin in one chunk and end in the next, and so in the next section, cell or page.
+        last = after or piece
+        text = texts[piece.locator.kind, piece.locator.unit]
+        same = (last.locator.kind, last.locator.unit) == (piece.locator.kind, piece.locator.unit)
+        shown = line_span(text, piece.locator.start, last.locator.end or piece.locator.end) if same else ""
+        if not same:
+            begun = line_span(text, piece.locator.start, piece.locator.end)
+            ended = line_span(texts[last.locator.kind, last.locator.unit], last.locator.start, last.locator.end)
+            shown = f"{begun}\n{ended}"
+        exact = piece.text in line_span(text, piece.locator.start, piece.locator.end)
+        if exact and wanted in words(shown) and wanted.split()[0] in words(piece.text):
+            problem = misplaced(piece, last, place)
+            if not problem:
+                return ""
     return problem
 
 

@@ -1,4 +1,4 @@
-"""Draw a quote and its place from each file of a directory: ``python benchmarks/quotes.py DIRECTORY > MANIFEST.tsv``.
+"""Draw a quote and its place from each file of a directory: ``python benchmarks/quotes.py DIR [SEED] > MANIFEST.tsv``.
 
 Independent of the libraries that the indexer uses: the standard library's zip, XML, HTML and mail parsers, the raw
 lines of text files, and ``pypdf`` for PDF where it is installed. A file from which nothing can be drawn is listed
@@ -59,6 +59,7 @@ def paragraphs(path: Path) -> Iterator[tuple[str, str]]:
             for part in archive.namelist():
                 if re.fullmatch(name, part):
                     text = archive.read(part).decode("utf-8", "replace")
+                    text = re.sub(r"<(?:a|w):br[ />]", r"<a:t> </a:t><w:t> </w:t>\g<0>", text)
                     for found in re.findall(block, text, re.DOTALL):
                         yield unescape("".join(re.findall(run, found))), ""
     elif kind == "pdf":
@@ -93,12 +94,12 @@ def quote(path: Path, chance: random.Random) -> tuple[str, str]:
 
 
 def main() -> None:
-    directory, chance = Path(sys.argv[1]), random.Random(1)
+    directory, seed = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "1"
     out = csv.writer(sys.stdout, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, escapechar="\\")
     out.writerow(["file", "kind", "expected_text", "locator_or_expectation"])
     for path in sorted(directory.rglob("*")):
         if path.is_file() and path.name != "MANIFEST.tsv":
-            text, place = quote(path, chance)
+            text, place = quote(path, random.Random(f"{seed} {path.name}"))
             out.writerow([str(path.relative_to(directory)), "real", text.replace("\t", " "), place])
 
 

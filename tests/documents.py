@@ -122,16 +122,25 @@ def odt(paragraphs: Sequence[tuple[int, str]]) -> bytes:
         else f"<text:p>{escape(text)}</text:p>"
         for level, text in paragraphs
     )
-    kind = "application/vnd.oasis.opendocument.text"
+    return opendocument("text", body)
+
+
+def opendocument(kind: str, body: str, *, styles: str = "", before: str = "", sealed: bool = False) -> bytes:
+    """An OpenDocument ``text`` or ``presentation`` with this XML as its body; ``sealed`` as an encrypted one says."""
+    spaces = "".join(f' xmlns:{n}="{_O}:{n}:1.0"' for n in ("office", "text", "presentation", "table", "style"))
+    spaces += f' xmlns:draw="{_O}:drawing:1.0"'
     content = (
-        f'<office:document-content xmlns:office="{_O}:office:1.0" xmlns:text="{_O}:text:1.0"><office:body>'
-        f"<office:text>{body}</office:text></office:body></office:document-content>"
+        f"{before}<office:document-content{spaces}><office:automatic-styles>{styles}</office:automatic-styles>"
+        f"<office:body><office:{kind}>{body}</office:{kind}></office:body></office:document-content>"
     )
+    key = '<manifest:encryption-data manifest:checksum="x"/>' if sealed else ""
+    media = f"application/vnd.oasis.opendocument.{kind}"
     manifest = (
         f'<manifest:manifest xmlns:manifest="{_O}:manifest:1.0"><manifest:file-entry manifest:full-path="/" '
-        f'manifest:media-type="{kind}"/></manifest:manifest>'
+        f'manifest:media-type="{media}"/><manifest:file-entry manifest:full-path="content.xml">{key}'
+        "</manifest:file-entry></manifest:manifest>"
     )
-    return zipped({"content.xml": content, "META-INF/manifest.xml": manifest}, first=kind)
+    return zipped({"content.xml": content, "META-INF/manifest.xml": manifest}, first=media)
 
 
 def epub(chapters: Sequence[tuple[str, str]]) -> bytes:

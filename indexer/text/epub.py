@@ -10,12 +10,12 @@ import io
 import posixpath
 import re
 import zipfile
-import zlib
 from html import unescape
 from urllib.parse import unquote
 
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.text.html import page_text
+from indexer.text.package import DAMAGED, read_part
 from indexer.text.sections import sections
 from indexer.types import Document
 
@@ -39,13 +39,13 @@ def read_epub(data: bytes, max_chars: int) -> Document:
         with zipfile.ZipFile(io.BytesIO(data)) as book:
             left = max_chars * _BYTES
             package = _package(book)
-            source = _part(book, package, left)
+            source = read_part(book, package, left)
             texts = []
             for name in _chapters(book, package, source):
-                page = _part(book, name, left)
+                page = read_part(book, name, left)
                 left -= len(page)
                 texts.append(page_text(page, max_chars))
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, KeyError) as error:
+    except DAMAGED as error:
         raise ParseFailed(f"damaged or not what its name says: {str(error)[:200]}") from None
     title = _TITLE.search(source.decode("utf-8", "replace"))
     text = "\n\n".join(text for text in texts if text.strip())
@@ -56,7 +56,7 @@ def _package(book: zipfile.ZipFile) -> str:
     """The part that lists the others; some writers leave out the container that names it."""
     names = book.namelist()
     if "META-INF/container.xml" in names:
-        text = _part(book, "META-INF/container.xml", 1 << 20).decode("utf-8", "replace")
+        text = read_part(book, "META-INF/container.xml", 1 << 20).decode("utf-8", "replace")
         for tag in re.findall(_TAG % "rootfile", text):
             if (path := _attributes(tag).get("full-path")) in names:
                 return path
@@ -83,18 +83,10 @@ def _chapters(book: zipfile.ZipFile, package: str, source: bytes) -> list[str]:
     if not found:
         raise ParseFailed("damaged: the book names no chapters that are in it")
     if "META-INF/encryption.xml" in names:
-        sealed = _part(book, "META-INF/encryption.xml", 1 << 20).decode("utf-8", "replace")
+        sealed = read_part(book, "META-INF/encryption.xml", 1 << 20).decode("utf-8", "replace")
         if any(path in unquote(sealed) for path in found):
             raise ParseSkipped("encrypted: the book is protected against copying")
     return found
-
-
-def _part(book: zipfile.ZipFile, name: str, most: int) -> bytes:
-    with book.open(name) as stream:
-        data = stream.read(most + 1)
-    if len(data) > most:
-        raise ParseSkipped("refused as unsafe or too large: its chapters exceed the limit")
-    return data
 
 
 def _attributes(tag: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ import zipfile
 from indexer.errors import ParseSkipped
 from indexer.text.epub import read_epub
 from indexer.text.extract import Extracted, Page, extract
+from indexer.text.opendocument import read_opendocument
 from indexer.text.sections import readable, sections
 from indexer.text.workbook import first_rows
 from indexer.types import Document, Unit
@@ -16,6 +17,7 @@ from indexer.types import Document, Unit
 PARSER = "office/1"
 _SLIDES = {"pptx", "pptm", "ppsx", "potx", "odp", "otp", "ppt", "pps"}
 _SHEETS = {"xlsx", "xlsm", "xltx", "xlsb", "xls", "ods", "ots"}
+_OPEN = {"odt": "odt", "ott": "odt", "odp": "odp", "otp": "odp"}
 _RULE = re.compile(r"^-----$", re.MULTILINE)
 _INSIDE = (
     (b"word/", "docx"),
@@ -42,6 +44,8 @@ def read_office(data: bytes, suffix: str, max_chars: int) -> Document:
     kind = _kind(data, suffix)
     if kind == "epub":
         return read_epub(data, max_chars)
+    if kind in _OPEN and data.startswith(b"PK"):
+        return read_opendocument(data, _OPEN[kind], max_chars)
     found = extract(data, kind, max_chars)
     if kind == "msg":
         text = readable(found.text)
@@ -101,7 +105,7 @@ def _slides(found: Extracted, kind: str) -> tuple[Unit, ...]:
     if kind in ("pptx", "pptm", "ppsx", "potx") and found.pages:
         texts = [(page.number, _slide(page)) for page in found.pages]
     else:
-        # ODP and PPT come as one text with a rule before each slide.
+        # PPT comes as one text with a rule before each slide.
         parts = _RULE.split(found.text)
         texts = list(enumerate((readable(part) for part in parts[1:]), 1)) if len(parts) > 1 else []
         if not texts or parts[0].strip():
