@@ -12,6 +12,7 @@ from indexer.errors import SlotUnavailable
 from indexer.model import recipe
 from indexer.model.cut import LONGEST_RUN, breaks, cut
 from indexer.model.embedder import ModelSpec
+from indexer.model.word_starts import of_words
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,10 +31,11 @@ class Tokens:
         stamp: 12 hex characters; equal stamps count every text alike.
     """
 
-    __slots__ = ("_tokenizer", "limit", "stamp")
+    __slots__ = ("_tokenizer", "_words", "limit", "stamp")
 
     def __init__(self, tokenizer: Tokenizer, limit: int, stamp: str) -> None:
         self._tokenizer = tokenizer
+        self._words = of_words(tokenizer)
         self.limit = limit
         self.stamp = stamp
 
@@ -41,7 +43,8 @@ class Tokens:
         """Return where each token of ``text`` starts: character offsets, ascending, no special tokens."""
         found: list[int] = []
         for base, segment in _segments(text):
-            found.extend(base + start for start in self._segment(segment))
+            starts = self._segment(segment) if self._words is None else self._words(segment, self._segment)
+            found.extend([base + start for start in starts] if base else starts)
         return found
 
     def count(self, text: str) -> int:

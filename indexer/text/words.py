@@ -46,12 +46,9 @@ def tokens(text: str, heading: str = "", name: str = "", language: str | None = 
         language: ISO 639-1 code of the document; None to detect it from this text, empty for unknown.
     """
     language = detect(text) if language is None else language
-    lookup = _lookup(language)
-    found: list[str] = []
-    for source in (text, heading, name):
-        if source:
-            _collect(terms.normal(source), lookup, found)
-    return " ".join(found)
+    # A heading stands above many chunks and a file's name above all: their words are cut once.
+    parts = (_joined(text, language), _brief(heading, language), _brief(name, language))
+    return " ".join(filter(None, parts))
 
 
 def query_tokens(text: str) -> list[str]:
@@ -121,12 +118,25 @@ def plain(text: str) -> str:
     return " ".join(terms.normal(text).casefold().split())
 
 
-def _collect(text: str, lookup: Callable[[str], str], found: list[str]) -> None:
+def _joined(text: str, language: str) -> str:
+    """Search tokens of a document's text."""
+    text = terms.normal(text)
+    lookup = _lookup(language)
+    if text.isascii():  # no run of a script without spaces
+        return " ".join(filter(None, map(lookup, terms.cut(text))))
+    found: list[str] = []
     for term in terms.cut(text):
         if terms.is_run(term):
             found.extend(terms.bigrams(term, single=True))
         elif token := lookup(term):
             found.append(token)
+    return " ".join(found)
+
+
+@lru_cache(maxsize=1024)
+def _brief(text: str, language: str) -> str:
+    """``_joined`` of a heading or a name, remembered."""
+    return _joined(text, language) if text else ""
 
 
 @lru_cache(maxsize=64)
@@ -146,15 +156,24 @@ def _expanded(term: str, language: str) -> tuple[list[str], dict[str, str]]:
     stemmed: dict[str, str] = {}
 
     def word(folded: str) -> str:
-        bare = _bare(folded)[: terms.MAX_TOKEN]
-        script = script_of(_first_letter(folded))
-        own = script == script_of_language(language) and language in ALGORITHMS
-        algorithm = language if own else _DEFAULTS.get(script, "")
-        if algorithm in ALGORITHMS:
-            stemmed[bare] = _bare(stemmer(algorithm)(folded))[: terms.MAX_TOKEN] + STEM
+        bare, stem = _word(folded, language)
+        if stem:
+            stemmed[bare] = stem
         return bare
 
     return terms.expand(term, word), stemmed
+
+
+@lru_cache(maxsize=1 << 15)
+def _word(folded: str, language: str) -> tuple[str, str]:
+    """A case-folded word without accents, and its marked stem in a document of ``language``; empty if it has none."""
+    bare = _bare(folded)[: terms.MAX_TOKEN]
+    script = script_of(_first_letter(folded))
+    own = script == script_of_language(language) and language in ALGORITHMS
+    algorithm = language if own else _DEFAULTS.get(script, "")
+    if algorithm not in ALGORITHMS:
+        return bare, ""
+    return bare, _bare(stemmer(algorithm)(folded))[: terms.MAX_TOKEN] + STEM
 
 
 def _candidates(script: str, language: str) -> tuple[str, ...]:
