@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "serve": "serve MCP on stdin and stdout: what clients start (also without any command)",
+    "install": "add this server to an MCP client's configuration, and try it as the client would",
+    "uninstall": "take it out of an MCP client's configuration again",
     "folders": "list, add or remove the folders that are indexed",
     "index": "index now and wait, with a progress bar",
     "search": "search the indexed folders",
     "read": "read an indexed file around a place",
     "status": "what is indexed, what the model slot is doing, what failed and why",
+    "ui": "a page in the browser that shows it live, searches, and lists what failed",
     "models": "list the embedding models, or fetch one",
     "doctor": "look for everything that could be wrong, with a remedy for each",
     "bench": "measure search on your own folders and questions, against plain grep",
