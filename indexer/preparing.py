@@ -1,4 +1,4 @@
-"""A parsed file made ready for the index: its row, its chunks, the words the keyword index sees."""
+"""A file made ready for the index: read and cut in a parser process where possible, and its row."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import os
 import time
 from dataclasses import replace
 
+from anyio import to_thread
+
 from indexer.changes import same_recipe
 from indexer.folder import LiveFolder
-from indexer.text.chunk import chunk
-from indexer.text.language import detect
-from indexer.text.parse import Parsed
-from indexer.text.secrets import redacted
-from indexer.text.words import tokens
+from indexer.text.pool import Parsers
+from indexer.text.ready import CutOrder, Prepared, ready
 from indexer.types import File, FileRow, FileWrite
+
+SMALL = 200_000
+"""Bytes of a file that is read sooner here than in a process that must be started first (about a second)."""
 
 
 def blank_row(file: File, folder: LiveFolder, attempts: int) -> FileRow:
@@ -34,10 +36,37 @@ def blank_row(file: File, folder: LiveFolder, attempts: int) -> FileRow:
     )
 
 
-def same_content(known: FileRow, parsed: Parsed, folder: LiveFolder) -> bool:
-    """Whether only the file's time changed: its chunks and vectors then stay as they are."""
-    made_alike = bool(known.recipe) and same_recipe(known.recipe, folder.model.recipe)
-    return known.outcome == "indexed" and known.sha256 == parsed.sha256 and made_alike
+def order_of(folder: LiveFolder, file: File, known: FileRow | None, *, forced: bool) -> CutOrder:
+    """How a file is to be cut; not at all if its content is what is known of it and was cut alike."""
+    tokens = folder.model.tokens
+    alike = known is not None and known.outcome == "indexed" and bool(known.recipe)
+    same = known.sha256 if known and alike and not forced and same_recipe(known.recipe, folder.model.recipe) else ""
+    return CutOrder(tokens.path, tokens.limit, tokens.stamp, os.path.relpath(file.path, folder.path), same)
+
+
+async def prepared(parsers: Parsers, folder: LiveFolder, file: File, order: CutOrder, *, few: bool) -> Prepared:
+    """A file read and cut: in a parser process, or in a thread of this one where that is not to be had.
+
+    Args:
+        parsers: The pool.
+        folder: Where the file lies.
+        file: What to read.
+        order: How to cut it.
+        few: Hardly anything else is to be read: no process is started for a small file.
+
+    Raises:
+        ParseSkipped, LibraryMissing, ParseFailed, ParserDied, ParsersUnavailable: As ``Parsers.parse``.
+    """
+    if not (few and parsers.cold and file.size <= SMALL):
+        made = await parsers.prepare(file, order)
+        if made is not None:
+            return made
+    parsed = await parsers.parse(file)
+    document = parsed.document
+    made_here = None
+    if not order.unless or parsed.sha256 != order.unless:
+        made_here = await to_thread.run_sync(ready, document, folder.model.tokens, order.limit, order.name)
+    return Prepared(document.parser, parsed.sha256, parsed.size, parsed.mtime_ns, made_here)
 
 
 def as_before(known: FileRow, found: FileRow) -> bool:
@@ -50,22 +79,21 @@ def weight(entry: FileWrite | FileRow) -> int:
     return 1 + len(entry.chunks) if isinstance(entry, FileWrite) else 1
 
 
-def prepare(folder: LiveFolder, blank: FileRow, parsed: Parsed) -> FileWrite:
-    """A parsed file to its row, chunks and search tokens. CPU work: runs in a thread."""
-    document = parsed.document
-    chunks, dropped = redacted(chunk(document, folder.model.tokens, folder.model.tokens.limit))
-    name = os.path.relpath(blank.path, folder.path)
-    language = detect("\n".join(c.text for c in chunks[:8]))
-    words = tuple(tokens(c.text, c.heading, name, language) for c in chunks)
+def write_of(blank: FileRow, known: FileRow | None, made: Prepared) -> FileWrite | FileRow:
+    """What to write of a file: all of it, or only its row's size and time where its content is as before."""
+    if made.ready is None:
+        assert known is not None, "nothing was known of the file, so its content cannot be the same"
+        return replace(known, size=made.size, mtime_ns=made.mtime_ns)
+    chunks, dropped = made.ready.chunks, made.ready.dropped
     row = replace(
         blank,
-        size=parsed.size,
-        mtime_ns=parsed.mtime_ns,
-        sha256=parsed.sha256,
-        parser=document.parser,
+        size=made.size,
+        mtime_ns=made.mtime_ns,
+        sha256=made.sha256,
+        parser=made.parser,
         outcome="indexed",
         reason=f"{dropped} passages with secrets left out" if dropped else "",
         chunks=len(chunks),
-        language=language,
+        language=made.ready.language,
     )
-    return FileWrite(row, tuple(chunks), words)
+    return FileWrite(row, chunks, made.ready.tokens)

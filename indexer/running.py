@@ -79,7 +79,9 @@ async def open_parts(
     detail = " ".join((detail, *store.damage)).strip()
     manifest, queue = Manifest(await store.files()), WorkQueue()
     parsers = await stack.enter_async_context(
-        open_parsers(workers=config.index.parser_workers, interpreter=config.parser_python)
+        open_parsers(
+            workers=config.index.parser_workers, interpreter=config.parser_python, module="indexer.parser_process"
+        )
     )
     slot, text_pass, embedding_pass, export_pass = None, None, None, None
     if not read_only:

@@ -20,7 +20,7 @@ from indexer.ledger import Ledger
 from indexer.looking import look, refusal
 from indexer.manifest import Manifest
 from indexer.one_error import one_error
-from indexer.preparing import as_before, blank_row, prepare, same_content, weight
+from indexer.preparing import as_before, blank_row, order_of, prepared, weight, write_of
 from indexer.pulse import Pulse
 from indexer.store.store import Store
 from indexer.text.pool import LibraryMissing, ParserDied, Parsers, ParsersUnavailable
@@ -35,8 +35,8 @@ COMMIT_ROWS = 512
 """Chunks in one commit: below this a commit costs more than the rows in it (measured: 4 ms each at 12 rows)."""
 COMMIT_DELAY = 1.0
 """Seconds a finished file may wait for its commit."""
-READERS = 2
-"""Files in flight: one being parsed while another is cut into chunks."""
+FEW = 4
+"""Files to read for which no parser process is started, if they are small plain text."""
 RETRY_DELAY = 15.0
 """Seconds before a folder is tried again after the index refused a write (disk full, ...)."""
 
@@ -123,7 +123,7 @@ class TextPass:
                 for row in rows:
                     await send.send(FileWrite(row))
                 async with anyio.create_task_group() as readers:
-                    for _ in range(READERS):
+                    for _ in range(self._parsers.workers + 1):  # one on its way while the others are read
                         readers.start_soon(self._read, folder, files, forced, send.clone())
         if changes.gone:
             await self._take_vectors(folder)
@@ -157,10 +157,9 @@ class TextPass:
         blank = blank_row(file, folder, attempts)
         self._ledger.files_read += 1
         try:
-            parsed = await self._parsers.parse(file)
-            if known is not None and file.path not in forced and same_content(known, parsed, folder):
-                return replace(known, size=parsed.size, mtime_ns=parsed.mtime_ns)
-            return await anyio.to_thread.run_sync(prepare, folder, blank, parsed)
+            order = order_of(folder, file, known, forced=file.path in forced)
+            made = await prepared(self._parsers, folder, file, order, few=folder.to_read <= FEW)
+            return write_of(blank, known, made)
         except LibraryMissing as error:  # without a recipe the row is looked at by every scan: the package may come
             waiting = replace(blank, outcome="skipped", reason=str(error), recipe="")
             return None if known is not None and as_before(known, waiting) else FileWrite(waiting)

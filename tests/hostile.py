@@ -16,7 +16,7 @@ ROOT = str(Path(__file__).parents[1])
 
 # The real worker, whose parser does what a file's name says: stands for a library's crash, hang or leak.
 HOSTILE = f"""#!{sys.executable}
-import os, sys, signal, time, socket, subprocess
+import os, sys, importlib, signal, time, socket, subprocess
 sys.path.insert(0, {ROOT!r})
 from indexer.text import worker
 real = worker.parse_here
@@ -52,7 +52,8 @@ def hostile(path, limits):
     return real(path, limits)
 worker.parse_here = hostile
 worker._LIBRARIES = ("charset_normalizer",)
-worker.main(sys.argv[sys.argv.index("indexer.text.worker") + 1:])
+asked = sys.argv.index("-m") + 1
+importlib.import_module(sys.argv[asked]).main(sys.argv[asked + 1:])
 """
 
 

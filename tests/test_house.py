@@ -32,7 +32,14 @@ FLOORS = [
     },
     {"indexer.known_folders", "indexer.folding", "indexer.passages", "indexer.history"},
     {"indexer.manifest", "indexer.work_queue", "indexer.ledger", "indexer.folder"},
-    {"indexer.models", "indexer.freshness", "indexer.semantic", "indexer.looking", "indexer.preparing"},
+    {
+        "indexer.models",
+        "indexer.freshness",
+        "indexer.semantic",
+        "indexer.looking",
+        "indexer.preparing",
+        "indexer.parser_process",
+    },
     {"indexer.vector_commits"},
     {
         "indexer.text_pass",

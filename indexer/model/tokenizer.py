@@ -29,15 +29,17 @@ class Tokens:
     Attributes:
         limit: Tokens left for a passage's own text after special tokens and the passage prompt.
         stamp: 12 hex characters; equal stamps count every text alike.
+        path: The file it was read from, for ``open_counter``; empty if from none.
     """
 
-    __slots__ = ("_tokenizer", "_words", "limit", "stamp")
+    __slots__ = ("_tokenizer", "_words", "limit", "path", "stamp")
 
-    def __init__(self, tokenizer: Tokenizer, limit: int, stamp: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, limit: int, stamp: str, path: str = "") -> None:
         self._tokenizer = tokenizer
         self._words = of_words(tokenizer)
         self.limit = limit
         self.stamp = stamp
+        self.path = path
 
     def starts(self, text: str) -> list[int]:
         """Return where each token of ``text`` starts: character offsets, ascending, no special tokens."""
@@ -82,8 +84,25 @@ def open_tokenizer(spec: ModelSpec) -> Tokens:
             f"The passage prompt of {spec.name} fills its window of {spec.max_tokens} tokens.",
             "Choose another model.",
         )
+    return Tokens(tokenizer, limit, _stamp(path, limit), str(path))
+
+
+def open_counter(path: str, limit: int, stamp: str) -> Tokens:
+    """Open the tokenizer that another process has opened, by what its ``Tokens`` say.
+
+    Raises:
+        SlotUnavailable: ``corrupt_files`` or ``offline_missing`` when its file is damaged, gone, or another by now.
+        OSError: It cannot be read.
+    """
+    tokenizer = read_tokenizer(Path(path))
+    if _stamp(Path(path), limit) != stamp:
+        raise SlotUnavailable("corrupt_files", f"{path} has been replaced.", "Restart folder-mcp.")
+    return Tokens(tokenizer, limit, stamp, path)
+
+
+def _stamp(path: Path, limit: int) -> str:
     what = f"{limit}\n{LONGEST_RUN}\n{SEGMENT}\n".encode()
-    return Tokens(tokenizer, limit, hashlib.sha256(what + path.read_bytes()).hexdigest()[:12])
+    return hashlib.sha256(what + path.read_bytes()).hexdigest()[:12]
 
 
 def read_tokenizer(path: Path) -> Tokenizer:

@@ -1,25 +1,31 @@
 """What the parser pool and its workers say to each other: length-prefixed JSON, nothing that could run code.
 
 A frame is four bytes of length, big-endian, then that many bytes of UTF-8 JSON. Undecodable bytes in paths travel as
-lone surrogates.
+lone surrogates. A file that is cut where it is parsed is answered in several frames, none much larger than
+``CHARS``, all but the last with ``more``: the length of its text, then its chunks column by column, then its row.
 """
 
 from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, BinaryIO, cast
 
 from indexer.errors import ParseFailed, ParseSkipped
-from indexer.locator import UnitKind
+from indexer.locator import Locator, UnitKind
 from indexer.text.parse import LibraryMissing, Parsed, ParseLimits
-from indexer.types import Document, Unit
+from indexer.text.ready import CutOrder, Prepared, Ready
+from indexer.types import Chunk, Document, Unit
 
 HEADER = struct.Struct(">I")
 """The length before each frame."""
 MOST = 512 << 20
 """Bytes of a frame that anyone accepts: five times the longest text allowed, and no more."""
+
+CHARS = 500_000
+"""Characters of text in a frame of chunks: decoding one holds the interpreter for some milliseconds."""
 
 Message = dict[str, Any]
 """A JSON object; its keys are read and written in this module only."""
@@ -53,14 +59,19 @@ def read(stream: BinaryIO) -> Message | None:
     return decode(body) if len(body) == length else None
 
 
-def request(path: str, limits: ParseLimits) -> Message:
-    """Ask for one file."""
-    return {"path": path, "limits": asdict(limits)}
+class NotCut(Exception):
+    """A worker cannot cut files: it lacks the tokenizer, or the library that reads it; says why."""
 
 
-def requested(message: Message) -> tuple[str, ParseLimits]:
-    """The file and the limits of a request."""
-    return str(message["path"]), ParseLimits(**message["limits"])
+def request(path: str, limits: ParseLimits, order: CutOrder | None = None) -> Message:
+    """Ask for one file, to be cut too when there is an ``order``."""
+    return {"path": path, "limits": asdict(limits), "cut": asdict(order) if order else None}
+
+
+def requested(message: Message) -> tuple[str, ParseLimits, CutOrder | None]:
+    """The file, the limits and perhaps the order of a request."""
+    order = CutOrder(**message["cut"]) if message.get("cut") else None
+    return str(message["path"]), ParseLimits(**message["limits"]), order
 
 
 def answer(parsed: Parsed) -> Message:
@@ -82,6 +93,77 @@ def refusal(error: ParseFailed) -> Message:
     """A file that gave no text as a message."""
     outcome = "lacking" if isinstance(error, LibraryMissing) else "skipped"
     return {"outcome": outcome if isinstance(error, ParseSkipped) else "failed", "reason": str(error)}
+
+
+def not_cut(reason: str) -> Message:
+    """A file that this worker could only have parsed as a message."""
+    return {"outcome": "not cut", "reason": reason}
+
+
+def cutting(parsed: Parsed) -> Message:
+    """Parsed, not cut yet: how much there is to cut."""
+    return {"characters": sum(len(unit.text) for unit in parsed.document.units), "more": True}
+
+
+def prepared(parsed: Parsed, made: Ready | None) -> Iterator[Message]:
+    """A file cut (or the same as before, None) as messages."""
+    chunks = made.chunks if made else ()
+    first = size = 0
+    for at, each in enumerate(chunks):
+        size += len(each.text)
+        if size >= CHARS or at + 1 == len(chunks):
+            yield _columns(chunks[first : at + 1], made.tokens[first : at + 1] if made else ())
+            first, size = at + 1, 0
+    yield {
+        "outcome": "prepared" if made else "same",
+        "sha256": parsed.sha256,
+        "size": parsed.size,
+        "mtime_ns": parsed.mtime_ns,
+        "parser": parsed.document.parser,
+        "language": made.language if made else "",
+        "dropped": made.dropped if made else 0,
+    }
+
+
+def prepared_from(messages: Sequence[Message]) -> Prepared:
+    """The file in the messages of an answer.
+
+    Raises:
+        NotCut: The worker cannot cut.
+        LibraryMissing, ParseSkipped, ParseFailed: As ``answered``.
+    """
+    last = messages[-1]
+    if last.get("outcome") == "not cut":
+        raise NotCut(str(last["reason"]))
+    if last.get("outcome") not in ("prepared", "same"):
+        answered(last)
+        raise ParseFailed("the parser gave no answer")
+    made = None
+    if last["outcome"] == "prepared":
+        found = [row for message in messages if "texts" in message for row in _rows(message)]
+        words = tuple(token for message in messages if "texts" in message for token in message["tokens"])
+        made = Ready(tuple(found), words, last["language"], last["dropped"])
+    return Prepared(last["parser"], last["sha256"], last["size"], last["mtime_ns"], made)
+
+
+def _columns(chunks: Sequence[Chunk], tokens: Sequence[str]) -> Message:
+    places = [chunk.locator for chunk in chunks]
+    return {
+        "ordinals": [chunk.ordinal for chunk in chunks],
+        "texts": [chunk.text for chunk in chunks],
+        "headings": [chunk.heading for chunk in chunks],
+        "kinds": [place.kind for place in places],
+        "units": [place.unit for place in places],
+        "starts": [place.start for place in places],
+        "ends": [place.end for place in places],
+        "tokens": list(tokens),
+        "more": True,
+    }
+
+
+def _rows(message: Message) -> Iterator[Chunk]:
+    places = map(Locator, message["kinds"], message["units"], message["starts"], message["ends"])
+    return map(Chunk, message["ordinals"], message["texts"], message["headings"], places)
 
 
 def answered(message: Message) -> Parsed:

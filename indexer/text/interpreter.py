@@ -33,28 +33,33 @@ class Launch:
     directory: str
 
 
-def launch(setting: str | None, memory_bytes: int, *, once: bool) -> Launch:
+WORKER = "indexer.text.worker"
+"""The module of a process that parses."""
+
+
+def launch(setting: str | None, memory_bytes: int, *, once: bool, module: str = WORKER) -> Launch:
     """Find interpreter and worker module and say how to start them.
 
     Args:
         setting: A Python to use instead of this one: a file, a virtual environment's directory, or a command name.
         memory_bytes: The worker's memory limit.
         once: End after one file.
+        module: What to run: ``WORKER``, or a module that serves as it does and more.
 
     Raises:
         NoInterpreter: One of the two is not there; names the places looked at.
     """
     interpreter = find_interpreter(setting)
-    module = Path(__file__).with_name("worker.py")
-    if not module.is_file():
-        raise NoInterpreter(f"the parser module is missing: looked at {module}; reinstall folder-mcp")
-    root = str(module.parent.parent.parent)
+    root = Path(__file__).parent.parent.parent
+    place = root.joinpath(*module.split(".")).with_suffix(".py")
+    if not place.is_file():
+        raise NoInterpreter(f"the parser module is missing: looked at {place}; reinstall folder-mcp")
     options = ("--memory", str(memory_bytes), *(("--once",) if once else ()))
     # -u: nothing waits in a buffer. -P: neither the working directory nor a script's is searched for modules.
-    command = (interpreter, "-u", "-P", "-m", "indexer.text.worker", *options)
+    command = (interpreter, "-u", "-P", "-m", module, *options)
     environment = os.environ  # house: a child's environment is cut from this process's, name by name
     kept = {name: environment[name] for name in _KEPT if name in environment}
-    fixed = {"PYTHONPATH": root, "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.defpath}
+    fixed = {"PYTHONPATH": str(root), "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.defpath}
     return Launch(interpreter, command, kept | fixed, Path(os.sep).absolute().anchor)
 
 

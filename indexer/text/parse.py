@@ -30,6 +30,9 @@ class ParseLimits:
         seconds: Time for a file of no size, seconds.
         seconds_per_mb: More time for each megabyte (10^6 bytes).
         max_seconds: Time that no file may exceed, seconds.
+        cut_seconds: Time to cut a text of no length into chunks, seconds.
+        cut_seconds_per_mchar: More time for each million characters of it.
+        cut_max_seconds: Time that no text may exceed, seconds.
     """
 
     max_bytes: int = 200_000_000
@@ -38,10 +41,17 @@ class ParseLimits:
     seconds: float = 10.0
     seconds_per_mb: float = 1.0
     max_seconds: float = 120.0
+    cut_seconds: float = 10.0
+    cut_seconds_per_mchar: float = 20.0
+    cut_max_seconds: float = 300.0
 
     def time_for(self, size: int) -> float:
         """Seconds that a file of ``size`` bytes may take."""
         return min(self.max_seconds, self.seconds + self.seconds_per_mb * size / 1e6)
+
+    def time_to_cut(self, characters: int) -> float:
+        """Seconds that cutting a text may take."""
+        return min(self.cut_max_seconds, self.cut_seconds + self.cut_seconds_per_mchar * characters / 1e6)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ A ladder of three steps, each shown in ``status``:
     process per file       when they do not start: one short-lived process a file
     plain text only        when that fails too: plain text goes on in this process, everything else waits
 
-Plain text, Markdown and source code never leave this process: reading them is only decoding.
+``parse`` reads plain text, Markdown and source code in this process: that is only decoding. ``prepare`` has every
+file read and cut in a worker, so that this process's interpreter stays free for searches.
 """
 
 from __future__ import annotations
@@ -21,16 +22,21 @@ from anyio import to_thread
 
 from indexer.errors import ParseFailed
 from indexer.text.complaints import Complaints
-from indexer.text.interpreter import NoInterpreter, find_interpreter, launch
+from indexer.text.frames import NotCut
+from indexer.text.interpreter import WORKER, NoInterpreter, find_interpreter, launch
 from indexer.text.parse import LibraryMissing, Parsed, ParseLimits, format_of, parse_here
 from indexer.text.pool_status import PoolStatus, PoolTiming, State, Step
 from indexer.text.process import NotStarted, ParserDied, ParserProcess, start
+from indexer.text.ready import CutOrder, Prepared
 from indexer.types import File
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
 __all__ = ["LibraryMissing", "ParserDied", "Parsers", "ParsersUnavailable", "open_parsers"]
+
+_DEATHS = 3
+"""Processes lost in a row over files to cut before it is taken for the cutting's fault, not the files'."""
 
 
 class ParsersUnavailable(ParseFailed):
@@ -43,6 +49,7 @@ async def open_parsers(
     interpreter: str | None = None,
     limits: ParseLimits | None = None,
     timing: PoolTiming | None = None,
+    module: str = WORKER,
 ) -> AsyncIterator[Parsers]:
     """Lend a parser pool; no process starts before the first file that needs one, none is left behind.
 
@@ -51,9 +58,10 @@ async def open_parsers(
         interpreter: A Python to run them with instead of this one.
         limits: What one file may cost.
         timing: How patient the pool is.
+        module: The program of the processes; ``WORKER`` only parses.
     """
     async with anyio.create_task_group() as tasks:
-        parsers = Parsers(workers, interpreter, limits or ParseLimits(), timing or PoolTiming(), tasks)
+        parsers = Parsers(workers, interpreter, limits or ParseLimits(), timing or PoolTiming(), module, tasks)
         try:
             yield parsers
         finally:
@@ -62,12 +70,24 @@ async def open_parsers(
 
 
 class Parsers:
-    """Parses files, those that need a parser of their own in worker processes. Made by ``open_parsers``."""
+    """Parses files, those that need a parser of their own in worker processes. Made by ``open_parsers``.
+
+    Attributes:
+        workers: Processes at most.
+    """
 
     def __init__(
-        self, workers: int, interpreter: str | None, limits: ParseLimits, timing: PoolTiming, tasks: TaskGroup
+        self,
+        workers: int,
+        interpreter: str | None,
+        limits: ParseLimits,
+        timing: PoolTiming,
+        module: str,
+        tasks: TaskGroup,
     ) -> None:
+        self.workers = workers
         self._setting = interpreter
+        self._module = module
         self._limits = limits
         self._timing = timing
         self._tasks = tasks
@@ -78,6 +98,8 @@ class Parsers:
         self._start_lock = anyio.Lock()
         self._complaints = Complaints()
         self._restarts = self._parsed = 0
+        self._deaths = 0
+        self._cut_from = 0.0  # time.monotonic() before which nothing is cut in a worker
         self._step: Step = "pool"
         self._fell_at = 0.0
         self._detail = ""
@@ -107,6 +129,42 @@ class Parsers:
             if self._step == "process per file":
                 return await self._ask_once(file)
             raise ParsersUnavailable(f"waits for a parser process: {self._detail}")
+
+    @property
+    def cold(self) -> bool:
+        """Whether no process lives: a few small files are read sooner than one has started."""
+        return not self._living and not self._starting
+
+    async def prepare(self, file: File, order: CutOrder) -> Prepared | None:
+        """Have a file read and cut in a worker; None when none can do that now, so that the caller must.
+
+        Raises:
+            ParseSkipped, LibraryMissing, ParseFailed, ParserDied: As ``parse``.
+        """
+        if not order.tokenizer or time.monotonic() < self._cut_from:
+            return None
+        async with self._seats:
+            self._climb()
+            parser = await self._take() if self._step == "pool" else None
+            if parser is None:
+                return None
+            if not parser.cuts:
+                self._rest(parser)
+                return None
+            try:
+                made = await parser.prepare(file.path, self._limits, file.size, order)
+                self._deaths = 0
+                return made
+            except NotCut as error:
+                self._leave_cutting(f"it cannot cut files: {error}", parser.pid)
+                return None
+            except ParserDied:
+                self._deaths += 1
+                if self._deaths >= _DEATHS:
+                    self._leave_cutting(f"{_DEATHS} processes in a row died over files to cut", parser.pid)
+                raise
+            finally:
+                await self._after(parser)
 
     def status(self) -> PoolStatus:
         """A snapshot; never waits."""
@@ -183,7 +241,9 @@ class Parsers:
             NoInterpreter: There is no Python or no worker module.
             NotStarted: It did not come up.
         """
-        how = await to_thread.run_sync(lambda: launch(self._setting, self._limits.memory_bytes, once=once))
+        how = await to_thread.run_sync(
+            lambda: launch(self._setting, self._limits.memory_bytes, once=once, module=self._module)
+        )
         parser = await start(how, self._tasks, self._complaints)
         await parser.greet(self._timing.ready)
         return parser
@@ -192,11 +252,21 @@ class Parsers:
         try:
             return await parser.ask(file.path, self._limits, file.size)
         finally:
-            self._parsed += 1
-            if parser.alive:
-                self._rest(parser)
-            else:
-                await self._drop(parser)
+            await self._after(parser)
+
+    async def _after(self, parser: ParserProcess) -> None:
+        """A file is done: the process waits for the next, or goes."""
+        self._parsed += 1
+        if parser.alive:
+            self._rest(parser)
+        else:
+            await self._drop(parser)
+
+    def _leave_cutting(self, why: str, pid: int) -> None:
+        """Have files cut in this process for a while."""
+        self._deaths = 0
+        self._cut_from = time.monotonic() + self._timing.retry
+        self._complaints.add(f"warning: {why}; files are cut in the server's process meanwhile", pid, "warning")
 
     async def _ask_once(self, file: File) -> Parsed:
         """One file, one process; when not even that starts, the last step of the ladder is reached."""

@@ -1,4 +1,4 @@
-"""A parser process: ``python -u -m indexer.text.worker``. Frames in on stdin, frames out on stdout, errors on stderr.
+"""A parser process: frames in on stdin, frames out on stdout, errors on stderr; it parses files and may cut them.
 
 It confines itself, loads the document libraries, says ``ready``, and answers one file at a time until its input ends.
 Whatever a file does to it, its owner sees an answer or the end of this process.
@@ -12,35 +12,55 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from math import ceil
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeAlias
 
-from indexer.errors import ParseFailed
+from indexer.errors import ParseFailed, SlotUnavailable
 from indexer.text import frames, sandbox
-from indexer.text.parse import LibraryMissing, ParseLimits, parse_here
+from indexer.text.chunk import TokenCounter
+from indexer.text.parse import LibraryMissing, ParseLimits, format_of, parse_here
+from indexer.text.ready import CutOrder, ready
+
+OpenCounter: TypeAlias = Callable[[str, int, str], TokenCounter]
+"""Path of a tokenizer's file, limit and stamp to what counts tokens."""
 
 _LIBRARIES = ("pypdfium2", "xberg", "charset_normalizer")
+_FOR_CUTTING = ("tokenizers", "semantic_text_splitter", "Stemmer", "tree_sitter")
+_NICE = 5
+"""Steps below its owner: searches and the model go first, and it still gets a third of a busy core."""
 _GRACE = 5
 """Seconds after which the kernel ends a process whose owner should have ended it (and may be dead itself)."""
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Serve parse requests until stdin ends; leaves without running destructors.
+def main(arguments: list[str] | None = None, open_counter: OpenCounter | None = None) -> None:
+    """Serve requests until stdin ends; leaves without running destructors.
 
     xberg's threads make an orderly interpreter exit crash (measured: SIGSEGV after asyncio ran), so there is none.
+
+    Args:
+        arguments: Command line, that of the process when None.
+        open_counter: Opens tokenizers; without it files are parsed only.
     """
     options = argparse.ArgumentParser(prog="indexer.text.worker")
     options.add_argument("--memory", type=int, default=0, help="bytes of private memory")
     options.add_argument("--once", action="store_true", help="answer one file, then end")
     chosen = options.parse_args(arguments)
     requests, answers = _channels()
+    if hasattr(os, "nice"):
+        os.nice(_NICE)
     network = sandbox.confine(chosen.memory)
     missing = [name for name in _LIBRARIES if not _loads(name)]
-    _send(answers, {"ready": True, "pid": os.getpid(), "network": network, "missing": missing})
+    uncut = [name for name in _FOR_CUTTING if open_counter is None or not _loads(name)]
+    missing += uncut if open_counter is not None else []
+    greeting = {"ready": True, "pid": os.getpid(), "network": network, "missing": missing, "cuts": not uncut}
+    _send(answers, greeting)
+    counter = lru_cache(maxsize=4)(open_counter) if open_counter else None
     while (message := frames.read(requests)) is not None:
-        path, limits = frames.requested(message)
-        _send(answers, _answer(path, limits) | {"peak_bytes": _peak()})
+        for answer in _answers(*frames.requested(message), counter):
+            _send(answers, answer if answer.get("more") else answer | {"peak_bytes": _peak()})
         if chosen.once:
             break
     sys.stderr.flush()
@@ -70,32 +90,55 @@ def _loads(name: str) -> bool:
     return True
 
 
-def _answer(path: str, limits: ParseLimits) -> frames.Message:
+def _answers(
+    path: str, limits: ParseLimits, order: CutOrder | None, counter: OpenCounter | None
+) -> Iterator[frames.Message]:
     """One file's outcome; this is the boundary where any error becomes the file's reason."""
     try:
-        size = Path(path).lstat().st_size
-        _alarm(ceil(limits.time_for(size)) + _GRACE)
-        return frames.answer(parse_here(path, limits))
+        if order is None:
+            _alarm(ceil(limits.time_for(Path(path).lstat().st_size)) + _GRACE)
+            yield frames.answer(parse_here(path, limits))
+        else:
+            yield from _cut(path, limits, order, counter)
     except ParseFailed as error:
-        return frames.refusal(error)
+        yield frames.refusal(error)
     except FileNotFoundError:
-        return frames.refusal(ParseFailed("the file is gone"))
+        yield frames.refusal(ParseFailed("the file is gone"))
     except MemoryError:
         limit = f"{limits.memory_bytes / 1e6:,.0f} MB"
-        return frames.refusal(ParseFailed(f"needs more memory than the limit of {limit}")) | {"retire": True}
+        yield frames.refusal(ParseFailed(f"needs more memory than the limit of {limit}")) | {"retire": True}
     except ImportError as error:
         package = (error.name or str(error)).partition(".")[0].replace("_", "-")
         remedy = f"install it there: {sys.executable} -m pip install {package}"
-        return frames.refusal(
-            LibraryMissing(f"needs the package {package}, which the parsers' Python lacks; {remedy}")
-        )
+        yield frames.refusal(LibraryMissing(f"needs the package {package}, which the parsers' Python lacks; {remedy}"))
     except RecursionError:
-        return frames.refusal(ParseFailed("nested too deeply to be read"))
+        yield frames.refusal(ParseFailed("nested too deeply to be read"))
     except Exception as error:
         sys.stderr.write(traceback.format_exc())
-        return frames.refusal(ParseFailed(f"the parser failed: {type(error).__name__}: {str(error)[:200]}"))
+        yield frames.refusal(ParseFailed(f"the parser failed: {type(error).__name__}: {str(error)[:200]}"))
     finally:
         _alarm(0)
+
+
+def _cut(path: str, limits: ParseLimits, order: CutOrder, counter: OpenCounter | None) -> Iterator[frames.Message]:
+    """A file parsed and cut, with a time limit for each."""
+    _alarm(ceil(limits.time_for(Path(path).lstat().st_size)) + _GRACE)
+    try:
+        if counter is None:
+            raise OSError("it has no tokenizer")
+        tokens = counter(order.tokenizer, order.limit, order.stamp)
+    except (SlotUnavailable, OSError, ImportError) as error:
+        yield frames.not_cut(str(error))
+        return
+    format_of(path)  # refuses what is binary without reading all of it
+    parsed = parse_here(path, limits)
+    if order.unless and parsed.sha256 == order.unless:
+        yield from frames.prepared(parsed, None)
+        return
+    to_cut = frames.cutting(parsed)
+    _alarm(ceil(limits.time_to_cut(to_cut["characters"])) + _GRACE)
+    yield to_cut
+    yield from frames.prepared(parsed, ready(parsed.document, tokens, order.limit, order.name))
 
 
 def _alarm(seconds: int) -> None:
