@@ -20,7 +20,9 @@ SLOT = ("idle", "loading", "ready", "unloading", "error", "exporting")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("--json", action="store_true", help="one JSON document; with --watch one a line")
-    parser.add_argument("--watch", action="store_true", help="keep showing it until Ctrl-C")
+    parser.add_argument(
+        "--watch", action="store_true", help="a live view until q or Ctrl-C; a line a change in a pipe"
+    )
     parser.add_argument(
         "--wait",
         metavar="STATE",
@@ -47,6 +49,7 @@ async def _status(call: Call) -> int:
         await settled(engine)
         if args.watch:
             await _watch(call, engine)
+            return 0
         in_time = not args.wait or await _wait(args.wait, args.timeout, engine)
         status = engine.status(verbose=args.verbose)
     result = StatusResult.of(status, (ON_DISK,) if status.owner.state == "read_only" else ())
@@ -92,26 +95,30 @@ def reached(state: str, result: StatusResult) -> bool:
 
 
 async def _watch(call: Call, engine: EnginePort) -> None:
-    """Show every change until interrupted: in place on a terminal, one after the other elsewhere."""
-    from mcp_server import show  # noqa: PLC0415
-    from mcp_server.status_schema import StatusResult  # noqa: PLC0415
-    from mcp_server.untrusted import clean  # noqa: PLC0415
+    """Show every change until interrupted: a picture on a terminal that can show one, a line a change elsewhere."""
+    from rich.console import Console  # noqa: PLC0415 - not for --help
 
-    if sys.stdout.isatty() and not call.args.json:
-        from rich.live import Live  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+    screen = Console(highlight=False)
+    if not call.args.json and screen.is_terminal and not screen.is_dumb_terminal:
+        from mcp_server.terminal.screen import show_live  # noqa: PLC0415
 
-        with Live(refresh_per_second=4) as live:
-            async for status in engine.watch():
-                live.update(Text(clean(show.status(StatusResult.of(status)))))
+        await show_live(engine, screen, keys=sys.stdin.fileno() if sys.stdin and sys.stdin.isatty() else None)
         return
+    await _lines(call, engine)
+
+
+async def _lines(call: Call, engine: EnginePort) -> None:
+    from mcp_server.status_schema import StatusResult  # noqa: PLC0415
+    from mcp_server.terminal.summary import summary  # noqa: PLC0415
+
     last = ""
     async for status in engine.watch():
-        result = StatusResult.of(status)
-        text = show.status(result)
-        if text != last and call.args.json:
-            console.line(result)
-        elif text != last:
-            console.say(text + "\n")
-            sys.stdout.flush()
+        text = summary(status)
+        if text == last:
+            continue
         last = text
+        if call.args.json:
+            console.line(StatusResult.of(status))
+        else:
+            console.say(text)
+            sys.stdout.flush()
