@@ -222,3 +222,10 @@ def drop_page_cache() -> bool:
     except OSError:
         return False
     return True
+
+
+def run_plainly(command: Sequence[str | Path]) -> None:
+    """Run a command whose output is not wanted; end the benchmark if it fails."""
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(map(str, command))} failed:\n{done.stderr[-4000:]}")
