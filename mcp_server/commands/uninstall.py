@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mcp_server.call import Call
-from mcp_server.commands.install import add_common, each_client, recorded, tell, told
+from mcp_server.commands.install import add_common
+from mcp_server.install_report import each_client, recorded, tell, told
 
 if TYPE_CHECKING:
     from mcp_server.clients.known import Client
