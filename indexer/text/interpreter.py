@@ -78,6 +78,14 @@ def find_interpreter(setting: str | None) -> str:
     raise NoInterpreter(f"no Python to run parsers with: looked at {looked}; {remedy}")
 
 
+def found_interpreter(setting: str | None) -> str:
+    """``find_interpreter``, or empty when there is none."""
+    try:
+        return find_interpreter(setting)
+    except NoInterpreter:
+        return ""
+
+
 def _places(setting: str | None) -> list[Path]:
     """Where the interpreter may be, absolute; a virtual environment is taken by its directory."""
     if not setting:

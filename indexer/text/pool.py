@@ -23,11 +23,12 @@ from anyio import to_thread
 from indexer.errors import ParseFailed
 from indexer.text.complaints import Complaints
 from indexer.text.frames import NotCut
-from indexer.text.interpreter import WORKER, NoInterpreter, find_interpreter, launch
+from indexer.text.interpreter import WORKER, NoInterpreter, found_interpreter, launch
 from indexer.text.parse import LibraryMissing, Parsed, ParseLimits, format_of, parse_here
-from indexer.text.pool_status import PoolStatus, PoolTiming, State, Step
-from indexer.text.process import NotStarted, ParserDied, ParserProcess, start
+from indexer.text.pool_status import PoolStatus, PoolTiming, State, Step, lacking, remedy
+from indexer.text.process import NotStarted, ParserDied, ParserProcess, greeted
 from indexer.text.ready import CutOrder, Prepared
+from indexer.text.resting import Resting
 from indexer.types import File
 
 if TYPE_CHECKING:
@@ -70,11 +71,7 @@ async def open_parsers(
 
 
 class Parsers:
-    """Parses files, those that need a parser of their own in worker processes. Made by ``open_parsers``.
-
-    Attributes:
-        workers: Processes at most.
-    """
+    """Parses and cuts files in at most ``workers`` processes. Made by ``open_parsers``."""
 
     def __init__(
         self,
@@ -92,8 +89,8 @@ class Parsers:
         self._timing = timing
         self._tasks = tasks
         self._seats = anyio.CapacityLimiter(workers)
-        self._idle: list[tuple[ParserProcess, anyio.CancelScope]] = []
         self._living: list[ParserProcess] = []
+        self._resting = Resting(tasks, timing.idle, self._living.remove)
         self._starting = 0
         self._start_lock = anyio.Lock()
         self._complaints = Complaints()
@@ -105,7 +102,7 @@ class Parsers:
         self._detail = ""
         self._network = ""
         self._missing: tuple[str, ...] = ()
-        self._interpreter = _found(interpreter)
+        self._interpreter = found_interpreter(interpreter)
 
     async def parse(self, file: File) -> Parsed:
         """Read a file and say what is in it; each file is read at most once.
@@ -146,10 +143,9 @@ class Parsers:
         async with self._seats:
             self._climb()
             parser = await self._take() if self._step == "pool" else None
-            if parser is None:
-                return None
-            if not parser.cuts:
-                self._rest(parser)
+            if parser is None or not parser.cuts:
+                if parser is not None:
+                    self._resting.put(parser)
                 return None
             try:
                 made = await parser.prepare(file.path, self._limits, file.size, order)
@@ -157,7 +153,6 @@ class Parsers:
                 return made
             except NotCut as error:
                 self._leave_cutting(f"it cannot cut files: {error}", parser.pid)
-                return None
             except ParserDied:
                 self._deaths += 1
                 if self._deaths >= _DEATHS:
@@ -165,11 +160,11 @@ class Parsers:
                 raise
             finally:
                 await self._after(parser)
+        return None
 
     def status(self) -> PoolStatus:
         """A snapshot; never waits."""
         living = [parser for parser in self._living if parser.alive]
-        idle = {id(parser) for parser, _ in self._idle}
         state: State = "running" if living else "starting" if self._starting else "stopped"
         if self._step != "pool":
             state = "degraded" if self._step == "process per file" else "unavailable"
@@ -177,7 +172,7 @@ class Parsers:
             state=state,
             step=self._step,
             workers=len(living),
-            busy=sum(id(parser) not in idle for parser in living),
+            busy=sum(parser not in self._resting for parser in living),
             restarts=self._restarts,
             parsed=self._parsed,
             pids=tuple(parser.pid for parser in living),
@@ -186,23 +181,21 @@ class Parsers:
             missing=self._missing,
             last_errors=self._complaints.last("error"),
             warnings=self._complaints.last("warning"),
-            detail=self._detail or self._lacking(),
-            remedy=self._remedy(),
+            detail=self._detail or lacking(self._missing),
+            remedy=remedy(self._interpreter, self._missing, self._step, self._timing.retry),
         )
 
     async def close(self) -> None:
         """End every process; called by ``open_parsers``."""
-        idle = {id(parser) for parser, _ in self._idle}
-        for parser in list(self._living):
-            await (parser.close() if id(parser) in idle else parser.kill())
-        self._idle.clear()
+        living, resting = list(self._living), [parser in self._resting for parser in self._living]
+        self._resting.clear()
         self._living.clear()
+        for parser, idle in zip(living, resting, strict=True):
+            await (parser.close() if idle else parser.kill())
 
     async def _take(self) -> ParserProcess | None:
         """A ready process: an idle one that still lives, else a new one; None when none starts (the step is lower)."""
-        while self._idle:
-            parser, expiry = self._idle.pop()
-            expiry.cancel()
+        while (parser := self._resting.take()) is not None:
             if parser.alive:
                 return parser
             self._complaints.add("error: a parser process died while it was idle", parser.pid, "error")
@@ -241,12 +234,9 @@ class Parsers:
             NoInterpreter: There is no Python or no worker module.
             NotStarted: It did not come up.
         """
-        how = await to_thread.run_sync(
-            lambda: launch(self._setting, self._limits.memory_bytes, once=once, module=self._module)
-        )
-        parser = await start(how, self._tasks, self._complaints)
-        await parser.greet(self._timing.ready)
-        return parser
+        memory, module = self._limits.memory_bytes, self._module
+        how = await to_thread.run_sync(lambda: launch(self._setting, memory, once=once, module=module))
+        return await greeted(how, self._tasks, self._complaints, self._timing.ready)
 
     async def _ask(self, parser: ParserProcess, file: File) -> Parsed:
         try:
@@ -258,7 +248,7 @@ class Parsers:
         """A file is done: the process waits for the next, or goes."""
         self._parsed += 1
         if parser.alive:
-            self._rest(parser)
+            self._resting.put(parser)
         else:
             await self._drop(parser)
 
@@ -285,20 +275,6 @@ class Parsers:
             self._living.remove(parser)
             await parser.close()
 
-    def _rest(self, parser: ParserProcess) -> None:
-        """Keep a process for the next file, for as long as ``timing.idle``."""
-        expiry = anyio.CancelScope()
-        self._idle.append((parser, expiry))
-        self._tasks.start_soon(self._expire, parser, expiry)
-
-    async def _expire(self, parser: ParserProcess, expiry: anyio.CancelScope) -> None:
-        with expiry:
-            await anyio.sleep(self._timing.idle)
-            # From here to the removal nothing waits, so nobody can take it in between.
-            self._idle.remove((parser, expiry))
-            self._living.remove(parser)
-            await parser.close()
-
     async def _drop(self, parser: ParserProcess) -> None:
         """Forget a process that crashed, was killed or has grown too large."""
         self._restarts += 1
@@ -318,24 +294,3 @@ class Parsers:
         """The reason and the last thing a process said about it."""
         said = [c.text for c in self._complaints.last("error") if c.pid]
         return f"parser processes do not start: {reason}" + (f'; the last said "{said[-1][:200]}"' if said else "")
-
-    def _lacking(self) -> str:
-        return f"the interpreter lacks {', '.join(self._missing)}" if self._missing else ""
-
-    def _remedy(self) -> str:
-        interpreter = self._interpreter
-        if not interpreter:
-            return "correct the interpreter setting (PYTHON_PATH), or leave it out to use this Python"
-        if self._missing:
-            return f"install them: {interpreter} -m pip install {' '.join(self._missing)}"
-        if self._step == "pool":
-            return ""
-        test = f"\"{interpreter} -c 'import xberg, pypdfium2'\""
-        return f"run {test}: it must end without an error; the pool is tried again every {self._timing.retry:.0f} s"
-
-
-def _found(setting: str | None) -> str:
-    try:
-        return find_interpreter(setting)
-    except NoInterpreter:
-        return ""

@@ -67,3 +67,20 @@ class PoolStatus:
     warnings: tuple[Complaint, ...]
     detail: str
     remedy: str
+
+
+def lacking(missing: tuple[str, ...]) -> str:
+    """What is wrong with an interpreter that lacks libraries, one sentence; empty when it has all."""
+    return f"the interpreter lacks {', '.join(missing)}" if missing else ""
+
+
+def remedy(interpreter: str, missing: tuple[str, ...], step: Step, retry: float) -> str:
+    """What to do about a pool in this state, one sentence; empty when nothing is wrong."""
+    if not interpreter:
+        return "correct the interpreter setting (PYTHON_PATH), or leave it out to use this Python"
+    if missing:
+        return f"install them: {interpreter} -m pip install {' '.join(missing)}"
+    if step == "pool":
+        return ""
+    test = f"\"{interpreter} -c 'import xberg, pypdfium2'\""
+    return f"run {test}: it must end without an error; the pool is tried again every {retry:.0f} s"

@@ -205,6 +205,17 @@ async def start(launch: Launch, tasks: TaskGroup, complaints: Complaints) -> Par
     return ParserProcess(process, BufferedByteReceiveStream(process.stdout), complaints)
 
 
+async def greeted(launch: Launch, tasks: TaskGroup, complaints: Complaints, seconds: float) -> ParserProcess:
+    """Start a parser process and wait until it is ready.
+
+    Raises:
+        NotStarted: It did not come up within ``seconds``.
+    """
+    parser = await start(launch, tasks, complaints)
+    await parser.greet(seconds)
+    return parser
+
+
 async def _collect(process: Process, complaints: Complaints) -> None:
     """Keep what a process writes to stderr, line by line, until it ends."""
     assert process.stderr is not None
