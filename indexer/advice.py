@@ -66,7 +66,8 @@ def better_model(languages: frozenset[str]) -> Entry | None:
     fitting = [
         entry
         for entry in entries()
-        if not entry.gated
+        if entry.kind == "embedder"
+        and not entry.gated
         and not entry.remote_code
         and (not entry.language_codes or languages <= frozenset(entry.language_codes))
     ]

@@ -92,6 +92,32 @@ class Semantic:
 
 
 @dataclass(frozen=True, slots=True)
+class Reranking:
+    """What the reranker did to an answer, and if nothing, why.
+
+    Attributes:
+        status: ``served`` (it ordered the best places), ``unavailable`` (the order is that of the two halves), or
+            ``off`` (the query was none for it).
+        model: The reranker.
+        places: How many places it read.
+        code: Stable word for the reason, empty when served.
+        reason: The reason for people, empty when served.
+        hint: What to do, may be empty.
+        retry_after_s: Seconds after which asking again makes sense, or None.
+        elapsed_ms: Time it took, loading included, milliseconds.
+    """
+
+    status: Literal["served", "unavailable", "off"]
+    model: str
+    places: int = 0
+    code: str = ""
+    reason: str = ""
+    hint: str = ""
+    retry_after_s: float | None = None
+    elapsed_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class FolderCoverage:
     """How much of a searched folder the answer could see."""
 
@@ -114,6 +140,7 @@ class Answer:
         next_offset: Offset of the next page, None when there is none.
         notices: Sentences the reader should know (indexing in progress, folder unavailable, ...).
         elapsed_ms: Time taken, milliseconds.
+        reranking: What the reranker did; None when none is configured.
     """
 
     hits: tuple[Hit, ...]
@@ -123,6 +150,7 @@ class Answer:
     next_offset: int | None
     notices: tuple[str, ...]
     elapsed_ms: float
+    reranking: Reranking | None = None
 
 
 @dataclass(frozen=True, slots=True)

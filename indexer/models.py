@@ -16,10 +16,14 @@ from indexer.model.exports import verdict
 from indexer.model.failure import HINTS
 from indexer.model.languages import languages_of
 from indexer.model.local import Located, find
+from indexer.model.rerankers import resolve_reranker
 from indexer.model.specs import resolve
 from indexer.model.tokenizer import Tokens, open_tokenizer
+from indexer.reranking import RerankModel
 from indexer.settings import ModelSettings
 from indexer.status import ModelAvailability
+
+_NO_EMBEDDER = "Choose an embedding model for the folder (folder-mcp models list); a reranker goes to search.rerank."
 
 
 class Models:
@@ -29,6 +33,7 @@ class Models:
         self._config = config
         self._lock = threading.Lock()
         self._found: dict[str, FolderModel] = {}
+        self._rerankers: dict[str, RerankModel] = {}
         self._tokens: Tokens | None = None
 
     def for_folder(self, name: str | None) -> FolderModel:
@@ -44,6 +49,14 @@ class Models:
                 found = self._found[name] = self._resolve(name)
             return found
 
+    def reranker(self, name: str) -> RerankModel:
+        """The reranker that the configuration names; one that cannot be had is looked for again at the next call."""
+        with self._lock:
+            found = self._rerankers.get(name)
+            if found is None or found.problem is not None:
+                found = self._rerankers[name] = self._resolve_reranker(name)
+            return found
+
     def again(self, name: str) -> FolderModel:
         """The model looked for anew: its ONNX form has been made."""
         with self._lock:
@@ -54,17 +67,30 @@ class Models:
         """The model that a folder means: the one it names, or the default."""
         return name or self._config.model.default
 
+    def is_reranker(self, name: str) -> bool:
+        """Whether a name means a reranker: that of ``search.rerank``, or one of the catalogue."""
+        entry = lookup(name)
+        return entry.kind == "reranker" if entry else name == self._config.search.rerank
+
     def available(self, names: Iterable[str]) -> tuple[ModelAvailability, ...]:
         """What each name means on this machine, in order, each once; a damaged model is reported, never raised."""
         return tuple(self._available(name) for name in dict.fromkeys(names))
 
     def _resolve(self, name: str) -> FolderModel:
         try:
+            if self.is_reranker(name):
+                raise SlotUnavailable("incompatible", f"{name} is a reranker, it makes no vectors.", _NO_EMBEDDER)
             spec = self._spec(name)
             tokens = open_tokenizer(spec)
         except SlotUnavailable as problem:
             return FolderModel(name, None, problem, self._embedded_tokens(), None)
         return FolderModel(name, spec, None, tokens, self._languages(name))
+
+    def _resolve_reranker(self, name: str) -> RerankModel:
+        try:
+            return RerankModel(name, self._spec(name), None, self._languages(name))
+        except SlotUnavailable as problem:
+            return RerankModel(name, None, problem, None)
 
     def _languages(self, name: str) -> frozenset[str] | None:
         located = find(name, hub_cache=self._config.hub_cache)  # not the spec's: an export lies apart from its card
@@ -78,14 +104,15 @@ class Models:
                 spec = self._spec(name)
         except SlotUnavailable as problem:
             return ModelAvailability(name, False, fetched, "", str(problem), problem.hint)
-        refused = verdict(self._config.data_dir, spec.key) if spec.runtime == "torch" else None
+        exportable = spec.runtime == "torch" and spec.kind == "embedder"
+        refused = verdict(self._config.data_dir, spec.key) if exportable else None
         reason = (
             f"Only torch loads it: its ONNX form was refused, {refused.reason}." if refused and not refused.ok else ""
         )
         return ModelAvailability(name, True, size_of(Path(spec.directory)), spec.runtime, reason, "")
 
     def _spec(self, name: str) -> ModelSpec:
-        """Pin a model.
+        """Pin a model: a reranker if the configuration or the catalogue says that it is one.
 
         Raises:
             SlotUnavailable: It cannot be had; says why.
@@ -98,6 +125,15 @@ class Models:
             raise SlotUnavailable(found.code, found.reason, found.remedy)
         settings = self._config.model
         try:
+            if self.is_reranker(name):
+                return resolve_reranker(
+                    name,
+                    data_dir=self._config.data_dir,
+                    device=settings.device,
+                    runtime=settings.runtime,
+                    hub_cache=self._config.hub_cache,
+                    offline=settings.offline,
+                )
             return resolve(
                 name,
                 data_dir=self._config.data_dir,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 
 import anyio
 
@@ -92,7 +93,8 @@ async def open_parts(
         export_pass = ExportPass(
             slot, loader, shared.models, config, shared.folders, shared.pulse, shared.models_changed
         )
-    search = Search(store, slot, manifest, queue, shared.folders, config.search)
+    reranker = partial(shared.models.reranker, config.search.rerank) if config.search.rerank else None
+    search = Search(store, slot, manifest, queue, shared.folders, config.search, reranker)
     return Parts(store, manifest, parsers, queue, search, slot, text_pass, embedding_pass, export_pass), detail
 
 

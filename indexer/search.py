@@ -6,7 +6,7 @@ The keyword leg never touches the slot; whatever the semantic leg has brought wh
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import anyio
@@ -20,6 +20,7 @@ from indexer.answer import (
     FolderCoverage,
     Mode,
     Query,
+    Reranking,
 )
 from indexer.errors import QueryError
 from indexer.folder import Folders, LiveFolder
@@ -30,6 +31,7 @@ from indexer.manifest import Manifest
 from indexer.model.slot import ModelSlot
 from indexer.one_error import one_error
 from indexer.passages import Seen, hits_of, passages
+from indexer.reranking import RerankModel, rerank
 from indexer.semantic import SemanticLeg, contribution, search_by_meaning
 from indexer.settings import SearchSettings
 from indexer.store.store import Store
@@ -46,7 +48,11 @@ LEG_FACTOR = 5
 
 
 class Search:
-    """Answers queries over one index. ``slot`` is None in a process that holds no model."""
+    """Answers queries over one index.
+
+    ``slot`` is None in a process that holds no model; ``reranker`` finds the one that is configured, if any (in a
+    worker thread: it may read files).
+    """
 
     def __init__(
         self,
@@ -56,6 +62,7 @@ class Search:
         queue: WorkQueue,
         folders: Folders,
         settings: SearchSettings,
+        reranker: Callable[[], RerankModel] | None = None,
     ) -> None:
         self._store = store
         self._slot = slot
@@ -63,6 +70,7 @@ class Search:
         self._queue = queue
         self._folders = folders
         self._settings = settings
+        self._reranker = reranker
 
     async def answer(self, query: Query) -> Answer:
         """Answer within ``search.wait`` seconds, whatever state the slot is in.
@@ -76,7 +84,9 @@ class Search:
         scope = replace(query.scope, folders=tuple(f.path for f in folders))
         question = await anyio.to_thread.run_sync(read_question, query.text)
         keyword, leg = await self._legs(query, question, scope, folders)
-        page, more = await anyio.to_thread.run_sync(self._page, keyword, leg, query, question)
+        ranking = await anyio.to_thread.run_sync(_ranking, keyword, leg, question)
+        ranking, reranking = await self._reranked(ranking, query, question, started + self._settings.wait)
+        page, more = await anyio.to_thread.run_sync(self._page, ranking, query)
         texts = await passages(self._store, page, query.context)
         hits = await anyio.to_thread.run_sync(hits_of, page, texts, question.tokens, query)
         coverage = tuple(self._coverage(folder) for folder in folders)
@@ -88,6 +98,7 @@ class Search:
             next_offset=query.offset + len(hits) if more or len(hits) < len(page) else None,
             notices=tuple(_notices(folders, coverage)),
             elapsed_ms=(anyio.current_time() - started) * 1000,
+            reranking=reranking,
         )
 
     def _in_scope(self, query: Query) -> list[LiveFolder]:
@@ -106,6 +117,8 @@ class Search:
         self, query: Query, question: Question, scope: Scope, folders: Sequence[LiveFolder]
     ) -> tuple[list[Scored], SemanticLeg]:
         limit = (query.offset + query.top_k) * LEG_FACTOR
+        if self._reranker is not None:
+            limit = max(limit, self._settings.rerank_top * 2)  # folding leaves enough to read
         keyword: list[Scored] = []
         leg = SemanticLeg()
         quoted = functools.partial(_holds, phrases=question.phrases)
@@ -132,11 +145,17 @@ class Search:
                 legs.start_soon(by_meaning)
         return keyword, leg
 
-    def _page(
-        self, keyword: Sequence[Scored], leg: SemanticLeg, query: Query, question: Question
-    ) -> tuple[list[Seen], bool]:
-        """Fuse, fold and check; runs in a thread and tells the queue through the loop."""
-        ranking = fold(_with_phrases(fuse(keyword, leg.lists, question), question))
+    async def _reranked(
+        self, ranking: list[Fused], query: Query, question: Question, until: float
+    ) -> tuple[list[Fused], Reranking | None]:
+        if self._reranker is None:
+            return ranking, None
+        model = await anyio.to_thread.run_sync(self._reranker)
+        top = self._settings.rerank_top
+        return await rerank(ranking, query, question, model, self._slot, top=top, until=until)
+
+    def _page(self, ranking: Sequence[Fused], query: Query) -> tuple[list[Seen], bool]:
+        """Check the files; runs in a thread and tells the queue through the loop."""
 
         def look_again(folder: str, path: str) -> None:
             anyio.from_thread.run_sync(lambda: self._queue.add(folder, path, urgent=True))
@@ -176,6 +195,10 @@ def check(query: Query) -> None:
         raise QueryError(f"max_chars is {query.max_chars}; it must be between {MIN_CHARS} and {MAX_CHARS:,}")
     if not 0 <= query.offset <= MAX_OFFSET:
         raise QueryError(f"offset is {query.offset}; it must be between 0 and {MAX_OFFSET}: narrow the query instead")
+
+
+def _ranking(keyword: Sequence[Scored], leg: SemanticLeg, question: Question) -> list[Fused]:
+    return fold(_with_phrases(fuse(keyword, leg.lists, question), question))
 
 
 def _with_phrases(ranking: list[Fused], question: Question) -> list[Fused]:

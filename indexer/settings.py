@@ -91,6 +91,11 @@ def model_name(value: object) -> str:
     return value
 
 
+def model_name_or_none(value: object) -> str:
+    """Check for a model, or an empty text for none."""
+    return "" if value == "" else model_name(value)
+
+
 def model_names(value: object) -> tuple[str, ...]:
     """Check for a list of models."""
     if not isinstance(value, list):
@@ -168,6 +173,10 @@ class SearchSettings:
     load_wait: float = setting(
         2.0, number(0, 600), "Seconds a search waits for a model that is being loaded, before it answers by word."
     )
+    rerank: str = setting(
+        "", model_name_or_none, "Reranker that reads the best hits again and orders them anew; empty: none."
+    )
+    rerank_top: int = setting(20, whole(2, 100), "How many of the best hits the reranker reads.")
 
 
 @dataclass(frozen=True, slots=True)

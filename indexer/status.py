@@ -191,7 +191,7 @@ class Status:
     """Everything, as of ``at``.
 
     Attributes:
-        models: The default model and those that folders name; empty until they have been looked for.
+        models: The default model, those that folders name and the reranker; empty until they have been looked for.
     """
 
     at: float

@@ -78,7 +78,8 @@ class Stock:
                 self._arrived(folder.path)
 
     def _names(self) -> list[str]:
-        """The default model and those of the folders, those of the configuration file before they are kept."""
+        """The default model, those of the folders (of the configuration file before they are kept), the reranker."""
         written = [folder.model for folder in self._config.folders] if not len(self._folders) else []
         kept = [folder.known.model for folder in self._folders]
-        return list(dict.fromkeys(self._resolver.name(name) for name in (None, *written, *kept)))
+        reranker = [self._config.search.rerank] if self._config.search.rerank else []
+        return list(dict.fromkeys(self._resolver.name(name) for name in (None, *written, *kept, *reranker)))

@@ -21,11 +21,18 @@ def listed(config: Config, folders: Sequence[KnownFolder]) -> ModelsResult:
     for folder in folders:
         users.setdefault(_short(models.name(folder.model)), []).append(folder.path)
     default = _short(models.name(None))
-    named = [name for name in (default, *users) if name not in catalogue]
+    reranker = _short(config.search.rerank) if config.search.rerank else ""
+    named = [name for name in (default, *users, reranker) if name and name not in catalogue]
     found = models.available((*catalogue, *named))
     return ModelsResult(
         models=[
-            _entry(each, catalogue.get(each.name), users.get(each.name, []), default=each.name == default)
+            _entry(
+                each,
+                catalogue.get(each.name),
+                users.get(each.name, []),
+                default=each.name in (default, reranker),
+                reranker=models.is_reranker(each.name),
+            )
             for each in found
         ],
         offline=config.model.offline,
@@ -39,14 +46,17 @@ def _short(name: str) -> str:
     return entry.name if entry else name
 
 
-def _entry(found: ModelAvailability, entry: Entry | None, folders: list[str], *, default: bool) -> ModelEntry:
+def _entry(
+    found: ModelAvailability, entry: Entry | None, folders: list[str], *, default: bool, reranker: bool
+) -> ModelEntry:
     return ModelEntry(
         name=found.name,
+        kind="reranker" if reranker else "embedder",
         repo=entry.repo if entry else found.name if not found.name.startswith(("/", "~", ".")) else "",
         languages=entry.languages if entry else "",
         size=found.size,
         context=entry.context if entry else None,
-        dimension=entry.dim if entry else None,
+        dimension=(entry.dim or None) if entry else None,
         licence=entry.licence if entry else "",
         query_prompt=entry.query_prompt if entry else "",
         passage_prompt=entry.passage_prompt if entry else "",
@@ -67,8 +77,10 @@ def shown(result: ModelsResult) -> str:
     for model in result.models:
         here = f"here, {model.runtime}" if model.local else "not here"
         amount = size(model.size) if model.size else "size unknown"
-        lines.append(f"{model.name}  ({here}, {amount})" + ("  default" if model.default else ""))
-        facts = [f"languages: {model.languages}"] if model.languages else []
+        chosen = "" if not model.default else "  default" if model.kind == "embedder" else "  search.rerank"
+        lines.append(f"{model.name}  ({here}, {amount}){chosen}")
+        facts = ["reranker for search.rerank"] if model.kind == "reranker" else []
+        facts += [f"languages: {model.languages}"] if model.languages else []
         facts += [f"{model.dimension} dimensions"] if model.dimension else []
         facts += [f"{model.context} tokens"] if model.context else []
         facts += [model.licence] if model.licence else []

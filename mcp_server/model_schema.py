@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from mcp_server.folder_schema import Line
@@ -12,11 +14,14 @@ class ModelEntry(Record):
     """One model that can be named."""
 
     name: str
+    kind: Literal["embedder", "reranker"] = Field(
+        description="embedder: for a folder; reranker: for search.rerank, off unless named there."
+    )
     repo: str = Field(description="Where a pull fetches it from; empty for a local directory.")
     languages: str = Field(description="What it was trained for; empty when unknown.")
     size: int | None = Field(description="Bytes of its files here, or of what a pull would fetch.")
     context: int | None = Field(description="What it sees of a passage, tokens.")
-    dimension: int | None = Field(description="Numbers in a vector.")
+    dimension: int | None = Field(description="Numbers in a vector; null for a reranker.")
     licence: str
     query_prompt: str = Field(description="Put before a query, where the model's own files name none.")
     passage_prompt: str = Field(description="Put before a passage, likewise.")
@@ -25,7 +30,7 @@ class ModelEntry(Record):
     runtime: str = Field(description="What would load it: onnx or torch; empty when it is not here.")
     reason: Line = Field(description="Why it cannot be loaded; empty when it can.")
     remedy: Line
-    default: bool = Field(description="Whether folders that name no model use it.")
+    default: bool = Field(description="Whether folders that name no model use it; of a reranker: whether searches do.")
     folders: list[Path] = Field(description="The folders that use it.")
     note: str
 

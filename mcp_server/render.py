@@ -7,7 +7,7 @@ are new in every answer.
 from __future__ import annotations
 
 from mcp_server.folder_schema import FolderRecord, FormatRecord, PoolRecord
-from mcp_server.schemas import HitRecord, ReadResult, SearchResult
+from mcp_server.schemas import HitRecord, ReadResult, RerankingRecord, SearchResult
 from mcp_server.status_schema import AvailabilityRecord, SlotRecord, StatusResult
 from mcp_server.untrusted import Fence
 
@@ -149,10 +149,23 @@ def _headline(result: SearchResult) -> str:
         parts += [text for text in (semantic.reason, semantic.hint) if text]
         if semantic.retry_after_s is not None:
             parts.append(f"Ask again in {duration(semantic.retry_after_s)}.")
+    if result.reranking is not None:
+        parts += _reranking(result.reranking)
     pending = sum(folder.files_pending for folder in result.folders)
     if pending:
         parts.append(f"{pending:,} files are still to be read.")
     return " ".join(parts)
+
+
+def _reranking(reranking: RerankingRecord) -> list[str]:
+    if reranking.status == "served":
+        return [f"The first {reranking.places} places were ordered by {reranking.model}."]
+    if reranking.status == "off":
+        return []
+    parts = [f"Not reranked by {reranking.model}:", reranking.reason, reranking.hint]
+    if reranking.retry_after_s is not None:
+        parts.append(f"Ask again in {duration(reranking.retry_after_s)}.")
+    return [part for part in parts if part]
 
 
 def _hit(place: int, hit: HitRecord, fence: Fence) -> list[str]:

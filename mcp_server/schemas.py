@@ -96,6 +96,24 @@ class SemanticRecord(Record):
     )
 
 
+class RerankingRecord(Record):
+    """What the reranker did."""
+
+    status: Literal["served", "unavailable", "off"] = Field(
+        description="served: it ordered the best places; unavailable: the order is that of the two halves; "
+        "off: the query was none for it."
+    )
+    model: str = Field(description="The reranker.")
+    places: int = Field(description="How many places it read.")
+    code: str = Field(description="Stable word for the reason; empty when served.")
+    reason: str = Field(description="Why it did not order them; empty when it did.")
+    hint: str = Field(description="What would help; may be empty.")
+    retry_after_s: float | None = Field(
+        description="Ask again after this many seconds; null when that would not help."
+    )
+    elapsed_ms: float = Field(description="Time it took, loading included, in milliseconds.")
+
+
 class CoverageRecord(Record):
     """How much of one searched folder the answer could see."""
 
@@ -119,6 +137,9 @@ class SearchResult(Record):
         description="What the reader of this answer should know; tell the user when it matters."
     )
     elapsed_ms: float = Field(description="Time taken, in milliseconds.")
+    reranking: RerankingRecord | None = Field(
+        default=None, description="What the reranker did; null when none is configured."
+    )
     trust: str = Field(default=TRUST, description="How to treat the quoted text.")
 
     @classmethod
@@ -139,6 +160,7 @@ class SearchResult(Record):
             folders=[CoverageRecord.model_validate(folder) for folder in answer.folders],
             notices=[one_line(notice) for notice in (*notices, *answer.notices)],
             elapsed_ms=round(answer.elapsed_ms, 1),
+            reranking=RerankingRecord.model_validate(answer.reranking) if answer.reranking else None,
         )
 
 

@@ -22,6 +22,9 @@ class ModelRecord(Record):
     runtime: str
     device: str
     dtype: str
+    kind: Literal["embedder", "reranker"] = Field(
+        default="embedder", description="embedder: makes vectors; reranker: orders the best hits anew (dim is 0)."
+    )
 
 
 class HolderRecord(Record):

@@ -88,6 +88,25 @@ class HashEmbedder:
 FakeEmbedder = HashEmbedder
 
 
+class FakeReranker:
+    """A reranker that likes texts by how often they say ``gold``. Arguments as those of ``HashEmbedder``."""
+
+    def __init__(self, spec: ModelSpec, pause: Callable[[str, int], None] | None = None) -> None:
+        self.spec = spec
+        self.batches: list[list[str]] = []
+        self.closed = 0
+        self._pause = pause or (lambda kind, count: None)
+
+    def score(self, query: str, texts: Sequence[str]) -> list[float]:
+        assert not self.closed, "score after close"
+        self.batches.append(list(texts))
+        self._pause("pairs", len(texts))
+        return [float(text.lower().count("gold")) for text in texts]
+
+    def close(self) -> None:
+        self.closed += 1
+
+
 class FakeLoader:
     """Loads ``HashEmbedder``s and keeps count; every behaviour is a public field a test may set.
 
@@ -110,14 +129,14 @@ class FakeLoader:
         self.specs: list[ModelSpec] = []
         self.released = 0
         self.most_alive = 0
-        self.embedders: list[weakref.ref[HashEmbedder]] = []
+        self.embedders: list[weakref.ref[HashEmbedder | FakeReranker]] = []
 
     @property
-    def alive(self) -> list[HashEmbedder]:
-        """The embedders somebody still holds and nobody closed."""
+    def alive(self) -> list[HashEmbedder | FakeReranker]:
+        """The models somebody still holds and nobody closed."""
         return [e for ref in self.embedders if (e := ref()) is not None and not e.closed]
 
-    def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> HashEmbedder:
+    def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> HashEmbedder | FakeReranker:
         self.loads.append(spec.name)
         self.specs.append(spec)
         for number, (stage, seconds) in enumerate(self.stages):
@@ -129,7 +148,8 @@ class FakeLoader:
         waiting = self.failures.get(spec.key)
         if waiting:
             raise waiting.pop(0)
-        embedder = HashEmbedder(spec, self.work)
+        kind = FakeReranker if spec.kind == "reranker" else HashEmbedder
+        embedder = kind(spec, self.work)
         self.embedders.append(weakref.ref(embedder))
         self.most_alive = max(self.most_alive, len(self.alive))
         return embedder

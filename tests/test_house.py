@@ -30,7 +30,7 @@ FLOORS = [
         "indexer.advice",
         "indexer.present_text",
     },
-    {"indexer.known_folders", "indexer.folding", "indexer.passages", "indexer.history"},
+    {"indexer.known_folders", "indexer.folding", "indexer.reranking", "indexer.passages", "indexer.history"},
     {"indexer.manifest", "indexer.work_queue", "indexer.ledger", "indexer.folder"},
     {
         "indexer.models",

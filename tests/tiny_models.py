@@ -154,3 +154,40 @@ def write_hub(cache: Path, repo: str, commit: str = "c" * 40, **how: Any) -> Pat
     (root / "refs").mkdir(exist_ok=True)
     (root / "refs" / "main").write_text(commit, encoding="utf-8")
     return snapshot
+
+
+def write_cross_encoder(
+    directory: Path, *, family: str = "bert", labels: int = 1, max_tokens: int = 48, seed: int = 0
+) -> Path:
+    """Write a cross-encoder as the hub has them: a BERT or RoBERTa with one number for a pair of texts."""
+    directory.mkdir(parents=True, exist_ok=True)
+    roberta = family != "bert"
+    changes = {"model_type": family, "pad_token_id": 1, "type_vocab_size": 1} if roberta else {}
+    name = "XLMRobertaForSequenceClassification" if roberta else "BertForSequenceClassification"
+    config = bert_config(architectures=[name], id2label={str(n): f"LABEL_{n}" for n in range(labels)}, **changes)
+    rng = np.random.default_rng(seed + 1)
+    weights = bert_weights(config, seed)
+    if roberta:
+        weights = {n: t for n, t in weights.items() if not n.startswith("pooler.")}
+    weights = {f"{'roberta' if roberta else 'bert'}.{n}": t for n, t in weights.items()}
+    heads = {"classifier.dense": (HIDDEN, HIDDEN), "classifier.out_proj": (labels, HIDDEN)}
+    for layer, shape in (heads if roberta else {"classifier": (labels, HIDDEN)}).items():
+        weights[f"{layer}.weight"] = rng.normal(0, 1, shape).astype(np.float32)
+        weights[f"{layer}.bias"] = rng.normal(0, 1, shape[:1]).astype(np.float32)
+    save_file(weights, directory / "model.safetensors")
+    made, words = tokenizer(), vocabulary()
+    second = ":0" if roberta else ":1"
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair=f"[CLS] $A [SEP] $B{second} [SEP]{second}",
+        special_tokens=[("[CLS]", words.index("[CLS]")), ("[SEP]", words.index("[SEP]"))],
+    )
+    made.save(str(directory / "tokenizer.json"))
+    write_json(directory / "config.json", config)
+    kind = "XLMRobertaTokenizer" if roberta else "BertTokenizer"
+    write_json(
+        directory / "tokenizer_config.json",
+        {"tokenizer_class": "PreTrainedTokenizerFast" if roberta else kind, "model_max_length": max_tokens}
+        | {f"{name}_token": token for name, token in zip(("pad", "unk", "cls", "sep", "mask"), SPECIAL, strict=True)},
+    )
+    return directory

@@ -17,10 +17,10 @@ from indexer.errors import SlotUnavailable
 from indexer.model.onnx_writer import BFLOAT16, FLOAT, FLOAT16, INT32, INT64, MICROSOFT, Graph
 from indexer.model.recipe import Recipe
 
-_KINDS = {"F32": FLOAT, "F16": FLOAT16, "BF16": BFLOAT16}
+KINDS = {"F32": FLOAT, "F16": FLOAT16, "BF16": BFLOAT16}
 _FIRST_POSITION = {"bert": 0, "roberta": 2, "xlm-roberta": 2}
 """Row of the position table that the first token takes: RoBERTa counts from ``pad_token_id + 1``."""
-_UNUSED = ("pooler.", "embeddings.position_ids", "lm_head.", "cls.", "classifier.")
+UNUSED = ("pooler.", "embeddings.position_ids", "lm_head.", "cls.", "classifier.")
 """Tensors that no sentence vector depends on."""
 _PREFIXES = ("", "bert.", "roberta.")
 _MODULES = frozenset({"Transformer", "Pooling", "Normalize", "StaticEmbedding"})
@@ -28,7 +28,9 @@ _HEADER_LIMIT = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Tensor:
+class Tensor:
+    """Where a tensor lies in a safetensors file."""
+
     kind: str
     shape: tuple[int, ...]
     offset: int
@@ -46,12 +48,12 @@ def covers(directory: Path, recipe: Recipe) -> bool:
     file = directory / recipe.root / "model.safetensors"
     if not file.is_file() or recipe.pooling not in ("mean", "cls", "last", "static"):
         return False
-    tensors = _tensors(file)
+    tensors = tensors_in(file)
     if recipe.pooling == "static":
         return _static_name(tensors) != ""
     config = _config(directory, recipe)
-    expected = _expected(config) if _plain(config) else {}
-    return bool(expected) and expected == {n: t.shape for n, t in tensors.items() if not n.startswith(_UNUSED)}
+    expected = expected_tensors(config) if is_plain(config) else {}
+    return bool(expected) and expected == {n: t.shape for n, t in tensors.items() if not n.startswith(UNUSED)}
 
 
 def build(directory: Path, recipe: Recipe) -> tuple[bytes, Path]:
@@ -63,31 +65,40 @@ def build(directory: Path, recipe: Recipe) -> tuple[bytes, Path]:
         Runtime has to be told (in the hub's cache the name in the snapshot is a link, which it refuses).
     """
     file = (directory / recipe.root / "model.safetensors").resolve()
-    tensors = _tensors(file)
+    tensors = tensors_in(file)
     graph = Graph()
     ids = graph.input("input_ids", INT64, ("batch", "tokens"))
     mask = graph.input("attention_mask", INT64, ("batch", "tokens"))
-    weights = {name: _weight(graph, name, tensor, file.name) for name, tensor in tensors.items()
-               if not name.startswith(_UNUSED)}  # fmt: skip
+    weights = {name: weight(graph, name, tensor, file.name) for name, tensor in tensors.items()
+               if not name.startswith(UNUSED)}  # fmt: skip
     if recipe.pooling == "static":
         hidden = tensors[_static_name(tensors)].shape[1]
         graph.node("Gather", [weights[_static_name(tensors)], ids], "last_hidden_state")
     else:
         config = _config(directory, recipe)
         hidden = int(config["hidden_size"])
-        _encoder(graph, weights, config, ids, mask)
+        encoder(graph, weights, config, ids, mask)
     graph.output("last_hidden_state", FLOAT, ("batch", "tokens", hidden))
     return graph.to_bytes(), file
 
 
-def _encoder(graph: Graph, w: dict[str, str], config: dict[str, Any], ids: str, mask: str) -> None:
-    """Embeddings and layers, as ``transformers.BertModel`` computes them at inference."""
+def encoder(graph: Graph, w: dict[str, str], config: dict[str, Any], ids: str, mask: str, kinds: str = "") -> None:
+    """Embeddings and layers, as ``transformers.BertModel`` computes them at inference.
+
+    Args:
+        graph: Gets the nodes; the last is ``last_hidden_state`` [batch, tokens, hidden].
+        w: Weights by their names in the file, as the graph knows them.
+        config: The model's ``config.json``.
+        ids: Input int64 [batch, tokens].
+        mask: Likewise; 0 for padding.
+        kinds: Likewise, 0 for the first of two texts and 1 for the second; empty when there is one text only.
+    """
     hidden, eps = int(config["hidden_size"]), float(config["layer_norm_eps"])
     flat = graph.constant("flat_shape", [-1, hidden])
     shape = graph.node("Shape", [ids], "ids_shape")
     cube = graph.node("Concat", [shape, graph.constant("width", [hidden])], "cube_shape", axis=0)
     padding = graph.node("Cast", [mask], "padding_mask", to=INT32)
-    x = graph.node("Reshape", [_embeddings(graph, w, config, ids, shape), flat], "embedded_flat")
+    x = graph.node("Reshape", [_embeddings(graph, w, config, ids, shape, kinds), flat], "embedded_flat")
     for i in range(int(config["num_hidden_layers"])):
         at = f"encoder.layer.{i}."
 
@@ -109,15 +120,15 @@ def _encoder(graph: Graph, w: dict[str, str], config: dict[str, Any], ids: str, 
     graph.node("Reshape", [x, cube], "last_hidden_state")
 
 
-def _embeddings(graph: Graph, w: dict[str, str], config: dict[str, Any], ids: str, shape: str) -> str:
-    """Word + position + type of sequence 0, normalised: [batch, tokens, hidden]."""
+def _embeddings(graph: Graph, w: dict[str, str], config: dict[str, Any], ids: str, shape: str, kinds: str) -> str:
+    """Word + position + type of sequence, normalised: [batch, tokens, hidden]."""
     first = _FIRST_POSITION[config["model_type"]]
     zero, one, start = (graph.constant(n, [v]) for n, v in (("zero", 0), ("one", 1), ("start", first)))
     length = graph.node("Gather", [shape, one], "length", axis=0)
     end = graph.node("Add", [length, start], "end")
     table = "embeddings.{}_embeddings.weight"
     rows = graph.node("Slice", [w[table.format("position")], start, end, zero], "positions")
-    kind = graph.node("Gather", [w[table.format("token_type")], zero], "kind")
+    kind = graph.node("Gather", [w[table.format("token_type")], kinds or zero], "kind")
     words = graph.node("Gather", [w[table.format("word")], ids], "words")
     summed = graph.node("Add", [words, graph.node("Add", [rows, kind], "places")], "embedded")
     scale = [w["embeddings.LayerNorm.weight"], w["embeddings.LayerNorm.bias"]]
@@ -125,15 +136,16 @@ def _embeddings(graph: Graph, w: dict[str, str], config: dict[str, Any], ids: st
     return graph.node("LayerNormalization", [summed, *scale], "embedded_norm", axis=-1, epsilon=eps)
 
 
-def _weight(graph: Graph, name: str, tensor: _Tensor, file: str) -> str:
-    kind = _KINDS[tensor.kind]
+def weight(graph: Graph, name: str, tensor: Tensor, file: str) -> str:
+    """Add a tensor of the weights' file to the graph, as float32; returns its name."""
+    kind = KINDS[tensor.kind]
     stored = name if kind == FLOAT else f"{name}.stored"
     graph.external(stored, kind, tensor.shape, file, span=(tensor.offset, tensor.length))
     return name if kind == FLOAT else graph.node("Cast", [stored], name, to=FLOAT)
 
 
-def _plain(config: dict[str, Any]) -> bool:
-    """Whether a configuration means exactly the arithmetic of ``_encoder``."""
+def is_plain(config: dict[str, Any]) -> bool:
+    """Whether a configuration means exactly the arithmetic of ``encoder``."""
     return (
         config.get("model_type") in _FIRST_POSITION
         and config.get("hidden_act") == "gelu"
@@ -151,7 +163,7 @@ _SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
           "max_position_embeddings", "type_vocab_size", "layer_norm_eps")  # fmt: skip
 
 
-def _expected(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+def expected_tensors(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """Return name and shape of every tensor that the graph reads."""
     hidden, wide = int(config["hidden_size"]), int(config["intermediate_size"])
     rows = {"word": "vocab_size", "position": "max_position_embeddings", "token_type": "type_vocab_size"}
@@ -169,7 +181,7 @@ def _expected(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes | {f"{n}.{part}": (hidden,) for n in norms for part in ("weight", "bias")}
 
 
-def _static_name(tensors: dict[str, _Tensor]) -> str:
+def _static_name(tensors: dict[str, Tensor]) -> str:
     """Return the name of the table if it is all there is (weights and mappings beside it are not covered)."""
     only = next(iter(tensors), "")
     return only if len(tensors) == 1 and only in ("embeddings", "embedding.weight") else ""
@@ -180,17 +192,17 @@ def _config(directory: Path, recipe: Recipe) -> dict[str, Any]:
     return config
 
 
-def _tensors(file: Path) -> dict[str, _Tensor]:
+def tensors_in(file: Path) -> dict[str, Tensor]:
     """Read what a safetensors file holds; prefixes of the names are taken off.
 
     Empty when it holds a number format that the graph does not read.
     """
     start, header = _header(file)
     prefix = next((p for p in reversed(_PREFIXES) if f"{p}embeddings.word_embeddings.weight" in header), "")
-    if any(t["dtype"] not in _KINDS for n, t in header.items() if not n.removeprefix(prefix).startswith(_UNUSED)):
+    if any(t["dtype"] not in KINDS for n, t in header.items() if not n.removeprefix(prefix).startswith(UNUSED)):
         return {}
     return {
-        name.removeprefix(prefix): _Tensor(t["dtype"], tuple(t["shape"]), start + begin, end - begin)
+        name.removeprefix(prefix): Tensor(t["dtype"], tuple(t["shape"]), start + begin, end - begin)
         for name, t in header.items()
         for begin, end in [t["data_offsets"]]
     }

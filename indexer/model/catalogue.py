@@ -7,7 +7,7 @@ import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,7 @@ class Entry:
         distribution: Python distribution that carries the files, empty when none does.
         checks: SHA-256 by file name, verified before the first load.
         note: One sentence for people, may be empty.
+        kind: ``embedder`` for a folder's model; ``reranker`` for ``search.rerank`` (no dimension, no pooling).
     """
 
     name: str
@@ -53,6 +54,7 @@ class Entry:
     checks: tuple[tuple[str, str], ...] = ()
     note: str = ""
     language_codes: tuple[str, ...] = ()
+    kind: Literal["embedder", "reranker"] = "embedder"
 
 
 @cache

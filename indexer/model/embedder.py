@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeAlias, cast
 
 from indexer.types import Matrix, Vector
 
 Runtime = Literal["torch", "onnx"]
+Kind = Literal["embedder", "reranker"]
 Progress = Callable[[str, float], None]
 """``progress(stage, done)``: stage name and share done, 0..1; each call also says "still alive"."""
 
@@ -32,6 +33,7 @@ class ModelSpec:
         dtype: ``float32``, ``float16``, ``bfloat16``.
         remote_code: Whether the user allows code shipped with this model to run.
         checks: SHA-256 by file name relative to ``directory``, verified before the first load.
+        kind: ``embedder`` makes vectors of texts, ``reranker`` compares a query with texts (``dim`` is then 0).
     """
 
     name: str
@@ -47,6 +49,7 @@ class ModelSpec:
     dtype: str = "float32"
     remote_code: bool = False
     checks: tuple[tuple[str, str], ...] = field(default=())
+    kind: Kind = "embedder"
 
     @property
     def load_key(self) -> tuple[str, str, str, str]:
@@ -71,10 +74,50 @@ class Embedder(Protocol):
         """Drop every reference to the weights. Called once; nothing is called after it."""
 
 
-class Loader(Protocol):
-    """Turns a spec into an embedder; runs on the model thread."""
+class Reranker(Protocol):
+    """A loaded cross-encoder. All methods run on the model thread, one at a time."""
 
-    def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Embedder:
+    @property
+    def spec(self) -> ModelSpec:
+        """What was loaded."""
+
+    def score(self, query: str, texts: Sequence[str]) -> list[float]:
+        """How well each text answers the query: the model's logits, higher is better, in the order of the texts."""
+
+    def close(self) -> None:
+        """Drop every reference to the weights. Called once; nothing is called after it."""
+
+
+Model: TypeAlias = Embedder | Reranker
+"""What a slot can hold."""
+
+
+def embedding(model: Model) -> Embedder:
+    """``model`` as an embedder.
+
+    Raises:
+        TypeError: It is a reranker.
+    """
+    if model.spec.kind != "embedder":
+        raise TypeError(f"{model.spec.name} is a reranker: it makes no vectors")
+    return cast(Embedder, model)
+
+
+def reranking(model: Model) -> Reranker:
+    """``model`` as a reranker.
+
+    Raises:
+        TypeError: It is an embedder.
+    """
+    if model.spec.kind != "reranker":
+        raise TypeError(f"{model.spec.name} is no reranker")
+    return cast(Reranker, model)
+
+
+class Loader(Protocol):
+    """Turns a spec into a model; runs on the model thread."""
+
+    def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Model:
         """Load, self-test with one forward pass, and return the model.
 
         Calls ``progress`` at each stage (``runtime``, ``files``, ``tokenizer``, ``weights``, ``self-test``) and

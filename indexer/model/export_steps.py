@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from indexer.model.embedder import Embedder, Loader, ModelSpec, Progress
+from indexer.model.embedder import Embedder, Loader, ModelSpec, Progress, embedding
 from indexer.model.exports import Draft, Verdict, draft, drafted, judge, refuse
 from indexer.model.failure import Stopped, classify
 from indexer.model.memory import Recipe, give_back
@@ -98,7 +98,7 @@ def _compare(
 def _load(
     spec: ModelSpec, loader: Loader, progress: Progress, stopped: Callable[[], bool], stage: str, share: float
 ) -> Embedder:
-    return loader.load(spec, partial(_within, progress, stage, share), stopped)
+    return embedding(loader.load(spec, partial(_within, progress, stage, share), stopped))
 
 
 def _within(progress: Progress, stage: str, share: float, part: str, done: float) -> None:

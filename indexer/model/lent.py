@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import anyio
 
-from indexer.model.embedder import Embedder, ModelSpec
+from indexer.model.embedder import Model, ModelSpec, embedding, reranking
 from indexer.model.failure import Failure, failure
 from indexer.model.micro_batch import budget, measured, overflowed, padded, take
 from indexer.model.priority_lock import Lease, PriorityLock
@@ -69,7 +69,7 @@ class Lent:
         Raises:
             SlotUnavailable: The job failed or the lease was revoked.
         """
-        return self._value(await self._run(lambda embedder: embedder.embed_query(text)))
+        return self._value(await self._run(lambda model: embedding(model).embed_query(text)))
 
     async def embed_passages(self, texts: Sequence[str]) -> Matrix:
         """Embed one micro-batch: float32 [n, dim], rows of unit length, in order.
@@ -81,7 +81,7 @@ class Lent:
         """
         tokens = self._tokens(texts)
         began = anyio.current_time()
-        result = await self._run(lambda embedder: embedder.embed_passages(texts))
+        result = await self._run(lambda model: embedding(model).embed_passages(texts))
         loaded = self._loaded
         if not isinstance(result, Failure):
             if loaded is not None:
@@ -92,6 +92,14 @@ class Lent:
         loaded.pace = overflowed(loaded.pace, tokens)
         self._lender.halved()
         return await self._in_halves(texts)
+
+    async def score(self, query: str, texts: Sequence[str]) -> list[float]:
+        """Compare a query with a few texts: the reranker's logits, higher is better, in order.
+
+        Raises:
+            SlotUnavailable: The job failed or the lease was revoked.
+        """
+        return self._value(await self._run(lambda model: reranking(model).score(query, texts)))
 
     def should_yield(self) -> bool:
         """Whether to leave the block now and ask again: somebody goes before us. For indexing, at each batch.
@@ -131,7 +139,7 @@ class Lent:
         first = await self.embed_passages(texts[:middle])
         return np.concatenate([first, await self.embed_passages(texts[middle:])])
 
-    async def _run(self, call: Callable[[Embedder], T]) -> T | Failure:
+    async def _run(self, call: Callable[[Model], T]) -> T | Failure:
         if self._loaded is None or self._loaded.embedder is None or not self._lease.open:
             return failure("revoked", "The loan of the model has ended.")
         self._worked = True
@@ -172,9 +180,9 @@ class _Bound(Generic[T]):
 
     __slots__ = ("_call", "_embedder")
 
-    def __init__(self, call: Callable[[Embedder], T], embedder: Embedder) -> None:
-        self._call: Callable[[Embedder], T] | None = call
-        self._embedder: Embedder | None = embedder
+    def __init__(self, call: Callable[[Model], T], embedder: Model) -> None:
+        self._call: Callable[[Model], T] | None = call
+        self._embedder: Model | None = embedder
 
     def __call__(self) -> T:
         call, embedder = self._call, self._embedder

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from indexer.model.embedder import Embedder, Loader, ModelSpec, Progress
+from indexer.model.embedder import Loader, Model, ModelSpec, Progress
 from indexer.model.failure import Failure, classify, failure
 from indexer.model.memory import Recipe, give_back
 from indexer.model.policy import Key
@@ -82,7 +82,7 @@ def attempt(
     stopped: Callable[[], bool],
     recipe: Recipe,
     allow_cpu: bool,
-) -> Embedder:
+) -> Model:
     """Load on the model thread; when memory runs out, give back what can be and try once more, then on the CPU.
 
     Raises:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from indexer.errors import SlotUnavailable
-from indexer.model import onnx_runtime, stop, torch_runtime
-from indexer.model.embedder import Embedder, ModelSpec, Progress, Runtime
+from indexer.model import onnx_reranker, onnx_runtime, stop, torch_reranker, torch_runtime
+from indexer.model.embedder import Kind, Model, ModelSpec, Progress, Runtime, embedding, reranking
 from indexer.model.failure import ModelRefused
 from indexer.model.identity import verify
 
@@ -18,17 +19,22 @@ class _Runtime(Protocol):
 
     def prepare(self) -> None: ...
 
-    def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Embedder: ...
+    def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Model: ...
 
 
-_RUNTIMES: dict[Runtime, _Runtime] = {"onnx": onnx_runtime, "torch": torch_runtime}
+_RUNTIMES: dict[tuple[Kind, Runtime], _Runtime] = {
+    ("embedder", "onnx"): onnx_runtime,
+    ("embedder", "torch"): torch_runtime,
+    ("reranker", "onnx"): onnx_reranker,
+    ("reranker", "torch"): torch_reranker,
+}
 
 
 class RuntimeLoader:
     """Loads through torch or ONNX Runtime, whichever the spec names; lives on the model thread."""
 
-    def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Embedder:
-        """Verify the files, load them, embed a few words, and return the model.
+    def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Model:
+        """Verify the files, load them, try a few words, and return the model.
 
         Raises:
             indexer.model.failure.ModelRefused: ``corrupt_files``, ``offline_missing`` or ``incompatible``.
@@ -36,21 +42,21 @@ class RuntimeLoader:
             Exception: Whatever the runtime's libraries raise.
         """
         try:
-            embedder = _load(spec, progress, stopped)
+            model = _load(spec, progress, stopped)
         except SlotUnavailable as e:
             raise ModelRefused(e.code, str(e)) from None
         progress("self-test", 0.0)
-        _self_test(embedder)
+        _self_test(model)
         progress("self-test", 1.0)
-        return embedder
+        return model
 
     def release(self) -> None:
         """Give back what the accelerator's allocator kept."""
         torch_runtime.release()
 
 
-def _load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Embedder:
-    runtime = _RUNTIMES[spec.runtime]
+def _load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Model:
+    runtime = _RUNTIMES[spec.kind, spec.runtime]
     progress("runtime", 0.0)
     runtime.prepare()
     stop.check(stopped)
@@ -60,12 +66,17 @@ def _load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> E
     return runtime.load(spec, progress, stopped)
 
 
-def _self_test(embedder: Embedder) -> None:
-    """Embed a passage and see a vector of the right length that is not zero.
+def _self_test(model: Model) -> None:
+    """See that a plain sentence gives a vector of the right length that is not zero, or a pair a finite number.
 
     Raises:
         ValueError: The model does not work.
     """
-    rows = embedder.embed_passages(["The quick brown fox."])
-    if rows.shape != (1, embedder.spec.dim) or not float(abs(rows).sum()) > 0.0:
-        raise ValueError(f"the model {embedder.spec.name} returned no usable vector for a plain sentence")
+    if model.spec.kind == "reranker":
+        (score,) = reranking(model).score("What does the fox do?", ["The quick brown fox jumps."])
+        if not math.isfinite(score):
+            raise ValueError(f"the model {model.spec.name} returned no usable score for a plain sentence")
+        return
+    rows = embedding(model).embed_passages(["The quick brown fox."])
+    if rows.shape != (1, model.spec.dim) or not float(abs(rows).sum()) > 0.0:
+        raise ValueError(f"the model {model.spec.name} returned no usable vector for a plain sentence")

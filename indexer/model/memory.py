@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from indexer.model.embedder import Embedder, Loader
+from indexer.model.embedder import Loader, Model
 from indexer.model.failure import classify
 
 
@@ -77,7 +77,7 @@ def give_back(loader: Loader, recipe: Recipe) -> tuple[str, ...]:
     return troubles
 
 
-def unload(box: list[Embedder], loader: Loader, recipe: Recipe) -> Unloaded:
+def unload(box: list[Model], loader: Loader, recipe: Recipe) -> Unloaded:
     """Drop the model in ``box`` (the only reference to it) by the recipe, and prove it. On the model thread."""
     before = anonymous_bytes()
     proof = weakref.ref(box[0])

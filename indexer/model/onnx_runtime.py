@@ -95,7 +95,7 @@ class OnnxEmbedder:
         encodings = self._tokenizer.encode_batch_fast(prepared, add_special_tokens=self._recipe.special_tokens)
         rows = [np.asarray(e.ids, dtype=np.int64) for e in encodings]
         out = np.zeros((len(rows), self._spec.dim), np.float32)
-        for batch in _batches([len(row) for row in rows], self._pass_tokens):
+        for batch in batches([len(row) for row in rows], self._pass_tokens):
             out[batch] = self._forward([rows[i] for i in batch])
         return unit_rows(out, self._spec.dim)
 
@@ -141,10 +141,10 @@ def load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> On
     stopping.check(stopped)
     progress("weights", 0.0)
     model, weights = _graph(spec, directory, how)
-    session = _session(model, weights)
+    session = open_session(model, weights)
     progress("weights", 1.0)
     stopping.check(stopped)
-    return OnnxEmbedder(spec, session, tokenizer, how, one_by_one=_depends_on_batch(model))
+    return OnnxEmbedder(spec, session, tokenizer, how, one_by_one=depends_on_batch(model))
 
 
 def _graph(spec: ModelSpec, directory: Path, how: Recipe) -> tuple[bytes | Path, Path | None]:
@@ -160,7 +160,8 @@ def _graph(spec: ModelSpec, directory: Path, how: Recipe) -> tuple[bytes | Path,
     return directory / file, None
 
 
-def _session(model: bytes | Path, weights: Path | None) -> InferenceSession:
+def open_session(model: bytes | Path, weights: Path | None) -> InferenceSession:
+    """Open a graph on the CPU: its bytes, or its file; ``weights`` is the directory its bytes refer to."""
     import onnxruntime as ort  # noqa: PLC0415
 
     options = ort.SessionOptions()
@@ -177,7 +178,7 @@ def _session(model: bytes | Path, weights: Path | None) -> InferenceSession:
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def _depends_on_batch(model: bytes | Path) -> bool:
+def depends_on_batch(model: bytes | Path) -> bool:
     """Whether a text's vector would depend on the texts beside it, so that each must have a pass of its own."""
     if isinstance(model, bytes):
         return False
@@ -185,7 +186,7 @@ def _depends_on_batch(model: bytes | Path) -> bool:
         return content.find(_BATCH_DEPENDENT) >= 0
 
 
-def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Yield indices of texts, longest first, in batches of at most ``budget`` padded tokens, at least one text."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     while order:

@@ -9,7 +9,7 @@ from typing import Final
 
 import anyio
 
-from indexer.model.embedder import Embedder, ModelSpec
+from indexer.model.embedder import Model, ModelSpec
 from indexer.model.failure import Failure
 from indexer.model.load import Load
 from indexer.model.memory import Unloaded
@@ -45,7 +45,7 @@ class Loaded:
 
     key: Key
     spec: ModelSpec
-    embedder: Embedder | None
+    embedder: Model | None
     at: float
     warm_until: float | None = None
     used_until: float | None = None

@@ -98,7 +98,7 @@ def _model(record: Record, work: Occupation | None) -> ModelStatus | None:
         spec = record.load.spec
     if spec is None:
         return None
-    return ModelStatus(spec.name, spec.key, spec.dim, spec.runtime, spec.device, spec.dtype)
+    return ModelStatus(spec.name, spec.key, spec.dim, spec.runtime, spec.device, spec.dtype, spec.kind)
 
 
 def _requested(lock: PriorityLock) -> str:

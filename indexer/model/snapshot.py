@@ -21,6 +21,7 @@ class ModelStatus:
     runtime: str
     device: str
     dtype: str
+    kind: Literal["embedder", "reranker"] = "embedder"
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ def resolve(
     entry = lookup(name)
     located = find(name, hub_cache=hub_cache)
     if isinstance(located, Missing):
-        raise _unavailable(located, offline)
+        raise unavailable(located, offline)
     model = _Model(name, entry, located, Path(located.directory), recipes.read(Path(located.directory), entry))
     recipe = model.recipe
     where = devices.detect().device if device == "auto" else device
@@ -165,7 +165,8 @@ def _poolable(recipe: Recipe) -> bool:
     return simple and recipe.pooling in ("mean", "cls", "last") and recipe.pools_prompt
 
 
-def _unavailable(missing: Missing, offline: bool) -> SlotUnavailable:
+def unavailable(missing: Missing, offline: bool) -> SlotUnavailable:
+    """The error for a model that is not here; in offline mode it says what that forbids."""
     remedy = missing.remedy
     if offline and missing.code == "offline_missing":
         remedy = f"{remedy} (offline mode is on: switch it off once for that)"

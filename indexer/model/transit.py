@@ -8,7 +8,7 @@ from functools import partial
 
 import anyio
 
-from indexer.model.embedder import Embedder, Loader, ModelSpec, Progress
+from indexer.model.embedder import Loader, Model, ModelSpec, Progress
 from indexer.model.failure import Failure, failure
 from indexer.model.load import IMPORT_STAGE, Load, attempt
 from indexer.model.memory import Recipe, Unloaded, give_back, settle, unload
@@ -84,7 +84,7 @@ class Transit:
         record = self._record
         loaded = record.loaded
         assert loaded is not None and loaded.embedder is not None
-        box: list[Embedder] = [loaded.embedder]
+        box: list[Model] = [loaded.embedder]
         loaded.embedder = None
         lease = self._lock.take("unload")
         record.become("unloading")
@@ -164,7 +164,7 @@ class Transit:
         load.progress(stage, share, anyio.current_time())
         self.touched()
 
-    def _load_ended(self, load: Load, result: Embedder | Failure) -> None:
+    def _load_ended(self, load: Load, result: Model | Failure) -> None:
         self._record.load = None
         self._lock.job_ended(load.lease)
         if isinstance(result, Failure):
@@ -173,7 +173,7 @@ class Transit:
             self._load_ready(load, result)
         self._lock.release(load.lease)
 
-    def _load_ready(self, load: Load, embedder: Embedder) -> None:
+    def _load_ready(self, load: Load, embedder: Model) -> None:
         record, now = self._record, anyio.current_time()
         if load.orphaned_at is not None:  # adopted; the policy unloads it again if somebody else waits
             record.become("loading")

@@ -143,6 +143,8 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
     resolver, users = Models(settings.config), dict[str, list[str]]()
     users[resolver.name(None)] = []
+    if settings.config.search.rerank:
+        users[settings.config.search.rerank] = []
     try:
         for folder in _known(settings).known:
             users.setdefault(resolver.name(folder.model), []).append(folder.path)

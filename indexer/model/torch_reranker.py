@@ -1,0 +1,77 @@
+"""A cross-encoder on torch, by sentence-transformers: for accelerators, and for what has no ONNX form."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import indexer.model.stop as stopping
+from indexer.model import torch_runtime
+from indexer.model.cut import cut
+from indexer.model.embedder import ModelSpec, Progress
+from indexer.model.tokenizer import read_tokenizer, tokenizer_file
+
+if TYPE_CHECKING:
+    from sentence_transformers import CrossEncoder
+
+prepare = torch_runtime.prepare
+
+
+class TorchReranker:
+    """A sentence-transformers cross-encoder; all methods run on the model thread."""
+
+    def __init__(self, spec: ModelSpec, model: CrossEncoder) -> None:
+        self._spec = spec
+        self._model: CrossEncoder | None = model
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What was loaded."""
+        return self._spec
+
+    def score(self, query: str, texts: Sequence[str]) -> list[float]:
+        """How well each text answers the query: logits, in the order of the texts."""
+        import torch  # noqa: PLC0415
+
+        if self._model is None:
+            raise RuntimeError(f"the model {self._spec.name} is closed")
+        asked = cut(query, self._spec.max_tokens)
+        found = self._model.predict(
+            [(asked, cut(text, self._spec.max_tokens)) for text in texts],
+            batch_size=max(len(texts), 1),
+            show_progress_bar=False,
+            activation_fn=torch.nn.Identity(),
+            convert_to_numpy=True,
+        )
+        return [float(value) for value in found]
+
+    def close(self) -> None:
+        """Drop the model; memory comes back with the next garbage collection."""
+        self._model = None
+
+
+def load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> TorchReranker:
+    """Load a cross-encoder from its local directory; nothing is fetched, no pickled weights, no code unless allowed.
+
+    Raises:
+        indexer.model.failure.Stopped: ``stopped`` was true between two stages.
+    """
+    import torch  # noqa: PLC0415
+    from sentence_transformers import CrossEncoder  # noqa: PLC0415
+
+    progress("tokenizer", 0.0)
+    read_tokenizer(tokenizer_file(spec.directory))  # a damaged one is named as such here
+    stopping.check(stopped)
+    progress("weights", 0.0)
+    model = CrossEncoder(
+        spec.directory,
+        device=spec.device,
+        local_files_only=True,
+        trust_remote_code=spec.remote_code,
+        max_length=spec.max_tokens,
+        model_kwargs={"use_safetensors": True, "dtype": getattr(torch, spec.dtype)},
+    )
+    model.eval()
+    progress("weights", 1.0)
+    stopping.check(stopped)
+    return TorchReranker(spec, model)
