@@ -41,8 +41,8 @@ class ParseSkipped(ParseFailed):
 class StoreError(FolderMcpError):
     """The index cannot do what was asked; ``code`` is stable, the message is for people.
 
-    Codes: ``damaged``, ``disk_full``, ``read_only``, ``permission``, ``newer_version``, ``unsupported``,
-    ``internal``.
+    Codes: ``damaged``, ``disk_full``, ``read_only``, ``permission``, ``io_error``, ``newer_version``,
+    ``unsupported``, ``internal``.
     """
 
     def __init__(self, message: str, code: str = "internal") -> None:

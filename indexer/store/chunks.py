@@ -48,6 +48,16 @@ class ChunkTable:
         await anyio.to_thread.run_sync(self._remember, rows)
         self.wear = await measure(self.table)
 
+    async def recount(self) -> None:
+        """Read the state off the table again after a write whose outcome is unknown.
+
+        Raises:
+            StoreError: The table cannot be read.
+        """
+        expires = self.wear.expires
+        await self.scan()
+        self.wear.expires, self.wear.litter = expires, True
+
     def _remember(self, rows: Any) -> None:
         self.counts.clear()
         self._paths.clear()

@@ -1,18 +1,18 @@
 """Opening the database: can this place hold one, is what is there ours, is it whole, and if not, what is left of it.
 
 The ladder for a table that does not open or does not answer: its newest manifest is set aside (a torn one after a
-power cut; the version before it opens), then its indexes are made anew, then the table itself is set aside and an
-empty one takes its place. Set aside means moved to ``damaged/<time>/``: nothing is deleted.
+power cut; the version before it opens), then its indexes are made anew, then a few older versions are tried, then the
+table itself is set aside and an empty one takes its place. Before the ladder, files go that are not what they were
+when they were summed: a missing file is noticed where a changed one is not. Set aside means moved to
+``damaged/<time>/`` (see ``aside``).
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,16 @@ from typing import Any
 import anyio.to_thread
 
 from indexer.errors import StoreError
+from indexer.store.aside import set_aside
 from indexer.store.fault import RAISED, code_of, explain, explained, mendable
+from indexer.store.health import Health
 from indexer.store.schema import FORMAT, indexes
+from indexer.store.sums import Sums
 
-_INDEX_CACHE, _METADATA_CACHE = 256 << 20, 64 << 20  # bytes; the library's defaults are 6 GB and 1 GB
+_INDEX_CACHE, _METADATA_CACHE = 256 << 20, 16 << 20  # bytes; the library's defaults are 6 GB and 1 GB
+# Metadata of versions that are gone stays in its cache until there is no room: 5 kB for each file written, the whole
+# growth of a process that indexes. What searches need of it is 15 MB at 164,000 chunks; with 4 MB they cost the same.
+_VERSIONS = 4  # how far to go back for one that is whole
 
 
 @dataclass
@@ -33,13 +39,15 @@ class Connection:
     Attributes:
         root: The data directory.
         raw: The storage library's own connection.
-        damage: What was found broken and what became of it, sentences for people.
+        health: Where it is noted what was found broken and what became of it.
+        sums: What the files are known to have been.
     """
 
     root: Path
     raw: Any
     read_only: bool
-    damage: list[str] = field(default_factory=list)
+    health: Health
+    sums: Sums
 
     @property
     def place(self) -> Path:
@@ -60,19 +68,46 @@ class Connection:
                 names += page.tables
         return names
 
-    async def open(self, name: str, probe: Callable[[Any], Awaitable[None]]) -> Any | None:
+    async def renew(self) -> None:
+        """Begin anew with what is on the disk: nothing read before is remembered, and a lost directory is made.
+
+        Raises:
+            StoreError: It cannot be made.
+        """
+        await anyio.to_thread.run_sync(_prepare, self.place)
+        self.raw = await _library(self.root)
+
+    async def quarantine(self, *, thorough: bool) -> bool:
+        """Set files aside that are not what they were; returns whether there were any.
+
+        Whether a file matters is not looked at: one of an old version is not missed, any other is when its table is
+        opened and read.
+
+        Raises:
+            StoreError: One cannot be moved, or the disk refuses.
+        """
+        with explained(f"check the index in {self.root}"):
+            bad = await anyio.to_thread.run_sync(lambda: self.sums.bad(thorough=thorough))
+        for path in bad:
+            await anyio.to_thread.run_sync(set_aside, self.root, path)
+            self.health.damage.append(f"{path.relative_to(self.place)} had changed on disk and was set aside")
+        return bool(bad)
+
+    async def open(self, name: str, probe: Callable[[Any], Awaitable[None]], *, afresh: bool = False) -> Any | None:
         """The table if it is there and answers; None if it is not, or had to be set aside.
 
         Args:
             name: Table name.
             probe: Reads state and runs a search; raises what the library raises.
+            afresh: Make the search indexes anew even if it answers.
 
         Raises:
             StoreError: It is of a newer version, not accessible, or damaged and this store may not mend it.
         """
         if name not in await self.names():
             return None
-        for mend in (None, self._step_back, self._step_back, self._reindex):
+        first = self._reindex if afresh else None
+        for mend in (first, self._step_back, self._step_back, self._reindex, *[self._give_up_newest] * _VERSIONS):
             try:
                 if mend is not None and not await mend(name):
                     continue
@@ -82,8 +117,8 @@ class Connection:
                 return table
             except (*RAISED, StoreError) as error:
                 self._refuse_unless_ours(name, error)
-        await anyio.to_thread.run_sync(self._set_aside, self.place / f"{name}.lance")
-        self.damage.append(f"table {name} of the index could not be read and was moved to {self.root / 'damaged'}")
+        went = await anyio.to_thread.run_sync(set_aside, self.root, self.place / f"{name}.lance")
+        self.health.damage.append(f"table {name} of the index could not be read and was moved to {went.parent}")
         return None
 
     async def create(self, name: str, schema: Any) -> Any:
@@ -116,29 +151,29 @@ class Connection:
         try:
             await self.raw.open_table(name)
         except RAISED:
-            await anyio.to_thread.run_sync(self._set_aside, manifest)
-            self.damage.append(
+            await anyio.to_thread.run_sync(set_aside, self.root, manifest)
+            self.health.damage.append(
                 f"the last write to table {name} was torn (power cut?); the version before it is in use"
             )
             return True
         return False
+
+    async def _give_up_newest(self, name: str) -> bool:
+        """Set the newest version aside: perhaps only what the last commit wrote is bad, and all before it is not."""
+        manifest = await anyio.to_thread.run_sync(_newest_manifest, self.place / f"{name}.lance" / "_versions")
+        if manifest is None:
+            return False
+        await anyio.to_thread.run_sync(set_aside, self.root, manifest)
+        self.health.damage.append(f"the newest version of table {name} was damaged; the one before it is tried")
+        return True
 
     async def _reindex(self, name: str) -> bool:
         table = await self.raw.open_table(name)
         for index in list(await table.list_indices()):
             await table.drop_index(index.name)
         await make_indexes(table, name)
-        self.damage.append(f"the search indexes of table {name} were damaged and have been made anew")
+        self.health.damage.append(f"the search indexes of table {name} were damaged and have been made anew")
         return True
-
-    def _set_aside(self, path: Path) -> None:
-        target = self.root / "damaged" / time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        target.mkdir(parents=True, exist_ok=True)
-        number, name = 0, f"{path.parent.parent.name}-{path.name}" if path.suffix == ".manifest" else path.name
-        while (target / f"{name}.{number}").exists():
-            number += 1
-        with explained(f"move the damaged {path} aside"):
-            shutil.move(path, target / f"{name}.{number}")
 
 
 async def connect(root: Path, *, read_only: bool) -> Connection:
@@ -147,20 +182,25 @@ async def connect(root: Path, *, read_only: bool) -> Connection:
     Raises:
         StoreError: The directory cannot be made or cannot hold a database.
     """
-    import lancedb  # noqa: PLC0415
-
     place = root / "tables"
     if not read_only:
         await anyio.to_thread.run_sync(_prepare, place)
     elif not await anyio.Path(place).is_dir():
         raise StoreError(f"there is no index in {root} yet; run folder-mcp index first", "unsupported")
+    health, sums = await anyio.to_thread.run_sync(Health, root), await anyio.to_thread.run_sync(Sums.load, root)
+    return Connection(root, await _library(root), read_only, health, sums)
+
+
+async def _library(root: Path) -> Any:
+    """The storage library's connection, with caches of its own."""
+    import lancedb  # noqa: PLC0415
+
     with explained(f"open the index in {root}"):
-        raw = await lancedb.connect_async(
-            str(place),
+        return await lancedb.connect_async(
+            str(root / "tables"),
             read_consistency_interval=timedelta(0),
             session=lancedb.Session(_INDEX_CACHE, _METADATA_CACHE),
         )
-    return Connection(root, raw, read_only)
 
 
 async def make_indexes(table: Any, name: str) -> None:

@@ -20,11 +20,13 @@ _ERRNO = {
     errno.EROFS: "read_only",
     errno.EACCES: "permission",
     errno.EPERM: "permission",
+    errno.EIO: "io_error",
 }
 _TEXT = (
     ("disk_full", ("no space left", "not enough space on the disk", "disk quota exceeded")),
     ("read_only", ("read-only file system", "(os error 30)")),
     ("permission", ("permission denied", "access is denied", "operation not permitted")),
+    ("io_error", ("input/output error", "(os error 5)")),
     (
         "damaged",
         (
@@ -35,6 +37,7 @@ _TEXT = (
             "file size is too small",
             "magic",
             "unexpected end of file",
+            "failed to fill whole buffer",
             "does not exist",
             "failed to decode",
             "invalid protobuf",
@@ -49,9 +52,19 @@ _ADVICE = {
     "disk_full": "the disk is full; free some space and it goes on by itself",
     "read_only": "the disk is mounted read-only; searches still work",
     "permission": "this user may not write there; give it access to the data directory or choose another one",
-    "damaged": "a file of the index is missing or damaged; restart folder-mcp, which sets it aside and rebuilds",
+    "io_error": "the disk reported an input/output error; look at its health; it is tried again by itself",
+    "damaged": "a file of the index is missing or damaged; it is set aside and what was in it is rebuilt",
     "internal": "the index reported an unexpected error; see the log for its text",
 }
+REMEDIES = {
+    "disk_full": "free some space on the disk of the data directory; it goes on by itself",
+    "read_only": "mount the disk of the data directory for writing; it goes on by itself",
+    "permission": "give this user write access to the data directory; it goes on by itself",
+    "io_error": "look at the health of the disk of the data directory; it is tried again by itself",
+    "damaged": "nothing: the repair begins by itself",
+    "internal": "see the log; it is tried again by itself",
+}
+"""What a person can do about each reason for which a write fails."""
 
 
 def code_of(error: BaseException) -> str:

@@ -8,20 +8,28 @@ from indexer.errors import StoreError
 from indexer.store.chunks import ChunkTable
 from indexer.store.connection import Connection
 from indexer.store.fault import explained
-from indexer.store.schema import CHUNKS, FILE, chunks_schema, is_vectors, missing_columns
+from indexer.store.probing import probe_chunks, probe_vectors, whole_chunks, whole_vectors
+from indexer.store.schema import CHUNKS, chunks_schema, is_vectors, missing_columns
 from indexer.store.vectors import VectorTable
 
 
-async def open_chunks(connection: Connection) -> ChunkTable:
-    """The text of the index, an empty table if there is none yet.
+async def open_chunks(connection: Connection, *, thorough: bool = False) -> ChunkTable:
+    """The text of the index, an empty table if there is none yet or it had to be set aside.
+
+    Args:
+        connection: The database.
+        thorough: Read everything in it, not only a little.
 
     Raises:
         StoreError: It cannot be opened, or there is none and this store only reads.
     """
-    table = await connection.open(CHUNKS, _probe_chunks)
+    afresh = thorough and connection.health.stubborn
+    table = await connection.open(CHUNKS, whole_chunks if thorough else probe_chunks, afresh=afresh)
     if table is None:
         if connection.read_only:
             raise StoreError(f"there is no index in {connection.root} yet; run folder-mcp index first", "unsupported")
+        if connection.health.damage or any(map(is_vectors, await connection.names())):
+            connection.health.rebuild("the text of the index was lost; it is being read from the folders again")
         table = await connection.create(CHUNKS, chunks_schema())
     elif not connection.read_only:
         await _complete(table)
@@ -30,16 +38,19 @@ async def open_chunks(connection: Connection) -> ChunkTable:
     return chunks
 
 
-async def open_vectors(connection: Connection, chunks: ChunkTable, have: dict[str, VectorTable]) -> None:
+async def open_vectors(
+    connection: Connection, chunks: ChunkTable, have: dict[str, VectorTable], *, thorough: bool = False
+) -> None:
     """Add every model's vectors to those there are, by model key.
 
     Raises:
         StoreError: A table cannot be opened.
     """
     known = {vectors.table.name for vectors in have.values()}
+    afresh = thorough and connection.health.stubborn
     for name in await connection.names():
         if is_vectors(name) and name not in known:
-            table = await connection.open(name, _probe_vectors)
+            table = await connection.open(name, whole_vectors if thorough else probe_vectors, afresh=afresh)
             if table is not None:
                 key, vectors = await _describe(table)
                 await vectors.scan(chunks)
@@ -59,20 +70,3 @@ async def _describe(table: Any) -> tuple[str, VectorTable]:
         metadata = (await table.schema()).metadata
     key, dim = metadata[b"key"].decode(), int(metadata[b"dim"])
     return key, VectorTable(table, key, dim)
-
-
-async def _probe_chunks(table: Any) -> None:
-    """Read a little of everything that start and search read: opening alone would not notice a lost file."""
-    from lancedb.query import MatchQuery  # noqa: PLC0415
-
-    await table.query().where(f"ordinal = {FILE}").select(["path", "mtime_ns"]).to_arrow()
-    words = await table.query().where("ordinal = 0").select(["tokens", "text"]).limit(1).to_arrow()
-    token = next(iter(" ".join(filter(None, words["tokens"].to_pylist())).split()), "-")
-    await table.query().nearest_to_text(MatchQuery(token, "tokens")).select(["chunk_id", "_score"]).limit(5).to_arrow()
-
-
-async def _probe_vectors(table: Any) -> None:
-    """As ``_probe_chunks``: one search, and one vector."""
-    dim = int((await table.schema()).metadata[b"dim"])
-    query = table.query().nearest_to([1.0] + [0.0] * (dim - 1)).distance_type("cosine").nprobes(1).refine_factor(1)
-    await query.select(["chunk_id", "_distance"]).limit(5).to_arrow()

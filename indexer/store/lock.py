@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
-from indexer.errors import StoreBusy
+from indexer.errors import StoreBusy, StoreError
 from indexer.store.fault import explained
 
 _FAR = 1 << 30  # Windows locks bytes and then refuses to read them: lock one that the text never reaches
@@ -28,6 +28,27 @@ class WriterLock:
         self.unclean = False
         self._fd = -1
 
+    def renew(self) -> None:
+        """Take the lock again if its file is no longer where it was: the directory was deleted or replaced.
+
+        Raises:
+            StoreBusy: Somebody else has made a lock there and holds it.
+            StoreError: The file cannot be created.
+        """
+        held = os.fstat(self._fd)
+        try:
+            there = os.stat(self.path)
+        except FileNotFoundError:
+            with explained(f"create the data directory {self.path.parent}"):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+        else:
+            if (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino):
+                return
+        old = self._fd
+        self.__enter__()
+        self.unclean = False  # what was there went with the directory
+        os.close(old)
+
     def __enter__(self) -> WriterLock:
         """Take the lock.
 
@@ -36,18 +57,22 @@ class WriterLock:
             StoreError: The file cannot be created.
         """
         with explained(f"lock the data directory {self.path.parent}"):
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
-        text = os.pread(self._fd, 64, 0) if sys.platform != "win32" else os.read(self._fd, 64)
-        if not _take(self._fd):
-            os.close(self._fd)
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
+        text = os.pread(fd, 64, 0) if sys.platform != "win32" else os.read(fd, 64)
+        if not _take(fd):
+            os.close(fd)
             holder = text.decode("ascii", "replace").strip() or "unknown"
             raise StoreBusy(
                 f"the index in {self.path.parent} is being written by another folder-mcp (process {holder}); "
                 "search through that one, stop it, or use another --data-dir"
             )
-        self.unclean = bool(text.strip())
-        with explained(f"write to the data directory {self.path.parent}"):
-            self._write(str(os.getpid()))
+        self._fd, self.unclean = fd, bool(text.strip())
+        try:
+            with explained(f"write to the data directory {self.path.parent}"):
+                self._write(str(os.getpid()))
+        except StoreError:  # a full disk: whoever tries again in this process must not find the lock held
+            os.close(fd)
+            raise
         return self
 
     def __exit__(

@@ -22,7 +22,8 @@ import anyio.to_thread
 from indexer.errors import StoreError
 from indexer.store import runtime
 from indexer.store.chunks import ChunkTable
-from indexer.store.fault import RAISED, explain
+from indexer.store.connection import Connection
+from indexer.store.fault import RAISED, explain, explained
 from indexer.store.schema import vector_index, words_index
 from indexer.store.vectors import VectorTable
 from indexer.store.wear import measure
@@ -44,16 +45,21 @@ class Upkeep:
         last: When a run last ended well, seconds since the epoch; None before.
         last_error: What went wrong in the last run, empty when it went well.
         disk: Size of the database when last measured, bytes; None before.
+        keep: How long old versions stay.
+        exact: Vectors below which there is no index of them.
     """
 
-    def __init__(self, place: Path, keep: timedelta = KEEP) -> None:
+    def __init__(self, connection: Connection, keep: timedelta = KEEP) -> None:
         self.runs = 0
         self.failures = 0
         self.last: float | None = None
         self.last_error = ""
         self.disk: int | None = None
-        self._place = place
-        self._keep = keep
+        self._place = connection.place
+        self._health = connection.health
+        self.keep = keep
+        self.exact = EXACT
+        self._sums = connection.sums
         self._synced = 0.0
 
     def due(self, chunks: ChunkTable, vectors: Iterable[VectorTable], *, idle: bool) -> bool:
@@ -74,7 +80,7 @@ class Upkeep:
             async with turn:
                 if force or table.wear.due(idle=True):
                     try:
-                        await self._one(table)
+                        await self._one(table, bool(self._health.rebuilding))
                         self.runs += 1
                     except (*RAISED, StoreError) as error:
                         self.failures += 1
@@ -82,7 +88,11 @@ class Upkeep:
                         failed = explain(error, f"put table {table.table.name} of the index in order")
                         failed.__cause__ = failed.__cause__ or error
         started, self._synced = self._synced, time.time()
+        async with turn:  # while nobody writes every file is complete
+            fresh = await anyio.to_thread.run_sync(self._sums.fresh)
         await anyio.to_thread.run_sync(sync_files, self._place, started)
+        with explained("write down the sums of the index's files"):
+            await anyio.to_thread.run_sync(self._sums.learn, fresh)
         await anyio.to_thread.run_sync(runtime.give_back_memory)
         await self.measure()
         self.last_error = str(failed) if failed else ""
@@ -95,35 +105,36 @@ class Upkeep:
         self.disk = await anyio.to_thread.run_sync(tree_bytes, self._place)
         return self.disk
 
-    async def _one(self, table: ChunkTable | VectorTable) -> None:
+    async def _one(self, table: ChunkTable | VectorTable, rebuilding: bool) -> None:
         await anyio.to_thread.run_sync(_check_space, self._place, f"{table.table.name}.lance")
         littered, changed = table.wear.litter, table.wear.commits > 0
         table.wear.litter = True  # until it has run to its end
-        await table.bury()
+        if not (isinstance(table, VectorTable) and rebuilding):  # their chunks are about to come back
+            await table.bury()
         if isinstance(table, VectorTable):
-            await _tend_vector_index(table)
+            await _tend_vector_index(table, self.exact)
         await self._optimize(table, littered)
         table.wear = await measure(table.table)
         table.wear.commits = 0  # fragments that are small still are those there is nothing to join with
-        table.wear.expires = time.monotonic() + self._keep.total_seconds() + 1 if changed else None
+        table.wear.expires = time.monotonic() + self.keep.total_seconds() + 1 if changed else None
         await _prewarm(table.table)
 
     async def _optimize(self, table: ChunkTable | VectorTable, littered: bool) -> None:
         """Compact, grow the indexes, delete old versions; an index that refuses is made anew, once."""
         try:
-            await table.table.optimize(cleanup_older_than=self._keep, delete_unverified=littered)
+            await table.table.optimize(cleanup_older_than=self.keep, delete_unverified=littered)
         except RAISED as error:
             if explain(error, "").code in ("disk_full", "read_only", "permission"):
                 raise
             self.failures += 1
             if isinstance(table, VectorTable):
-                await _train(table)
+                await _train(table, self.exact)
             else:
                 await table.table.create_index("tokens", config=words_index(), replace=True)
-            await table.table.optimize(cleanup_older_than=self._keep)
+            await table.table.optimize(cleanup_older_than=self.keep)
 
 
-async def _tend_vector_index(vectors: VectorTable) -> None:
+async def _tend_vector_index(vectors: VectorTable, exact: int) -> None:
     """Train the vector index when there are enough vectors, or it has split up, or they have doubled since.
 
     Its name tells how many vectors it was trained on.
@@ -132,14 +143,14 @@ async def _tend_vector_index(vectors: VectorTable) -> None:
     found = [index for index in await vectors.table.list_indices() if index.columns == ["vector"]]
     trained = max((int(index.name.rpartition("_")[2]) for index in found), default=0)
     parts = max((index.num_segments or 1 for index in found), default=0)
-    if rows >= EXACT and (not found or rows >= 2 * trained or parts > _SEGMENTS):
-        await _train(vectors)
+    if rows >= exact and (not found or rows >= 2 * trained or parts > _SEGMENTS):
+        await _train(vectors, exact)
 
 
-async def _train(vectors: VectorTable) -> None:
+async def _train(vectors: VectorTable, exact: int) -> None:
     """Build the vector index from all vectors, then drop the one it replaces; searches never go without."""
     rows = await vectors.table.count_rows()
-    if rows < EXACT:
+    if rows < exact:
         return
     name = f"vector_{rows}"
     old = [i.name for i in await vectors.table.list_indices() if i.columns == ["vector"] and i.name != name]

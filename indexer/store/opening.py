@@ -11,10 +11,9 @@ import anyio.to_thread
 from indexer.store import runtime
 from indexer.store.connection import connect
 from indexer.store.fault import explained
-from indexer.store.loading import open_chunks, open_vectors
 from indexer.store.lock import WriterLock
+from indexer.store.opened import Opened
 from indexer.store.store import Store
-from indexer.store.vectors import VectorTable
 
 
 @asynccontextmanager
@@ -36,21 +35,20 @@ async def open_store(directory: Path | str, *, read_only: bool = False) -> Async
     root = Path(directory)
     await anyio.to_thread.run_sync(runtime.load)
     with ExitStack() as stack:
-        unclean = False
+        lock: WriterLock | None = None
         if not read_only:
-            unclean = await anyio.to_thread.run_sync(_take, stack, root)
-        connection = await connect(root, read_only=read_only)
-        chunks, vectors = await open_chunks(connection), dict[str, VectorTable]()
-        await open_vectors(connection, chunks, vectors)
-        for wear in (chunks.wear, *(table.wear for table in vectors.values())):
-            wear.litter = unclean
-        store = Store(connection, chunks, vectors)
+            lock = await anyio.to_thread.run_sync(_take, stack, root)
+        opened = Opened(await connect(root, read_only=read_only), lock)
+        await opened.load()
+        for wear in (opened.chunks.wear, *(table.wear for table in opened.vectors.values())):
+            wear.litter = lock is not None and lock.unclean
+        store = Store(opened)
         await store.upkeep.measure()
         yield store
 
 
-def _take(stack: ExitStack, root: Path) -> bool:
-    """Take the writer's lock; returns whether its last holder ended uncleanly."""
+def _take(stack: ExitStack, root: Path) -> WriterLock:
+    """Take the writer's lock."""
     with explained(f"create the data directory {root}"):
         root.mkdir(parents=True, exist_ok=True)
-    return stack.enter_context(WriterLock(root / "writer.lock")).unclean
+    return stack.enter_context(WriterLock(root / "writer.lock"))

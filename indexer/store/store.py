@@ -11,17 +11,17 @@ from collections.abc import Callable, Sequence
 import anyio
 import anyio.to_thread
 
-from indexer.errors import StoreError
 from indexer.store import queries
 from indexer.store.chunks import ChunkTable
-from indexer.store.connection import Connection
+from indexer.store.fault import explained
 from indexer.store.figures import Counts, Replaced
+from indexer.store.guard import reading, writing
 from indexer.store.loading import open_vectors
 from indexer.store.maintenance import Upkeep
+from indexer.store.opened import Opened
 from indexer.store.paths import escape, unescape
 from indexer.store.reuse import reuse_all
 from indexer.store.rows import plan
-from indexer.store.schema import vectors_name, vectors_schema
 from indexer.store.vectors import VectorTable
 from indexer.types import FileRow, FileWrite, Matrix, Scope, Scored, StoredChunk, Vector
 
@@ -29,53 +29,56 @@ from indexer.types import FileRow, FileWrite, Matrix, Scope, Scored, StoredChunk
 class Store:
     """An open index. Made by ``open_store``; every method is for the event loop it was opened in.
 
-    Whatever reads or writes the tables raises ``StoreError``: a write then has changed nothing.
+    Whatever reads or writes the tables raises ``StoreError``, and ``health`` knows of it. A write that failed has
+    changed nothing, or all it was to change (the error came after the commit); doing it again is right in both cases.
 
     Attributes:
         directory: The data directory.
         read_only: Whether writing is refused (``StoreError`` with code ``read_only``).
         upkeep: The record of maintenance.
+        health: What is wrong with the index, and what was.
     """
 
-    def __init__(self, connection: Connection, chunks: ChunkTable, vectors: dict[str, VectorTable]) -> None:
-        self.directory = connection.root
-        self.read_only = connection.read_only
-        self.upkeep = Upkeep(connection.place)
-        self._connection = connection
-        self._chunks = chunks
-        self._vectors = vectors
-        self._turn = anyio.Lock()
+    def __init__(self, opened: Opened) -> None:
+        self.directory = opened.connection.root
+        self.read_only = opened.connection.read_only
+        self.upkeep = Upkeep(opened.connection)
+        self.health = opened.connection.health
+        self._open = opened
 
     @property
     def damage(self) -> tuple[str, ...]:
-        """What was found broken when the index was opened, and what became of it."""
-        return tuple(self._connection.damage)
+        """What was found broken since the index was opened, and what became of it."""
+        return tuple(self.health.damage)
 
     # Files and their text
 
+    @reading
     async def files(self) -> list[FileRow]:
         """The manifest: a row for every file the index knows of."""
         return await self._chunks.files()
 
+    @reading
     async def chunks_of(self, path: str) -> list[StoredChunk]:
         """A file's chunks in order; empty when it has none or is unknown."""
         return await self._chunks.of(path)
 
+    @reading
     async def chunks_between(self, path: str, first: int, last: int) -> list[StoredChunk]:
         """A file's chunks with ordinals from ``first`` to ``last``, in order, as far as they exist."""
         return await self._chunks.of(path, first, last)
 
+    @writing
     async def replace(self, writes: Sequence[FileWrite]) -> Replaced:
         """Put these files in place of what the index has of them, all in one commit.
 
         Chunks that are the same as before keep their id and so their vector. Of two writes of one path the last
         counts. Best with 500 rows or more at once.
         """
-        self._may_write()
         last = {write.row.path: write for write in writes}
         if not last:
             return Replaced(0, 0, 0, 0, ())
-        async with self._turn:
+        async with self._open.writing():
             known = await self._chunks.known(list(last))
             step = await anyio.to_thread.run_sync(plan, list(last.values()), known)
             with anyio.CancelScope(shield=True):  # the counts must follow what the disk has
@@ -84,32 +87,32 @@ class Store:
                     await vectors.follow(step.added, step.lost)
         return Replaced(len(last), step.kept + len(step.added), step.kept, len(step.lost), step.added)
 
+    @writing
     async def touch(self, rows: Sequence[FileRow]) -> None:
         """Rewrite the rows of files whose content is the same (a new modification time); unknown ones are ignored."""
-        self._may_write()
         if rows:
-            async with self._turn:
+            async with self._open.writing():
                 with anyio.CancelScope(shield=True):
                     await self._chunks.touch(rows)
 
+    @writing
     async def remove(self, paths: Sequence[str]) -> int:
         """Take files out, in one commit up to 5,000 files; returns how many chunks went.
 
         Their vectors go with the next maintenance; until then they serve equal text that turns up elsewhere, so
         that a rename embeds nothing, in whichever order its halves arrive.
         """
-        self._may_write()
-        async with self._turn:
+        async with self._open.writing():
             with anyio.CancelScope(shield=True):
                 lost = await self._chunks.remove(paths)
                 for vectors in self._vectors.values():
                     await vectors.follow((), lost)
         return len(lost)
 
+    @writing
     async def remove_folder(self, folder: str) -> int:
         """Take a folder out, its text and then its vectors; returns how many chunks went."""
-        self._may_write()
-        async with self._turn:
+        async with self._open.writing():
             with anyio.CancelScope(shield=True):
                 gone = await self._chunks.remove_folder(escape(folder))
                 for vectors in self._vectors.values():
@@ -118,50 +121,50 @@ class Store:
 
     # Vectors
 
+    @writing
     async def pending(self, key: str, dim: int, folder: str, limit: int | None = None) -> list[StoredChunk]:
         """Chunks of a folder that have no vector of this model: the embedding queue, derived from the tables.
 
         Asking again without adding vectors gives the same chunks. Without a limit the text of all is in memory.
         """
-        self._may_write()
-        vectors = await self._table_of(key, dim)
-        async with self._turn:  # a write in the middle of comparing the tables would be missed
+        async with self._open.writing():  # a write in the middle of comparing the tables would be missed
+            vectors = await self._open.table_of(key, dim)
             await vectors.backlog(escape(folder), self._chunks)
         return await vectors.waiting(escape(folder), self._chunks, limit)
 
+    @writing
     async def add_vectors(self, key: str, dim: int, items: Sequence[tuple[Sequence[StoredChunk], Matrix]]) -> int:
         """Append vectors in one commit; returns how many serve (the others' chunks are gone, or had one already).
 
         Items are chunks as ``pending`` or ``replace`` gave them, with a row of the matrix for each. A vector that is
         not finite or not of unit length is refused, and all with it.
         """
-        self._may_write()
-        vectors = await self._table_of(key, dim)
-        async with self._turn:
+        async with self._open.writing():
+            vectors = await self._open.table_of(key, dim)
             return await vectors.add(items, self._chunks)
 
+    @writing
     async def reuse_vectors(self, key: str, dim: int, chunks: Sequence[StoredChunk]) -> set[str]:
         """Give chunks the vector of equal text that has one, in one commit; returns the ids served."""
-        self._may_write()
-        vectors = await self._table_of(key, dim)
-        async with self._turn:
+        async with self._open.writing():
+            vectors = await self._open.table_of(key, dim)
             twins = await vectors.twins(chunks)
             await vectors.add([twins], self._chunks)
         return {chunk.chunk_id for chunk in twins[0]}
 
+    @writing
     async def reuse_pending(self, key: str, dim: int, folder: str) -> int:
         """Give every waiting chunk of a folder the vector of equal text, in bulk; returns how many got one."""
-        self._may_write()
-        vectors = await self._table_of(key, dim)
-        async with self._turn:
+        async with self._open.writing():
+            vectors = await self._open.table_of(key, dim)
             return await reuse_all(vectors, self._chunks, escape(folder))
 
+    @writing
     async def drop_vectors(self, key: str, folder: str) -> int:
         """Delete a folder's vectors of one model, in one commit; returns how many served a chunk."""
-        self._may_write()
         if key not in self._vectors:
             return 0
-        async with self._turn:
+        async with self._open.writing():
             with anyio.CancelScope(shield=True):
                 dropped = await self._vectors[key].drop(escape(folder))
         return dropped
@@ -172,6 +175,7 @@ class Store:
 
     # Searching
 
+    @reading
     async def search_text(
         self, tokens: Sequence[str], scope: Scope, limit: int, passes: Callable[[StoredChunk], bool] | None = None
     ) -> list[Scored]:
@@ -184,6 +188,7 @@ class Store:
         """
         return await queries.search_words(self._chunks, tokens, scope, limit, passes)
 
+    @reading
     async def search_vectors(
         self,
         key: str,
@@ -202,10 +207,10 @@ class Store:
             QueryError: The glob of the scope is malformed.
         """
         if self.read_only and key not in self._vectors:
-            await open_vectors(self._connection, self._chunks, self._vectors)
+            await open_vectors(self._open.connection, self._chunks, self._vectors)
         if key not in self._vectors:
             return []
-        vectors = await self._table_of(key, dim)
+        vectors = self._open.fitting(key, dim)
         return await queries.search_meaning(self._chunks, vectors, vector, scope, limit, passes)
 
     # State, from memory
@@ -222,11 +227,12 @@ class Store:
         """Chunks of a folder that have none."""
         return max(0, self.chunk_count(folder) - self.embedded_count(key, folder))
 
+    @reading
     async def counts(self) -> Counts:
         """All of these by folder; a reader looks at the tables, whose writer is elsewhere."""
         if self.read_only:
             await self._chunks.scan()
-            await open_vectors(self._connection, self._chunks, self._vectors)
+            await open_vectors(self._open.connection, self._chunks, self._vectors)
             for vectors in self._vectors.values():
                 await vectors.scan(self._chunks)
         chunks = {unescape(folder): count for folder, count in self._chunks.counts.items() if count}
@@ -242,34 +248,45 @@ class Store:
         """Whether searches suffer so much that ``maintain`` should not wait for rest."""
         return not self.read_only and self.upkeep.due(self._chunks, self._vectors.values(), idle=False)
 
+    @writing
     async def maintain(self, *, force: bool = False) -> None:
         """Put the tables in order: compaction, indexes, old versions; a table a turn, writes go in between.
 
         With ``force`` every table, even if little has changed. Raises ``StoreError`` when some table could not be
         done or there is too little disk: the index works on without, and it is not ``due`` again for a minute.
         """
-        self._may_write()
-        await self.upkeep.run(self._chunks, self._vectors.values(), self._turn, force=force)
+        await self.upkeep.run(self._chunks, self._vectors.values(), self._open.turn, force=force)
 
     @property
     def disk_bytes(self) -> int | None:
         """Size of the database directory when it was last measured (at opening, after maintenance)."""
         return self.upkeep.disk
 
-    def _may_write(self) -> None:
-        if self.read_only:
-            raise StoreError(
-                f"the index in {self.directory} is open for reading only, another folder-mcp writes it", "read_only"
-            )
+    async def verify(self, *, force: bool = False) -> None:
+        """Read every file and see that it is what it was, once a day; ``health.doubted`` is set if one is not.
 
-    async def _table_of(self, key: str, dim: int) -> VectorTable:
-        """The vectors of a model, with a new table if there is none (writers only)."""
-        if key not in self._vectors:
-            async with self._turn:
-                if key not in self._vectors:
-                    table = await self._connection.create(vectors_name(key), vectors_schema(key, dim))
-                    self._vectors[key] = VectorTable(table, key, dim)
-        vectors = self._vectors[key]
-        if vectors.dim != dim:
-            raise StoreError(f"model key {key!r} has vectors of {vectors.dim} dimensions in the index, not of {dim}")
-        return vectors
+        Args:
+            force: Even if it has been done today.
+        """
+        sums = self._open.connection.sums
+        if force or await anyio.to_thread.run_sync(sums.stale):
+            with explained("check the files of the index"):
+                bad = await anyio.to_thread.run_sync(lambda: sums.bad(thorough=True))
+            if bad:
+                self.health.doubted.set()
+
+    async def mend(self) -> None:
+        """Read everything, set aside what is bad, and go on with what is left; searches go on meanwhile.
+
+        Nobody may be indexing: what is remembered of the tables is read off them again. ``health.damage`` says what
+        was found, ``health.rebuilding`` whether the folders have to be read again.
+        """
+        await self._open.mend()
+
+    @property
+    def _chunks(self) -> ChunkTable:
+        return self._open.chunks
+
+    @property
+    def _vectors(self) -> dict[str, VectorTable]:
+        return self._open.vectors

@@ -53,6 +53,8 @@ class VectorTable:
         Raises:
             StoreError: A table cannot be read.
         """
+        self.embedded, self.orphans = Counter(), {}
+        self.backlogs.clear()
         rows = await select(self.table, ("chunk_id", "folder"))
         if rows.num_rows:
             alive = await chunks.ids()
@@ -67,7 +69,16 @@ class VectorTable:
         orphans = rows.filter(pc.invert(served))
         self.embedded = Counter({entry["values"]: entry["counts"] for entry in tally})
         self.orphans = dict(zip(orphans["chunk_id"].to_pylist(), orphans["folder"].to_pylist(), strict=True))
-        self.backlogs.clear()
+
+    async def recount(self, chunks: ChunkTable) -> None:
+        """As ``ChunkTable.recount``.
+
+        Raises:
+            StoreError: A table cannot be read.
+        """
+        expires = self.wear.expires
+        await self.scan(chunks)
+        self.wear.expires, self.wear.litter = expires, True
 
     async def present(self, ids: Sequence[str]) -> set[str]:
         """Which of these chunks have a vector.

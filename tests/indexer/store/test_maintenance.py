@@ -196,9 +196,7 @@ async def test_removed_text_is_gone_from_the_disk_after_cleaning_up(store: Store
     await store.replace([written("a.md", secret.decode()), written("b.md", "harmless")])
     assert on_disk()
     await store.remove([f"{FOLDER}/a.md"])
-    await Upkeep(store.directory / "tables", timedelta(milliseconds=1)).run(
-        store._chunks, [], anyio.Lock(), force=True
-    )
+    await Upkeep(store._open.connection, timedelta(milliseconds=1)).run(store._chunks, [], anyio.Lock(), force=True)
     assert not on_disk()
     assert [file.path for file in await store.files()] == [f"{FOLDER}/b.md"]
 

@@ -1,0 +1,135 @@
+"""Checksums of the database's files: how a flipped bit is found, which the storage library would not notice.
+
+The library's files never change once they are written, so each is summed once, after the maintenance that made it.
+What was written since is not covered yet; a loss there shows when it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_BLOCK = 1 << 20  # bytes read at once
+_HINT = "latest_version_hint.json"  # the one file that is overwritten; the library does without it
+_DAILY = 86_400.0  # seconds between two readings of everything
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """What a file was when it was complete.
+
+    Attributes:
+        size: Bytes.
+        crc: CRC-32 of the content.
+        mtime_ns: Of a manifest, 0 of all others: those have names that never come again, but versions are counted,
+            and a table that was set back or made anew writes the same numbers once more.
+    """
+
+    size: int
+    crc: int
+    mtime_ns: int
+
+
+@dataclass(slots=True)
+class Sums:
+    """The sums of one database.
+
+    Attributes:
+        place: The database directory.
+        note: Where the sums are kept; without it, or when it is damaged itself, nothing is known.
+        files: Path below ``place`` -> its sum.
+        verified: When everything was last read and compared, seconds since the epoch.
+    """
+
+    place: Path
+    note: Path
+    files: dict[str, Sum] = field(default_factory=dict)
+    verified: float = 0.0
+
+    @classmethod
+    def load(cls, root: Path) -> Sums:
+        """The sums of a data directory."""
+        sums = cls(root / "tables", root / "sums.json")
+        try:
+            document = json.loads(sums.note.read_text(encoding="utf-8"))
+            files = {str(name): Sum(*map(int, row)) for name, row in document["files"].items()}
+            sums.files, sums.verified = files, float(document["verified"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return sums
+        return sums
+
+    def fresh(self) -> list[Path]:
+        """The files that have no sum yet. Call it while nobody writes: all of them are complete then."""
+        return [path for path in _immutable(self.place) if str(path.relative_to(self.place)) not in self.files]
+
+    def learn(self, fresh: list[Path]) -> None:
+        """Sum these files, forget those that have gone, and write it down; reads them whole.
+
+        Raises:
+            OSError: The note cannot be written.
+        """
+        for path in fresh:
+            summed = _sum(path)
+            if summed is not None:
+                self.files[str(path.relative_to(self.place))] = summed
+        there = {str(path.relative_to(self.place)) for path in _immutable(self.place)}
+        self.files = {name: summed for name, summed in self.files.items() if name in there}
+        self._write()
+
+    def bad(self, *, thorough: bool) -> list[Path]:
+        """Files that are there and are not what they were.
+
+        Args:
+            thorough: Read them; otherwise only their sizes are looked at.
+
+        Raises:
+            OSError: The note cannot be written.
+        """
+        found = []
+        for name, known in list(self.files.items()):
+            path = self.place / name
+            try:
+                status = path.stat()
+            except OSError:
+                continue  # gone with an old version; a file that is missed shows when it is read
+            if known.mtime_ns not in (0, status.st_mtime_ns):
+                continue  # another one of the same name
+            if status.st_size != known.size or (thorough and _sum(path) != known):
+                found.append(path)
+        if thorough:
+            self.verified = time.time()
+            self._write()
+        return found
+
+    def stale(self) -> bool:
+        """Whether it is time to read everything again."""
+        return not 0 <= time.time() - self.verified < _DAILY
+
+    def _write(self) -> None:
+        files = {name: [summed.size, summed.crc, summed.mtime_ns] for name, summed in sorted(self.files.items())}
+        new = self.note.with_suffix(".new")
+        new.write_text(json.dumps({"verified": self.verified, "files": files}), encoding="utf-8")
+        new.replace(self.note)
+
+
+def _immutable(place: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(place):
+        yield from (Path(folder, name) for name in names if name != _HINT and not name.startswith("."))
+
+
+def _sum(path: Path) -> Sum | None:
+    """The sum of a file as it is, None when it has gone or cannot be read."""
+    size = crc = 0
+    try:
+        with path.open("rb", buffering=0) as stream:
+            while block := stream.read(_BLOCK):
+                crc, size = zlib.crc32(block, crc), size + len(block)
+            mtime_ns = os.fstat(stream.fileno()).st_mtime_ns if path.suffix == ".manifest" else 0
+    except OSError:
+        return None
+    return Sum(size, crc, mtime_ns)
