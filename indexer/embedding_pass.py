@@ -111,12 +111,17 @@ class EmbeddingPass:
 
     async def _next(self, spec: ModelSpec, commits: VectorCommits) -> LiveFolder:
         """The first folder of this model with chunks to embed; waits until there is one."""
-        while True:
-            for folder in self._folders:
-                mine = folder.model.spec is not None and folder.model.spec.load_key == spec.load_key
-                if mine and self._store.pending_count(spec.key, folder.path) > commits.count(folder.path):
-                    return folder
+        while (folder := self._waiting(spec, commits)) is None:
             await self._pulse.wait()
+        return folder
+
+    def _waiting(self, spec: ModelSpec, commits: VectorCommits) -> LiveFolder | None:
+        """The first folder of this model with chunks that nobody has taken up."""
+        for folder in self._folders:
+            mine = folder.model.spec is not None and folder.model.spec.load_key == spec.load_key
+            if mine and self._store.pending_count(spec.key, folder.path) > commits.count(folder.path):
+                return folder
+        return None
 
     async def _window(self, spec: ModelSpec, folder: LiveFolder, commits: VectorCommits) -> list[StoredChunk]:
         """The next chunks that really need the model, shortest first."""
@@ -140,7 +145,7 @@ class EmbeddingPass:
                 try:
                     async with self._slot.use(spec, Priority.INDEX, folder_rank=window.folder.rank) as lent:
                         self.active[spec.key] = window.folder.path
-                        await self._embed_some(lent, window, commits)
+                        await self._embed_some(spec, lent, window, commits)
                     window.folder.embedding_problem = ""
                 except SlotUnavailable as error:
                     window.folder.embedding_problem = f"{error} {error.hint}".strip()
@@ -152,7 +157,7 @@ class EmbeddingPass:
             commits.forget(window.chunks[window.done :])
             self._pulse.beat()
 
-    async def _embed_some(self, lent: Lent, window: _Window, commits: VectorCommits) -> None:
+    async def _embed_some(self, spec: ModelSpec, lent: Lent, window: _Window, commits: VectorCommits) -> None:
         """Embed micro-batches until the window is done, or somebody who goes first is waiting."""
         lengths = [len(chunk.passage) for chunk in window.chunks]
         while window.done < len(window.chunks) and not lent.should_yield():
@@ -161,7 +166,8 @@ class EmbeddingPass:
             matrix = await lent.embed_passages([chunk.passage for chunk in batch])
             self._ledger.embedded(len(batch), anyio.current_time() - started)
             window.done += len(batch)
-            await commits.put(lent.spec.dim, batch, matrix)
+            last = window.done == len(window.chunks) and self._waiting(spec, commits) is None
+            await commits.put(lent.spec.dim, batch, matrix, last=last)
 
     def _fitting(self, folder: LiveFolder, chunks: Sequence[StoredChunk]) -> list[StoredChunk]:
         """Leave out chunks made for another tokenizer that this model would cut; their files are read again."""

@@ -20,14 +20,15 @@ log = logging.getLogger(__name__)
 COMMIT_ROWS = 256
 """Vectors in one commit."""
 COMMIT_DELAY = 2.0
-"""Seconds a finished vector may wait for its commit: what a crash can cost."""
+"""Seconds a finished vector may wait for its commit: what a crash can cost. Also the least time between two commits
+of less than ``COMMIT_ROWS``, so that a lone edit is committed at once and a stream of them is not a commit each."""
 WAITING = 16
 """Micro-batches that may wait for the disk before the model does."""
 RETRY_DELAY = 15.0
 """Seconds before a commit that the disk refused is tried again."""
 
 
-_Batch: TypeAlias = tuple[int, Sequence[StoredChunk], Matrix]
+_Batch: TypeAlias = tuple[int, Sequence[StoredChunk], Matrix, bool]
 
 
 class VectorCommits:
@@ -45,9 +46,8 @@ class VectorCommits:
         self._store = store
         self._ledger = ledger
         self._pulse = pulse
-        self._send, self._receive = anyio.create_memory_object_stream[tuple[int, Sequence[StoredChunk], Matrix]](
-            WAITING
-        )
+        self._send, self._receive = anyio.create_memory_object_stream[_Batch](WAITING)
+        self._committed = -COMMIT_DELAY
         self._folders: Counter[str] = Counter()
         self.in_flight: set[str] = set()
         """Ids of chunks that are being embedded or wait for their commit."""
@@ -66,9 +66,16 @@ class VectorCommits:
         self.in_flight.difference_update(chunk.chunk_id for chunk in chunks)
         self._folders.subtract(chunk.folder for chunk in chunks)
 
-    async def put(self, dim: int, chunks: Sequence[StoredChunk], matrix: Matrix) -> None:
-        """Hand over a micro-batch: float32 [n, dim], rows of unit length. Waits only when the disk is far behind."""
-        await self._send.send((dim, chunks, matrix))
+    async def put(self, dim: int, chunks: Sequence[StoredChunk], matrix: Matrix, *, last: bool = False) -> None:
+        """Hand over a micro-batch: float32 [n, dim], rows of unit length. Waits only when the disk is far behind.
+
+        Args:
+            dim: Length of a vector.
+            chunks: What the rows are of.
+            matrix: The rows.
+            last: Nothing follows soon: there is nothing to wait for.
+        """
+        await self._send.send((dim, chunks, matrix, last))
 
     async def run(self) -> None:
         """Commit until cancelled; what has been handed over by then is still committed."""
@@ -77,9 +84,11 @@ class VectorCommits:
         try:
             while True:
                 with anyio.move_on_after(max(0.0, deadline - anyio.current_time()) if waiting else None):
-                    dim, chunks, matrix = await self._receive.receive()
+                    dim, chunks, matrix, last = await self._receive.receive()
                     if not waiting:
                         deadline = anyio.current_time() + COMMIT_DELAY
+                    if last:
+                        deadline = min(deadline, self._committed + COMMIT_DELAY)
                     waiting.append((chunks, matrix))
                 full = sum(len(chunks) for chunks, _ in waiting) >= COMMIT_ROWS
                 if waiting and (full or anyio.current_time() >= deadline):
@@ -88,7 +97,7 @@ class VectorCommits:
         finally:
             with anyio.move_on_after(2, shield=True):
                 self._send.close()
-                waiting.extend((chunks, matrix) for _, chunks, matrix in self._rest())
+                waiting.extend((chunks, matrix) for _, chunks, matrix, _ in self._rest())
                 self._receive.close()
                 if waiting:
                     await self._store.add_vectors(self._key, dim or len(waiting[0][1][0]), waiting)
@@ -103,6 +112,7 @@ class VectorCommits:
                 log.error("vectors not committed: %s; trying again in %g s", error, RETRY_DELAY)
                 self._pulse.beat()
                 await anyio.sleep(RETRY_DELAY)
+        self._committed = anyio.current_time()
         for chunks, _ in batch:
             self.forget(chunks)
         self._pulse.beat()
