@@ -19,6 +19,7 @@ from anyio.abc import SocketListener, SocketStream
 
 from indexer.config import Config
 from indexer.errors import ConfigError
+from mcp_server.page.door import PageDoor
 from mcp_server.port import Lent
 from mcp_server.processes.claim import Claim, Place, write_json
 from mcp_server.processes.ends import end_at, working
@@ -74,13 +75,16 @@ class Owner:
         self._door = door
         self._check = SelfCheck(location, config, place, claim)
         self._clients = Clients(location.fingerprint)
+        self._page = PageDoor(
+            place.directory, self._engine_when_open, lambda: self._clients.entered({"kind": "page"})
+        )
         self._engine: SharedEngine | None = None
         self._server: Any = None
         self._opened = anyio.Event()
         self._named = NamedFolders(config)
         self._first_answer = anyio.Event()
         self._over = anyio.Event()
-        self._code = 0
+        self._why, self._code = "", 0
         self._drain = DRAIN
         self.successor = False
 
@@ -89,7 +93,7 @@ class Owner:
         if self._over.is_set():
             return
         log.info("ends: %s", why)
-        self._code, self._drain = code, drain
+        self._why, self._code, self._drain = why, code, drain
         self._over.set()
 
     async def run(
@@ -119,10 +123,12 @@ class Owner:
             tasks.start_soon(self._open)
             tasks.start_soon(self._look_now_and_then, address)
             tasks.start_soon(self._end_when_unused)
+            tasks.start_soon(self._page.run)
             await self._over.wait()
             accepting.cancel()
             await listener.aclose()
             address.forget()
+            await self._page.farewell(self._why)
             with anyio.move_on_after(self._drain):
                 await self._clients.quiet()
             if ending is not None:
@@ -191,7 +197,7 @@ class Owner:
                     if connected.kind == "client":
                         await self._serve(visitor, connected)
                     elif connected.kind == "control":
-                        await Requests(self._engine_when_open, self._asked_to_end).serve(visitor)
+                        await Requests(self._engine_when_open, self._asked_to_end, self._page.address).serve(visitor)
                     elif connected.kind == "presence":  # a command at work: it wants to find us here the next time
                         await visitor.line()
                 except Exception:  # one connection must not take the others with it

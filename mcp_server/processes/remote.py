@@ -69,6 +69,10 @@ class RemoteEngine:
         found: History = await self._ask(History, "history", after=after)
         return found
 
+    async def page(self) -> str:
+        """Return the address of the owner's page, which it serves from now on."""
+        return str(await self._ask(str, "page"))
+
     async def index(self, folders: Sequence[str] | None = None) -> IndexReport:
         """Index; see ``EnginePort``."""
         found: IndexReport = await self._ask(IndexReport, "index", folders=None if folders is None else list(folders))

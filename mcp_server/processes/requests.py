@@ -30,15 +30,19 @@ End = Callable[[str, str], None]
 class Requests:
     """Answers one command's requests."""
 
-    def __init__(self, engine: Callable[[], Awaitable[EnginePort]], end: End) -> None:
+    def __init__(
+        self, engine: Callable[[], Awaitable[EnginePort]], end: End, page: Callable[[], Awaitable[str]]
+    ) -> None:
         """Keep what is needed.
 
         Args:
             engine: Returns the engine, when there is one.
             end: Ends the owner.
+            page: Opens the page and returns its address.
         """
         self._engine = engine
         self._end = end
+        self._page = page
 
     async def serve(self, visitor: Visitor) -> None:
         """Answer until the command leaves; what it still waits for is then not waited for any more."""
@@ -69,6 +73,8 @@ class Requests:
         if do in ("stop", "stand_down"):
             self._end(do, str(given.get("version", "")))
             return True
+        if do == "page":
+            return await self._page()
         engine = await self._engine()
         if do == "search":
             return await engine.search(made(Query, given["query"]))

@@ -1,0 +1,125 @@
+"""What the page asks: searching, reading a place, and the files that are not searchable."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Literal
+
+import anyio
+from pydantic import BaseModel, ConfigDict, Field
+
+from indexer.answer import MAX_TOP_K, Mode, Query
+from indexer.locator import Locator
+from indexer.status import FileProblem, Status
+from indexer.text.kinds import suffixes_of
+from indexer.types import Scope
+from mcp_server import asking
+from mcp_server.folder_schema import ProblemRecord
+from mcp_server.page.marks import marked
+from mcp_server.port import EnginePort
+from mcp_server.schemas import ReadResult, SearchResult
+
+AROUND = 15
+"""Lines shown before and after the place that is opened."""
+READ_CHARS = 60_000
+"""Characters of one reading at most."""
+FILES = 100
+"""Files of one page of the list."""
+
+
+class Asked(BaseModel):
+    """A question of the page; what it does not know it refuses."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class SearchAsked(Asked):
+    """A search."""
+
+    query: str = Field(max_length=10_000)
+    mode: Mode = "hybrid"
+    folder: str = ""
+    type: str = ""
+    offset: int = Field(default=0, ge=0, le=1000)
+    top_k: int = Field(default=10, ge=1, le=MAX_TOP_K)
+
+
+class ReadAsked(Asked):
+    """A place to be shown with what stands around it."""
+
+    path: str
+    locator: str = ""
+    around: int = Field(default=AROUND, ge=0, le=500)
+
+
+class FilesAsked(Asked):
+    """A page of the files that are not searchable, or not all of them."""
+
+    outcome: Literal["", "failed", "skipped"] = ""
+    text: str = ""
+    offset: int = Field(default=0, ge=0)
+
+
+async def search(engine: EnginePort, asked: SearchAsked) -> dict[str, Any]:
+    """Search; each snippet comes in ``parts``, pieces that match and pieces that do not.
+
+    Raises:
+        QueryError: The query, folder or type makes no sense; says what would.
+    """
+    from indexer.text.words import query_tokens  # noqa: PLC0415 - the stemmers, not before somebody searches
+
+    text, notices = asking.cut_query(asked.query)
+    folders = asking.roots_of([asked.folder], [one.path for one in engine.folders()]) if asked.folder else None
+    suffixes = suffixes_of([asked.type]) if asked.type else None
+    scope = Scope(folders, None, None, suffixes)
+    answer = await engine.search(Query(text, asked.top_k, asked.offset, scope, asked.mode))
+    result = SearchResult.of(answer, text, notices)
+
+    def made() -> dict[str, Any]:
+        tokens = query_tokens(text)
+        document = result.model_dump(mode="json")
+        for hit in document["hits"]:
+            hit["parts"] = marked(hit.pop("snippet"), tokens)
+        return document
+
+    return await anyio.to_thread.run_sync(made)
+
+
+async def read(engine: EnginePort, asked: ReadAsked) -> dict[str, Any]:
+    """Read a place with what stands around it; ``first`` and ``last`` are the lines that were asked for.
+
+    Raises:
+        QueryError: No such file in the index, or no such place in it.
+    """
+    place = Locator.parse(asked.locator) if asked.locator else None
+    wider, first, last = asked.locator or None, 0, 0
+    if place is not None and place.start:
+        first, last = place.start, place.end or place.start
+        wider = str(Locator(place.kind, place.unit, max(1, first - asked.around), last + asked.around))
+    reading = await engine.read(asking.file_path(asked.path), wider, max_chars=READ_CHARS)
+    return {**ReadResult.of(reading).model_dump(mode="json"), "first": first, "last": last}
+
+
+async def files(engine: EnginePort, asked: FilesAsked) -> dict[str, Any]:
+    """List files that are not searchable, the failed ones first, and count the reasons of all that fit."""
+    status = engine.status(verbose=True)
+    return await anyio.to_thread.run_sync(_listed, status, asked)
+
+
+def _listed(status: Status, asked: FilesAsked) -> dict[str, Any]:
+    words = asked.text.casefold().split()
+
+    def fits(one: FileProblem) -> bool:
+        text = f"{one.path} {one.reason}".casefold()
+        return (not asked.outcome or one.outcome == asked.outcome) and all(word in text for word in words)
+
+    rank = {"failed": 0, "indexed": 1, "skipped": 2}
+    found = [one for folder in status.folders for one in folder.problems if fits(one)]
+    found.sort(key=lambda one: (rank[one.outcome], one.path))
+    page = found[asked.offset : asked.offset + FILES]
+    return {
+        "total": len(found),
+        "next": asked.offset + FILES if len(found) > asked.offset + FILES else None,
+        "files": [ProblemRecord.model_validate(one, from_attributes=True).model_dump(mode="json") for one in page],
+        "reasons": [{"reason": why, "files": count} for why, count in Counter(f.reason for f in found).most_common(8)],
+    }

@@ -1,0 +1,118 @@
+// The way to the owner: the token, questions, and the stream of what happens; found again when the owner is replaced.
+
+const KEY = "folder-mcp token";
+
+/** The token: from the address at the first visit, then kept for this tab alone and taken out of the address. */
+export function token() {
+  const given = location.hash.slice(1);
+  if (given) {
+    sessionStorage.setItem(KEY, given);
+    history.replaceState(null, "", location.pathname);
+  }
+  return sessionStorage.getItem(KEY) ?? "";
+}
+
+/** Ask; returns the answer's document. Throws an Error with a sentence for people. */
+export async function ask(what, question, signal) {
+  let answer;
+  try {
+    answer = await fetch(`/api/${what}`, {
+      method: "POST", body: JSON.stringify(question), signal,
+      headers: { authorization: `Bearer ${token()}`, "content-type": "application/json" },
+    });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("the background process does not answer");
+  }
+  const document = await answer.json();
+  if (!answer.ok) throw new Error(document.error ?? `it failed with ${answer.status}`);
+  return document;
+}
+
+const hex = (bytes) => [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+
+/** Whether whoever has our port knows the token: asked before it is said to anybody. */
+async function isOurs() {
+  const nonce = hex(crypto.getRandomValues(new Uint8Array(24)));
+  const answer = await fetch(`/api/hello?nonce=${nonce}`);
+  if (!answer.ok) return false;
+  const text = new TextEncoder();
+  const secret = await crypto.subtle.importKey("raw", text.encode(token()), { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
+  const expected = hex(await crypto.subtle.sign("HMAC", secret, text.encode(`folder-mcp|page|${nonce}`)));
+  return (await answer.json()).proof === expected;
+}
+
+/** Cut a stream of server-sent events into [name, document] pairs. */
+async function* events(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    rest += value;
+    for (let end = rest.indexOf("\n\n"); end >= 0; end = rest.indexOf("\n\n")) {
+      const [event, data] = rest.slice(0, end).split("\n");
+      rest = rest.slice(end + 2);
+      yield [event.slice("event: ".length), JSON.parse(data.slice("data: ".length))];
+    }
+  }
+}
+
+const pause = (milliseconds) => new Promise((go) => {
+  const timer = setTimeout(done, milliseconds);
+  function done() {
+    clearTimeout(timer);
+    document.removeEventListener("visibilitychange", done);
+    removeEventListener("online", done);
+    go();
+  }
+  document.addEventListener("visibilitychange", done);
+  addEventListener("online", done);
+});
+
+const HIDDEN = 60_000; // a tab that nobody has seen for so long lets the background process go
+const AGAIN = [500, 1000, 2000, 5000];
+
+/** Tell `heard` of every event, and `state` of the connection ("live", "lost", "stranger", "resting", why), for ever. */
+export async function listen(heard, state) {
+  let attempt = 0;
+  for (;;) {
+    if (document.hidden && attempt) {
+      state("resting");
+      await new Promise((seen) => document.addEventListener("visibilitychange", seen, { once: true }));
+    }
+    const leaving = new AbortController();
+    let timer = 0;
+    const watch = () => {
+      clearTimeout(timer);
+      if (document.hidden) timer = setTimeout(() => leaving.abort(), HIDDEN);
+    };
+    document.addEventListener("visibilitychange", watch);
+    try {
+      if (!(await isOurs())) {
+        state("stranger");
+      } else {
+        const answer = await fetch("/api/live", { headers: { authorization: `Bearer ${token()}` }, signal: leaving.signal });
+        if (answer.status === 401) state("stranger");
+        if (answer.ok) {
+          attempt = 0;
+          let why = "";
+          for await (const [name, document] of events(answer.body)) {
+            if (name === "end") why = document.why;
+            else {
+              state("live");
+              heard(name, document);
+            }
+          }
+          state("lost", why);
+        }
+      }
+    } catch {
+      state("lost", "");
+    }
+    clearTimeout(timer);
+    document.removeEventListener("visibilitychange", watch);
+    await pause(AGAIN[Math.min(attempt, AGAIN.length - 1)]);
+    attempt += 1;
+  }
+}
