@@ -1,0 +1,115 @@
+"""Parser processes that are killed while they start: at every stage the file is read all the same, none is left."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import anyio
+import psutil
+import pytest
+from hostile import HOSTILE, mail, script, still_well
+
+from indexer.text.pool import ParserDied, open_parsers
+from indexer.text.pool_status import PoolTiming
+
+QUICK = PoolTiming(ready=30, attempts=3, pause=0.01, idle=60)
+
+# The first ``times`` starts end by a signal nobody can catch: before Python's own start, with the libraries half
+# loaded, in the middle of the ready frame, and right behind it.
+DYING = """
+place, times = {place!r}, {times}
+def die():
+    os.mkdir(place + "/" + str(os.getpid()))  # a confined process can write no file
+    if len(os.listdir(place)) <= times:
+        os.kill(os.getpid(), signal.SIGKILL)
+stage = {stage!r}
+if stage == "loading":
+    die()
+loads, sends = worker._loads, worker._send
+def killed_loads(name):
+    if stage == "libraries" and name == worker._LIBRARIES[0]:
+        die()
+    return loads(name)
+def killed_send(stream, message):
+    if stage == "half a greeting" and "ready" in message:
+        whole = worker.frames.encode(message)
+        stream.write(whole[: len(whole) // 2])
+        stream.flush()
+        die()
+        stream.write(whole[len(whole) // 2 :])
+        return stream.flush()
+    sends(stream, message)
+    if stage == "greeted" and "ready" in message:
+        die()
+worker._loads, worker._send = killed_loads, killed_send
+asked ="""
+STAGES = ("loading", "libraries", "half a greeting")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def dying(folder: Path, stage: str, times: int) -> str:
+    body = DYING.format(place=str(folder / "starts"), stage=stage, times=times)
+    (folder / "starts").mkdir()
+    assert "\nasked =" in HOSTILE
+    return script(folder / "dying-python", HOSTILE.replace("\nasked =", body, 1))
+
+
+def children() -> list[int]:
+    """Processes of ours that live or that nobody has waited for."""
+    return [child.pid for child in psutil.Process().children(recursive=True)]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_a_process_killed_twice_while_it_starts_costs_no_file(tmp_path: Path, stage: str) -> None:
+    before = children()
+    with anyio.fail_after(60):
+        async with open_parsers(interpreter=dying(tmp_path, stage, 2), timing=QUICK) as parsers:
+            await still_well(parsers, tmp_path)
+            status = parsers.status()
+            assert (status.state, status.step, status.restarts) == ("running", "pool", 0)
+            assert [c.text for c in status.last_errors if "signal 9" in c.text]
+            assert len(set(children()) - set(before)) == 1
+    assert children() == before
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_a_process_killed_at_every_attempt_leaves_one_a_file_and_then_the_pool_again(
+    tmp_path: Path, stage: str
+) -> None:
+    timing = PoolTiming(ready=30, attempts=2, pause=0.01, idle=60, retry=0)
+    with anyio.fail_after(60):
+        async with open_parsers(interpreter=dying(tmp_path, stage, 2), timing=timing) as parsers:
+            await still_well(parsers, tmp_path)  # two starts killed; then a process for this file alone
+            assert parsers.status().step == "process per file"
+            assert parsers.status().remedy
+            await still_well(parsers, tmp_path)
+            assert (parsers.status().step, parsers.status().state) == ("pool", "running")
+
+
+async def test_a_process_killed_as_soon_as_it_is_ready_costs_one_reading_and_a_respawn(tmp_path: Path) -> None:
+    with anyio.fail_after(60):
+        async with open_parsers(interpreter=dying(tmp_path, "greeted", 1), timing=QUICK) as parsers:
+            with pytest.raises(ParserDied, match="signal 9"):
+                await parsers.parse(mail(tmp_path, "letter"))
+            await still_well(parsers, tmp_path)
+            assert (parsers.status().restarts, parsers.status().step) == (1, "pool")
+
+
+async def test_cancelling_a_start_leaves_no_process(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    os.mkfifo(started)
+    mute = script(tmp_path / "mute", f"#!/bin/sh\necho x > {started}\nexec sleep 600\n")
+    before = children()
+    with anyio.fail_after(60):
+        async with open_parsers(interpreter=mute, timing=QUICK) as parsers, anyio.create_task_group() as tasks:
+            tasks.start_soon(parsers.parse, mail(tmp_path, "letter"))
+            await anyio.to_thread.run_sync(started.read_text)
+            assert len(children()) == len(before) + 1
+            tasks.cancel_scope.cancel()
+        assert parsers.status().pids == ()
+    assert children() == before
