@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ def _of(folder: str, config: Config) -> Iterator[Sample]:
     from indexer.watching import ignore_for  # noqa: PLC0415
 
     known = next((each for each in list_folders(config).known if each.path == folder), KnownFolder(folder))
+    if not os.path.isdir(folder):  # a disk that is away: it has no words, and the trial says so
+        return
     entries = (entry for entry in walk(folder, ignore_for(known, config)) if isinstance(entry, File))
     for entry in islice(entries, FILES):
         form = by_name(entry.path)
