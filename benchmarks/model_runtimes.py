@@ -7,6 +7,7 @@ Every row is measured in a fresh process. Bulk: 64 passages of 5 to 254 tokens i
 
 from __future__ import annotations
 
+import argparse
 import ctypes
 import gc
 import json
@@ -75,9 +76,13 @@ def run(name: str, runtime: Literal["onnx", "torch"]) -> dict[str, float]:
 
 
 def main() -> None:
-    name = sys.argv[1] if len(sys.argv) > 1 else "all-MiniLM-L6-v2"
-    if len(sys.argv) > 2:
-        print(json.dumps(run(name, "onnx" if sys.argv[2] == "onnx" else "torch")))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="all-MiniLM-L6-v2")
+    parser.add_argument("runtime", nargs="?", choices=("onnx", "torch"), help="measure this one, in this process")
+    args = parser.parse_args()
+    name = args.model
+    if args.runtime:
+        print(json.dumps(run(name, args.runtime)))
         return
     rows = {}
     for runtime in ("onnx", "torch"):

@@ -7,6 +7,7 @@ without a quote: it is tried all the same.
 
 from __future__ import annotations
 
+import argparse
 import csv
 import random
 import re
@@ -94,7 +95,11 @@ def quote(path: Path, chance: random.Random) -> tuple[str, str]:
 
 
 def main() -> None:
-    directory, seed = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "1"
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("seed", nargs="?", default="1")
+    args = parser.parse_args()
+    directory, seed = args.directory, args.seed
     out = csv.writer(sys.stdout, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None, escapechar="\\")
     out.writerow(["file", "kind", "expected_text", "locator_or_expectation"])
     for path in sorted(directory.rglob("*")):

@@ -11,6 +11,7 @@ Every part runs in a fresh process. Needs Linux (/proc). Prints the load of the 
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import os
 import random
@@ -358,19 +359,26 @@ async def log_states(engine: Any, began: float) -> None:
             print(f"  {time.perf_counter() - began:7.2f} s  {status.state:10}{name}", flush=True)
 
 
-def main(arguments: list[str]) -> None:
-    if not arguments:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "part", nargs="?", choices=("real", "start", "virtual", "two"), help="all of them when left out"
+    )
+    parser.add_argument("runtime", nargs="?", choices=("onnx", "torch"), default="onnx", help="of the part real")
+    parser.add_argument("model", nargs="?", default="all-MiniLM-L6-v2", help="of the part real")
+    args = parser.parse_args()
+    if args.part is None:
         for part in (["real", "onnx"], ["real", "torch"], ["start"], ["virtual"], ["two"]):
             subprocess.run([sys.executable, __file__, *part], check=True)
-    elif arguments[0] == "real":
-        anyio.run(real, arguments[1], arguments[2] if len(arguments) > 2 else "all-MiniLM-L6-v2")
-    elif arguments[0] == "start":
+    elif args.part == "real":
+        anyio.run(real, args.runtime, args.model)
+    elif args.part == "start":
         start()
-    elif arguments[0] == "virtual":
+    elif args.part == "virtual":
         virtual()
-    elif arguments[0] == "two":
+    else:
         anyio.run(two)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
