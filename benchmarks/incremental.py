@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,9 @@ async def changes(engine: Engine, folder: Path, paths: list[Path]) -> dict[str, 
 
 async def live(data: Path, folder: Path, files: int, rounds: int) -> dict[str, Any]:
     paths = await anyio.to_thread.run_sync(notes.plant, folder, files)
-    async with open_engine(settings(data), version="benchmark", loader=FakeLoader()) as engine:
+    config = settings(data)
+    config = replace(config, search=replace(config.search, wait=300.0))
+    async with open_engine(config, version="benchmark", loader=FakeLoader()) as engine:
         await engine.add_folder(str(folder))
         first = await again(engine)
         print(f"{files} files, first: {first['seconds']:.1f} s", flush=True)

@@ -87,7 +87,12 @@ class TimedLoader(RuntimeLoader):
 async def program(data: Path, folder: Path, chunks: Path | None, runtime: str, started: float) -> dict[str, Any]:
     """Index a folder with the real engine."""
     config = load_config(None, data_dir=data, environ={})
-    config = replace(config, index=replace(config.index, watch=False), model=replace(config.model, runtime=runtime))
+    config = replace(
+        config,
+        index=replace(config.index, watch=False),
+        model=replace(config.model, runtime=runtime),
+        search=replace(config.search, wait=300.0),
+    )
     loader = TimedLoader()
     async with open_engine(config, version="benchmark", loader=loader) as engine:
         await engine.add_folder(str(folder))

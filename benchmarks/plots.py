@@ -1,0 +1,194 @@
+"""Draw the kept results and write their tables: docs/plots/*.svg and the figures of docs/benchmarks.md.
+
+    python benchmarks/plots.py
+
+Everything between the two marks of docs/benchmarks.md is written anew from ``benchmarks/results/*.json``, each
+section with its command, machine, date and load, so that no figure stands there without the run that made it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import svg
+from report import RESULTS, ROOT, table
+
+PLOTS = ROOT / "docs" / "plots"
+PAGE = ROOT / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- figures: written by benchmarks/plots.py -->", "<!-- end of figures -->"
+Section = tuple[str, str, dict[str, str]]
+"""Heading, Markdown, and charts by name."""
+
+
+def middle(value: Any) -> tuple[float, float, float]:
+    """Median, least and greatest of a spread, or a plain figure three times."""
+    if isinstance(value, dict):
+        return value["median"], value["min"], value["max"]
+    return float(value), float(value), float(value)
+
+
+def bar(label: str, value: Any, *, ours: bool = False) -> svg.Bar:
+    return svg.Bar(label, *middle(value), ours)
+
+
+def pipeline(found: dict[str, Any]) -> Section:
+    names = {
+        "program_chunks_per_s": "the program, chunks/s",
+        "limit_chunks_per_s": "the bare model, chunks/s",
+        "share_of_limit": "share of the limit, model loaded",
+        "share_of_limit_whole_process": "share of the limit, whole process",
+        "cpu_share_of_model": "model's CPU in all CPU",
+        "model_idle_share": "model thread idle though chunks waited",
+        "program_cpu_ms_per_chunk": "the program, CPU ms a chunk",
+        "limit_cpu_ms_per_chunk": "the bare model, CPU ms a chunk",
+        "program_peak_MiB": "the program, peak MiB",
+        "limit_peak_MiB": "the bare model, peak MiB",
+        "others_cpu_s": "CPU seconds of other programs in a run",
+    }
+    corpus = found["corpus"]
+    said = (
+        f"{corpus['files']} files, {corpus['MB']} MB, {corpus['chunks']} chunks embedded; the limit: passes of "
+        f"{found['limit']['padded_tokens']} padded tokens, the fastest of those tried.\n\n"
+    )
+    rows = [{"figure": text, "median (min-max)": found[key]} for key, text in names.items()]
+    chart = svg.bars(
+        "Indexing against the bare model",
+        "chunks a second, same chunks and weights; line: least and greatest run",
+        [
+            bar("folder-mcp", found["program_chunks_per_s"], ours=True),
+            bar("bare model, best batches", found["limit_chunks_per_s"]),
+        ],
+    )
+    return "Indexing against the bare model", said + table(rows), {"pipeline": chart}
+
+
+def others(found: dict[str, Any]) -> Section:
+    rows = found["rows"]
+    charts = {
+        f"others-{name}": svg.bars(
+            f"Same folder, same weights: {what}",
+            "process start to searchable by meaning; line: least and greatest run",
+            [
+                bar(row["program"], row[key], ours=row["program"] == "folder-mcp")
+                for row in rows
+                if "alone" not in row["program"]
+            ],
+        )
+        for name, key, what in (
+            ("text", "kB/s", "text, kB a second"),
+            ("tokens", "tokens/s", "tokens through the model a second"),
+        )
+    }
+    best = [{"figure": key, **value} for key, value in found["ours_against_the_best"].items()]
+    corpus = found["corpus"]
+    said = f"{corpus['files']} files, {corpus['MB']} MB, {corpus['questions']} questions (headings of the files).\n\n"
+    return "Other programs", said + table(rows) + "\n\n" + table(best), charts
+
+
+def start(found: dict[str, Any]) -> Section:
+    rows = found["rows"]
+    chart = svg.bars(
+        "From launch to the first hit by word",
+        f"seconds, {found['files']:,} generated notes; line: least and greatest run",
+        [bar(f"{row['runtime']}, {row['start']}", row["first hit by word"], ours=True) for row in rows],
+    )
+    after = found["after_the_import_of_the_store"]
+    said = "\n\nIn a process that has imported the store library:\n\n" + table([after])
+    return "Start", table(rows) + said, {"start": chart}
+
+
+def clients(found: dict[str, Any]) -> Section:
+    rows = found["rows"]
+    chart = svg.bars(
+        "Search, hybrid, p95 by what goes on and how many ask",
+        "milliseconds",
+        [bar(f"{r['while']}, {r['clients']} clients", r["p95_ms"], ours=True) for r in rows if r["mode"] == "hybrid"],
+    )
+    said = "\n\nThe target, p95 while indexing at most p95 at rest and one micro-batch:\n\n" + table(found["target"])
+    return "Searches while other things go on", table(rows) + said, {"clients": chart}
+
+
+def incremental(found: dict[str, Any]) -> Section:
+    text, bars = "", []
+    for files, each in found.items():
+        if not isinstance(each, dict) or "unchanged" not in each:
+            continue
+        same = {"what": "nothing changed", **each["unchanged"], "whole process s": each["unchanged_whole_process_s"]}
+        text += f"**{files}**\n\n{table([same])}\n\n"
+        text += table([{"what": what, **row} for what, row in each["changes"].items()]) + "\n\n"
+        bars.append(bar(f"{files}, nothing changed", each["unchanged"]["times_the_bare_walk"], ours=True))
+    chart = svg.bars("An unchanged folder", "times a bare walk with stat of the same tree", bars)
+    return "Changes", text.rstrip(), {"incremental": chart}
+
+
+def memory(found: dict[str, Any]) -> Section:
+    marks, kinds = found["marks"], ("anonymous", "pss_of_all")
+    chart = svg.lines(
+        "Anonymous memory over load and unload, then edits",
+        "MiB by mark: indexed, cycles of loaded and unloaded, edits every five seconds, after",
+        [svg.Line(key, [(float(at), mark[key]) for at, mark in enumerate(marks)]) for key in kinds],
+    )
+    columns = ("what", "anonymous first", "anonymous last", "anonymous", "pss_of_all", "threads", "files_open")
+    return "Memory", table(found["rows"], columns), {"memory": chart}
+
+
+def scale(found: dict[str, Any]) -> Section:
+    rows = found["rows"]
+    figures = ("search_p50_ms", "text_cpu_ms_a_chunk", "disk_bytes_a_chunk", "peak_MiB")
+    present = [key for key in figures if all(key in row for row in rows)]
+    chart = svg.lines(
+        "How cost grows with the index",
+        "both axes logarithmic; across: chunks",
+        [svg.Line(key, [(float(row["chunks"]), middle(row[key])[0]) for row in rows]) for key in present],
+        log=True,
+    )
+    return "Scale", table(rows), {"scale": chart}
+
+
+SECTIONS: dict[str, Callable[[dict[str, Any]], Section]] = {
+    "pipeline": pipeline,
+    "others": others,
+    "start": start,
+    "clients": clients,
+    "incremental": incremental,
+    "memory": memory,
+    "scale": scale,
+}
+
+
+def ran_on(found: dict[str, Any]) -> str:
+    """Where and when a run was made, one paragraph."""
+    place, load = found["machine"], found["load"]
+    versions = ", ".join(f"{name} {version}" for name, version in place["versions"].items())
+    return (
+        f"`{found['command']}`, {found['date']}, commit {place['commit']}; {place['processor']}, {place['cores']} "
+        f"cores, {place['memory_GiB']} GiB, {place['system']}, Python {place['python']}, {versions}; load average "
+        f"{load['before']} before, {load['after']} after."
+    )
+
+
+def main() -> None:
+    PLOTS.mkdir(exist_ok=True)
+    written = []
+    for name, section in SECTIONS.items():
+        file = RESULTS / f"{name}.json"
+        if not file.is_file():
+            continue
+        found = json.loads(file.read_text(encoding="utf-8"))
+        heading, text, charts = section(found)
+        pictures = ""
+        for chart, drawn in charts.items():
+            (PLOTS / f"{chart}.svg").write_text(drawn, encoding="utf-8")
+            pictures += f"![{heading}](plots/{chart}.svg)\n\n"
+        written.append(f"## {heading}\n\n{ran_on(found)}\n\n{pictures}{text}\n")
+    page = PAGE.read_text(encoding="utf-8")
+    before, rest = page.split(BEGIN)
+    after = rest.split(END)[1]
+    PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(written) + f"\n{END}{after}", encoding="utf-8")
+    print(f"{PAGE.relative_to(ROOT)}: {len(written)} sections; plots in {PLOTS.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
