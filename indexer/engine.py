@@ -29,7 +29,7 @@ from indexer.parts import Parts
 from indexer.pulse import Pulse
 from indexer.reading import read_place
 from indexer.recording import record_work, snapshots
-from indexer.running import Shared, open_parts, work
+from indexer.running import RETRY_DELAY, Shared, open_parts, work
 from indexer.status import IndexReport, OwnerStatus, Status
 from indexer.stock import Stock
 from indexer.survey import report, survey
@@ -100,11 +100,10 @@ class Engine:
         return self._snapshot(verbose=verbose)
 
     def _snapshot(self, *, verbose: bool = False) -> Status:
-        data_dir = str(self.config.data_dir)
-        owner = OwnerStatus(
-            os.getpid(), self._version, self._state, self._detail, self._clients, self._since, data_dir
-        )
-        return survey(owner, self._folders, self._ledger, self._parts, self._stock.models, verbose=verbose)
+        state, place = (self._state, self._detail), str(self.config.data_dir)
+        owner = OwnerStatus(os.getpid(), self._version, *state, self._clients, self._since, place)
+        found = (self._parts, self._stock.models)
+        return survey(owner, self._folders, self._ledger, *found, verbose=verbose, failure=self._failure)
 
     def watch(self, *, at_most_every: float = 0.2) -> AsyncIterator[Status]:
         """Yield a snapshot now and after every change, no faster than ``at_most_every`` seconds."""
@@ -122,8 +121,8 @@ class Engine:
             StoreBusy: Another process is the writer.
         """
         parts = await self._opened()
-        if parts.slot is None:
-            raise StoreBusy(self._detail)
+        if parts.text_pass is None:
+            raise parts.refused or StoreBusy(self._detail)
         await self._stock.take_up()
         started, before = anyio.current_time(), self._ledger.work()
         live = [self._known(path) for path in folders] if folders is not None else list(self._folders)
@@ -186,29 +185,31 @@ class Engine:
     # Opening, running, closing --------------------------------------------------------------------------------
 
     async def run(self, start: anyio.Event | None, read_only: bool) -> None:
-        """Open the index and work until cancelled; everything opened is closed again, in reverse."""
+        """Open the index and work until cancelled; everything opened is closed again, in reverse.
+
+        What cannot be opened, or not for writing, is tried again now and then.
+        """
         if start is not None:
             await start.wait()
         self._state = "initializing"
         self._pulse.beat()
-        try:
-            async with AsyncExitStack() as stack:
-                parts, self._detail = await open_parts(
-                    stack,
-                    self.config,
-                    self._shared,
-                    self._loader,
-                    read_only=read_only,
-                    on_wedged=self._on_wedged,
-                )
-                await self._keep_folders()
-                self._parts, self._state = parts, "read_only" if parts.slot is None else "serving"
-                self._pulse.beat()
-                await work(parts, self.config, self._shared, self._folders_changed)
-        except StoreError as error:
-            log.error("the index cannot be opened: %s", error)
-            self._failure, self._detail = error, str(error)
+        while True:
+            try:
+                async with AsyncExitStack() as stack:
+                    given = (stack, self.config, self._shared, self._loader)
+                    parts, self._detail = await open_parts(*given, read_only=read_only, on_wedged=self._on_wedged)
+                    await self._keep_folders()
+                    self._failure, self._parts = None, parts
+                    self._state = "read_only" if parts.text_pass is None else "serving"
+                    self._pulse.beat()
+                    await work(parts, self.config, self._shared, self._folders_changed)
+            except StoreError as error:
+                log.error("the index cannot be opened: %s", error)
+                self._failure, self._detail = error, str(error)
+            self._parts = None
             self._pulse.beat()
+            if self._failure is not None:
+                await anyio.sleep(RETRY_DELAY)
 
     async def keep_models_known(self, start: anyio.Event | None) -> None:
         """Look for the named models, at the start and whenever one is missed, until cancelled."""
@@ -223,10 +224,11 @@ class Engine:
         self._pulse.beat()
 
     async def _keep_folders(self) -> None:
+        mended = await anyio.to_thread.run_sync(known_folders.mend_folders, self.config.data_dir)
         listed = await anyio.to_thread.run_sync(known_folders.list_folders, self.config)
         for refused in listed.refused:
             log.warning("not indexed: %s", refused)
-        self._detail = " ".join((self._detail, *listed.refused)).strip()
+        self._detail = " ".join((self._detail, mended, *listed.refused)).strip()
         for known in listed.known:
             self._folders.put(await self._live(known))
 
@@ -243,9 +245,8 @@ class Engine:
 
     async def _live(self, known: known_folders.KnownFolder) -> LiveFolder:
         def make() -> LiveFolder:
-            return LiveFolder(
-                known, len(self._folders), self._models.for_folder(known.model), ignore_for(known, self.config)
-            )
+            model = self._models.for_folder(known.model)
+            return LiveFolder(known, len(self._folders), model, ignore_for(known, self.config))
 
         return await anyio.to_thread.run_sync(make)
 
@@ -259,7 +260,7 @@ class Engine:
     def _settled(self, folder: LiveFolder, parts: Parts) -> bool:
         """Whether nothing more will happen to a folder by itself soon."""
         assert parts.text_pass is not None
-        if parts.queue.waiting(folder.path) or parts.text_pass.active == folder.path:
+        if parts.queue.waiting(folder.path) or folder.path in parts.text_pass.active:
             return False
         if not folder.scanned:
             return not folder.available

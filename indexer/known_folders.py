@@ -22,6 +22,8 @@ from indexer.folder_rules import check_folder, overlapping, resolved
 
 Source = Literal["config", "added"]
 
+_DAMAGED = (ValueError, KeyError, TypeError)  # what parsing a file of other content raises
+
 
 @dataclass(frozen=True, slots=True)
 class KnownFolder:
@@ -68,7 +70,7 @@ def list_folders(config: Config) -> KnownFolders:
     A folder that does not exist now is listed (its index stays); one that breaks a rule is refused.
 
     Raises:
-        ConfigError: ``folders.json`` is damaged.
+        ConfigError: ``folders.json`` and its copy are damaged.
     """
     written = [
         KnownFolder(each.path, each.model, each.include, each.exclude, "config", allow_broad=True)
@@ -117,7 +119,7 @@ def add_folder(
     Raises:
         FolderError: It does not exist, is a file, cannot be read, is too broad, holds or lies in the data directory,
             overlaps a known folder, or stands in the configuration file with other settings.
-        ConfigError: ``folders.json`` is damaged.
+        ConfigError: ``folders.json`` and its copy are damaged.
     """
     with _locked(config.data_dir):
         listed = list_folders(config)
@@ -144,7 +146,7 @@ def remove_folder(config: Config, path: str) -> KnownFolder:
 
     Raises:
         FolderError: It is not known, or the configuration file names it.
-        ConfigError: ``folders.json`` is damaged.
+        ConfigError: ``folders.json`` and its copy are damaged.
     """
     with _locked(config.data_dir):
         found = resolved(path)
@@ -167,19 +169,68 @@ def _file(data_dir: Path) -> Path:
     return data_dir / "folders.json"
 
 
+def _copy(data_dir: Path) -> Path:
+    """The same once more, written after it: for the day on which it is damaged."""
+    return data_dir / "folders.copy.json"
+
+
+def mend_folders(data_dir: Path) -> str:
+    """Put the copy of ``folders.json`` in its place if it is damaged; returns a sentence about it, empty if it is not.
+
+    Raises:
+        ConfigError: The copy is damaged too.
+    """
+    file = _file(data_dir)
+    try:
+        _parsed(file)
+    except _DAMAGED as error:
+        said = f"folders.json was damaged ({error}); its copy is in use"
+        aside = file.with_name("folders.damaged.json")
+        try:
+            with _locked(data_dir):
+                folders = _read(data_dir)
+                file.replace(aside)
+                _write(data_dir, folders)
+        except (OSError, FolderError) as refused:
+            return f"{said}, but cannot be put in its place: {refused}"
+        return f"{said}, and it was set aside as {aside}"
+    except OSError:
+        return ""  # not there, or not readable, which listing says
+    return ""
+
+
+def restore_folders(data_dir: Path, folders: Sequence[KnownFolder]) -> None:
+    """Write the added ones of these down again if ``folders.json`` has gone with its directory.
+
+    Raises:
+        FolderError: It cannot be written.
+    """
+    added = [folder for folder in folders if folder.source == "added"]
+    if added and not _file(data_dir).exists():
+        with _locked(data_dir):
+            _write(data_dir, added)
+
+
 def _read(data_dir: Path) -> list[KnownFolder]:
     file = _file(data_dir)
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
-        return [_folder(each) for each in document["folders"]]
+        return _parsed(file)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}); make it readable for this user") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{file}: damaged ({error}); correct it, or delete it and add the folders again (the index is kept)"
-        ) from error
+    except _DAMAGED as error:
+        try:
+            return _parsed(_copy(data_dir))
+        except (OSError, *_DAMAGED):
+            raise ConfigError(
+                f"{file}: damaged ({error}); correct it, or delete it and add the folders again (the index is kept)"
+            ) from error
+
+
+def _parsed(file: Path) -> list[KnownFolder]:
+    document = json.loads(file.read_text(encoding="utf-8"))
+    return [_folder(each) for each in document["folders"]]
 
 
 def _folder(row: dict[str, Any]) -> KnownFolder:
@@ -202,18 +253,17 @@ def _write(data_dir: Path, folders: Sequence[KnownFolder]) -> None:
     rows = [{key: value for key, value in asdict(folder).items() if key != "source"} for folder in folders]
     # ensure_ascii keeps lone surrogates (undecodable file names) intact: they become \udcXX escapes.
     text = json.dumps({"version": 1, "folders": rows}, indent=1, ensure_ascii=True)
-    new = data_dir / f"folders.json.{os.getpid()}.new"
-    try:
-        with new.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        new.replace(_file(data_dir))
-    except OSError as error:
-        new.unlink(missing_ok=True)
-        raise FolderError(
-            f"{_file(data_dir)}: cannot be written ({error.strerror}); see that disk and rights"
-        ) from error
+    for file in (_file(data_dir), _copy(data_dir)):
+        new = data_dir / f"{file.name}.{os.getpid()}.new"
+        try:
+            with new.open("w", encoding="utf-8") as stream:
+                stream.write(text)
+                stream.flush()
+                os.fsync(stream.fileno())
+            new.replace(file)
+        except OSError as error:
+            new.unlink(missing_ok=True)
+            raise FolderError(f"{file}: cannot be written ({error.strerror}); see that disk and rights") from error
     directory = os.open(data_dir, os.O_RDONLY)
     try:
         os.fsync(directory)

@@ -26,6 +26,13 @@ class Manifest:
         for row in rows:
             self.put(row)
 
+    def reload(self, rows: Iterable[FileRow]) -> None:
+        """Forget everything and begin with these rows."""
+        for folder in self.folders():
+            self.drop_folder(folder)
+        for row in rows:
+            self.put(row)
+
     def put(self, row: FileRow) -> None:
         """Add or replace a row."""
         self.drop(row.folder, row.path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from indexer.embedding_pass import EmbeddingPass
+from indexer.errors import StoreError
 from indexer.export_pass import ExportPass
 from indexer.manifest import Manifest
 from indexer.model.slot import ModelSlot
@@ -17,7 +18,12 @@ from indexer.work_queue import WorkQueue
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The open parts. Slot and passes are None in a process that only reads the index of another."""
+    """The open parts. Passes are None in a process that only reads; so is the slot beside another writer.
+
+    Attributes:
+        refused: Why the index can only be read although it should be written; None when that is as it should be.
+        warnings: What speaks against the place of the data directory, one sentence each.
+    """
 
     store: Store
     manifest: Manifest
@@ -28,3 +34,5 @@ class Parts:
     text_pass: TextPass | None
     embedding_pass: EmbeddingPass | None
     export_pass: ExportPass | None
+    refused: StoreError | None = None
+    warnings: tuple[str, ...] = ()

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import anyio
+import anyio.to_thread
 
 from indexer.config import Config
 from indexer.embedding_pass import EmbeddingPass
-from indexer.errors import StoreBusy
+from indexer.errors import StoreBusy, StoreError
 from indexer.export_pass import ExportPass
+from indexer.files.places import warnings
 from indexer.folder import Folders
 from indexer.history import Recorder
+from indexer.known_folders import restore_folders
 from indexer.ledger import Ledger
 from indexer.maintenance import maintain
 from indexer.manifest import Manifest
+from indexer.mending import keep_whole
 from indexer.model.device import detect
 from indexer.model.embedder import Loader
 from indexer.model.slot import open_slot
@@ -28,11 +34,19 @@ from indexer.parts import Parts
 from indexer.pulse import Pulse
 from indexer.recording import record_slot
 from indexer.search import Search
-from indexer.store.opening import open_store
+from indexer.store.opening import open_store, writable
+from indexer.store.store import Store
 from indexer.text.pool import open_parsers
 from indexer.text_pass import TextPass
 from indexer.watching import keep_watching, rescan_now_and_then
 from indexer.work_queue import WorkQueue
+
+log = logging.getLogger(__name__)
+
+RETRY_DELAY = 15.0
+"""Seconds between two looks whether an index can be written that could not."""
+PASSING = ("busy", "disk_full", "read_only", "permission", "io_error")
+"""Why an index may not be writable for now, though it can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +85,8 @@ async def open_parts(
     Raises:
         StoreError: The index cannot be opened.
     """
-    directory, detail = config.data_dir / "index", ""
-    try:
-        store = await stack.enter_async_context(open_store(directory, read_only=read_only))
-    except StoreBusy as busy:
-        read_only, detail = True, str(busy)
-        store = await stack.enter_async_context(open_store(directory, read_only=True))
-    detail = " ".join((detail, *store.damage)).strip()
+    store, refused = await _open_store(stack, config.data_dir / "index", read_only=read_only)
+    detail = " ".join((str(refused or ""), *store.damage)).strip()
     manifest, queue = Manifest(await store.files()), WorkQueue()
     parsers = await stack.enter_async_context(
         open_parsers(
@@ -85,8 +94,9 @@ async def open_parts(
         )
     )
     slot, text_pass, embedding_pass, export_pass = None, None, None, None
-    if not read_only:
+    if not isinstance(refused, StoreBusy) and not read_only:
         slot = await stack.enter_async_context(open_slot(loader, slot_settings(config, on_wedged), gpu=gpu_status()))
+    if slot is not None and not store.read_only:
         common = (manifest, queue, shared.folders, shared.ledger, shared.pulse)
         text_pass = TextPass(store, parsers, *common)
         embedding_pass = EmbeddingPass(store, slot, *common)
@@ -95,31 +105,75 @@ async def open_parts(
         )
     reranker = partial(shared.models.reranker, config.search.rerank) if config.search.rerank else None
     search = Search(store, slot, manifest, queue, shared.folders, config.search, reranker)
-    return Parts(store, manifest, parsers, queue, search, slot, text_pass, embedding_pass, export_pass), detail
+    found = await anyio.to_thread.run_sync(warnings, config.data_dir)
+    passes = (text_pass, embedding_pass, export_pass)
+    return Parts(store, manifest, parsers, queue, search, slot, *passes, refused, found), detail
+
+
+async def _open_store(stack: AsyncExitStack, directory: Path, *, read_only: bool) -> tuple[Store, StoreError | None]:
+    """The store, only for reading when it cannot be written now, and why.
+
+    Raises:
+        StoreError: It cannot be read either.
+    """
+    try:
+        return await stack.enter_async_context(open_store(directory, read_only=read_only)), None
+    except StoreError as error:
+        if error.code not in PASSING:
+            raise
+        refused = error
+    try:
+        return await stack.enter_async_context(open_store(directory, read_only=True)), refused
+    except StoreError as worse:
+        raise refused from worse
 
 
 async def work(parts: Parts, config: Config, shared: Shared, folders_changed: Pulse) -> None:
-    """Run the passes until cancelled; in a process that only reads, wait.
+    """Run the passes until cancelled; where the index can only be read, wait until it can be written.
 
     Begins with what changed while nobody was looking: folders that are no longer kept go, all others are walked.
     """
     if parts.slot is None or parts.text_pass is None or parts.embedding_pass is None or parts.export_pass is None:
-        await anyio.sleep_forever()
+        if parts.refused is None:
+            await anyio.sleep_forever()
+        await _until_writable(parts.store.directory)
         return
-    for path in set(parts.manifest.folders()) - {folder.path for folder in shared.folders}:
-        await parts.store.remove_folder(path)
-        parts.manifest.drop_folder(path)
+    await _forget(parts, shared)
     for folder in shared.folders:
         parts.queue.add(folder.path)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(record_slot, shared.recorder, parts.slot, shared.shown)
-        tasks.start_soon(parts.text_pass.run)
-        tasks.start_soon(parts.embedding_pass.run)
         tasks.start_soon(parts.export_pass.run)
-        tasks.start_soon(maintain, parts.store, shared.ledger, shared.pulse, lambda: _idle(parts))
+        tending = partial(maintain, parts.store, shared.ledger, shared.pulse, lambda: _idle(parts))
+        passes = (parts.text_pass.run, parts.embedding_pass.run, tending)
+        common = (parts.store, parts.manifest, parts.queue, shared.folders, shared.ledger, shared.pulse)
+        known = partial(_restore, config, shared.folders)
+        tasks.start_soon(keep_whole, *common, passes, known)
         tasks.start_soon(rescan_now_and_then, shared.folders, parts.queue, config.index.rescan_minutes * 60)
         if config.index.watch:
             tasks.start_soon(keep_watching, shared.folders, parts.queue, folders_changed, shared.pulse)
+
+
+def _restore(config: Config, folders: Folders) -> None:
+    restore_folders(config.data_dir, [folder.known for folder in folders])
+
+
+async def _until_writable(directory: Path) -> None:
+    """Look now and then: nobody tells that a disk has room again, or that its other writer has ended."""
+    while not await anyio.to_thread.run_sync(writable, directory):  # noqa: ASYNC110
+        await anyio.sleep(RETRY_DELAY)
+
+
+async def _forget(parts: Parts, shared: Shared) -> None:
+    """Take folders out of the index that are no longer kept."""
+    for path in set(parts.manifest.folders()) - {folder.path for folder in shared.folders}:
+        try:
+            await parts.store.remove_folder(path)
+        except StoreError as error:  # a full disk: at the next start
+            shared.ledger.last_error = str(error)
+            log.error("%s is not taken out of the index: %s", path, error)
+            return
+        parts.manifest.drop_folder(path)
 
 
 def slot_settings(config: Config, on_wedged: Callable[[str], None] | None = None) -> SlotSettings:

@@ -22,7 +22,7 @@ from indexer.answer import (
     Query,
     Reranking,
 )
-from indexer.errors import QueryError
+from indexer.errors import QueryError, StoreError
 from indexer.folder import Folders, LiveFolder
 from indexer.folding import fold
 from indexer.freshness import fresh
@@ -83,7 +83,7 @@ class Search:
         folders = self._in_scope(query)
         scope = replace(query.scope, folders=tuple(f.path for f in folders))
         question = await anyio.to_thread.run_sync(read_question, query.text)
-        keyword, leg = await self._legs(query, question, scope, folders)
+        keyword, leg = await self._found(query, question, scope, folders)
         ranking = await anyio.to_thread.run_sync(_ranking, keyword, leg, question)
         ranking, reranking = await self._reranked(ranking, query, question, started + self._settings.wait)
         page, more = await anyio.to_thread.run_sync(self._page, ranking, query)
@@ -96,7 +96,7 @@ class Search:
             semantic=contribution(query, folders, self._store, leg),
             folders=coverage,
             next_offset=query.offset + len(hits) if more or len(hits) < len(page) else None,
-            notices=tuple(_notices(folders, coverage)),
+            notices=tuple(_notices(folders, coverage, self._store.health.rebuilding)),
             elapsed_ms=(anyio.current_time() - started) * 1000,
             reranking=reranking,
         )
@@ -112,6 +112,21 @@ class Search:
                 raise QueryError(f"folder {path} is not indexed; indexed folders: {known}")
             found[folder.path] = folder
         return list(found.values())
+
+    async def _found(
+        self, query: Query, question: Question, scope: Scope, folders: Sequence[LiveFolder]
+    ) -> tuple[list[Scored], SemanticLeg]:
+        """Both legs; when damage is met its repair is waited for, within ``search.wait``, and they are asked again."""
+        try:
+            return await self._legs(query, question, scope, folders)
+        except StoreError:
+            if self._store.read_only or not self._store.health.doubted.is_set():
+                raise
+            with anyio.move_on_after(self._settings.wait) as patience:
+                await self._store.health.repaired()
+            if patience.cancelled_caught:
+                raise
+        return await self._legs(query, question, scope, folders)
 
     async def _legs(
         self, query: Query, question: Question, scope: Scope, folders: Sequence[LiveFolder]
@@ -216,8 +231,8 @@ def _mode_used(asked: Mode, leg: SemanticLeg) -> Mode:
     return "keyword" if asked == "hybrid" and not leg.lists else asked
 
 
-def _notices(folders: Sequence[LiveFolder], coverage: Sequence[FolderCoverage]) -> list[str]:
-    notices = []
+def _notices(folders: Sequence[LiveFolder], coverage: Sequence[FolderCoverage], rebuilding: str) -> list[str]:
+    notices = [f"Results are not complete yet: {rebuilding}."] if rebuilding else []
     if not folders:
         notices.append("No folder is indexed yet; add one: folder-mcp folders add FOLDER")
     for folder, covered in zip(folders, coverage, strict=True):

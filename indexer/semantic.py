@@ -9,7 +9,7 @@ from typing import Literal
 import anyio
 
 from indexer.answer import Query, Semantic
-from indexer.errors import SlotUnavailable
+from indexer.errors import SlotUnavailable, StoreError
 from indexer.folder import LiveFolder
 from indexer.fusion import SemanticList
 from indexer.model.embedder import ModelSpec
@@ -74,8 +74,13 @@ async def search_by_meaning(
             leg.refused.append(refusal)
             continue
         inside = replace(scope, folders=tuple(paths))
-        found = await store.search_vectors(spec.key, dim, vector, inside, limit, passes) if passes else []
-        found = found or await store.search_vectors(spec.key, dim, vector, inside, limit)
+        try:
+            found = await store.search_vectors(spec.key, dim, vector, inside, limit, passes) if passes else []
+            found = found or await store.search_vectors(spec.key, dim, vector, inside, limit)
+        except StoreError as error:  # words are searched all the same
+            hint = "Keyword results cover the text; ask again in a minute."
+            leg.refused.append(SlotUnavailable("index_damaged", f"Searching by meaning failed: {error}.", hint, 30.0))
+            continue
         leg.lists.append(SemanticList(found, languages, frozenset(paths)))
         leg.served.update(paths)
     return leg

@@ -151,6 +151,11 @@ class IndexStatus:
     Attributes:
         disk_bytes: Size of the database directory when last measured, None before.
         last_error: Last maintenance or write error, empty when none.
+        state: ``opening``, ``ready``, ``repairing`` (damage was met and is being looked for), ``rebuilding`` (lost
+            text is being read from the folders again), or why it cannot be written: ``disk_full``, ``read_only``,
+            ``permission``, ``io_error``, ``busy``, ... (the codes of ``StoreError``).
+        remedy: What to do about the state, one sentence; empty when nothing.
+        notices: What was mended since the start, what was set aside, what speaks against the data directory's place.
         parser: ``pool.state`` in one word, empty before the index is open.
         pool: The parser processes (ladder, last errors, interpreter, remedy); None before the index is open.
     """
@@ -163,6 +168,9 @@ class IndexStatus:
     last_error: str
     parser: str
     pool: PoolStatus | None = None
+    state: str = "ready"
+    remedy: str = ""
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from indexer.advice import advise
+from indexer.condition import condition
+from indexer.errors import StoreError
 from indexer.folder import Folders, LiveFolder
 from indexer.ledger import Ledger
 from indexer.manifest import Manifest, format_name
@@ -46,6 +48,7 @@ def survey(
     models: tuple[ModelAvailability, ...],
     *,
     verbose: bool,
+    failure: StoreError | None = None,
 ) -> Status:
     """Everything, now.
 
@@ -56,9 +59,11 @@ def survey(
         parts: The open index, None until it is open.
         models: The models that are named, as found on this machine.
         verbose: Name every problem instead of the first few.
+        failure: Why the index could not be opened the last time.
     """
     slot = parts.slot.status() if parts and parts.slot else SlotStatus()
     pool = parts.parsers.status() if parts else None
+    index = condition(parts, failure)
     found = _folders(folders, parts, slot, ledger, verbose=verbose) if parts else ()
     return Status(
         at=time.time(),
@@ -71,9 +76,12 @@ def survey(
             disk_bytes=parts.store.disk_bytes if parts else None,
             rate_chunks_per_s=ledger.rate,
             last_maintenance=parts.store.upkeep.last if parts else None,
-            last_error=ledger.last_error,
+            last_error=index.error or ledger.last_error,
             parser=pool.state if pool else "",
             pool=pool,
+            state=index.state,
+            remedy=index.remedy,
+            notices=index.notices,
         ),
         folders=found,
         work=ledger.work(),
@@ -189,8 +197,8 @@ def _formats(counts: Mapping[str, Mapping[str, int]], problems: Sequence[FileRow
 
 def _positions(folders: Folders, parts: Parts, embedding: set[str]) -> dict[str, int]:
     """Place of each folder that has something to do; those being worked on are 0."""
-    active = parts.text_pass.active if parts.text_pass else ""
-    busy = [f.path for f in folders if f.path == active or f.path in embedding]
+    reading = parts.text_pass.active if parts.text_pass else frozenset[str]()
+    busy = [f.path for f in folders if f.path in reading or f.path in embedding]
     waiting = sorted((f.path for f in folders if parts.queue.waiting(f.path)), key=parts.queue.place)
     behind = [
         f.path for f in folders if f.model.spec is not None and parts.store.pending_count(f.model.spec.key, f.path) > 0

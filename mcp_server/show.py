@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mcp_server.render import duration, folder_line, format_line, model_line, pool_line, slot_line
+from mcp_server.render import condition_lines, duration, folder_line, format_line, model_line, pool_line, slot_line
 from mcp_server.report_schema import FoldersResult, IndexResult
 from mcp_server.schemas import ReadResult, SearchResult
 from mcp_server.status_schema import StatusResult
@@ -82,6 +82,7 @@ def status(result: StatusResult, *, verbose: bool = False) -> str:
         lines.append(f"client {relay.pid}: searches {named}{other}")
     if index.last_error:
         lines.append(f"index error: {index.last_error}")
+    lines += condition_lines(index)
     if index.pool and (index.pool.detail or index.pool.workers):
         lines.append(pool_line(index.pool).rstrip("."))
     if not result.folders:

@@ -134,7 +134,7 @@ def worth_telling(status: Status, lent: Lent) -> object:
         (owner.pid, owner.state, owner.detail, owner.clients),
         status.services,
         (slot.state, slot.model, slot.requested, slot.stage, round(slot.progress, 1), slot.last_error),
-        (index.last_error, index.pool and (index.pool.state, index.pool.detail)),
+        (index.last_error, index.state, index.notices, index.pool and (index.pool.state, index.pool.detail)),
         folders,
         status.models,
         tuple(lent.notices),

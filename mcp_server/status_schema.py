@@ -173,6 +173,12 @@ class IndexRecord(Record):
     last_error: Line
     parser: str = Field(description="State of the document parsers in one word.")
     pool: PoolRecord | None = Field(default=None, description="The document parsers; null before the index is open.")
+    state: str = Field(
+        default="ready",
+        description="opening, ready, repairing, rebuilding, or why it cannot be written: disk_full, read_only, ...",
+    )
+    remedy: Line = Field(default="", description="What to do about the state; empty when nothing.")
+    notices: list[Line] = Field(default=[], description="What was mended or set aside, and what speaks for a move.")
 
 
 class WorkRecord(Record):

@@ -74,7 +74,7 @@ class Connection:
         Raises:
             StoreError: It cannot be made.
         """
-        await anyio.to_thread.run_sync(_prepare, self.place)
+        await anyio.to_thread.run_sync(prepare, self.place)
         self.raw = await _library(self.root)
 
     async def quarantine(self, *, thorough: bool) -> bool:
@@ -90,7 +90,7 @@ class Connection:
             bad = await anyio.to_thread.run_sync(lambda: self.sums.bad(thorough=thorough))
         for path in bad:
             await anyio.to_thread.run_sync(set_aside, self.root, path)
-            self.health.damage.append(f"{path.relative_to(self.place)} had changed on disk and was set aside")
+            self.health.broke(f"{path.relative_to(self.place)} had changed on disk and was set aside")
         return bool(bad)
 
     async def open(self, name: str, probe: Callable[[Any], Awaitable[None]], *, afresh: bool = False) -> Any | None:
@@ -118,7 +118,7 @@ class Connection:
             except (*RAISED, StoreError) as error:
                 self._refuse_unless_ours(name, error)
         went = await anyio.to_thread.run_sync(set_aside, self.root, self.place / f"{name}.lance")
-        self.health.damage.append(f"table {name} of the index could not be read and was moved to {went.parent}")
+        self.health.broke(f"table {name} of the index could not be read and was moved to {went.parent}")
         return None
 
     async def create(self, name: str, schema: Any) -> Any:
@@ -152,9 +152,7 @@ class Connection:
             await self.raw.open_table(name)
         except RAISED:
             await anyio.to_thread.run_sync(set_aside, self.root, manifest)
-            self.health.damage.append(
-                f"the last write to table {name} was torn (power cut?); the version before it is in use"
-            )
+            self.health.broke(f"the last write to table {name} was torn (power cut?); the version before it is in use")
             return True
         return False
 
@@ -164,7 +162,7 @@ class Connection:
         if manifest is None:
             return False
         await anyio.to_thread.run_sync(set_aside, self.root, manifest)
-        self.health.damage.append(f"the newest version of table {name} was damaged; the one before it is tried")
+        self.health.broke(f"the newest version of table {name} was damaged; the one before it is tried")
         return True
 
     async def _reindex(self, name: str) -> bool:
@@ -172,7 +170,7 @@ class Connection:
         for index in list(await table.list_indices()):
             await table.drop_index(index.name)
         await make_indexes(table, name)
-        self.health.damage.append(f"the search indexes of table {name} were damaged and have been made anew")
+        self.health.broke(f"the search indexes of table {name} were damaged and have been made anew")
         return True
 
 
@@ -184,7 +182,7 @@ async def connect(root: Path, *, read_only: bool) -> Connection:
     """
     place = root / "tables"
     if not read_only:
-        await anyio.to_thread.run_sync(_prepare, place)
+        await anyio.to_thread.run_sync(prepare, place)
     elif not await anyio.Path(place).is_dir():
         raise StoreError(f"there is no index in {root} yet; run folder-mcp index first", "unsupported")
     health, sums = await anyio.to_thread.run_sync(Health, root), await anyio.to_thread.run_sync(Sums.load, root)
@@ -223,7 +221,7 @@ def _check_format(name: str, metadata: dict[bytes, bytes]) -> None:
         raise StoreError(f"table {name} does not say its format", "damaged")
 
 
-def _prepare(place: Path) -> None:
+def prepare(place: Path) -> None:
     """Make the directory and see that it takes hard links, by which every commit is made."""
     with explained(f"write to the data directory {place.parent}"):
         place.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 
 from indexer.errors import StoreError
+from indexer.store.aside import kept
 from indexer.store.fault import RAISED, REMEDIES, mendable
 
 _TOLD = 10  # sentences about damage that are kept
@@ -41,6 +42,7 @@ class Health:
         damage: What was found broken since the store was opened and what became of it, sentences for people.
         doubted: Set when something met in the middle of work says that a file is bad: somebody should ``mend``.
         stubborn: Whether damage was met again soon after a repair that found nothing.
+        aside: When something was set aside that is still kept, see ``aside.kept``.
         counted: Whether the counts in memory are those of the tables; a failed write may have been made all the same.
     """
 
@@ -50,7 +52,10 @@ class Health:
         self.doubted = anyio.Event()
         self.stubborn = False
         self.counted = True
+        self._repaired = anyio.Event()
         self._mended = -_AGAIN
+        self.aside = tuple(kept(root))
+        self._root = root
         self._note = root / "rebuilding"
         self._rebuilding = _text(self._note)
 
@@ -83,6 +88,11 @@ class Health:
         """Note a write that succeeded: whatever was in the way has gone."""
         self.trouble = None
 
+    def broke(self, sentence: str) -> None:
+        """Note what was found broken and what became of it."""
+        self.damage.append(sentence)
+        self.aside = tuple(kept(self._root))
+
     def mended(self) -> None:
         """Note that the tables have been looked through and what was bad is no longer in the way."""
         self._mended = time.monotonic()
@@ -90,6 +100,13 @@ class Health:
         if self.trouble is not None and self.trouble.code in ("damaged", "internal"):
             self.trouble = None
         self.doubted = anyio.Event()
+        self._repaired.set()
+        self._repaired = anyio.Event()
+
+    async def repaired(self) -> None:
+        """Wait until nothing is in doubt any more."""
+        while self.doubted.is_set():
+            await self._repaired.wait()
 
     def rebuild(self, why: str) -> None:
         """Note that the text has to be read from the folders again."""

@@ -28,7 +28,7 @@ async def open_chunks(connection: Connection, *, thorough: bool = False) -> Chun
     if table is None:
         if connection.read_only:
             raise StoreError(f"there is no index in {connection.root} yet; run folder-mcp index first", "unsupported")
-        if connection.health.damage or any(map(is_vectors, await connection.names())):
+        if thorough or connection.health.damage or any(map(is_vectors, await connection.names())):
             connection.health.rebuild("the text of the index was lost; it is being read from the folders again")
         table = await connection.create(CHUNKS, chunks_schema())
     elif not connection.read_only:

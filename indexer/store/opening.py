@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 import anyio.to_thread
 
+from indexer.errors import StoreError
 from indexer.store import runtime
-from indexer.store.connection import connect
+from indexer.store.connection import connect, prepare
 from indexer.store.fault import explained
-from indexer.store.lock import WriterLock
+from indexer.store.lock import WriterLock, free
 from indexer.store.opened import Opened
 from indexer.store.store import Store
+
+_ROOM = 64 << 10  # bytes that must fit on the disk before writing is tried again
 
 
 @asynccontextmanager
@@ -45,6 +49,20 @@ async def open_store(directory: Path | str, *, read_only: bool = False) -> Async
         store = Store(opened)
         await store.upkeep.measure()
         yield store
+
+
+def writable(directory: Path) -> bool:
+    """Whether the index in a data directory could be opened for writing now; changes nothing. For threads."""
+    probe = directory / f".room-{os.getpid()}"
+    try:
+        prepare(directory / "tables")
+        probe.write_bytes(bytes(_ROOM))
+    except (OSError, StoreError):
+        return False
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return free(directory / "writer.lock")
 
 
 def _take(stack: ExitStack, root: Path) -> WriterLock:

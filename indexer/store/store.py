@@ -51,6 +51,11 @@ class Store:
         """What was found broken since the index was opened, and what became of it."""
         return tuple(self.health.damage)
 
+    @property
+    def aside(self) -> tuple[str, ...]:
+        """When something was set aside of which a copy is still kept, as names of directories."""
+        return self.health.aside
+
     # Files and their text
 
     @reading

@@ -9,17 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from indexer.files.mounts import silent_parts
+from indexer.files.places import synchronised
 from mcp_server.doctor.finding import Finding
 
 MARGIN = 1.2
 """Free space maintenance needs, as a multiple of the tables it rewrites."""
 LEAST = 256 << 20
 """Bytes that should be free whatever the size of the index."""
-_SYNCED = (
-    "dropbox", "onedrive", "google drive", "googledrive", "my drive", "icloud drive", "icloud~", "com~apple~clouddocs",
-    "mobile documents", "cloudstorage", "nextcloud", "owncloud", "pcloud", "pclouddrive", "megasync", "box sync",
-    "syncthing", "yandex.disk", "seafile", "tresorit",
-)  # fmt: skip
 _MOVE = "choose a data directory on a local disk, with --data-dir or data_dir in the configuration"
 
 
@@ -42,17 +38,6 @@ def data_directory(data_dir: Path, mounts: Sequence[tuple[str, str]] | None) -> 
     yield _space(data_dir, there)
     if exists and os.access(data_dir, os.W_OK):
         yield _hard_links(data_dir)
-
-
-def synchronised(data_dir: Path) -> str:
-    """The part of a path that names a synchronising program, or holds its mark; empty when none does."""
-    for place in (data_dir, *data_dir.parents):
-        name = place.name.lower()
-        if any(name == word or name.startswith((f"{word} ", f"{word}-", f"{word}(")) for word in _SYNCED):
-            return place.name
-        if name.startswith("icloud~") or (place / ".stfolder").exists() or (place / ".dropbox").is_file():
-            return place.name or str(place)
-    return ""
 
 
 def table_bytes(tables: Path) -> int:
