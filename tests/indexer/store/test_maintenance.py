@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from index_data import DIM, FOLDER, row, vectors_of, written
 from indexer.errors import StoreError
 from indexer.store import Store, open_store
 from indexer.store.maintenance import EXACT, Upkeep, sync_files, tree_bytes
-from indexer.store.wear import Wear
+from indexer.store.wear import AGED, Wear
 from indexer.types import Scope
 
 
@@ -58,14 +59,21 @@ async def test_fifty_commits_are_joined_when_there_is_rest(store: Store) -> None
 
 
 def test_writing_forces_maintenance_less_often_the_larger_the_table() -> None:
-    assert not Wear(commits=99, rows=3999).due(idle=False)
+    assert not Wear(commits=99, rows=7999).due(idle=False)
     assert Wear(commits=100).due(idle=False)
-    assert Wear(rows=4000).due(idle=False)
-    assert not Wear(rows=4000, settled=100_000).due(idle=False)
-    assert Wear(rows=50_000, settled=10_000_000).due(idle=False)
+    assert Wear(rows=8000).due(idle=False)
+    assert not Wear(rows=29_999, settled=30_000).due(idle=False)
+    assert Wear(rows=30_000, settled=30_000).due(idle=False)
+    assert Wear(rows=100_000, settled=10_000_000).due(idle=False)
+    assert Wear(commits=300, settled=10_000_000).due(idle=False)
     assert Wear(commits=20).due(idle=True)
     assert Wear(rows=200).due(idle=True)
     assert not Wear(commits=19, rows=199).due(idle=True)
+    assert not Wear(commits=19, rows=1999, settled=100_000).due(idle=True)
+    assert Wear(rows=2000, settled=100_000).due(idle=True)
+    assert Wear(commits=60, settled=10_000_000).due(idle=True)
+    assert Wear(commits=1, since=time.monotonic() - AGED).due(idle=True)
+    assert not Wear(commits=1, since=time.monotonic()).due(idle=True)
     assert not Wear(commits=500, rest=float("inf")).due(idle=False)
     assert Wear(expires=0.0).due(idle=True)
     assert not Wear(expires=float("inf")).due(idle=True)
