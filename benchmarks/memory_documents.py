@@ -65,16 +65,17 @@ def rewrite(folder: Path) -> None:
             os.utime(path)
 
 
-def memory() -> tuple[int, int, int]:
-    """Resident bytes of this process, of its parsers together, and how many parsers there are."""
+def memory() -> tuple[int, int, int, int]:
+    """Resident bytes of this process, its own without mapped files, of its parsers together, and how many they are."""
     parsers = []
     for child in psutil.Process().children():
         try:
-            if "indexer.text.worker" in child.cmdline():
+            if any(part.startswith("indexer.") for part in child.cmdline()):
                 parsers.append(child.memory_info().rss)
         except psutil.Error:
             continue
-    return psutil.Process().memory_info().rss, sum(parsers), len(parsers)
+    mine = psutil.Process().memory_info()
+    return mine.rss, mine.rss - mine.shared, sum(parsers), len(parsers)
 
 
 async def measure(files: int, rounds: int) -> None:
@@ -89,18 +90,18 @@ async def measure(files: int, rounds: int) -> None:
             done = anyio.Event()
 
             async def note() -> None:
-                print("| files read | s | owner MB | parsers MB | parsers | replaced |\n|" + "---|" * 6)
+                print("| files read | s | owner MB | without files | parsers MB | count | replaced |\n|" + "---|" * 7)
                 step = 0
                 async for status in engine.watch(at_most_every=0.2):
                     read = status.work.files_read
                     for embedder in loader.alive:
                         embedder.batches.clear()  # the fake remembers every text it was given
                     if read >= step or done.is_set():
-                        owner, pool, count = memory()
+                        owner, own, pool, count = memory()
                         replaced = status.index.pool.restarts if status.index.pool else 0
-                        marks.append((read, owner, pool))
+                        marks.append((read, owner, pool, own))
                         took = time.perf_counter() - began
-                        held = f"{owner / 1e6:.0f} | {pool / 1e6:.0f}"
+                        held = f"{owner / 1e6:.0f} | {own / 1e6:.0f} | {pool / 1e6:.0f}"
                         print(f"| {read} | {took:.0f} | {held} | {count} | {replaced} |", flush=True)
                         step = (read * 10 // files + 1) * files // 10
                     if done.is_set():
@@ -118,8 +119,9 @@ async def measure(files: int, rounds: int) -> None:
         late = [mark for mark in marks if mark[0] >= whole // 2]
         print(f"{report.indexed} indexed, {report.skipped} skipped, {report.failed} failed in {report.seconds:.0f} s")
         print(
-            f"after a tenth: owner {early[1] / 1e6:.0f} MB, parsers {early[2] / 1e6:.0f} MB; most in the second half: "
-            f"owner {max(m[1] for m in late) / 1e6:.0f} MB, parsers {max(m[2] for m in late) / 1e6:.0f} MB"
+            f"after a tenth: owner {early[1] / 1e6:.0f} MB ({early[3] / 1e6:.0f} without mapped files), parsers "
+            f"{early[2] / 1e6:.0f} MB; most in the second half: owner {max(m[1] for m in late) / 1e6:.0f} MB "
+            f"({max(m[3] for m in late) / 1e6:.0f}), parsers {max(m[2] for m in late) / 1e6:.0f} MB"
         )
 
 

@@ -12,6 +12,7 @@ from indexer.store.fault import explained
 from indexer.store.filters import both, equals, one_of
 from indexer.store.paths import escape, fingerprint
 from indexer.store.rows import Known, Plan, file_rows, known_from, to_chunks, to_files
+from indexer.store.runtime import keep_small
 from indexer.store.schema import CHUNK_COLUMNS, FILE, FILE_COLUMNS, TOMBSTONE
 from indexer.store.tables import append, delete, lookup, select, upsert
 from indexer.store.wear import Wear, measure
@@ -98,6 +99,7 @@ class ChunkTable:
         Raises:
             StoreError: Nothing was written.
         """
+        await keep_small(self.wear.commits)
         await (append if plan.fresh else upsert)(self.table, plan.rows)
         self.counts.update(plan.change)
         self.tombstones += len(plan.lost)

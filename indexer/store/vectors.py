@@ -17,6 +17,7 @@ from indexer.errors import StoreError
 from indexer.store.backlog import Backlog
 from indexer.store.filters import equals, one_of
 from indexer.store.paths import below, escape, unescape
+from indexer.store.runtime import keep_small
 from indexer.store.schema import vectors_schema
 from indexer.store.tables import append, delete, lookup, select
 from indexer.store.wear import Wear, measure
@@ -123,6 +124,7 @@ class VectorTable:
         wanted = await table.alive(list(found)) - await self.present(list(found))
         fresh = [pair for chunk_id, pair in found.items() if chunk_id in wanted]
         if fresh:
+            await keep_small(self.wear.commits)
             rows = await anyio.to_thread.run_sync(self._rows, fresh)
             with anyio.CancelScope(shield=True):  # the counts must follow what the disk has
                 await append(self.table, rows)
