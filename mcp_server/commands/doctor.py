@@ -25,13 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """Look at everything; 0 when nothing has failed, 1 otherwise."""
+    from mcp_server.clients.machine import this_machine  # noqa: PLC0415
     from mcp_server.doctor import everything, settings  # noqa: PLC0415
     from mcp_server.doctor.finding import examine  # noqa: PLC0415
     from mcp_server.processes.location import user_config  # noqa: PLC0415
 
     args = call.args
     found = settings.read(args.config, args.data_dir, call.environ, user_config())
-    findings = examine(everything.checks(found, everything.home_of(call.environ), Path.cwd()))
+    findings = examine(everything.checks(found, this_machine(call.environ), Path.cwd()))
     return _document(findings) if args.json else _lines(findings)
 
 

@@ -2,97 +2,84 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from mcp_server.clients import forms, kept_file
+from mcp_server.clients.entry import is_ours, launch_of
+from mcp_server.clients.errors import ClientError, Unparsable
+from mcp_server.clients.forms import FormName
+from mcp_server.clients.known import CLIENTS
+from mcp_server.clients.machine import Machine
 from mcp_server.doctor.finding import Finding
 
-_OURS = re.compile(r"folder[-_]mcp|\bmcp_server\b")
-_REMEDY = "add it to a client, for example: claude mcp add folder-mcp -- folder-mcp"
+_TABLES = frozenset({"servers", *(client.table[-1] for client in CLIENTS.values())})
+_REMEDY = "add it to a client: folder-mcp install CLIENT FOLDER; folder-mcp install lists them"
 
 
-def places(home: Path, work: Path, platform: str = sys.platform) -> list[tuple[str, Path]]:
+class Place(NamedTuple):
+    """A configuration file, which need not exist."""
+
+    client: str
+    file: Path
+    form: FormName
+
+
+def places(machine: Machine, work: Path) -> list[Place]:
     """Where the clients keep their configuration.
 
     Args:
-        home: The user's home directory.
+        machine: Where to look.
         work: The working directory, for configurations of a project.
-        platform: As ``sys.platform``.
     """
-    if platform == "darwin":
-        apps = home / "Library" / "Application Support"
-    elif platform == "win32":
-        apps = home / "AppData" / "Roaming"
-    else:
-        apps = home / ".config"
+    found = []
+    for client in CLIENTS.values():
+        try:
+            found.append(Place(client.title, client.file(machine), client.form))
+        except ClientError:  # several files could be it: `folder-mcp install` says so, where it matters
+            continue
     return [
-        ("Claude Desktop", apps / "Claude" / "claude_desktop_config.json"),
-        ("Claude Code", home / ".claude.json"),
-        ("Claude Code (project)", work / ".mcp.json"),
-        ("Cursor", home / ".cursor" / "mcp.json"),
-        ("Cursor (project)", work / ".cursor" / "mcp.json"),
-        ("VS Code", apps / "Code" / "User" / "mcp.json"),
-        ("VS Code (project)", work / ".vscode" / "mcp.json"),
+        *found,
+        Place("Claude Code (project)", work / ".mcp.json", "json"),
+        Place("Cursor (project)", work / ".cursor" / "mcp.json", "json"),
+        Place("VS Code (project)", work / ".vscode" / "mcp.json", "json"),
     ]
 
 
-def clients(found: Sequence[tuple[str, Path]], which: Callable[[str], str | None] = shutil.which) -> Iterator[Finding]:
+def clients(found: Sequence[Place], which: Callable[[str], str | None] = shutil.which) -> Iterator[Finding]:
     """Look for this program in the clients' configurations.
 
     Args:
-        found: Clients and their configuration files, which need not exist.
+        found: Where to look.
         which: Finds a command on the path.
     """
     registered = False
-    for client, file in found:
+    for client, file, form in found:
         try:
-            text = file.read_text(encoding="utf-8-sig")
-        except FileNotFoundError:
+            servers = list(_servers(forms.FORMS[form].read(kept_file.read(file).text)))
+        except Unparsable as error:
+            yield Finding(f"client {client}", "warning", f"{file} cannot be understood: {error}", "correct that place")
             continue
-        except (OSError, UnicodeDecodeError) as error:
-            yield Finding(f"client {client}", "warning", f"{file} cannot be read: {error}", "make it readable")
-            continue
-        try:
-            servers = list(_servers(parsed(text)))
-        except ValueError as error:
-            yield Finding(f"client {client}", "warning", f"{file} is not valid JSON: {error}", "correct that place")
+        except ClientError as error:
+            yield Finding(f"client {client}", "warning", str(error), "make it readable")
             continue
         for name, server in servers:
             registered = True
             yield _registered(client, file, name, server, which)
     if not registered:
-        looked = ", ".join(dict.fromkeys(client.split(" (")[0] for client, _ in found))
+        looked = ", ".join(dict.fromkeys(place.client.split(" (")[0] for place in found))
         yield Finding("clients", "warning", f"none of these names folder-mcp: {looked}", _REMEDY)
-
-
-def parsed(text: str) -> Any:
-    """Read JSON as clients write it: VS Code also takes comments and trailing commas.
-
-    Raises:
-        ValueError: It is neither.
-    """
-    try:
-        return json.loads(text)
-    except ValueError:
-        string = r'"(?:\\.|[^"\\])*"'
-        bare = re.sub(rf"({string})|//[^\n]*|/\*.*?\*/", lambda m: m[1] or " ", text, flags=re.DOTALL)
-        return json.loads(re.sub(rf"({string})|,(?=\s*[\]}}])", lambda m: m[1] or "", bare))
 
 
 def _servers(document: Any) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every server of ours, at any depth: Claude Code also keeps servers by project."""
     if isinstance(document, dict):
         for key, value in document.items():
-            if key in ("mcpServers", "servers") and isinstance(value, dict):
-                for name, server in value.items():
-                    if isinstance(server, dict) and _is_ours(server):
-                        yield name, server
+            if key in _TABLES and isinstance(value, dict):
+                yield from ((name, server) for name, server in value.items() if is_ours(server))
             else:
                 yield from _servers(value)
     elif isinstance(document, list):
@@ -100,20 +87,15 @@ def _servers(document: Any) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from _servers(item)
 
 
-def _is_ours(server: dict[str, Any]) -> bool:
-    args = server.get("args")
-    words = [server.get("command"), *(args if isinstance(args, list) else [])]
-    return any(isinstance(word, str) and _OURS.search(word) for word in words)
-
-
 def _registered(
     client: str, file: Path, name: str, server: dict[str, Any], which: Callable[[str], str | None]
 ) -> Finding:
-    command = str(server.get("command", ""))
+    launch = launch_of(server)
+    command = launch.command if launch else ""
     known = os.path.isfile(command) if os.path.isabs(command) else which(command)
     if not known and "${" not in command:
         detail = f"{file} starts {command!r} as {name!r}, which is not there"
-        return Finding(f"client {client}", "failure", detail, "write the full path of folder-mcp there")
+        return Finding(f"client {client}", "failure", detail, "folder-mcp install CLIENT writes the full path there")
     if not os.path.isabs(command) and "${" not in command:
         detail = f"{name!r} in {file} (found as {known}; clients may search another path than this shell)"
         return Finding(f"client {client}", "ok", detail)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,19 +10,20 @@ from mcp_server.doctor.finding import Check, Finding
 
 if TYPE_CHECKING:
     from indexer.known_folders import KnownFolders
+    from mcp_server.clients.machine import Machine
     from mcp_server.doctor.settings import Settings
 
 Mounts = Sequence[tuple[str, str]]
 
 
-def checks(settings: Settings, home: Path, work: Path) -> list[tuple[str, Check]]:
+def checks(settings: Settings, machine: Machine, work: Path) -> list[tuple[str, Check]]:
     """Return every check by name.
 
     Each imports what it needs when it runs: a package that is missing costs its own check only.
 
     Args:
         settings: The configuration, or what can be had of it.
-        home: The user's home directory.
+        machine: Where clients keep their configurations.
         work: The working directory.
     """
     return [
@@ -36,7 +37,7 @@ def checks(settings: Settings, home: Path, work: Path) -> list[tuple[str, Check]
         ("file watches", lambda: _watches(settings)),
         ("models", lambda: _models(settings)),
         ("background process", lambda: _owner(settings)),
-        ("clients", lambda: _clients(home, work)),
+        ("clients", lambda: _clients(machine, work)),
         ("parser", lambda: _parser(settings)),
         ("index", lambda: _index(settings)),
         ("languages", lambda: _languages(settings)),
@@ -162,10 +163,10 @@ def _owner(settings: Settings) -> Iterator[Finding]:
     return owner(lambda: place_of(str(settings.config.data_dir)), release())
 
 
-def _clients(home: Path, work: Path) -> Iterator[Finding]:
+def _clients(machine: Machine, work: Path) -> Iterator[Finding]:
     from mcp_server.doctor.clients import clients, places  # noqa: PLC0415
 
-    return clients(places(home, work))
+    return clients(places(machine, work))
 
 
 def _parser(settings: Settings) -> Iterator[Finding]:
@@ -192,8 +193,3 @@ def _languages(settings: Settings) -> Iterator[Finding]:
         return iter(())
     reads = fits(kept.values(), settings.config.hub_cache)
     return languages(kept, reads, lambda: written_in(settings.config.data_dir / "index"))
-
-
-def home_of(environ: Mapping[str, str]) -> Path:
-    """The user's home directory."""
-    return Path(environ.get("HOME") or Path.home())

@@ -7,13 +7,23 @@ import sys
 from pathlib import Path
 
 import pytest
+from client_files import FILES
 from findings import by_name, one
 
-from mcp_server.doctor.clients import clients, parsed, places
+from mcp_server.clients.change import install
+from mcp_server.clients.entry import Launch
+from mcp_server.clients.known import CLIENTS
+from mcp_server.clients.machine import Machine
+from mcp_server.doctor.clients import clients, places
+
+
+def machine(home: Path, platform: str = "linux") -> Machine:
+    return Machine(platform, home, {}, lambda _: None)
 
 
 def test_clients_that_name_us_are_found_at_any_depth(tmp_path: Path) -> None:
-    found = dict(places(tmp_path, tmp_path / "project", "linux"))
+    every = places(machine(tmp_path), tmp_path / "project")
+    found = {place.client: place.file for place in every}
     server = {"command": sys.executable, "args": ["-m", "mcp_server"]}
     for client, document in {
         "Claude Desktop": {"mcpServers": {"notes": server}},
@@ -28,7 +38,7 @@ def test_clients_that_name_us_are_found_at_any_depth(tmp_path: Path) -> None:
         '{ // mine\n "servers": { "f": { "command": "/nowhere/folder-mcp", "url": "http://x//y", }, }, }',
         encoding="utf-8",
     )
-    told = by_name(clients(list(found.items()), {"folder-mcp": "/usr/bin/folder-mcp"}.get))
+    told = by_name(clients(every, {"folder-mcp": "/usr/bin/folder-mcp"}.get))
     assert told["client Claude Desktop"].verdict == "ok"
     assert "found as /usr/bin/folder-mcp" in told["client Claude Code"].detail
     assert told["client VS Code"].verdict == "failure" and "is not there" in told["client VS Code"].detail
@@ -36,15 +46,21 @@ def test_clients_that_name_us_are_found_at_any_depth(tmp_path: Path) -> None:
 
 
 def test_no_client_is_a_warning_and_a_damaged_file_too(tmp_path: Path) -> None:
-    found = places(tmp_path, tmp_path, "darwin")
-    assert "Library/Application Support/Claude" in str(found[0][1])
+    found = places(machine(tmp_path, "darwin"), tmp_path)
+    assert "Library/Application Support/Claude" in str(found[0].file)
     assert one(clients(found)).verdict == "warning"
     (tmp_path / ".claude.json").write_text('{"mcpServers": ', encoding="utf-8")
     told = by_name(clients(found))
-    assert "not valid JSON" in told["client Claude Code"].detail and "clients" in told
+    assert "line 1, column 16" in told["client Claude Code"].detail and "clients" in told
 
 
-def test_comments_in_strings_are_text() -> None:
-    assert parsed('{"a": "http://x/*y*/", /* c */ "b": ["//", 1,],}') == {"a": "http://x/*y*/", "b": ["//", 1]}
-    with pytest.raises(ValueError, match="Expecting"):
-        parsed("{nothing")
+@pytest.mark.parametrize("key", CLIENTS)
+def test_what_install_writes_is_found_again(key: str, tmp_path: Path) -> None:
+    client, here = CLIENTS[key], machine(tmp_path)
+    file = client.file(here)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(FILES[key]["usual"])
+    assert one(clients(places(here, tmp_path / "work"))).verdict == "warning"
+    install(client, file, Launch(sys.executable, ("-m", "mcp_server", "serve")))
+    told = one(clients(places(here, tmp_path / "work")))
+    assert (told.name, told.verdict) == (f"client {client.title}", "ok")
