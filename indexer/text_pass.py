@@ -1,4 +1,7 @@
-"""The text pass: dirty paths to searchable words. Walk, compare, parse, chunk, commit; no model, no slot."""
+"""The text pass: dirty paths to searchable words. Walk, compare, parse, chunk, commit; no model, no slot.
+
+Folders take turns: a folder of many files is read in slices, so that an edit in another waits for one slice of it.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,14 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections import deque
 from dataclasses import replace
 from typing import TypeAlias
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from indexer.changes import ATTEMPTS, Changes, compare
+from indexer.changes import ATTEMPTS, compare
 from indexer.errors import FolderError, ParseFailed, ParseSkipped, StoreError
 from indexer.folder import Folders, LiveFolder
 from indexer.ledger import Ledger
@@ -22,6 +25,7 @@ from indexer.manifest import Manifest
 from indexer.one_error import one_error
 from indexer.preparing import as_before, blank_row, order_of, prepared, weight, write_of
 from indexer.pulse import Pulse
+from indexer.scan import Scan
 from indexer.store.store import Store
 from indexer.text.pool import LibraryMissing, ParserDied, Parsers, ParsersUnavailable
 from indexer.types import File, FileRow, FileWrite
@@ -31,12 +35,14 @@ Sink: TypeAlias = MemoryObjectSendStream[FileWrite | FileRow]
 
 log = logging.getLogger(__name__)
 
-COMMIT_ROWS = 512
-"""Chunks in one commit: below this a commit costs more than the rows in it (measured: 4 ms each at 12 rows)."""
+COMMIT_ROWS = 2048
+"""Chunks in one commit: each is a fragment that searches open until the next maintenance."""
 COMMIT_DELAY = 1.0
 """Seconds a finished file may wait for its commit."""
-FEW = 4
-"""Files to read for which no parser process is started, if they are small plain text."""
+FIRST_DELAY = 0.25
+"""The same when nothing of a folder is searchable yet."""
+SLICE = 2.0
+"""Seconds that a folder is worked on while others wait."""
 RETRY_DELAY = 15.0
 """Seconds before a folder is tried again after the index refused a write (disk full, ...)."""
 
@@ -61,31 +67,62 @@ class TextPass:
         self._folders = folders
         self._ledger = ledger
         self._pulse = pulse
-        self.active = ""
+        self._paused: deque[Scan] = deque()
+        self._now = ""
+        self._fresh = True  # whose turn it is: what is dirty, or what has been interrupted
+
+    @property
+    def active(self) -> frozenset[str]:
+        """Roots being worked on, those whose turn has passed among them."""
+        return frozenset((*([self._now] if self._now else ()), *(scan.folder.path for scan in self._paused)))
 
     async def run(self) -> None:
         """Work until cancelled."""
         while True:
-            dirty = await self._queue.take()
-            folder = self._folders.get(dirty.root)
-            if folder is None:
-                continue
-            self.active = folder.path
-            try:
-                with one_error():
-                    await self._scan(folder, dirty)
-            except StoreError as error:
-                self._ledger.last_error = str(error)
-                log.error("%s: %s; trying again in %g s", folder.path, error, RETRY_DELAY)
-                folder.detail = f"{error}; trying again"
-                self._queue.add(folder.path)
-                await anyio.sleep(RETRY_DELAY)
-            finally:
-                folder.to_read = 0
-                self.active = ""
-                self._pulse.beat()
+            if self._paused and not (self._fresh and self._queue):
+                self._fresh = True
+                await self._turn(self._paused[0].folder, None)
+            else:
+                self._fresh = False
+                dirty = await self._queue.take()
+                folder = self._folders.get(dirty.root)
+                if folder is not None:
+                    await self._turn(folder, dirty)
 
-    async def _scan(self, folder: LiveFolder, dirty: Dirty) -> None:
+    async def _turn(self, folder: LiveFolder, dirty: Dirty | None) -> None:
+        """One slice of a folder's work: of what is dirty, or of the scan that has waited longest."""
+        self._now = folder.path
+        try:
+            with one_error():
+                scan = self._paused.popleft() if dirty is None else await self._scan(folder, dirty)
+                if scan is not None:
+                    await self._work_on(scan)
+        except StoreError as error:
+            self._ledger.last_error = str(error)
+            log.error("%s: %s; trying again in %g s", folder.path, error, RETRY_DELAY)
+            folder.detail = f"{error}; trying again"
+            self._drop_paused(folder.path)
+            self._queue.add(folder.path)
+            await anyio.sleep(RETRY_DELAY)
+        finally:
+            self._now = ""
+            folder.to_read = sum(len(scan.files) for scan in self._paused if scan.folder is folder)
+            self._pulse.beat()
+
+    def _drop_paused(self, root: str) -> set[str]:
+        """Give up what has been interrupted in a folder, because all of it is about to be looked at.
+
+        Returns:
+            Files of it that were to be read whatever their size and time.
+        """
+        mine = [scan for scan in self._paused if scan.folder.path == root]
+        self._paused = deque(scan for scan in self._paused if scan.folder.path != root)
+        return {file.path for scan in mine for file in scan.files if file.path in scan.dirty.forced}
+
+    async def _scan(self, folder: LiveFolder, dirty: Dirty) -> Scan | None:
+        """Look at what is dirty and compare; None when the folder cannot be reached."""
+        if not dirty.paths:
+            dirty = replace(dirty, forced=dirty.forced | self._drop_paused(folder.path))
         folder.state, folder.detail = "scanning", ""
         self._pulse.beat()
         targets = dirty.paths or (folder.path,)
@@ -96,7 +133,8 @@ class TextPass:
         except FolderError as error:
             folder.available, folder.state = False, "unavailable"
             folder.detail = f"{error}; what was indexed stays searchable"
-            return
+            self._drop_paused(folder.path)
+            return None
         folder.available = True
         self._ledger.files_walked += len(files)
         known = {path: row for target in targets for path, row in self._manifest.below(folder.path, target).items()}
@@ -105,31 +143,48 @@ class TextPass:
                 for path in self._manifest.below(folder.path, skipped.path):
                     known.pop(path, None)
         changes = compare(files, {s.path for s in refused}, known, folder.model.recipe, dirty.forced)
-        folder.state, folder.to_read = "reading", len(changes.read)
-        self._pulse.beat()
-        rows = [row for s in refused if (row := refusal(folder, s, known.get(s.path))) is not None]
-        await self._write(folder, changes, rows, dirty.forced)
-        if not dirty.paths:
-            folder.scanned, folder.last_scan = True, time.time()
-        folder.state = "waiting"
+        scan = Scan.of(folder, dirty, changes, known)
+        scan.rows += [row for s in refused if (row := refusal(folder, s, known.get(s.path))) is not None]
+        return scan
 
-    async def _write(self, folder: LiveFolder, changes: Changes, rows: list[FileRow], forced: frozenset[str]) -> None:
-        """Read and commit; what is gone goes last, so that a moved file's vectors are still there to be taken."""
+    async def _work_on(self, scan: Scan) -> None:
+        """Read and commit for a slice; what is gone goes last, so that a moved file's vectors can still be taken."""
+        folder = scan.folder
+        if self._folders.get(folder.path) is not folder:
+            return  # removed, or named anew and queued as a whole
+        folder.state, folder.to_read = "reading", len(scan.files)
+        scan.until = anyio.current_time() + SLICE
+        self._pulse.beat()
+        await self._write(scan)
+        if scan.files:
+            self._paused.append(scan)
+            return
+        gone = scan.still_gone(self._manifest)
+        if gone:
+            await self._take_vectors(folder)
+            await self._store.remove(gone)
+            for path in gone:
+                self._manifest.drop(folder.path, path)
+        if not scan.dirty.paths:
+            folder.scanned, folder.last_scan = True, time.time()
+        if not any(other.folder is folder for other in self._paused):
+            folder.state = "waiting"
+
+    def _others_wait(self, scan: Scan) -> bool:
+        """Whether a slice is over: its time is, and somebody else has something to do."""
+        return anyio.current_time() >= scan.until and bool(self._queue or self._paused)
+
+    async def _write(self, scan: Scan) -> None:
+        """Read files and commit them until the slice is over."""
         send, receive = anyio.create_memory_object_stream[FileWrite | FileRow](32)
-        files = iter(changes.read)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._commit, folder, receive)
+            tasks.start_soon(self._commit, scan.folder, receive)
             async with send:
-                for row in rows:
-                    await send.send(FileWrite(row))
+                while scan.rows:
+                    await send.send(FileWrite(scan.rows.pop(0)))
                 async with anyio.create_task_group() as readers:
                     for _ in range(self._parsers.workers + 1):  # one on its way while the others are read
-                        readers.start_soon(self._read, folder, files, forced, send.clone())
-        if changes.gone:
-            await self._take_vectors(folder)
-            await self._store.remove(changes.gone)
-            for path in changes.gone:
-                self._manifest.drop(folder.path, path)
+                        readers.start_soon(self._read, scan, send.clone())
 
     async def _take_vectors(self, folder: LiveFolder) -> None:
         """Let new chunks have the vectors of equal text that is about to go (a rename, a move)."""
@@ -137,28 +192,25 @@ class TextPass:
         if spec is not None and spec.dim:
             self._ledger.vectors_reused += await self._store.reuse_pending(spec.key, spec.dim, folder.path)
 
-    async def _read(
-        self,
-        folder: LiveFolder,
-        files: Iterator[File],
-        forced: frozenset[str],
-        sink: Sink,
-    ) -> None:
+    async def _read(self, scan: Scan, sink: Sink) -> None:
         async with sink:
-            for file in files:
-                written = await self._read_one(folder, file, forced)
+            while scan.files and self._folders.get(scan.folder.path) is scan.folder:
+                written = await self._read_one(scan, scan.files.popleft())
                 if written is not None:
                     await sink.send(written)
+                if self._others_wait(scan):  # asked afterwards: every slice gets on
+                    break
 
-    async def _read_one(self, folder: LiveFolder, file: File, forced: frozenset[str]) -> FileWrite | FileRow | None:
+    async def _read_one(self, scan: Scan, file: File) -> FileWrite | FileRow | None:
         """The per-file boundary: whatever happens to a file ends in its row."""
+        folder, forced = scan.folder, scan.dirty.forced
         known = self._manifest.row(folder.path, file.path)
         attempts = known.attempts if known and (known.size, known.mtime_ns) == (file.size, file.mtime_ns) else 0
         blank = blank_row(file, folder, attempts)
         self._ledger.files_read += 1
         try:
             order = order_of(folder, file, known, forced=file.path in forced)
-            made = await prepared(self._parsers, folder, file, order, few=folder.to_read <= FEW)
+            made = await prepared(self._parsers, folder, file, order, few=scan.few)
             return write_of(blank, known, made)
         except LibraryMissing as error:  # without a recipe the row is looked at by every scan: the package may come
             waiting = replace(blank, outcome="skipped", reason=str(error), recipe="")
@@ -197,7 +249,8 @@ class TextPass:
                         break
                 if written is not None:
                     if not batch:
-                        deadline = anyio.current_time() + COMMIT_DELAY
+                        first = not self._store.chunk_count(folder.path)
+                        deadline = anyio.current_time() + (FIRST_DELAY if first else COMMIT_DELAY)
                     batch.append(written)
                 if batch and (written is None or sum(map(weight, batch)) >= COMMIT_ROWS):
                     await self._flush(batch)

@@ -35,6 +35,10 @@ class WorkQueue:
         self._forced: dict[str, set[str]] = {}
         self._pulse = Pulse()
 
+    def __len__(self) -> int:
+        """Folders with something to look at."""
+        return len(self._order)
+
     def add(self, root: str, path: str | None = None, *, urgent: bool = False, force: bool = False) -> None:
         """Ask for a look at ``path``, or at the whole folder; asking twice is asking once."""
         if root not in self._paths:

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from typing import cast
+
+from indexer.changes import Changes
+from indexer.folder import LiveFolder
+from indexer.manifest import Manifest
+from indexer.scan import FEW, Scan
+from indexer.types import File, FileRow
+from indexer.work_queue import Dirty
+
+
+class Folder:
+    path = "/notes"
+
+
+def row(name: str, size: int = 1) -> FileRow:
+    return FileRow(f"/notes/{name}", "/notes", size, 1, "ab", "plain/1", "r", "indexed", "", 1, 0, 1.0)
+
+
+def scan(manifest: Manifest, *, gone: tuple[str, ...] = (), read: int = 0) -> Scan:
+    files = tuple(File(f"/notes/{n}", "/notes", 1, 1) for n in range(read))
+    known = manifest.below("/notes", "/notes")
+    return Scan.of(cast("LiveFolder", Folder()), Dirty("/notes"), Changes(files, gone, 0), known)
+
+
+def test_a_file_that_came_back_while_the_scan_waited_is_not_taken_out() -> None:
+    manifest = Manifest([row("a"), row("b"), row("c")])
+    waiting = scan(manifest, gone=("/notes/a", "/notes/b", "/notes/c"))
+    manifest.put(row("b", size=2))
+    manifest.drop("/notes", "/notes/c")
+    assert waiting.still_gone(manifest) == ["/notes/a"]
+
+
+def test_hardly_any_files_is_told_by_what_there_was_at_the_start() -> None:
+    started = scan(Manifest(), read=FEW + 1)
+    started.files.popleft()
+    assert not started.few
+    assert scan(Manifest(), read=FEW).few
