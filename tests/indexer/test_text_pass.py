@@ -12,7 +12,9 @@ import pytest
 from engines import ask, engine_over, names, settings
 from hostile import HOSTILE, mail, script
 
+from indexer import text_pass
 from indexer.config import Config
+from indexer.engine import Engine
 
 
 @pytest.fixture
@@ -29,6 +31,13 @@ def folder(tmp_path: Path) -> Path:
 
 def hostile(tmp_path: Path) -> Config:
     return replace(settings(tmp_path / "data"), parser_python=script(tmp_path / "hostile-python", HOSTILE))
+
+
+def parsed(engine: Engine) -> int:
+    """Files that parser processes have answered."""
+    pool = engine.status().index.pool
+    assert pool is not None
+    return pool.parsed
 
 
 async def test_a_file_whose_parser_died_is_read_once_more_at_once(tmp_path: Path, folder: Path) -> None:
@@ -93,3 +102,45 @@ async def test_a_clock_that_jumps_hides_no_change(tmp_path: Path, folder: Path, 
         assert (await engine.index()).work.files_read == 1
         assert "new word" in (await ask(engine, "word", "keyword")).hits[0].snippet
         assert (await engine.index()).work.files_read == 0
+
+
+async def test_an_edit_elsewhere_does_not_wait_for_the_whole_of_a_big_folder(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(text_pass, "SLICE", 0.0)
+    small = tmp_path / "small"
+    small.mkdir()
+    (small / "note.md").write_text("the one note", encoding="utf-8")
+    for number in range(24):
+        (folder / f"{number:02}.md").write_text(f"note number {number}", encoding="utf-8")
+    async with engine_over(tmp_path / "data", folder, small) as engine:
+        report = await engine.index()
+        assert (report.indexed, report.failed) == (25, 0)
+        rows = {Path(row.path).name: row.indexed_at for row in await engine._parts.store.files()}
+        assert rows["note.md"] < rows["23.md"], "the second folder had its turn before the first was done"
+        assert [f.state for f in engine.status().folders] == ["ready", "ready"]
+        (folder / "05.md").unlink()
+        (folder / "new.md").write_text("a new one", encoding="utf-8")
+        assert (await engine.index()).work.files_read == 1
+        assert "05.md" not in {Path(row.path).name for row in await engine._parts.store.files()}
+
+
+async def test_a_few_small_files_are_read_without_starting_a_process(tmp_path: Path, folder: Path) -> None:
+    for number in range(4):
+        (folder / f"{number}.md").write_text(f"note number {number}", encoding="utf-8")
+    async with engine_over(tmp_path / "data", folder) as engine:
+        assert (await engine.index()).indexed == 4
+        assert parsed(engine) == 0
+        (folder / "letter.eml").write_text("Subject: x\n\nwords\n", encoding="utf-8")
+        assert (await engine.index()).indexed == 5
+        assert parsed(engine) == 1
+
+
+async def test_plain_text_that_kills_a_process_costs_that_file(tmp_path: Path, folder: Path) -> None:
+    (folder / "crash.txt").write_text("words", encoding="utf-8")
+    for number in range(6):
+        (folder / f"{number}.md").write_text(f"note number {number}", encoding="utf-8")
+    async with engine_over(tmp_path / "data", folder, config=hostile(tmp_path)) as engine:
+        report = await engine.index()
+        assert report.indexed == 6
+        assert [(Path(p.path).name, p.attempts) for p in report.problems] == [("crash.txt", 2)]
