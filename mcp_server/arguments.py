@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -47,10 +49,38 @@ def _nearest(name: str, known: list[str]) -> list[str]:
     return named or difflib.get_close_matches(name, known, 1, 0.6)
 
 
-def without_nulls(schema: Schema, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments without the nulls that mean "not given": models send them for optional arguments."""
+def mended(schema: Schema, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments as they were meant, where there is only one way to mean them.
+
+    Nulls and empty text for optional arguments mean "not given". A number is text where text is wanted, a list of one
+    its element, text with a JSON list that list; words of a choice count in any case.
+    """
     required = schema.get("required", ())
-    return {name: value for name, value in arguments.items() if value is not None or name in required}
+    return {
+        name: _meant(schema["properties"].get(name, {}), value)
+        for name, value in arguments.items()
+        if name in required or value not in (None, "", [])
+    }
+
+
+def _meant(field: Schema, value: Any) -> Any:
+    field = _given_type(field)
+    wanted = field.get("type")
+    if wanted != "array" and isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if wanted == "array" and isinstance(value, str) and value.lstrip().startswith("["):
+        with suppress(ValueError):
+            return json.loads(value)
+    if wanted == "string" and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if "enum" in field and isinstance(value, str):
+        return next((choice for choice in field["enum"] if choice == value.strip().lower()), value)
+    return value
+
+
+def _given_type(field: Schema) -> Schema:
+    """Return what an argument takes when it is given: the part of its schema that is not null."""
+    return next((part for part in field.get("anyOf", ()) if part.get("type") != "null"), field)
 
 
 def complaint(schema: Schema, error: ValidationError) -> str:
@@ -79,8 +109,7 @@ def _sentence(schema: Schema, name: str, detail: Any) -> str:
 
 def _wanted(field: Schema) -> str:
     """Say what an argument takes, from its schema."""
-    if "anyOf" in field:
-        field = next((option for option in field["anyOf"] if option.get("type") != "null"), field)
+    field = _given_type(field)
     if "enum" in field:
         return "one of " + ", ".join(repr(choice) for choice in field["enum"])
     low, high = field.get("minimum"), field.get("maximum")

@@ -55,7 +55,30 @@ def fit_reading(result: ReadResult, max_chars: int) -> ReadResult:
 
 
 def fit_status(result: StatusResult) -> StatusResult:
-    """Name at most ``PROBLEMS`` files in all folders together; say how many were left out."""
+    """Name at most ``PROBLEMS`` files in all folders together, and folders that fit; say how many were left out."""
+    return _fit_folders(_fit_problems(result))
+
+
+def _fit_folders(result: StatusResult) -> StatusResult:
+    """Keep the folders that fit, those with something going on or wrong before those that are just there."""
+    calm = [folder.state == "ready" and not folder.files.failed for folder in result.folders]
+    kept: set[int] = set()
+    size = 0
+    for place in sorted(range(len(calm)), key=lambda place: calm[place]):
+        size += len(result.folders[place].model_dump_json().encode())
+        if size > RESULT and kept:
+            break
+        kept.add(place)
+    left = len(calm) - len(kept)
+    if not left:
+        return result
+    what = "all ready" if all(calm[place] for place in range(len(calm)) if place not in kept) else "not all ready"
+    note = f"{left} more folders are not listed here ({what}); `folder-mcp status --json` lists them all."
+    folders = [folder for place, folder in enumerate(result.folders) if place in kept]
+    return result.model_copy(update={"folders": folders, "notices": [*result.notices, note]})
+
+
+def _fit_problems(result: StatusResult) -> StatusResult:
     left, folders, dropped = PROBLEMS, [], 0
     for folder in result.folders:
         shown = folder.problems[:left]

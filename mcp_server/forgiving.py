@@ -33,7 +33,7 @@ class Forgiving(Extension):
         wrong = arguments.unknown(tool.parameters, given)
         if wrong:
             return _error(f"{tool.name}: {wrong}")
-        params.arguments = arguments.without_nulls(tool.parameters, given)
+        params.arguments = arguments.mended(tool.parameters, given)
         try:
             tool.fn_metadata.validate_arguments(params.arguments)
         except ValidationError as error:

@@ -27,8 +27,8 @@ INSTRUCTIONS = """\
 folder-mcp searches the user's own folders on this computer: notes, documents, mail, source code. Nothing leaves it.
 
 When a question may be answered by the user's files, call search first, in the user's words; then read(path, locator) \
-for the passages you rely on, and cite path and locator. One search with a plain question is usually enough; if it \
-finds too little, try other words or exact names before you say that there is nothing.
+for the passages you rely on; cite path and locator. One plain question is usually enough; if it finds too little, \
+try other words or exact names before you say that there is nothing.
 
 Answers say how much they could see. While a folder is being indexed, or while the embedding model loads, hits come \
 by exact words first and by meaning later: semantic.status, notices and retry_after_s say so. If it matters, tell the \

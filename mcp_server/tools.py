@@ -50,6 +50,11 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
+def _as_types(value: Any) -> Any:
+    """Names of types hold neither commas nor spaces: text with some is a list."""
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
 QueryText = Annotated[str, Field(description="What to look for: a question, a description, or exact words.")]
 TopK = Annotated[int, Field(description="How many hits.", ge=1, le=MAX_TOP_K)]
 Offset = Annotated[int, Field(description="Hits to pass over; next_offset of the answer before.", ge=0, le=1000)]
@@ -65,7 +70,7 @@ Glob = Annotated[
 After = Annotated[str | None, Field(description="Only files modified after this date or time, ISO 8601: 2026-11-01.")]
 FileTypes = Annotated[
     list[str] | None,
-    BeforeValidator(_as_list),
+    BeforeValidator(_as_types),
     Field(
         description='Only files of these types: suffixes ("pdf", "md") or kinds ("code", "documents", "slides", ...).'
     ),

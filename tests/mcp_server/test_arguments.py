@@ -51,8 +51,51 @@ def test_any_arguments_are_taken_or_complained_about_in_words(given_arguments: d
     for tool in TOOLS.values():
         if arguments.unknown(tool.parameters, given_arguments):
             continue
-        cleaned = arguments.without_nulls(tool.parameters, given_arguments)
+        cleaned = arguments.mended(tool.parameters, given_arguments)
         try:
             tool.fn_metadata.validate_arguments(cleaned)
         except ValidationError as error:
             assert arguments.complaint(tool.parameters, error).strip()
+
+
+@pytest.mark.parametrize(
+    ("given_arguments", "meant"),
+    [
+        ({"query": 2041}, {"query": "2041"}),
+        ({"query": ["signing key"]}, {"query": "signing key"}),
+        ({"query": "a", "path_glob": ["*.md"]}, {"query": "a", "path_glob": "*.md"}),
+        ({"query": "a", "folders": '["/x", "/y"]'}, {"query": "a", "folders": ["/x", "/y"]}),
+        ({"query": "a", "folders": "[work]"}, {"query": "a", "folders": "[work]"}),
+        ({"query": "a", "folders": "", "modified_after": "", "file_types": []}, {"query": "a"}),
+        ({"query": "a", "mode": " Keyword"}, {"query": "a", "mode": "keyword"}),
+        ({"query": "a", "top_k": [8]}, {"query": "a", "top_k": 8}),
+        ({"query": "", "offset": None}, {"query": ""}),
+        ({"query": "a", "path_glob": ["*.md", "*.txt"]}, {"query": "a", "path_glob": ["*.md", "*.txt"]}),
+        ({"query": True}, {"query": True}),
+    ],
+)
+def test_what_can_be_meant_in_one_way_only_is_taken_so(
+    given_arguments: dict[str, object], meant: dict[str, object]
+) -> None:
+    assert arguments.mended(TOOLS["search"].parameters, given_arguments) == meant
+
+
+def test_numbers_as_text_and_types_in_one_text_are_understood() -> None:
+    given_arguments = {"query": "a", "top_k": "8", "offset": "16", "file_types": "pdf, .md docx", "folders": "notes"}
+    mended = arguments.mended(TOOLS["search"].parameters, given_arguments)
+    taken = TOOLS["search"].fn_metadata.validate_arguments(mended)
+    assert (taken["top_k"], taken["offset"]) == (8, 16)
+    assert (taken["file_types"], taken["folders"]) == (["pdf", ".md", "docx"], ["notes"])
+    assert TOOLS["status"].fn_metadata.validate_arguments({"verbose": "true"})["verbose"] is True
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_complaints_never_carry_the_validators_own_noise(name: str) -> None:
+    tool = TOOLS[name]
+    for argument in tool.parameters["properties"]:
+        for value in ({"a": 1}, [1, 2], "\u2028" * 3, -(10**9), 1e300, object):
+            try:
+                tool.fn_metadata.validate_arguments(arguments.mended(tool.parameters, {argument: value}))
+            except ValidationError as error:
+                said = arguments.complaint(tool.parameters, error)
+                assert "pydantic" not in said and "http" not in said and "validation error" not in said, said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from mcp_server import arguments
+from mcp_server.server import INSTRUCTIONS
 from mcp_server.tools import tools
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")
@@ -49,3 +52,29 @@ def test_defaults_and_ranges_are_the_real_ones(name: str) -> None:
         for value in (schema.get("minimum"), schema.get("maximum"), schema.get("default")):
             if isinstance(value, int) and not isinstance(value, bool):
                 assert f"{value:,}" in row[1], (argument, value)
+
+
+TASKS = re.findall(
+    r"^\| ([^|]+) \| `(\w+)\(([^`]*)\)` \| (.+) \|$", PAGE.split("## What a model picks")[1], re.MULTILINE
+)
+
+
+def test_ten_tasks_are_listed() -> None:
+    assert len(TASKS) == 10
+    assert {name for _, name, _, _ in TASKS} == set(TOOLS)
+
+
+@pytest.mark.parametrize(("task", "name", "given", "because"), TASKS, ids=[task[0] for task in TASKS])
+def test_a_task_leads_to_a_call_that_is_taken_by_words_that_are_there(
+    task: str, name: str, given: str, because: str
+) -> None:
+    call = ast.parse(f"f({given.replace('true', 'True')})", mode="eval").body
+    assert isinstance(call, ast.Call)
+    values = {word.arg or "": ast.literal_eval(word.value) for word in call.keywords}
+    tool = TOOLS[name]
+    assert arguments.unknown(tool.parameters, values) == ""
+    tool.fn_metadata.validate_arguments(arguments.mended(tool.parameters, values))
+    described = [field["description"] for field in tool.parameters["properties"].values()]
+    told = " ".join([INSTRUCTIONS, *(each.description for each in TOOLS.values()), *described])
+    for words in because[1:-1].split('"; "'):
+        assert words in " ".join(told.split()), words
