@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mcp_server.clients.entry import Launch
+from mcp_server.clients.machine import Machine
 
 SCRIPT = "folder-mcp"
 PASSING = ("archive-v0", "environments-v2", "builds-v0")
@@ -47,9 +48,7 @@ def passing(command: str) -> bool:
     return bool({*Path(command).parts} & {*PASSING})
 
 
-def named_settings(
-    config: str | None, data_dir: str | None, environ: Mapping[str, str], home: Path, *, linux: bool
-) -> tuple[str, str]:
+def named_settings(config: str | None, data_dir: str | None, machine: Machine) -> tuple[str, str]:
     """Return the configuration file and data directory that clients must be told, empty where they need not be.
 
     Clients pass few variables on. What a flag or a variable says here would be lost, and the client's server would
@@ -58,25 +57,25 @@ def named_settings(
     Args:
         config: From ``--config``, or None.
         data_dir: From ``--data-dir``, or None.
-        environ: The environment.
-        home: The user's home directory.
-        linux: Whether the directories are those of the XDG specification.
+        machine: Whose environment counts.
     """
+    environ = machine.environ
     file = config or environ.get("FOLDER_MCP_CONFIG") or ""
     data = data_dir or environ.get("FOLDER_MCP_DATA_DIR") or ""
-    if linux and not file:
-        elsewhere = _moved(environ.get("XDG_CONFIG_HOME", ""), home / ".config") / "config.toml"
-        file = str(elsewhere) if elsewhere.is_absolute() and elsewhere.is_file() else ""
-    if linux and not data:
-        elsewhere = _moved(environ.get("XDG_DATA_HOME", ""), home / ".local" / "share")
-        data = str(elsewhere) if elsewhere.is_absolute() else ""
+    if not file:
+        moved = _moved(machine, "XDG_CONFIG_HOME", ".config")
+        file = str(moved / "config.toml") if moved and (moved / "config.toml").is_file() else ""
+    if not data:
+        moved = _moved(machine, "XDG_DATA_HOME", ".local/share")
+        data = str(moved) if moved else ""
     return _absolute(file), _absolute(data)
 
 
-def _moved(variable: str, usual: Path) -> Path:
-    """Where a variable puts our directory; a relative path where it puts it nowhere else than it would be."""
-    there = Path(variable.strip())
-    return there / SCRIPT if there.is_absolute() and there != usual else Path()
+def _moved(machine: Machine, variable: str, usual: str) -> Path | None:
+    """Where a variable puts our directory; None where it leaves it where it is without it."""
+    named = machine.named(variable) if machine.platform != "win32" else None
+    there = "Library/Application Support" if machine.platform == "darwin" else usual
+    return named / SCRIPT if named and named != machine.home / there else None
 
 
 def _absolute(path: str) -> str:

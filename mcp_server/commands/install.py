@@ -75,9 +75,7 @@ def _launch(call: Call, machine: Machine) -> tuple[Launch, list[str]]:
     config, args = call.config, call.args
     known = list_folders(config).paths
     folders = [check_folder(each, data_dir=config.data_dir, known=known) for each in args.folders]
-    named = program.named_settings(
-        args.config, args.data_dir, call.environ, machine.home, linux=machine.platform == "linux"
-    )
+    named = program.named_settings(args.config, args.data_dir, machine)
     launch = program.launch(folders, *named)
     if program.passing(launch.command):
         console.note(

@@ -6,6 +6,7 @@ Standard library only. The rules are those of ``indexer.config.load_config``; a 
 from __future__ import annotations
 
 import hashlib
+import ntpath
 import os
 import sys
 
@@ -90,14 +91,13 @@ def _absolute(path: str, base: str) -> str:
 
 
 def _default(kind: str, name: str) -> str:
-    """Return the platform's place, as platformdirs has it."""
-    if sys.platform == "win32":
-        found = os.path.join(os.path.expanduser("~"), "AppData", "Local", NAME)
-    elif sys.platform == "darwin":
-        found = os.path.join(os.path.expanduser("~/Library/Application Support"), NAME)
-    else:
-        below = {"config": ".config", "data": ".local/share"}[kind]
-        # house: XDG_* decide a path only here, as platformdirs lets them
-        base = os.environ.get(f"XDG_{kind.upper()}_HOME", "").strip()  # house: the platform's own variable
-        found = os.path.join(base if os.path.isabs(base) else os.path.expanduser(f"~/{below}"), NAME)
+    """Return the platform's place, as platformdirs has it: XDG_* count on a Mac too."""
+    # house: the platform's own variables decide a path only here, as platformdirs lets them
+    windows, mac = sys.platform == "win32", sys.platform == "darwin"
+    variable = "LOCALAPPDATA" if windows else f"XDG_{kind.upper()}_HOME"
+    named = os.environ.get(variable, "").strip()  # house: the platform's own variable
+    below = {"config": ".config", "data": ".local/share"}[kind]
+    usual = "~/AppData/Local" if windows else "~/Library/Application Support" if mac else f"~/{below}"
+    base = named if (ntpath.isabs(named) and windows) or os.path.isabs(named) else os.path.expanduser(usual)
+    found = os.path.join(base, NAME)
     return os.path.join(found, name) if name else found

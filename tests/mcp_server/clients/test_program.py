@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mcp_server.clients.machine import Machine
 from mcp_server.clients.program import launch, named_settings, passing, program
 from mcp_server.processes.launch import words_of
 
@@ -54,10 +55,21 @@ def test_settings_that_a_clients_environment_will_not_carry_are_named(
     def real(text: str) -> str:
         return text.replace("HOME/", f"{tmp_path}/").replace("CWD/", f"{os.getcwd()}/")
 
-    found = named_settings(*flags, {key: real(value) for key, value in environ.items()}, tmp_path, linux=True)
-    assert found == tuple(map(real, named))
-    if "FOLDER_MCP_CONFIG" not in environ and flags == (None, None):
-        assert named_settings(*flags, environ, tmp_path, linux=False) == ("", "")
+    given = {key: real(value) for key, value in environ.items()}
+    assert named_settings(*flags, Machine("linux", tmp_path, given)) == tuple(map(real, named))
+
+
+@pytest.mark.parametrize(
+    ("platform", "usual", "moves"),
+    [("linux", ".local/share", True), ("darwin", "Library/Application Support", True), ("win32", "", False)],
+)
+def test_a_data_directory_that_the_system_moved_is_named(
+    platform: str, usual: str, moves: bool, tmp_path: Path
+) -> None:
+    moved = Machine(platform, tmp_path, {"XDG_DATA_HOME": "/big"})
+    assert named_settings(None, None, moved) == ("", "/big/folder-mcp" if moves else "")
+    same = Machine(platform, tmp_path, {"XDG_DATA_HOME": str(tmp_path / usual)})
+    assert named_settings(None, None, same) == ("", "")
 
 
 def test_an_environment_of_uvx_is_known_to_be_passing() -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
+from platformdirs.macos import MacOS
+from platformdirs.windows import Windows
 
 from indexer.config import load_config
 from indexer.errors import ConfigError
-from mcp_server.processes.location import locate
+from mcp_server.processes.location import locate, user_config
 
 CASES = [
     (None, None, {}, None),
@@ -50,6 +54,37 @@ def test_the_platforms_place_follows_its_variable(home: str, tmp_path: Path, mon
     monkeypatch.setenv("XDG_DATA_HOME", home)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert locate(None, None, {}).data_dir == str(load_config(None, data_dir=None, environ={}).data_dir)
+
+
+@pytest.mark.parametrize("named", ["", "/elsewhere", "relative"])
+def test_a_mac_keeps_its_files_where_platformdirs_says(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", named)
+    monkeypatch.setenv("XDG_CONFIG_HOME", named)
+    expected = MacOS("folder-mcp", appauthor=False)
+    config, data = Path(expected.user_config_dir) / "config.toml", Path(expected.user_data_dir)
+    assert named == "/elsewhere" or data == tmp_path / "Library" / "Application Support" / "folder-mcp"
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert (Path(user_config()), Path(locate(None, None, {}).data_dir)) == (config, data)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no faking Windows on Windows")
+@pytest.mark.parametrize("local", ["", r"D:\Local", r"C:\Users\ada\AppData\Local"])
+def test_windows_keeps_its_files_where_platformdirs_says(
+    local: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", "/not/on/windows")
+    monkeypatch.setenv("LOCALAPPDATA", local)
+    monkeypatch.setenv("WIN_PD_OVERRIDE_LOCAL_APPDATA", local)  # what the system itself would say there
+    places = Windows("folder-mcp", appauthor=False)
+    expected = places.user_data_dir if local else str(tmp_path / "AppData" / "Local" / "folder-mcp")
+    assert not local or places.user_config_dir == expected
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert locate(None, None, {}).data_dir == expected
+    assert user_config() == os.path.join(expected, "config.toml")
 
 
 def test_the_users_own_configuration_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
