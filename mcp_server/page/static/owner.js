@@ -2,15 +2,19 @@
 
 const KEY = "folder-mcp token";
 
-/** The token: from the address at the first visit, then kept for this tab alone and taken out of the address. */
-export function token() {
+/** Take the token out of the address, where it is at the first visit; it is kept for this tab alone. */
+function take() {
   const given = location.hash.slice(1);
-  if (given) {
-    sessionStorage.setItem(KEY, given);
-    history.replaceState(null, "", location.pathname);
-  }
-  return sessionStorage.getItem(KEY) ?? "";
+  if (given.length < 32) return false; // a place in the page, or nothing
+  sessionStorage.setItem(KEY, given);
+  history.replaceState(null, "", location.pathname);
+  return true;
 }
+
+take();
+addEventListener("hashchange", () => take() && location.reload()); // a new address in an old tab
+
+export const token = () => sessionStorage.getItem(KEY) ?? "";
 
 /** Ask; returns the answer's document. Throws an Error with a sentence for people. */
 export async function ask(what, question, signal) {
