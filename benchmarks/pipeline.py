@@ -21,6 +21,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,6 +31,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import anyio
+import psutil
 import report
 from corpus import sample
 
@@ -84,6 +86,21 @@ class TimedLoader(RuntimeLoader):
         return Timed(super().load(spec, progress, stopped), self.jobs)
 
 
+def cpu_by_thread() -> dict[str, float]:
+    """CPU seconds so far by kind of thread (Linux), those of the parser processes beside."""
+    ticks, names = os.sysconf("SC_CLK_TCK"), {each.native_id: each.name for each in threading.enumerate()}
+    found: dict[str, float] = {}
+    for task in Path("/proc/self/task").iterdir():
+        fields = (task / "stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()
+        native = (task / "comm").read_text(encoding="utf-8").strip()
+        name = names.get(int(task.name)) or f"native: {native}"
+        kind = "worker threads" if "worker" in name.lower() else name
+        found[kind] = found.get(kind, 0.0) + (int(fields[11]) + int(fields[12])) / ticks
+    parsers = [process.cpu_times() for process in psutil.Process().children(recursive=True)]
+    found["parser processes"] = sum(times.user + times.system for times in parsers)
+    return {name: round(seconds, 2) for name, seconds in sorted(found.items(), key=lambda pair: -pair[1])}
+
+
 async def program(data: Path, folder: Path, chunks: Path | None, runtime: str, started: float) -> dict[str, Any]:
     """Index a folder with the real engine."""
     config = load_config(None, data_dir=data, environ={})
@@ -109,7 +126,7 @@ async def program(data: Path, folder: Path, chunks: Path | None, runtime: str, s
         done = await engine.index()
         ended = time.monotonic()
         await reading
-        status = engine.status(verbose=True)
+        status, threads = engine.status(verbose=True), cpu_by_thread()
     jobs = loader.jobs
     if chunks is not None:
         chunks.write_text(json.dumps([text for _, _, texts in jobs for text in texts]), encoding="utf-8")
@@ -117,6 +134,7 @@ async def program(data: Path, folder: Path, chunks: Path | None, runtime: str, s
     pauses = sorted(((b[0] - a[1], a[1] - first) for a, b in itertools.pairwise(jobs)), reverse=True)
     worked = sum(end - begin for begin, end, _ in jobs)
     return {
+        "cpu_s_by_thread": threads,
         "files": done.indexed,
         "chunks": status.folders[0].chunks,
         "embedded": done.work.chunks_embedded,

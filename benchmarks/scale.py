@@ -1,0 +1,197 @@
+"""How cost grows with the index: one index filled to 10,000, 100,000 and 1,000,000 chunks, looked at each time.
+
+    python benchmarks/scale.py [--to 100000] [--queries 30] [--scratch DIR]
+
+Texts and vectors are those of ``latency.py``: real paragraphs recombined, vectors of real chunks with noise. So this
+is the cost of the store, not of the model, of parsing or of cutting, which ``pipeline.py`` has. At each size: seconds
+and CPU of the commits of text and of the appends of vectors since the size before, of the maintenance that became due
+on the way and of a forced one at the end; the size on disk before and after that; memory; opening the index anew; a
+search but its embedding, and the same two queries through LanceDB alone; recall@10 of the vector leg against the
+exact search. A million takes some 10 GB of disk and long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+os.environ.setdefault("LANCEDB_LOG", "error")
+
+import numpy as np
+import report
+from latency import (
+    BATCH,
+    DIM,
+    KEY,
+    PARAGRAPHS,
+    PER_FILE,
+    POOL,
+    REAL,
+    TEXTS,
+    WHOLE,
+    Times,
+    asked,
+    bare,
+    both,
+    near,
+    paragraphs,
+    peak,
+    rss,
+    written,
+)
+
+from indexer.manifest import Manifest
+from indexer.model.embedder import embedding
+from indexer.model.loading import RuntimeLoader
+from indexer.model.specs import resolve
+from indexer.store.opening import open_store
+from indexer.store.store import Store
+from indexer.types import FileWrite
+
+SIZES = (10_000, 100_000, 1_000_000)
+
+
+@dataclass
+class Spent:
+    """Wall and CPU seconds by kind of work since the last size."""
+
+    wall: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
+
+    def add(self, kind: str, wall: float, cpu: float) -> None:
+        self.wall[kind] = self.wall.get(kind, 0.0) + time.perf_counter() - wall
+        self.cpu[kind] = self.cpu.get(kind, 0.0) + time.process_time() - cpu
+
+
+def now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def disk(place: Path) -> int:
+    """Bytes of an index directory."""
+    return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+
+
+async def grow(store: Store, files: Iterator[FileWrite], until: int, at: int, real: np.ndarray, spent: Spent) -> int:
+    """Write files until the index has so many chunks; returns how many it has."""
+    rng, batch = np.random.default_rng(at), list[FileWrite]()
+    for write in files:
+        batch.append(write)
+        waiting = len(batch) * PER_FILE
+        if waiting < BATCH and at + waiting < until:
+            continue
+        began = now()
+        added = (await store.replace(batch)).added
+        spent.add("text", *began)
+        vectors = near(real, len(added), rng)
+        began = now()
+        await store.add_vectors(KEY, DIM, [(added, vectors)])
+        spent.add("vectors", *began)
+        at, batch = at + len(added), []
+        if store.urgent():
+            began = now()
+            await store.maintain()
+            spent.add("maintenance due", *began)
+        if at >= until:
+            break
+    began = now()
+    await store.maintain(force=True)
+    spent.add("maintenance forced", *began)
+    return at
+
+
+async def asking(place: Path, root: Path, queries: Sequence[str], vectors: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Searches in a store opened anew, and the bare queries."""
+    times, few = Times(), 3
+    began = now()
+    async with open_store(place, read_only=True) as store:
+        manifest = Manifest(await store.files())
+        opened = time.perf_counter() - began[0]
+        for text, vector in zip(queries[:few], vectors[:few], strict=True):
+            await both(store, manifest, root, text, vector, Times())
+        for text, vector in zip(queries, vectors, strict=True):
+            await both(store, manifest, root, text, vector, times)
+    recalls = await bare(place / "tables", queries, vectors, times)
+    walls = [wall / 1000 for wall, _ in times.stages[WHOLE]]
+    found = report.percentiles(walls)
+    return {
+        "open_s": round(opened, 2),
+        "search_p50_ms": found["p50_ms"],
+        "search_p95_ms": found["p95_ms"],
+        "bare_p50_ms": round(times.p50(TEXTS), 1),
+        "search_over_bare": round(times.p50(WHOLE) / times.p50(TEXTS), 2),
+        "recall@10": round(sum(recalls) / len(recalls), 3),
+    }
+
+
+async def run(
+    sizes: Sequence[int],
+    queries: Sequence[str],
+    vectors: Sequence[np.ndarray],
+    pool: list[str],
+    real: np.ndarray,
+    scratch: str | None,
+) -> list[dict[str, Any]]:
+    """One index through all sizes; a row for each."""
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="scale-", dir=scratch) as made:
+        root, place = Path(made) / "files", Path(made) / "index"
+        files, at = written(root, sizes[-1], pool[:POOL], np.random.default_rng(1)), 0
+        for size in sizes:
+            spent, before = Spent(), at
+            async with open_store(place) as store:
+                at = await grow(store, files, size, at, real, spent)
+                memory = rss()
+            new = max(1, at - before)
+            rows.append({
+                "chunks": at,
+                "text_s": round(spent.wall["text"], 1),
+                "vectors_s": round(spent.wall["vectors"], 1),
+                "maintenance_due_s": round(spent.wall.get("maintenance due", 0.0), 1),
+                "maintenance_forced_s": round(spent.wall["maintenance forced"], 1),
+                "text_cpu_ms_a_chunk": round(spent.cpu["text"] / new * 1000, 3),
+                "vectors_cpu_ms_a_chunk": round(spent.cpu["vectors"] / new * 1000, 3),
+                "maintenance_cpu_ms_a_chunk": round(
+                    (spent.cpu.get("maintenance due", 0.0) + spent.cpu["maintenance forced"]) / new * 1000, 3
+                ),
+                "disk_bytes_a_chunk": round(disk(place) / at),
+                "rss_MB": memory,
+                "peak_MB": peak(),
+                **await asking(place, root, queries, vectors),
+            })  # fmt: skip
+            print(rows[-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--to", type=int, default=100_000, help="the last size; 1000000 for all three")
+    parser.add_argument("--queries", type=int, default=30)
+    parser.add_argument("--scratch", help="directory for files and index")
+    options = parser.parse_args()
+    load = os.getloadavg()[0]
+    model = embedding(RuntimeLoader().load(resolve("all-MiniLM-L6-v2", device="cpu"), lambda *_: None, lambda: False))
+    pool = paragraphs(random.Random(0))
+    drawn = np.random.default_rng(2).integers(0, POOL, (REAL, PARAGRAPHS))
+    real = model.embed_passages(["\n".join(pool[n] for n in row) for row in drawn])
+    queries = asked(pool[POOL:], options.queries)
+    vectors = [model.embed_query(text) for text in queries]
+    model.close()
+    sizes = [size for size in SIZES if size < options.to] + [options.to]
+    rows = asyncio.run(run(sizes, queries, vectors, pool, real, options.scratch))
+    print(report.table(rows))
+    report.keep("scale", {"rows": rows, "queries": len(queries)}, load)
+
+
+if __name__ == "__main__":
+    main()
