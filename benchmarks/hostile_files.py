@@ -12,8 +12,10 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import anyio
 
@@ -25,7 +27,6 @@ from fakes import FakeLoader
 from indexer.answer import Query
 from indexer.config import load_config
 from indexer.engine import Engine, open_engine
-from indexer.text.parse import Parsed
 from indexer.text.pool import Parsers
 from indexer.types import File
 
@@ -38,19 +39,22 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def watch_times(parsers: Parsers, times: dict[str, float]) -> None:
-    """Note how long each file takes to parse, waiting for its turn included."""
-    parse = parsers.parse
+    """Note how long each file takes to be read and cut, waiting for its turn included."""
 
-    async def timed(file: File) -> Parsed:
-        began = time.perf_counter()
-        try:
-            return await parse(file)
-        finally:
-            took = time.perf_counter() - began
-            times[file.path] = times.get(file.path, 0.0) + took
-            sys.stderr.write(f"{took:6.2f} s  {ascii(Path(file.path).name)[:40]}\n")
+    def timed(call: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def asked(file: File, *more: object) -> Any:
+            began = time.perf_counter()
+            try:
+                return await call(file, *more)
+            finally:
+                took = time.perf_counter() - began
+                times[file.path] = times.get(file.path, 0.0) + took
+                sys.stderr.write(f"{took:6.2f} s  {ascii(Path(file.path).name)[:40]}\n")
 
-    parsers.parse = timed  # type: ignore[method-assign]
+        return asked
+
+    parsers.parse = timed(parsers.parse)  # type: ignore[method-assign]
+    parsers.prepare = timed(parsers.prepare)  # type: ignore[method-assign]
 
 
 async def ask_now_and_then(engine: Engine, took: list[float], count: int | None = None) -> None:

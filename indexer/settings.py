@@ -193,7 +193,7 @@ class IndexSettings:
     rescan_minutes: float = setting(
         20.0, number(0, 10_080), "Minutes between full comparisons of folder and index; 0: only at start."
     )
-    parser_workers: int = setting(1, whole(1, 64), "Processes that read documents.")
+    parser_workers: int = setting(1, whole(1, 64), "Processes that read and cut files.")
 
 
 @dataclass(frozen=True, slots=True)
