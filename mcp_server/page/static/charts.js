@@ -129,5 +129,5 @@ export function drawLatency(now) {
   show(svg, ...marks);
   say(at("latency-note"), times.length ? count(times.length, "search", "searches") : "");
   const share = (part) => times[Math.min(times.length - 1, Math.floor(part * times.length))].toFixed(0);
-  say(at("latency-caption"), times.length ? `Half within ${share(0.5)} ms, 95 of 100 within ${share(0.95)} ms. Green: by meaning too.` : "");
+  say(at("latency-caption"), times.length ? `Half within ${share(0.5)} ms, 95 of 100 within ${share(0.95)} ms. Green: by meaning too, amber: in part, red: by word only.` : "");
 }

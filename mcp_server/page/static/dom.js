@@ -33,15 +33,15 @@ export function say(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** A bar with its share; the width is set by script, since the page allows no style in markup. */
-export function measure(title, share, amount, look = "") {
+/** A bar with its share, or what is `shown` for it; the width is set by script, since the page allows no style in markup. */
+export function measure(title, share, amount, look = "", shown = `${percent(share)} %`) {
   const fill = make("i");
   fill.style.width = `${Math.max(share > 0 ? 1 : 0, share * 100)}%`;
   const bar = make("span", `bar ${look}`, fill);
   bar.setAttribute("role", "progressbar");
   bar.setAttribute("aria-label", title);
   bar.setAttribute("aria-valuenow", String(percent(share)));
-  return make("div", "measure", make("span", "", title), bar, make("span", "share", `${percent(share)} %`),
+  return make("div", "measure", make("span", "", title), bar, make("span", "share", shown),
     amount ? make("span", "amount", amount) : null);
 }
 

@@ -50,6 +50,8 @@ async function list(offset) {
 
 function told(answer, question) {
   if (!answer.total) return question.text || question.outcome ? "No file fits." : "Everything that was found is searchable.";
-  const reasons = answer.reasons.slice(0, 4).map((one) => `${one.reason} (${one.files.toLocaleString("en")})`);
-  return `${count(answer.total, "file")}: ${reasons.join(", ")}${answer.reasons.length > 4 ? ", …" : ""}`;
+  if (answer.total <= 10) return count(answer.total, "file");
+  const short = (reason) => (reason.length > 60 ? `${reason.slice(0, 59)}…` : reason);
+  const reasons = answer.reasons.slice(0, 4).map((one) => `${one.files.toLocaleString("en")} × ${short(one.reason)}`);
+  return `${count(answer.total, "file")}: ${reasons.join("; ")}${answer.reasons.length > 4 ? "; …" : ""}`;
 }

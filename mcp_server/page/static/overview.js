@@ -75,7 +75,7 @@ function showSlot(slot, now) {
   const left = seconds(slot.warm_until) - now;
   if (slot.state === "ready" && left > 0) {
     const whole = Math.max(left, seconds(slot.warm_until) - (seconds(slot.last_used_at) || seconds(slot.loaded_at) || now));
-    facts.push(measure("stays warm", left / whole, `${clock(left)} left for searches`, "done"));
+    facts.push(measure("stays warm", left / whole, "for the next search", "done", clock(left)));
   }
   for (const error of slot.errors) {
     const again = seconds(error.next_retry_at) - now;
@@ -98,7 +98,7 @@ function showClients(owner, now) {
     return;
   }
   show(at("clients"), ...owner.relays.map((relay) => make("li", "",
-    `Process ${relay.pid}, since ${ago(now - seconds(relay.since))}: ${relay.folders.join(", ") || "all folders"}`,
+    `Process ${relay.pid}, connected ${ago(now - seconds(relay.since))}, searches ${relay.folders.join(", ") || "all folders"}`,
     relay.same_config ? null : make("p", "remark", "It read another configuration, which is not in use."))));
 }
 

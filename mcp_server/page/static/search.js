@@ -73,9 +73,9 @@ function told(answer, offset) {
 }
 
 function remarks(answer) {
-  const { status, coverage, reason, hint } = answer.semantic;
+  const { status, reason, hint } = answer.semantic;
   const meaning = ["partial", "unavailable"].includes(status)
-    ? [`By meaning: ${status}, ${Math.floor(coverage * 100)} % of the text. ${reason} ${hint}`.trim()] : [];
+    ? [`By meaning ${status === "partial" ? "only in part" : "not at all"}. ${reason} ${hint}`.trim()] : [];
   return [...meaning, ...answer.notices];
 }
 
@@ -87,7 +87,7 @@ function hitItem(hit) {
   const facts = [hit.score.toFixed(2), hit.matched.map((half) => (half === "keyword" ? "word" : "meaning")).join(" + ")];
   if (hit.folded) facts.push(`${hit.folded} alike`);
   if (hit.stale) facts.push("changed since");
-  const text = hit.parts.map(([part, matches]) => (matches ? make("mark", "", part) : document.createTextNode(part)));
+  const text = hit.parts.map(([part, matches]) => (matches ? make("mark", "", part) : part.replace(/\n\s*\n/g, "\n")));
   return make("li", "",
     make("div", "hit-head", open, make("span", "hit-place", [hit.locator, hit.heading].filter(Boolean).join(" · ")), make("span", "hit-facts", facts.join(" · "))),
     make("p", "hit-place", hit.path), make("p", "snippet", ...text));
