@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import svg
@@ -169,25 +170,33 @@ def ran_on(found: dict[str, Any]) -> str:
     )
 
 
-def main() -> None:
-    PLOTS.mkdir(exist_ok=True)
-    written = []
+def drawn(results: Path) -> tuple[str, dict[str, str]]:
+    """What belongs between the marks, and the charts by name, from the kept runs."""
+    written, pictures = [], {}
     for name, section in SECTIONS.items():
-        file = RESULTS / f"{name}.json"
-        if not file.is_file():
-            continue
-        found = json.loads(file.read_text(encoding="utf-8"))
-        heading, text, charts = section(found)
-        pictures = ""
-        for chart, drawn in charts.items():
-            (PLOTS / f"{chart}.svg").write_text(drawn, encoding="utf-8")
-            pictures += f"![{heading}](plots/{chart}.svg)\n\n"
-        written.append(f"## {heading}\n\n{ran_on(found)}\n\n{pictures}{text}\n")
-    page = PAGE.read_text(encoding="utf-8")
+        file = results / f"{name}.json"
+        if file.is_file():
+            found = json.loads(file.read_text(encoding="utf-8"))
+            heading, text, charts = section(found)
+            shown = "".join(f"![{heading}](plots/{chart}.svg)\n\n" for chart in charts)
+            written.append(f"## {heading}\n\n{ran_on(found)}\n\n{shown}{text}\n")
+            pictures |= charts
+    return "\n".join(written), pictures
+
+
+def rewritten(page: str, figures: str) -> str:
+    """The page with these figures between its marks."""
     before, rest = page.split(BEGIN)
-    after = rest.split(END)[1]
-    PAGE.write_text(f"{before}{BEGIN}\n\n" + "\n".join(written) + f"\n{END}{after}", encoding="utf-8")
-    print(f"{PAGE.relative_to(ROOT)}: {len(written)} sections; plots in {PLOTS.relative_to(ROOT)}")
+    return f"{before}{BEGIN}\n\n{figures}\n{END}{rest.split(END)[1]}"
+
+
+def main() -> None:
+    figures, pictures = drawn(RESULTS)
+    PLOTS.mkdir(exist_ok=True)
+    for name, picture in pictures.items():
+        (PLOTS / f"{name}.svg").write_text(picture, encoding="utf-8")
+    PAGE.write_text(rewritten(PAGE.read_text(encoding="utf-8"), figures), encoding="utf-8")
+    print(f"{PAGE.relative_to(ROOT)} and {len(pictures)} charts in {PLOTS.relative_to(ROOT)} written")
 
 
 if __name__ == "__main__":
