@@ -98,6 +98,8 @@ def _simple(line: str) -> Iterator[tuple[str, ...]]:
     words: list[str] = []
     for word in [*lexer, ";"]:
         if set(word) <= set("&|;"):
+            while words and re.fullmatch(r"[A-Za-z_]+=.*", words[0]):  # variables of the command
+                words = words[1:]
             if words:
                 yield tuple(words)
             words = []
