@@ -10,6 +10,8 @@ from indexer.text import formats
 from indexer.text.source import Source, read_head, read_source
 from indexer.types import Document, Unit
 
+PATIENCE = 4
+"""How much longer than its limit a process may take that gets little of the processor (limits count its work)."""
 _SAMPLE = 10_000
 """Characters of a unit that are looked at for noise."""
 _NOISE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ufffe\uffff]")

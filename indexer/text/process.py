@@ -16,7 +16,7 @@ from indexer.errors import ParseFailed
 from indexer.text import frames
 from indexer.text.complaints import Complaints
 from indexer.text.interpreter import Launch
-from indexer.text.parse import Parsed, ParseLimits
+from indexer.text.parse import PATIENCE, Parsed, ParseLimits
 from indexer.text.ready import CutOrder, Prepared
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class ParserProcess:
         missing: Libraries it could not load.
         cuts: Whether it can cut files, too.
         spent: It should not get another file.
+        length: Of the frame that is being received, None between two.
     """
 
     process: Process
@@ -57,6 +58,7 @@ class ParserProcess:
     missing: tuple[str, ...] = ()
     cuts: bool = False
     spent: bool = False
+    length: int | None = None
 
     @property
     def pid(self) -> int:
@@ -96,13 +98,11 @@ class ParserProcess:
         seconds = limits.time_for(size)
         messages: list[frames.Message] = []
         try:
-            with anyio.fail_after(seconds) as limit:
-                await self._send(request)
-                while not messages or messages[-1].get("more"):
-                    messages.append(await self._receive())
-                    if "characters" in messages[-1]:
-                        seconds = limits.time_to_cut(messages[-1]["characters"])
-                        limit.deadline = anyio.current_time() + seconds
+            await self._send(request)
+            while not messages or messages[-1].get("more"):
+                messages.append(await self._within(seconds))
+                if "characters" in messages[-1]:
+                    seconds = limits.time_to_cut(messages[-1]["characters"])
         except TimeoutError:
             await self.kill()
             raise ParserDied(f"took longer than the limit of {seconds:.0f} s; its parser was ended") from None
@@ -115,6 +115,22 @@ class ParserProcess:
         peak = int(messages[-1].get("peak_bytes", 0))
         self.spent = bool(messages[-1].get("retire")) or 0 < limits.memory_bytes // 2 < peak
         return messages
+
+    async def _within(self, seconds: float) -> frames.Message:
+        """The next message; a process that others keep from the processor has longer, up to ``PATIENCE`` times.
+
+        Raises:
+            TimeoutError: It did not come.
+        """
+        began, worked = anyio.current_time(), _worked(self.pid)
+        until = began + seconds
+        while True:
+            with anyio.move_on_at(until):
+                return await self._receive()
+            now, spent = anyio.current_time(), _worked(self.pid)
+            if worked is None or spent is None or spent - worked >= seconds or now - began >= PATIENCE * seconds:
+                raise TimeoutError
+            until = min(now + seconds - (spent - worked), began + PATIENCE * seconds)
 
     async def greet(self, seconds: float) -> None:
         """Wait for the ready frame.
@@ -164,14 +180,19 @@ class ParserProcess:
         await self.process.stdin.send(frames.encode(message))
 
     async def _receive(self) -> frames.Message:
-        (length,) = frames.HEADER.unpack(await self.incoming.receive_exactly(frames.HEADER.size))
-        if length > frames.MOST:
+        """The next message. Cancelled in the middle of one, the next call goes on with it."""
+        if self.length is None:
+            (self.length,) = frames.HEADER.unpack(await self.incoming.receive_exactly(frames.HEADER.size))
+        if self.length > frames.MOST:
             raise ValueError("a frame beyond every limit")
-        body = await self.incoming.receive_exactly(length)
-        if length <= _SMALL:
+        body = await self.incoming.receive_exactly(self.length)
+        self.length = None
+        if len(body) <= _SMALL:
             return frames.decode(body)
         # Decoding a book takes 0.1 s: not on the event loop.
-        return await to_thread.run_sync(frames.decode, body)
+        with anyio.CancelScope(shield=True):
+            message = await to_thread.run_sync(frames.decode, body)
+        return message
 
     async def _ended(self) -> int | None:
         """Make sure it is gone; its exit code."""
@@ -228,6 +249,16 @@ async def _collect(process: Process, complaints: Complaints) -> None:
     except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
         pass  # the pipe broke because the process was killed
     complaints.add(held.decode("utf-8", "replace"), process.pid)
+
+
+def _worked(pid: int) -> float | None:
+    """Seconds of processor time a process has had; None where that is not known."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as status:
+            fields = status.read().rpartition(b")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):  # not Linux, or it is gone
+        return None
 
 
 def _has_exited(pid: int) -> bool:
