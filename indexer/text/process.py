@@ -186,12 +186,13 @@ class ParserProcess:
         if self.length > frames.MOST:
             raise ValueError("a frame beyond every limit")
         body = await self.incoming.receive_exactly(self.length)
-        self.length = None
         if len(body) <= _SMALL:
-            return frames.decode(body)
-        # Decoding a book takes 0.1 s: not on the event loop.
-        with anyio.CancelScope(shield=True):
-            message = await to_thread.run_sync(frames.decode, body)
+            message = frames.decode(body)
+        else:
+            # Decoding a book takes 0.1 s: not on the event loop.
+            with anyio.CancelScope(shield=True):
+                message = await to_thread.run_sync(frames.decode, body)
+        self.length = None
         return message
 
     async def _ended(self) -> int | None:
