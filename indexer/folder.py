@@ -13,6 +13,7 @@ from indexer.model.embedder import ModelSpec
 from indexer.model.tokenizer import Tokens
 from indexer.status import FolderState
 from indexer.text.chunk import CHUNKER
+from indexer.text.parse import PARSERS
 from indexer.text.words import WORDS
 
 
@@ -37,7 +38,7 @@ class FolderModel:
     @property
     def recipe(self) -> str:
         """Stamp of everything that shapes a chunk; the tokenizer last (see ``changes.same_recipe``)."""
-        return f"{CHUNKER} {WORDS} {self.tokens.stamp}/{self.tokens.limit}"
+        return f"{PARSERS} {CHUNKER} {WORDS} {self.tokens.stamp}/{self.tokens.limit}"
 
 
 @dataclass(slots=True)

@@ -10,6 +10,8 @@ from indexer.text import formats
 from indexer.text.source import Source, read_head, read_source
 from indexer.types import Document, Unit
 
+PARSERS = "parsers/2"
+"""Stamp of the readers of all formats: any change of the text or the places that they give raises it."""
 PATIENCE = 4
 """How much longer than its limit a process may take that gets little of the processor (limits count its work)."""
 _SAMPLE = 10_000
