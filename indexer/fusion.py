@@ -7,8 +7,8 @@ it harms when one list is noise, so each list votes only where it is competent:
 1. *Language.* A model votes only on queries and chunks in languages it knows. Where it does not know the query's
    language, keywords alone rank, and what only the vectors found follows after. A query too short to show its
    language is taken to be in the language of what its words found.
-2. *Missing vectors.* A chunk whose folder no model answered for is not charged for it: the keyword list's vote
-   stands in for the missing one.
+2. *Missing vectors.* A chunk whose folder no model answered for is not charged for it: it gets the vote that the
+   other keyword hits got from the models on average (its own once more when there are none).
 3. *Kind of query.* A name, path, version or error code leans on keywords, which match it exactly. A question in
    words whose answers are source code leans on meaning, since code rarely repeats the words of the question. All
    else is weighed equally.
@@ -45,7 +45,7 @@ _CODE = frozenset(
     .nim .v .sv .vhd .asm .s .cu .proto .gradle .cmake""".split()  # noqa: SIM905  # sixty quoted literals hide it
 )
 
-_MARKS = dict.fromkeys(map(ord, '"“”„«»「」`*'))
+_MARKS = dict.fromkeys(map(ord, '"“”„«»「」`*¶§'))
 
 Leg = Literal["semantic", "keyword"]
 _Vote: TypeAlias = tuple[StoredChunk, float, Leg]
@@ -97,19 +97,23 @@ def fuse(keyword: Sequence[Scored], semantic: Sequence[SemanticList], question: 
     lists = [(found, _reads(found, language)) for found in semantic]
     voting = [found for found, known in lists if known]
     word_weight, meaning_weight = _weights(question, keyword, voting)
-    votes: list[_Vote] = []
-    for rank, hit in enumerate(keyword, 1):
-        judged = any(found.folders is None or hit.chunk.folder in found.folders for found in voting)
-        weight = word_weight if judged else word_weight + meaning_weight
-        votes.append((hit.chunk, weight / (K + rank), "keyword"))
     by_word = {hit.chunk.chunk_id: rank for rank, hit in enumerate(keyword)}
-    most = (word_weight + meaning_weight) / (K + 1)
-    votes += [(hit.chunk, most, "keyword") for hit in _named(question.text, keyword)]
+    votes: list[_Vote] = []
     for found, known in lists:
         readable = [hit.chunk for hit in found.hits if not known or _can_judge(found, hit.chunk)]
         for rank, chunk in enumerate(readable, 1):
             weight = meaning_weight if known else 0.0 if chunk.chunk_id in by_word else _TAIL
             votes.append((chunk, weight / (K + rank), "semantic"))
+    given = {chunk.chunk_id: share for chunk, share, _ in votes}
+    blind = [
+        not any(found.folders is None or hit.chunk.folder in found.folders for found in voting) for hit in keyword
+    ]
+    seen = [given.get(hit.chunk.chunk_id, 0.0) for hit, unseen in zip(keyword, blind, strict=True) if not unseen]
+    for rank, (hit, unseen) in enumerate(zip(keyword, blind, strict=True), 1):
+        missing = (sum(seen) / len(seen) if seen else meaning_weight / (K + rank)) if unseen else 0.0
+        votes.append((hit.chunk, word_weight / (K + rank) + missing, "keyword"))
+    most = (word_weight + meaning_weight) / (K + 1)
+    votes += [(hit.chunk, most, "keyword") for hit in _named(question.text, keyword)]
     return _ranked(votes, by_word)
 
 
@@ -146,6 +150,10 @@ def _named(text: str, keyword: Sequence[Scored]) -> list[Scored]:
 def _name(text: str) -> str:
     """``text`` for comparing names: without the marks that a text or a query puts around one."""
     return plain(text.translate(_MARKS)).rstrip("?!.:;, ")
+
+
+def _answered_for(found: SemanticList, chunk: StoredChunk) -> bool:
+    return found.folders is None or chunk.folder in found.folders
 
 
 def _can_judge(found: SemanticList, chunk: StoredChunk) -> bool:

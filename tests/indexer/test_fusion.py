@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.folding import fold
@@ -37,6 +37,7 @@ def order(hits: object) -> list[str]:
 orders = st.permutations([chunk(name) for name in "abcdef"])
 
 
+@settings(deadline=None)  # the first example reads word lists
 @given(orders, orders, st.integers(1, 5))
 def test_moving_up_in_one_list_never_moves_a_chunk_down(
     by_word: list[StoredChunk], by_meaning: list[StoredChunk], at: int
@@ -48,6 +49,7 @@ def test_moving_up_in_one_list_never_moves_a_chunk_down(
     assert after.index(by_word[at].chunk_id) <= before.index(by_word[at].chunk_id)
 
 
+@settings(deadline=None)  # the first example reads word lists
 @given(orders, orders)
 def test_first_in_both_lists_is_first_with_strength_one(
     by_word: list[StoredChunk], by_meaning: list[StoredChunk]
@@ -60,6 +62,7 @@ def test_first_in_both_lists_is_first_with_strength_one(
     assert all(1.0 >= hit.score >= following.score > 0 for hit, following in pairwise(hits))
 
 
+@settings(deadline=None)  # the first example reads word lists
 @given(orders, orders)
 def test_a_model_that_does_not_know_the_language_changes_nothing_but_the_tail(
     by_word: list[StoredChunk], by_meaning: list[StoredChunk]
@@ -95,7 +98,7 @@ def test_an_identifier_leans_on_keywords_and_a_question_about_code_on_meaning() 
 
 def test_a_query_that_is_a_heading_or_a_file_name_gets_that_place_first() -> None:
     others = [chunk(name) for name in "abc"]
-    section = replace(chunk("s"), heading="Guide > What is `Indexed`")
+    section = replace(chunk("s"), heading="Guide > What is `Indexed`¶")
     file = chunk("f", path="/f/what/is.md")
     lists = (ranked(*others, section, file), [SemanticList(ranked(*others))])
     assert order(fuse(*lists, read_question("what is `indexed`?")))[0] == "s"
@@ -110,6 +113,17 @@ def test_a_folder_without_vectors_is_not_charged_for_it() -> None:
     blind, seen = chunk("x", folder="/blind"), chunk("y", folder="/seen")
     found = fuse(ranked(blind, seen), [SemanticList(ranked(seen), None, frozenset({"/seen"}))], WORDS)
     assert {round(hit.score, 1) for hit in found} == {1.0}
+
+
+def test_a_folder_without_vectors_gains_nothing_by_it_either() -> None:
+    blind = [chunk(f"x{n}", folder="/blind") for n in range(4)]
+    seen = [chunk(f"y{n}", folder="/seen") for n in range(4)]
+    mixed = [hit for pair in zip(blind, seen, strict=True) for hit in pair]
+    model = SemanticList(ranked(seen[2], chunk("z", folder="/seen")), None, frozenset({"/seen"}))
+    found = order(fuse(ranked(*mixed), [model], WORDS))
+    assert found[0] == "y2"  # in both lists: before the first of a list that nobody could compare
+    assert [name for name in found if name.startswith("x")] == ["x0", "x1", "x2", "x3"]
+    assert found.index("x1") < found.index("y1")  # which the model saw and did not name
 
 
 def test_ranks_of_several_models_are_fused() -> None:
@@ -174,6 +188,7 @@ def test_folding_twice_changes_nothing() -> None:
     assert fold(hits) == hits
 
 
+@settings(deadline=None)  # the first example reads word lists
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=14), min_size=2, max_size=8))
 def test_texts_are_folded_exactly_when_nine_tenths_of_their_runs_are_shared(texts: list[list[str]]) -> None:
     common = [f"word{n}" for n in range(70)]
