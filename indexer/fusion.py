@@ -105,9 +105,7 @@ def fuse(keyword: Sequence[Scored], semantic: Sequence[SemanticList], question: 
             weight = meaning_weight if known else 0.0 if chunk.chunk_id in by_word else _TAIL
             votes.append((chunk, weight / (K + rank), "semantic"))
     given = {chunk.chunk_id: share for chunk, share, _ in votes}
-    blind = [
-        not any(found.folders is None or hit.chunk.folder in found.folders for found in voting) for hit in keyword
-    ]
+    blind = [not any(_answered_for(found, hit.chunk) for found in voting) for hit in keyword]
     seen = [given.get(hit.chunk.chunk_id, 0.0) for hit, unseen in zip(keyword, blind, strict=True) if not unseen]
     for rank, (hit, unseen) in enumerate(zip(keyword, blind, strict=True), 1):
         missing = (sum(seen) / len(seen) if seen else meaning_weight / (K + rank)) if unseen else 0.0
