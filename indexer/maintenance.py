@@ -29,7 +29,8 @@ async def maintain(store: Store, ledger: Ledger, pulse: Pulse, idle: Callable[[]
             if quiet.cancelled_caught and idle():
                 await _run(store, ledger, pulse)
         else:
-            await pulse.wait()
+            with anyio.move_on_after(max(1.0, store.due_in())):  # what is deleted must go though nothing happens
+                await pulse.wait()
 
 
 async def _run(store: Store, ledger: Ledger, pulse: Pulse) -> None:

@@ -55,9 +55,9 @@ class ChunkTable:
         Raises:
             StoreError: The table cannot be read.
         """
-        expires = self.wear.expires
+        before = self.wear
         await self.scan()
-        self.wear.expires, self.wear.litter = expires, True
+        self.wear.expires, self.wear.erased, self.wear.litter = before.expires, before.erased, True
 
     def _remember(self, rows: Any) -> None:
         self.counts.clear()
@@ -104,7 +104,7 @@ class ChunkTable:
         self.counts.update(plan.change)
         self.tombstones += len(plan.lost)
         self._paths.update(fingerprint(escape(path)) for path in paths)
-        self.wear.wrote(plan.rows.num_rows)
+        self.wear.wrote(plan.rows.num_rows, dead=not plan.fresh)
 
     async def touch(self, rows: Sequence[FileRow]) -> None:
         """Rewrite file rows that exist; others are ignored.
@@ -113,7 +113,7 @@ class ChunkTable:
             StoreError: Nothing was written.
         """
         await upsert(self.table, file_rows(rows), insert=False)
-        self.wear.wrote(len(rows))
+        self.wear.wrote(len(rows), dead=True)
 
     async def remove(self, paths: Sequence[str]) -> dict[str, str]:
         """Delete files with their chunks, 5,000 files a commit; returns id -> escaped folder of the chunks that went.
@@ -130,7 +130,7 @@ class ChunkTable:
         lost = {chunk_id: held.folder for chunk_id, held in known.chunks.items() if held.ordinal >= 0}
         self.tombstones -= len(known.chunks) - len(lost)
         self.counts.subtract(Counter(lost.values()))
-        self.wear.wrote(0)
+        self.wear.wrote(0, dead=True)
         return lost
 
     async def remove_folder(self, folder: str) -> int:
@@ -140,7 +140,7 @@ class ChunkTable:
             StoreError: Nothing was deleted.
         """
         await delete(self.table, equals("folder", folder))
-        self.wear.wrote(0)
+        self.wear.wrote(0, dead=True)
         return self.counts.pop(folder, 0)
 
     async def bury(self) -> None:

@@ -1,7 +1,7 @@
 """Keeping the tables small and fast: tombstones and orphans out, fragments joined, indexes grown, old versions gone.
 
 Runs in the same turn as writes, because compaction beside a writer strands files, and cleaning beside one destroys
-tables.
+tables; only a vector index is trained beside them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,17 @@ from indexer.store.chunks import ChunkTable
 from indexer.store.connection import Connection
 from indexer.store.fault import RAISED, explain, explained
 from indexer.store.schema import vector_index, words_index
+from indexer.store.tables import upsert
+from indexer.store.turn import Turn
 from indexer.store.vectors import VectorTable
-from indexer.store.wear import measure
+from indexer.store.wear import AGED, measure
 
 EXACT = 5000
 """Vectors below which every search compares all of them: about 8 ms, and nothing to train."""
 _SEGMENTS = 8  # parts of a vector index; each maintenance adds one, 20 double the time of a search
 _REST = 60.0  # seconds after a failure before the next attempt
+_PAUSE = 5.0  # seconds after a run was broken off before the next
+_BROKEN_OFF = 3  # times in a row after which writers wait until it has run to its end
 KEEP = timedelta(minutes=10)
 """How long old versions stay: longer than any search that may still read them."""
 
@@ -47,6 +51,7 @@ class Upkeep:
         disk: Size of the database when last measured, bytes; None before.
         keep: How long old versions stay.
         exact: Vectors below which there is no index of them.
+        broken_off: Runs in a row that were broken off because a writer was waiting.
     """
 
     def __init__(self, connection: Connection, keep: timedelta = KEEP) -> None:
@@ -59,6 +64,7 @@ class Upkeep:
         self._health = connection.health
         self.keep = keep
         self.exact = EXACT
+        self.broken_off = 0
         self._sums = connection.sums
         self._synced = 0.0
 
@@ -66,10 +72,8 @@ class Upkeep:
         """Whether any table has been written to so much that maintenance pays."""
         return any(wear.due(idle=idle) for wear in (chunks.wear, *(table.wear for table in vectors)))
 
-    async def run(
-        self, chunks: ChunkTable, vectors: Collection[VectorTable], turn: anyio.Lock, *, force: bool
-    ) -> None:
-        """Put every table that needs it in order, one a turn.
+    async def run(self, chunks: ChunkTable, vectors: Collection[VectorTable], turn: Turn, *, force: bool) -> None:
+        """Put every table that needs it in order, one a turn; a run that can wait is broken off for a waiting writer.
 
         Raises:
             StoreError: A table could not be done; the others were.
@@ -77,16 +81,40 @@ class Upkeep:
         failed: StoreError | None = None
         tables: tuple[ChunkTable | VectorTable, ...] = (chunks, *vectors)
         for table in tables:
+            if force or table.wear.due(idle=True):
+                try:
+                    await self._in_turn(table, turn, force=force)
+                except (*RAISED, StoreError) as error:
+                    self.failures += 1
+                    table.wear.rest = time.monotonic() + _REST
+                    failed = explain(error, f"put table {table.table.name} of the index in order")
+                    failed.__cause__ = failed.__cause__ or error
+        await self._settle(turn)
+        self.last_error = str(failed) if failed else ""
+        if failed:
+            raise failed
+        self.last = time.time()
+
+    async def _in_turn(self, table: ChunkTable | VectorTable, turn: Turn, *, force: bool) -> None:
+        await anyio.to_thread.run_sync(_check_space, self._place, f"{table.table.name}.lance")
+        if isinstance(table, VectorTable):  # beside writers: vectors are only appended, which an index does not mind
+            await _tend_vector_index(table, self.exact)
+        must = force or table.wear.litter or table.wear.due(idle=False) or self.broken_off >= _BROKEN_OFF
+        if must:
             async with turn:
-                if force or table.wear.due(idle=True):
-                    try:
-                        await self._one(table, bool(self._health.rebuilding))
-                        self.runs += 1
-                    except (*RAISED, StoreError) as error:
-                        self.failures += 1
-                        table.wear.rest = time.monotonic() + _REST
-                        failed = explain(error, f"put table {table.table.name} of the index in order")
-                        failed.__cause__ = failed.__cause__ or error
+                await self._one(table)
+        else:
+            async with turn.yielding() as scope:
+                await self._one(table)
+            if scope.cancel_called and table.wear.litter:
+                self.broken_off += 1
+                table.wear.rest = time.monotonic() + _PAUSE
+                return
+        self.broken_off = 0
+        self.runs += 1
+
+    async def _settle(self, turn: Turn) -> None:
+        """Sum and flush what was written, and give memory back."""
         started, self._synced = self._synced, time.time()
         async with turn:  # while nobody writes every file is complete
             fresh = await anyio.to_thread.run_sync(self._sums.fresh)
@@ -95,29 +123,40 @@ class Upkeep:
             await anyio.to_thread.run_sync(self._sums.learn, fresh)
         await anyio.to_thread.run_sync(runtime.give_back_memory)
         await self.measure()
-        self.last_error = str(failed) if failed else ""
-        if failed:
-            raise failed
-        self.last = time.time()
 
     async def measure(self) -> int:
         """Measure the database directory, bytes."""
         self.disk = await anyio.to_thread.run_sync(tree_bytes, self._place)
         return self.disk
 
-    async def _one(self, table: ChunkTable | VectorTable, rebuilding: bool) -> None:
-        await anyio.to_thread.run_sync(_check_space, self._place, f"{table.table.name}.lance")
-        littered, changed = table.wear.litter, table.wear.commits > 0
+    async def _one(self, table: ChunkTable | VectorTable) -> None:
+        littered, changed, erased = table.wear.litter, table.wear.commits > 0, table.wear.erased
         table.wear.litter = True  # until it has run to its end
-        if not (isinstance(table, VectorTable) and rebuilding):  # their chunks are about to come back
+        if not (isinstance(table, VectorTable) and self._health.rebuilding):  # their chunks are about to come back
             await table.bury()
-        if isinstance(table, VectorTable):
-            await _tend_vector_index(table, self.exact)
         await self._optimize(table, littered)
-        table.wear = await measure(table.table)
-        table.wear.commits = 0  # fragments that are small still are those there is nothing to join with
-        table.wear.expires = time.monotonic() + self.keep.total_seconds() + 1 if changed else None
+        wear = await measure(table.table)
+        if wear.dead and not 0 <= time.time() - erased < AGED:
+            await self._erase(table)
+            wear, erased = await measure(table.table), time.time()
+        if not wear.dead:
+            erased = self._sums.erased[table.table.name] = time.time()
+        wear.commits, wear.erased = 0, erased  # fragments that are small still are those there is nothing to join with
+        wear.expires = time.monotonic() + self.keep.total_seconds() + 1 if changed else None
+        table.wear = wear
         await _prewarm(table.table)
+
+    async def _erase(self, table: ChunkTable | VectorTable) -> None:
+        """Make compaction drop deleted rows, which it leaves in a fragment until they are a tenth of it.
+
+        Unless there is another one to join it with: so a row is written once more. The first round makes the
+        indexes cover it, and only then the second joins. Fragments of more than a million rows are not joined.
+        """
+        row = await table.table.query().limit(1).to_arrow()
+        if row.num_rows:
+            await upsert(table.table, row)
+            for _ in range(2):
+                await self._optimize(table, littered=False)
 
     async def _optimize(self, table: ChunkTable | VectorTable, littered: bool) -> None:
         """Compact, grow the indexes, delete old versions; an index that refuses is made anew, once."""

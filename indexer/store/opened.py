@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import anyio
 import anyio.to_thread
 
 from indexer.errors import StoreError
@@ -14,6 +13,7 @@ from indexer.store.connection import Connection
 from indexer.store.loading import open_chunks, open_vectors
 from indexer.store.lock import WriterLock
 from indexer.store.schema import vectors_name, vectors_schema
+from indexer.store.turn import Turn
 from indexer.store.vectors import VectorTable
 
 
@@ -30,7 +30,7 @@ class Opened:
     def __init__(self, connection: Connection, lock: WriterLock | None) -> None:
         self.connection = connection
         self.vectors: dict[str, VectorTable] = {}
-        self.turn = anyio.Lock()
+        self.turn = Turn()
         self._lock = lock
         self.chunks: ChunkTable
 
@@ -45,6 +45,13 @@ class Opened:
         chunks, vectors = await open_chunks(self.connection, thorough=thorough), dict[str, VectorTable]()
         await open_vectors(self.connection, chunks, vectors, thorough=thorough)
         self.chunks, self.vectors = chunks, vectors
+        for table in self.tables:
+            table.wear.erased = self.connection.sums.erased.get(table.table.name, 0.0)
+
+    @property
+    def tables(self) -> tuple[ChunkTable | VectorTable, ...]:
+        """All of them."""
+        return (self.chunks, *self.vectors.values())
 
     async def mend(self) -> None:
         """Open everything anew, read all of it, and set aside what is bad.

@@ -44,8 +44,8 @@ async def open_store(directory: Path | str, *, read_only: bool = False) -> Async
             lock = await anyio.to_thread.run_sync(_take, stack, root)
         opened = Opened(await connect(root, read_only=read_only), lock)
         await opened.load()
-        for wear in (opened.chunks.wear, *(table.wear for table in opened.vectors.values())):
-            wear.litter = lock is not None and lock.unclean
+        for table in opened.tables:
+            table.wear.litter = lock is not None and lock.unclean
         store = Store(opened)
         await store.upkeep.measure()
         yield store

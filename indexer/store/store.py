@@ -6,6 +6,7 @@ index that opens. Searches never wait for a write.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import anyio
@@ -53,7 +54,7 @@ class Store:
 
     @property
     def aside(self) -> tuple[str, ...]:
-        """When something was set aside of which a copy is still kept, as names of directories."""
+        """Names of the directories in ``damaged``."""
         return self.health.aside
 
     # Files and their text
@@ -253,6 +254,10 @@ class Store:
         """Whether searches suffer so much that ``maintain`` should not wait for rest."""
         return not self.read_only and self.upkeep.due(self._chunks, self._vectors.values(), idle=False)
 
+    def due_in(self) -> float:
+        """Seconds until maintenance may be due although nothing more is written; infinite if never."""
+        return math.inf if self.read_only else min(table.wear.again() for table in self._open.tables)
+
     @writing
     async def maintain(self, *, force: bool = False) -> None:
         """Put the tables in order: compaction, indexes, old versions; a table a turn, writes go in between.
@@ -276,15 +281,13 @@ class Store:
         sums = self._open.connection.sums
         if force or await anyio.to_thread.run_sync(sums.stale):
             with explained("check the files of the index"):
-                bad = await anyio.to_thread.run_sync(lambda: sums.bad(thorough=True))
-            if bad:
-                self.health.doubted.set()
+                if await anyio.to_thread.run_sync(lambda: sums.bad(thorough=True)):
+                    self.health.doubted.set()
 
     async def mend(self) -> None:
         """Read everything, set aside what is bad, and go on with what is left; searches go on meanwhile.
 
-        Nobody may be indexing: what is remembered of the tables is read off them again. ``health.damage`` says what
-        was found, ``health.rebuilding`` whether the folders have to be read again.
+        Nobody may be indexing. ``health`` says what was found, and whether the folders have to be read again.
         """
         await self._open.mend()
 

@@ -44,12 +44,14 @@ class Sums:
         note: Where the sums are kept; without it, or when it is damaged itself, nothing is known.
         files: Path below ``place`` -> its sum.
         verified: When everything was last read and compared, seconds since the epoch.
+        erased: Table -> when nothing that was deleted was left in it the last time, seconds since the epoch.
     """
 
     place: Path
     note: Path
     files: dict[str, Sum] = field(default_factory=dict)
     verified: float = 0.0
+    erased: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def load(cls, root: Path) -> Sums:
@@ -59,6 +61,7 @@ class Sums:
             document = json.loads(sums.note.read_text(encoding="utf-8"))
             files = {str(name): Sum(*map(int, row)) for name, row in document["files"].items()}
             sums.files, sums.verified = files, float(document["verified"])
+            sums.erased = {str(table): float(when) for table, when in document["erased"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return sums
         return sums
@@ -113,7 +116,9 @@ class Sums:
     def _write(self) -> None:
         files = {name: [summed.size, summed.crc, summed.mtime_ns] for name, summed in sorted(self.files.items())}
         new = self.note.with_suffix(".new")
-        new.write_text(json.dumps({"verified": self.verified, "files": files}), encoding="utf-8")
+        new.write_text(
+            json.dumps({"verified": self.verified, "erased": self.erased, "files": files}), encoding="utf-8"
+        )
         new.replace(self.note)
 
 

@@ -77,9 +77,9 @@ class VectorTable:
         Raises:
             StoreError: A table cannot be read.
         """
-        expires = self.wear.expires
+        before = self.wear
         await self.scan(chunks)
-        self.wear.expires, self.wear.litter = expires, True
+        self.wear.expires, self.wear.erased, self.wear.litter = before.expires, before.erased, True
 
     async def present(self, ids: Sequence[str]) -> set[str]:
         """Which of these chunks have a vector.
@@ -177,7 +177,7 @@ class VectorTable:
         await delete(self.table, equals("folder", folder))
         self.orphans = {chunk_id: where for chunk_id, where in self.orphans.items() if where != folder}
         self.backlogs.pop(folder, None)
-        self.wear.wrote(0)
+        self.wear.wrote(0, dead=True)
         return self.embedded.pop(folder, 0)
 
     async def bury(self) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from indexer.store.fault import explained
 
-AGED = 6 * 3600.0
+AGED = 3600.0
 """Seconds after which even little wear is mended when nothing else goes on: until then deleted text is on the disk."""
+LATEST = 24 * 3600.0
+"""Seconds after which deleted text is erased even if something has been going on all the time."""
 
 
 @dataclass(slots=True)
@@ -25,6 +28,8 @@ class Wear:
             there are none.
         rest: Time before which nothing is due, because the last attempt failed.
         since: Time of the first commit since the last maintenance; None if there was none.
+        dead: Rows that are deleted and still on the disk, at least one if there are any.
+        erased: When none was left the last time, seconds since the epoch; 0 if never.
     """
 
     commits: int = 0
@@ -34,11 +39,14 @@ class Wear:
     expires: float | None = None
     rest: float = 0.0
     since: float | None = None
+    dead: int = 0
+    erased: float = 0.0
 
-    def wrote(self, rows: int) -> None:
-        """Note one commit."""
+    def wrote(self, rows: int, *, dead: bool = False) -> None:
+        """Note one commit; ``dead`` if it deleted or replaced rows."""
         self.commits += 1
         self.rows += rows
+        self.dead += dead
         self.since = time.monotonic() if self.since is None else self.since
 
     def due(self, *, idle: bool) -> bool:
@@ -55,13 +63,26 @@ class Wear:
             return False
         if idle:
             aged = self.since is not None and now - self.since >= AGED
-            if aged or self.litter or (self.expires is not None and now >= self.expires):
+            if aged or self.erasing() or self.litter or (self.expires is not None and now >= self.expires):
                 return True
             few = _between(20, self.settled // 5000, 60)
             if self.commits >= few or self.rows >= _between(200, self.settled // 50, 20_000):
                 return True
+        if self.dead and time.time() - self.erased >= LATEST:
+            return True
         many = _between(100, self.settled // 500, 300)
         return self.commits >= many or self.rows >= _between(8000, self.settled, 100_000)
+
+    def again(self) -> float:
+        """Seconds until maintenance may be due although nothing more is written; infinite if never."""
+        times = [] if self.since is None else [self.since + AGED]
+        times += [] if self.expires is None else [self.expires]
+        times += [time.monotonic() + self.erased + AGED - time.time()] if self.dead else []
+        return max(0.0, max(self.rest, min(times, default=math.inf)) - time.monotonic())
+
+    def erasing(self) -> bool:
+        """Whether it is time to erase what is deleted."""
+        return self.dead > 0 and not 0 <= time.time() - self.erased < AGED
 
 
 def _between(least: int, wanted: int, most: int) -> int:
@@ -79,5 +100,7 @@ async def measure(table: Any) -> Wear:
         behind = max((index.num_unindexed_rows or 0 for index in await table.list_indices()), default=0)
         stats = await table.stats()
     since = time.monotonic() if behind else None
-    commits = stats["fragment_stats"]["num_small_fragments"]
-    return Wear(commits=commits, rows=behind, settled=rows - behind, since=since)
+    fragments = stats["fragment_stats"]
+    dead = round(fragments["num_fragments"] * fragments["lengths"]["mean"]) - rows  # the mean is of whole numbers
+    commits = fragments["num_small_fragments"]
+    return Wear(commits=commits, rows=behind, settled=rows - behind, since=since, dead=max(0, dead))

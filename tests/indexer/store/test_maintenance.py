@@ -16,6 +16,7 @@ from index_data import DIM, FOLDER, row, vectors_of, written
 from indexer.errors import StoreError
 from indexer.store import Store, open_store
 from indexer.store.maintenance import EXACT, Upkeep, sync_files, tree_bytes
+from indexer.store.turn import Turn
 from indexer.store.wear import AGED, Wear
 from indexer.types import Scope
 
@@ -204,7 +205,7 @@ async def test_removed_text_is_gone_from_the_disk_after_cleaning_up(store: Store
     await store.replace([written("a.md", secret.decode()), written("b.md", "harmless")])
     assert on_disk()
     await store.remove([f"{FOLDER}/a.md"])
-    await Upkeep(store._open.connection, timedelta(milliseconds=1)).run(store._chunks, [], anyio.Lock(), force=True)
+    await Upkeep(store._open.connection, timedelta(milliseconds=1)).run(store._chunks, [], Turn(), force=True)
     assert not on_disk()
     assert [file.path for file in await store.files()] == [f"{FOLDER}/b.md"]
 
@@ -221,3 +222,63 @@ async def test_index_that_cannot_be_updated_is_made_anew_once(store: Store) -> N
     await store.maintain(force=True)
     assert store.upkeep.failures == 1
     assert len(await store.search_text(["one", "three"], Scope(), 5)) == 2
+
+
+async def test_deleted_text_is_erased_even_from_a_large_fragment_and_nothing_of_it_is_on_the_disk(
+    store: Store,
+) -> None:
+    secret = "zebrafish7315quixotic"
+
+    def marked() -> int:
+        """Files that mark rows as deleted, which are still there then; compressed text itself cannot be looked for."""
+        return sum(len(list(table.glob("_deletions/*"))) for table in (store.directory / "tables").iterdir())
+
+    store.upkeep.keep = timedelta(milliseconds=1)
+    await store.replace([written(f"{n}.md", *(f"{n} {k}" for k in range(10))) for n in range(60)])
+    await store.replace([written("secret.md", secret)])
+    chunks = await store.pending("m", DIM, FOLDER)
+    await store.add_vectors("m", DIM, [(chunks, vectors_of(chunks))])
+    await store.maintain(force=True)
+    await store.remove([f"{FOLDER}/secret.md"])
+    store._chunks.wear.erased = store._vectors["m"].wear.erased = 0.0  # an hour ago
+    assert store.due()
+    await store.maintain()
+    store._vectors["m"].wear.erased = 0.0
+    await store.maintain(force=True)
+    await anyio.sleep(0.01)
+    await store.maintain(force=True)
+    assert marked() == 0
+    assert store._chunks.wear.dead == store._vectors["m"].wear.dead == 0
+    assert len(await store.files()) == 60
+    assert store.embedded_count("m", FOLDER) == 600
+
+
+def test_deleted_text_waits_an_hour_at_most_for_its_erasure_when_there_is_rest() -> None:
+    wear = Wear(dead=1, erased=time.time() - 3599)
+    assert not wear.due(idle=True)
+    assert 0.0 < wear.again() <= 2.0
+    assert Wear(dead=1, erased=time.time() - 3601).due(idle=True)
+    assert not Wear(dead=1, erased=time.time() - 3601).due(idle=False)
+    assert Wear(dead=1, erased=time.time() - 24 * 3601).due(idle=False)
+    assert not Wear(dead=0, erased=0.0).due(idle=True)
+
+
+async def test_writer_that_waits_breaks_maintenance_off_which_is_made_up_for(store: Store) -> None:
+    """The turn as maintenance takes it: broken off after a second of somebody's waiting, not before."""
+    turn, order = store._open.turn, []
+    async with anyio.create_task_group() as tasks:
+
+        async def upkeep() -> None:
+            async with turn.yielding() as scope:
+                order.append("upkeep")
+                await anyio.sleep_forever()
+            order.append(f"broken off: {scope.cancel_called}")
+
+        tasks.start_soon(upkeep)
+        while not order:
+            await anyio.sleep(0)
+        with anyio.fail_after(5):
+            await store.replace([written("a.md", "one")])
+        order.append("written")
+    assert sorted(order) == ["broken off: True", "upkeep", "written"]
+    assert 1.0 <= turn.longest < 4.0
