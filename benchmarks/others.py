@@ -243,8 +243,10 @@ def main() -> None:
         base = Path(made).resolve()
         about = sample(options.folder.resolve(), base / "files", options.megabytes)
         figures = measure(base / "files", dict(about), names, options, base)
-    figures["ours_against_the_best"] = ratios(figures["rows"])
     print(report.table(figures["rows"]))
+    if not names:
+        return
+    figures["ours_against_the_best"] = ratios(figures["rows"])
     print(json.dumps(figures["ours_against_the_best"], indent=1))
     report.keep("others", figures, load)
 

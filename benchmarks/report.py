@@ -74,6 +74,8 @@ def shown(value: Any) -> str:
     """A figure for people; a spread as ``median (min-max)``."""
     if isinstance(value, dict) and "median" in value:
         return f"{shown(value['median'])} ({shown(value['min'])}-{shown(value['max'])})"
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
