@@ -13,6 +13,8 @@ from pathlib import Path
 from mcp_server.clients.errors import ClientError, Unparsable, place_of
 
 BACKUP = ".bak-"
+COPIES = 10
+"""How many copies are looked into; a person may keep more."""
 TRIES = 5
 """How often a change is made anew because the client wrote its file meanwhile."""
 
@@ -102,10 +104,10 @@ def remove(kept: Kept) -> None:
 
 
 def copies(path: Path) -> list[bytes]:
-    """Return what the copies beside a file hold, the newest first."""
+    """Return what the newest copies beside a file hold, the newest first."""
     real = Path(os.path.realpath(path))
     found = sorted(real.parent.glob(f"{_escaped(real.name)}{BACKUP}*"), key=lambda each: each.name, reverse=True)
-    return [each.read_bytes() for each in found if each.is_file()]
+    return [each.read_bytes() for each in found[:COPIES] if each.is_file()]
 
 
 class Changed(ClientError):
