@@ -151,7 +151,7 @@ class Client:
     def tell(self, method: str, **params: Any) -> None:
         self._write({"jsonrpc": "2.0", "method": method, "params": params})
 
-    def answer(self, number: int, limit: float = LIMIT) -> dict[str, Any]:
+    def answer(self, number: int | str, limit: float = LIMIT) -> dict[str, Any]:
         until = time.monotonic() + limit
         while number not in self._answers:
             try:

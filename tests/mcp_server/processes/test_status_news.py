@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from relays import Client, Home, wait_gone
+from relays import MODERN, Client, Home, wait_gone
 
 from mcp_server.status_resource import URI
 
@@ -66,3 +66,15 @@ def test_a_client_that_listens_does_not_hold_up_the_end_of_an_owner(home: Home) 
     began = time.monotonic()
     assert home.command("stop").returncode == 0
     assert time.monotonic() - began < 9.0, "it waited for an answer that never comes"
+
+
+def test_progress_comes_through_the_relay_before_its_answer(home: Home) -> None:
+    for modern in (False, True):
+        client = home.client(str(home.notes), modern=modern).begin()
+        assert client.finds("signing")
+        meta = {"progressToken": "t1", **(MODERN if modern else {})}
+        params = {"name": "search", "arguments": {"query": "signing"}, "_meta": meta}
+        client._write({"jsonrpc": "2.0", "id": "asked", "method": "tools/call", "params": params})
+        assert client.answer("asked")["result"]["structuredContent"]["hits"]
+        (told,) = [each["params"] for each in client.other if each["method"] == "notifications/progress"]
+        assert (told["progressToken"], told["message"]) == ("t1", "searching")
