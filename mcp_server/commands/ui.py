@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import html
 import os
+import sys
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,12 +52,14 @@ async def _serve(call: Call, engine: EnginePort) -> None:
     door = PageDoor("", ours, engine.connected)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(door.run)
-        _show(call, await door.address())
+        address = await door.address()
         console.note("This process serves the page; Ctrl-C ends it.")
+        _show(call, address)
 
 
 def _show(call: Call, url: str) -> None:
     console.say(url)
+    sys.stdout.flush()
     if not call.args.open:
         return
     page = _way_in(call, url)
