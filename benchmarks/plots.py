@@ -8,6 +8,7 @@ section with its command, machine, date and load, so that no figure stands there
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -191,6 +192,7 @@ def rewritten(page: str, figures: str) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     figures, pictures = drawn(RESULTS)
     PLOTS.mkdir(exist_ok=True)
     for name, picture in pictures.items():
