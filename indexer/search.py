@@ -232,7 +232,7 @@ def _mode_used(asked: Mode, leg: SemanticLeg) -> Mode:
 
 
 def _notices(folders: Sequence[LiveFolder], coverage: Sequence[FolderCoverage], rebuilding: str) -> list[str]:
-    notices = [f"Results are not complete yet: {rebuilding}."] if rebuilding else []
+    notices = [f"The index is being rebuilt: {rebuilding}."] if rebuilding else []
     if not folders:
         notices.append("No folder is indexed yet; add one: folder-mcp folders add FOLDER")
     for folder, covered in zip(folders, coverage, strict=True):

@@ -23,7 +23,7 @@ from indexer.errors import StoreError
 from indexer.store.aside import set_aside
 from indexer.store.fault import RAISED, code_of, explain, explained, mendable
 from indexer.store.health import Health
-from indexer.store.schema import FORMAT, indexes
+from indexer.store.schema import FORMAT, NEEDED, format_of, indexes, is_vectors
 from indexer.store.sums import Sums
 
 _INDEX_CACHE, _METADATA_CACHE = 256 << 20, 16 << 20  # bytes; the library's defaults are 6 GB and 1 GB
@@ -112,7 +112,7 @@ class Connection:
                 if mend is not None and not await mend(name):
                     continue
                 table = await self.raw.open_table(name)
-                _check_format(name, (await table.schema()).metadata or {})
+                _check_format(name, await table.schema())
                 await probe(table)
                 return table
             except (*RAISED, StoreError) as error:
@@ -209,16 +209,17 @@ async def make_indexes(table: Any, name: str) -> None:
             await table.create_index(column, config=config)
 
 
-def _check_format(name: str, metadata: dict[bytes, bytes]) -> None:
-    number = int(metadata.get(b"format", b"0"))
+def _check_format(name: str, schema: Any) -> None:
+    number = format_of(schema)
     if number > FORMAT:
         raise StoreError(
             f"the index was written by a newer folder-mcp (format {number}, this one knows {FORMAT}); "
             "upgrade folder-mcp, or use another --data-dir",
             "newer_version",
         )
-    if number < 1:
-        raise StoreError(f"table {name} does not say its format", "damaged")
+    missing = set(NEEDED["vectors" if is_vectors(name) else "chunks"]) - set(schema.names)
+    if missing:
+        raise StoreError(f"table {name} is too old to be read: it lacks {', '.join(sorted(missing))}", "damaged")
 
 
 def prepare(place: Path) -> None:

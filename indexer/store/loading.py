@@ -9,7 +9,16 @@ from indexer.store.chunks import ChunkTable
 from indexer.store.connection import Connection
 from indexer.store.fault import explained
 from indexer.store.probing import probe_chunks, probe_vectors, whole_chunks, whole_vectors
-from indexer.store.schema import CHUNKS, chunks_schema, is_vectors, missing_columns
+from indexer.store.schema import (
+    CHUNKS,
+    FILE,
+    FORMAT,
+    chunks_schema,
+    format_of,
+    is_vectors,
+    missing_columns,
+    words_index,
+)
 from indexer.store.vectors import VectorTable
 
 
@@ -32,7 +41,7 @@ async def open_chunks(connection: Connection, *, thorough: bool = False) -> Chun
             connection.health.rebuild("the text of the index was lost; it is being read from the folders again")
         table = await connection.create(CHUNKS, chunks_schema())
     elif not connection.read_only:
-        await _complete(table)
+        await _complete(connection, table)
     chunks = ChunkTable(table)
     await chunks.scan()
     return chunks
@@ -57,12 +66,27 @@ async def open_vectors(
                 have[key] = vectors
 
 
-async def _complete(table: Any) -> None:
-    """Add the columns that an index of an earlier program does not have; they are null in its rows."""
+async def _complete(connection: Connection, table: Any) -> None:
+    """Bring an index of an earlier program up to date; its rows serve until their files have been read again.
+
+    Columns that came later are added, null in its rows. If its format is an earlier one, its files are made such that
+    each is read again (no recipe is empty), and its word index is made anew. The stamp comes last: a program killed
+    in the middle begins again.
+    """
     with explained("bring the index up to date"):
-        missing = missing_columns(await table.schema())
+        schema = await table.schema()
+        missing = missing_columns(schema)
         if missing is not None:
             await table.add_columns(missing)
+        if format_of(schema) < FORMAT:
+            connection.health.rebuild("an index of an earlier folder-mcp is brought up to date, and serves meanwhile")
+            await table.update({"recipe": ""}, where=f"ordinal = {FILE}")
+            await table.create_index("tokens", config=words_index(), replace=True)
+            await _stamp(table)
+
+
+async def _stamp(table: Any) -> None:
+    await table.update_field_metadata({"path": "chunk_id", "metadata": {"format": str(FORMAT)}})
 
 
 async def _describe(table: Any) -> tuple[str, VectorTable]:

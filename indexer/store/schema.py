@@ -14,6 +14,12 @@ from typing import Any
 FORMAT = 1
 """Raised whenever an older program could not read what this one writes."""
 
+NEEDED = {
+    "chunks": ("chunk_id", "path", "folder", "name", "ordinal", "text", "heading", "locator", "text_hash", "tokens"),
+    "vectors": ("chunk_id", "folder", "name", "text_hash", "vector"),
+}
+"""Columns without which a table of an earlier format cannot serve, and is made anew."""
+
 FILE, TOMBSTONE = -1, -2
 """Ordinals of rows that are not chunks."""
 
@@ -52,6 +58,12 @@ def missing_columns(have: Any) -> Any | None:
 
     missing = [field for field in chunks_schema() if field.name not in have.names]
     return pa.schema(missing) if missing else None
+
+
+def format_of(have: Any) -> int:
+    """The number of the format a table was written in; a table brought up to date says it on its first column."""
+    stamps = (have.metadata or {}, have.field("chunk_id").metadata or {} if "chunk_id" in have.names else {})
+    return max(int(stamp.get(b"format", b"0")) for stamp in stamps)
 
 
 def vectors_schema(key: str, dim: int) -> Any:

@@ -77,7 +77,7 @@ async def test_text_damaged_under_a_running_engine_is_read_again_and_the_search_
         for file in files_of(tmp_path / "data", "chunks.lance/data/*"):
             file.unlink()
         met = await ask(engine, "number3", "keyword")
-        assert met.hits or "not complete yet" in met.notices[0]
+        assert met.hits or "being rebuilt" in met.notices[0]
         await until(engine, "ready")
         assert names((await ask(engine, "number3", "keyword")).hits)[0] == "3.md"
         assert engine.status().work.chunks_embedded == embedded  # the vectors served the text that came back
@@ -101,7 +101,7 @@ async def test_data_directory_deleted_under_a_running_engine_is_filled_again(tmp
         await engine.index()
         shutil.rmtree(tmp_path / "data")
         met = await ask(engine, "number3", "keyword")
-        assert met.hits or "not complete yet" in met.notices[0]
+        assert met.hits or "being rebuilt" in met.notices[0]
         await until(engine, "ready")
         assert names((await ask(engine, "number3", "keyword")).hits)[0] == "3.md"
     async with engine_over(tmp_path / "data") as engine:  # it knows its folders

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import anyio
 import lancedb
+import pyarrow as pa
 import pytest
 from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import StoreBusy, StoreError
 from indexer.store import open_store
 from indexer.store.connection import _link
-from indexer.store.schema import CHUNKS, chunks_schema, vectors_name
+from indexer.store.paths import digest
+from indexer.store.rows import file_rows
+from indexer.store.schema import CHUNKS, chunks_schema, vectors_name, words_index
 from indexer.types import Scope
 
 HOLD = "import sys; from indexer.store.lock import WriterLock; from pathlib import Path\n"
@@ -235,4 +238,39 @@ async def test_an_index_without_the_language_column_gets_it_and_is_read_without_
             ("a.md", "de"),
             ("b.md", ""),
         ]
+        assert len(await store.search_text(["one"], Scope(), 5)) == 1
+
+
+async def test_an_index_of_an_earlier_format_serves_and_is_read_again_in_the_background(tmp_path: Path) -> None:
+    """As an earlier program wrote it: another stamp, and columns that it did not know."""
+    database = await lancedb.connect_async(str(tmp_path / "tables"))
+    later = {"language", "attempts", "indexed_at", "recipe"}
+    old = pa.schema([field for field in chunks_schema() if field.name not in later], metadata={"format": "0"})
+    rows = file_rows([written("a.md", "one two").row]).select(old.names)
+    text = {"chunk_id": "c" * 32, "path": f"{FOLDER}/a.md", "folder": FOLDER, "name": "a.md", "ordinal": 0}
+    text |= {"text": "one two", "heading": "", "locator": "L1-1", "text_hash": digest("one two"), "tokens": "one two"}
+    table = await database.create_table(CHUNKS, pa.concat_tables([rows.cast(old), pa.Table.from_pylist([text], old)]))
+    await table.create_index("tokens", config=words_index())
+    for _ in range(2):
+        async with open_store(tmp_path) as store:
+            assert store.damage == ()
+            assert "brought up to date" in store.health.rebuilding
+            assert [hit.chunk.text for hit in await store.search_text(["two"], Scope(), 5)] == ["one two"]
+            assert [row.recipe for row in await store.files()] == [""]  # so that it is read again
+    async with open_store(tmp_path) as store:
+        await store.replace([written("a.md", "one two", language="de")])
+        store.health.rebuilt()
+    async with open_store(tmp_path) as store:
+        assert store.health.rebuilding == ""
+        assert [(row.recipe, row.language) for row in await store.files()] == [("r1", "de")]
+        assert len(await store.search_text(["two"], Scope(), 5)) == 1
+
+
+async def test_an_index_too_old_to_be_read_is_set_aside_and_rebuilt(tmp_path: Path) -> None:
+    database = await lancedb.connect_async(str(tmp_path / "tables"))
+    await database.create_table(CHUNKS, pa.table({"id": ["x"], "body": ["from long ago"]}))
+    async with open_store(tmp_path) as store:
+        assert any("could not be read and was moved" in sentence for sentence in store.damage)
+        assert "read from the folders again" in store.health.rebuilding
+        await store.replace([written("a.md", "one")])
         assert len(await store.search_text(["one"], Scope(), 5)) == 1
