@@ -6,6 +6,7 @@ Copies what the server needs, validates the manifest and packs, both with the of
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
@@ -18,10 +19,12 @@ CONTENTS = ("mcp_server", "indexer", "pyproject.toml", "README.md", "LICENSE")
 TOOL = "@anthropic-ai/mcpb@2.1.2"
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
     """Validate and pack; returns the tool's exit code."""
     manifest = json.loads((ROOT / "bundle" / "manifest.json").read_text(encoding="utf-8"))
-    out = Path(arguments[0] if arguments else f"folder-mcp-{manifest['version']}.mcpb").absolute()
+    parser = argparse.ArgumentParser(description="Builds the bundle for Claude Desktop.")
+    parser.add_argument("out", metavar="OUT", nargs="?", default=f"folder-mcp-{manifest['version']}.mcpb")
+    out = Path(parser.parse_args().out).absolute()
     command = [found] if (found := shutil.which("mcpb")) else ["npx", "--yes", TOOL]
     with tempfile.TemporaryDirectory() as place:
         collect(Path(place))
@@ -45,4 +48,4 @@ def collect(place: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

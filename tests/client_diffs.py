@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import sys
 import tempfile
@@ -38,5 +39,6 @@ def lines_of(data: bytes) -> list[str]:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description="Prints what install changes in a file of each client.").parse_args()
     for key, client in CLIENTS.items():
         print(f"## {client.title}\n\n```diff\n{diff(key)}\n```\n")
