@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -103,6 +104,25 @@ def test_the_official_tool_validates_and_packs_it(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     with zipfile.ZipFile(out) as packed:
         assert {"manifest.json", "pyproject.toml", "mcp_server/__main__.py"} <= set(packed.namelist())
+
+
+@pytest.mark.slow
+def test_the_wheel_has_every_file_and_runs_elsewhere(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
+    subprocess.run([*build, str(ROOT)], check=True, capture_output=True, timeout=100)
+    (wheel,) = tmp_path.glob(f"folder_mcp-{version()}-*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        names = set(packed.namelist())
+        packed.extractall(tmp_path / "elsewhere")
+    for room in ("mcp_server", "indexer"):
+        wanted = {path.relative_to(ROOT).as_posix() for path in (ROOT / room).rglob("*") if path.is_file()}
+        assert {name for name in wanted if "__pycache__" not in name} <= names
+    assert not [name for name in names if name.startswith(("tests", "docs", "benchmarks"))]
+    script = "import sys; sys.argv[1:] = ['--version']; from mcp_server.__main__ import main; main()"
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path / "elsewhere")}
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout == f"folder-mcp {version()}\n"
 
 
 def test_the_buttons_start_what_the_readme_says() -> None:
