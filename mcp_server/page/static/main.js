@@ -38,6 +38,7 @@ function paint(fresh) {
 
 function connection(state, why = "") {
   live = state === "live";
+  document.body.classList.toggle("stale", Boolean(status) && ["lost", "stranger"].includes(state));
   const [words, look] = STATES[state];
   say(at("connection"), words);
   at("connection").className = `pill ${look}`;

@@ -283,12 +283,14 @@ def test_the_page_says_why_the_owner_ended_and_goes_on_with_the_next(tmp_path: P
         tab.tab.wait_for_selector("#banner:not([hidden])")
         assert "has ended (stop)" in tab.tab.inner_text("#banner")
     assert tab.tab.inner_text("#connection") == "Disconnected"
+    assert "stale" in tab.tab.evaluate("document.body.className")
     (notes / "b.md").write_text("Two.\n", encoding="utf-8")
     with served(tmp_path) as second:
         second.index()
         playwright.expect(tab.tab.locator("#folders-note")).to_have_text("2 files")
         assert tab.tab.inner_text("#connection") == "Live"
         assert tab.tab.is_hidden("#banner")
+        assert "stale" not in tab.tab.evaluate("document.body.className")
 
 
 def test_an_index_without_folders_says_what_to_do(tmp_path: Path, opened: Any) -> None:
