@@ -178,7 +178,7 @@ class PageDoor:
 
     async def _serve(self, bound: socket.socket) -> None:
         """Serve until nobody has asked for anything for a while. Imports the web server."""
-        from mcp_server.page.app import application  # noqa: PLC0415 - half a second that only a page needs
+        from mcp_server.page.app import application  # noqa: PLC0415 - not before a browser is there
         from mcp_server.page.web import serve_web  # noqa: PLC0415
 
         app = application(self._engine, self._open_page, self._parting, self._visits, self._port, self._token)
