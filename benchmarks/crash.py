@@ -1,6 +1,9 @@
 """Kill the indexing process at random moments and take an inventory after each: nothing lost, doubled or redone.
 
-    python benchmarks/crash.py [--kills 10] [--files 400] [--seed 7]
+    python benchmarks/crash.py [--kills 10] [--files 400] [--seed 7] [--writers 1000]
+
+With ``--writers`` so many writers of one index are killed besides, in editing, removing, embedding, compacting, index
+building, cleaning up and taking over (see ``tests/killed_writers.py``); about half a second each on a quiet machine.
 
 Real store, real files, real parsers and tokenizer; fake weights, so that the time goes into what can be interrupted.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +28,12 @@ async def main() -> int:
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--files", type=int, default=400)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--writers", type=int, default=0)
     chosen = parser.parse_args()
+    if chosen.writers:
+        program = str(Path(__file__).parents[1] / "tests" / "killed_writers.py")
+        arguments = ["--kills", str(chosen.writers), "--seed", str(chosen.seed)]
+        subprocess.run([sys.executable, "-W", "ignore", program, *arguments], check=True)
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="crash-") as place:
         folder = Path(place, "files")
