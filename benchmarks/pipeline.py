@@ -117,8 +117,8 @@ async def program(data: Path, folder: Path, chunks: Path | None, runtime: str, s
 
         async def until_read() -> None:
             nonlocal texts_at
-            async for status in engine.watch(at_most_every=0.05):
-                if status.folders and status.folders[0].state == "waiting" and status.folders[0].last_scan:
+            async for status in engine.watch(at_most_every=0.2):
+                if status.folders and status.folders[0].last_scan and not status.folders[0].files.pending:
                     texts_at = time.monotonic()
                     return
 
