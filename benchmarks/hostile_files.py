@@ -65,7 +65,7 @@ async def ask_now_and_then(engine: Engine, took: list[float], count: int | None 
         await anyio.sleep(0.5)
 
 
-async def measure(idle: int) -> int:
+async def measure(idle: int, only: tuple[str, ...] = ()) -> int:
     with tempfile.TemporaryDirectory() as place:
         plain, hostile = Path(place, "plain"), Path(place, "hostile")
         plain.mkdir()
@@ -73,7 +73,10 @@ async def measure(idle: int) -> int:
         for number in range(200):
             lines = [f"Line {n} about subject {number % 50} and walking on." for n in range(100)]
             (plain / f"{number}.txt").write_text("\n".join(lines), encoding="utf-8")
-        names = make(hostile)
+        names = [name for name in make(hostile) if name.startswith(only or "")]
+        for path in hostile.iterdir():
+            if path.name not in names and not path.is_dir():
+                path.unlink()
         config = load_config(None, data_dir=Path(place, "data"), environ={})
         config = replace(config, index=replace(config.index, watch=False), search=replace(config.search, wait=120.0))
         before: list[float] = []
@@ -114,8 +117,9 @@ async def measure(idle: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--idle", type=int, default=20, help="searches before")
+    parser.add_argument("--only", nargs="*", default=[], help="files whose name begins so")
     chosen = parser.parse_args()
-    sys.exit(1 if anyio.run(measure, chosen.idle) else 0)
+    sys.exit(1 if anyio.run(measure, chosen.idle, tuple(chosen.only)) else 0)
 
 
 if __name__ == "__main__":
