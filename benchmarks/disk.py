@@ -3,7 +3,7 @@
     python benchmarks/disk.py [--edits 10000] [--files 500] [--seconds-per-edit 0.36] [--samples 20]
 
 Edits that would take an hour (0.36 s apart) are made one after the other. The hour is compressed by as much as the
-first of them were faster, and so is the time for which old versions are kept (``KEEP``, ten minutes); maintenance
+first of them were faster, and so is the time for which old versions are kept (``KEEP``, two minutes); maintenance
 runs whenever it is due at rest. An edit replaces one file of one to six
 chunks, embeds what is new and, one time in ten, deletes a file and adds another. Fake vectors, real store.
 "Left alone" is the same rows through the storage library's own ``add`` and ``delete``, never optimized.

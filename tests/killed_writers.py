@@ -42,7 +42,7 @@ from indexer.types import FileWrite, Scope
 FILES = 24
 KEY = "m"
 STRANDED = 100
-"""Files that may be there after cleaning up: 31 of a table at rest, as many of the version before, and some to spare."""
+"""Files that may be there after cleaning up: 31 of a table at rest, as many of the version before, and more."""
 STEPS = ("edit", "edit", "edit", "embed", "embed", "remove", "compact", "build", "clean")
 
 

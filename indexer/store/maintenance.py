@@ -36,8 +36,9 @@ _SEGMENTS = 8  # parts of a vector index; each maintenance adds one, 20 double t
 _REST = 60.0  # seconds after a failure before the next attempt
 _PAUSE = 5.0  # seconds after a run was broken off before the next
 _BROKEN_OFF = 3  # times in a row after which writers wait until it has run to its end
-KEEP = timedelta(minutes=10)
-"""How long old versions stay: longer than any search that may still read them."""
+KEEP = timedelta(minutes=2)
+"""How long old versions stay: longer than any search that may still read them. Each upkeep of a busy index leaves one,
+so this bounds the disk."""
 
 
 class Upkeep:
