@@ -176,7 +176,7 @@ async def search(
     by_meaning = await store.search_vectors(KEY, DIM, vector, scope, LIMIT)
     clock.lap("vector leg")
     ranking = fold(fuse(by_word, [SemanticList(by_meaning)], question))
-    page, _ = fresh(ranking, query, manifest, Folders(), lambda folder, path: None)
+    page, _ = fresh(ranking, query, manifest, Folders(), lambda folder, path: None, manifest.turns)
     hits_of(page, await passages(store, page, 0), question.tokens, query)
     clock.lap("fuse, fold, stat, snippet")
     total.lap("all, one after the other")
@@ -189,7 +189,7 @@ async def both(store: Store, manifest: Manifest, root: Path, text: str, vector: 
     legs = store.search_text(question.tokens, scope, LIMIT), store.search_vectors(KEY, DIM, vector, scope, LIMIT)
     by_word, by_meaning = await asyncio.gather(*legs)
     ranking = fold(fuse(by_word, [SemanticList(by_meaning)], question))
-    page, _ = fresh(ranking, query, manifest, Folders(), lambda folder, path: None)
+    page, _ = fresh(ranking, query, manifest, Folders(), lambda folder, path: None, manifest.turns)
     hits_of(page, await passages(store, page, 0), question.tokens, query)
     clock.lap(WHOLE)
 
@@ -202,7 +202,7 @@ async def bare(place: Path, queries: Sequence[str], vectors: Sequence[np.ndarray
     database = await lancedb.connect_async(str(place))
     chunks, table = await database.open_table("chunks"), await database.open_table(vectors_name(KEY))
     large = await table.count_rows() > 200_000
-    probes, refine = (50, 10) if large else (20, 4)
+    probes, refine = (50, 40) if large else (20, 40)
     recalls = []
     for text, vector in zip(queries, vectors, strict=True):
         match = MatchQuery(" ".join(read_question(text).tokens), "tokens")
