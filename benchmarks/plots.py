@@ -9,7 +9,6 @@ section with its command, machine, date and load, so that no figure stands there
 from __future__ import annotations
 
 import argparse
-import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
