@@ -19,6 +19,7 @@ def fresh(
     manifest: Manifest,
     folders: Folders,
     look_again: Callable[[str, str], None],
+    turns: int,
 ) -> tuple[list[Seen], bool]:
     """Cut the wanted page out of a ranking: files that are gone are dropped, changed ones are marked.
 
@@ -30,6 +31,8 @@ def fresh(
         manifest: What the index knows of the files.
         folders: The folders; a folder that cannot be reached keeps its hits.
         look_again: Called with folder and path of every file that is gone or changed.
+        turns: Those of the manifest before the index was asked: a file whose row is newer counts as changed, since
+            its hit may be from before.
 
     Returns:
         The page, and whether there are more after them.
@@ -40,6 +43,8 @@ def fresh(
         chunk = found.chunk
         row = manifest.row(chunk.folder, chunk.path)
         seen = _seen(chunk, row, folders)
+        if seen and manifest.changed_since(turns, chunk.path):
+            seen = (seen[0], True)
         if seen is None or seen[1]:
             look_again(chunk.folder, chunk.path)
         if seen is None:

@@ -15,9 +15,15 @@ _EXPECTED = ("not text: ", "binary file")
 
 
 class Manifest:
-    """The file rows by path, with running counts per folder."""
+    """The file rows by path, with running counts per folder.
+
+    Attributes:
+        turns: How many rows have been dropped or replaced: compare with ``changed_since``.
+    """
 
     def __init__(self, rows: Iterable[FileRow] = ()) -> None:
+        self.turns = 0
+        self._changed: dict[str, int] = {}
         self._folders: dict[str, dict[str, FileRow]] = {}
         self._outcomes: dict[str, Counter[str]] = {}
         self._languages: dict[str, Counter[str]] = {}
@@ -44,6 +50,10 @@ class Manifest:
         if row.reason or row.outcome != "indexed":
             self._problems.setdefault(row.folder, {})[row.path] = row
 
+    def changed_since(self, turns: int, path: str) -> bool:
+        """Whether a file's row has been dropped or replaced since ``turns`` was read."""
+        return self._changed.get(path, 0) > turns
+
     def drop(self, folder: str, path: str) -> None:
         """Forget a file; nothing happens if it is not known."""
         row = self._folders.get(folder, {}).pop(path, None)
@@ -53,6 +63,8 @@ class Manifest:
                 self._languages[folder][row.language] -= row.chunks
             self._formats[folder][format_name(path)][row.outcome] -= 1
             self._problems.get(folder, {}).pop(path, None)
+            self.turns += 1
+            self._changed[path] = self.turns
 
     def drop_folder(self, folder: str) -> None:
         """Forget a folder."""

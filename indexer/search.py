@@ -78,7 +78,7 @@ class Search:
         Raises:
             QueryError: Empty or endless text, ``top_k`` or ``offset`` out of range, a folder that is not indexed.
         """
-        started = anyio.current_time()
+        started, turns = anyio.current_time(), self._manifest.turns
         check(query)
         folders = self._in_scope(query)
         scope = replace(query.scope, folders=tuple(f.path for f in folders))
@@ -86,7 +86,7 @@ class Search:
         keyword, leg = await self._found(query, question, scope, folders)
         ranking = await anyio.to_thread.run_sync(_ranking, keyword, leg, question)
         ranking, reranking = await self._reranked(ranking, query, question, started + self._settings.wait)
-        page, more = await anyio.to_thread.run_sync(self._page, ranking, query)
+        page, more = await anyio.to_thread.run_sync(self._page, ranking, query, turns)
         texts = await passages(self._store, page, query.context)
         hits = await anyio.to_thread.run_sync(hits_of, page, texts, question.tokens, query)
         coverage = tuple(self._coverage(folder) for folder in folders)
@@ -169,13 +169,13 @@ class Search:
         top = self._settings.rerank_top
         return await rerank(ranking, query, question, model, self._slot, top=top, until=until)
 
-    def _page(self, ranking: Sequence[Fused], query: Query) -> tuple[list[Seen], bool]:
+    def _page(self, ranking: Sequence[Fused], query: Query, turns: int) -> tuple[list[Seen], bool]:
         """Check the files; runs in a thread and tells the queue through the loop."""
 
         def look_again(folder: str, path: str) -> None:
             anyio.from_thread.run_sync(lambda: self._queue.add(folder, path, urgent=True))
 
-        return fresh(ranking, query, self._manifest, self._folders, look_again)
+        return fresh(ranking, query, self._manifest, self._folders, look_again, turns)
 
     def _coverage(self, folder: LiveFolder) -> FolderCoverage:
         chunks = self._store.chunk_count(folder.path)
