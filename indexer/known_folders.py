@@ -174,6 +174,17 @@ def _copy(data_dir: Path) -> Path:
     return data_dir / "folders.copy.json"
 
 
+def folders_damage(data_dir: Path) -> str:
+    """What is wrong with ``folders.json`` although its copy does, empty when nothing; changes nothing."""
+    try:
+        _parsed(_file(data_dir))
+    except _DAMAGED as error:
+        return f"folders.json is damaged ({error}); its copy is in use"
+    except OSError:
+        return ""
+    return ""
+
+
 def mend_folders(data_dir: Path) -> str:
     """Put the copy of ``folders.json`` in its place if it is damaged; returns a sentence about it, empty if it is not.
 

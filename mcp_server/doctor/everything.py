@@ -108,13 +108,17 @@ def _known(settings: Settings) -> KnownFolders:
 
 def _folders(settings: Settings) -> Iterator[Finding]:
     from indexer.errors import ConfigError  # noqa: PLC0415
+    from indexer.known_folders import folders_damage  # noqa: PLC0415
     from mcp_server.doctor.folders import folders  # noqa: PLC0415
 
     try:
         known = _known(settings)
     except ConfigError as error:
         return iter([Finding("folders", "failure", str(error), "correct or delete that file")])
-    return folders(known.paths, known.refused, _mounts())
+    damage = folders_damage(settings.config.data_dir)
+    remedy = "start a client or run folder-mcp index: the copy is put in its place"
+    told = [Finding("folders", "warning", damage, remedy)] if damage else []
+    return iter([*told, *folders(known.paths, known.refused, _mounts())])
 
 
 def _watches(settings: Settings) -> Iterator[Finding]:
