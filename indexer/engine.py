@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -100,9 +101,8 @@ class Engine:
         return self._snapshot(verbose=verbose)
 
     def _snapshot(self, *, verbose: bool = False) -> Status:
-        state, place = (self._state, self._detail), str(self.config.data_dir)
-        owner = OwnerStatus(os.getpid(), self._version, *state, self._clients, self._since, place)
-        found = (self._parts, self._stock.models)
+        state = self._state, self._detail, self._clients, self._since, str(self.config.data_dir)
+        owner, found = OwnerStatus(os.getpid(), self._version, *state), (self._parts, self._stock.models)
         return survey(owner, self._folders, self._ledger, *found, verbose=verbose, failure=self._failure)
 
     def watch(self, *, at_most_every: float = 0.2) -> AsyncIterator[Status]:
@@ -120,7 +120,7 @@ class Engine:
             FolderError: A folder is not known.
             StoreBusy: Another process is the writer.
         """
-        parts = await self._opened()
+        parts = await self._opened(math.inf)
         if parts.text_pass is None:
             raise parts.refused or StoreBusy(self._detail)
         await self._stock.take_up()
@@ -144,7 +144,7 @@ class Engine:
         """
         add = functools.partial(known_folders.add_folder, self.config, path, model=model, allow_broad=allow_broad)
         known = await anyio.to_thread.run_sync(add)
-        parts = await self._opened()
+        parts = await self._opened(math.inf)
         self._folders.put(await self._live(known))
         parts.queue.add(known.path)
         self._folders_changed.beat()
@@ -157,7 +157,7 @@ class Engine:
         Raises:
             FolderError: It is not known, or it stands in the configuration file.
         """
-        parts = await self._opened()
+        parts = await self._opened(math.inf)
         root = (await anyio.to_thread.run_sync(known_folders.remove_folder, self.config, path)).path
         self._folders.drop(root)
         parts.queue.drop(root)
@@ -232,9 +232,9 @@ class Engine:
         for known in listed.known:
             self._folders.put(await self._live(known))
 
-    async def _opened(self) -> Parts:
-        """The open parts; waits for them within ``search.wait``."""
-        with anyio.move_on_after(self.config.search.wait):
+    async def _opened(self, wait: float | None = None) -> Parts:
+        """The open parts; waits for them ``wait`` seconds, ``search.wait`` when None."""
+        with anyio.move_on_after(self.config.search.wait if wait is None else wait):
             while self._parts is None and self._failure is None:
                 await self._pulse.wait()
         if self._failure is not None:

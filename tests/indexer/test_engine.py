@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -11,7 +12,7 @@ from engines import ask, engine_over, local_model, names, settings
 from fakes import FakeLoader
 
 from indexer.answer import Query
-from indexer.engine import open_engine
+from indexer.engine import Engine, open_engine
 from indexer.errors import FolderError, QueryError, StoreBusy
 from indexer.models import Models
 from indexer.types import Scope
@@ -147,6 +148,31 @@ async def test_a_changed_file_is_marked_and_read_again_by_itself(tmp_path: Path,
             if not hit.stale:
                 break
     assert "left for good" in hit.snippet
+
+
+async def test_a_search_gives_up_on_an_index_that_takes_long_to_open_and_indexing_waits_for_it(
+    tmp_path: Path, notes: Path
+) -> None:
+    async with engine_over(tmp_path / "data", notes):
+        pass  # the folder is remembered
+    config = settings(tmp_path / "data")
+    config = replace(config, search=replace(config.search, wait=0.1))
+    start = anyio.Event()
+    reports = []
+
+    async def index(engine: Engine) -> None:
+        reports.append(await engine.index())
+
+    async with (
+        open_engine(config, version="test", start=start, loader=FakeLoader()) as engine,
+        anyio.create_task_group() as tasks,
+    ):
+        with anyio.fail_after(60):
+            tasks.start_soon(index, engine)
+            with pytest.raises(QueryError, match="still being opened"):
+                await ask(engine, "swarm")
+            start.set()
+    assert reports[0].complete
 
 
 async def test_a_changed_text_file_is_shown_and_cited_as_it_is_now(tmp_path: Path, notes: Path) -> None:
