@@ -129,9 +129,9 @@ class EmbeddingPass:
         limit = WINDOW + commits.count(folder.path)
         chunks = await self._store.pending(spec.key, spec.dim, folder.path, limit)
         chunks = [chunk for chunk in chunks if chunk.chunk_id not in flying]
-        taken = await self._store.reuse_vectors(spec.key, spec.dim, chunks) if chunks else set()
-        if taken:
-            self._ledger.vectors_reused += len(taken)
+        taken, added = await self._store.reuse_vectors(spec.key, spec.dim, chunks) if chunks else (set(), 0)
+        if added:
+            self._ledger.vectors_reused += added
             self._pulse.beat()
         fresh = [chunk for chunk in chunks if chunk.chunk_id not in taken]
         fresh = await anyio.to_thread.run_sync(self._fitting, folder, fresh)

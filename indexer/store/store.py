@@ -150,13 +150,13 @@ class Store:
             return await vectors.add(items, self._chunks)
 
     @writing
-    async def reuse_vectors(self, key: str, dim: int, chunks: Sequence[StoredChunk]) -> set[str]:
-        """Give chunks the vector of equal text that has one, in one commit; returns the ids served."""
+    async def reuse_vectors(self, key: str, dim: int, chunks: Sequence[StoredChunk]) -> tuple[set[str], int]:
+        """Give chunks the vector of equal text, in one commit; returns who has one now, and how many had none."""
         async with self._open.writing():
             vectors = await self._open.table_of(key, dim)
             twins = await vectors.twins(chunks)
-            await vectors.add([twins], self._chunks)
-        return {chunk.chunk_id for chunk in twins[0]}
+            added = await vectors.add([twins], self._chunks)
+        return {chunk.chunk_id for chunk in twins[0]}, added
 
     @writing
     async def reuse_pending(self, key: str, dim: int, folder: str) -> int:

@@ -86,7 +86,9 @@ async def test_rename_takes_the_vectors_along_in_either_order(store: Store) -> N
         await store.replace([written(new, "alpha", "beta")])
         waiting = await store.pending("m", DIM, FOLDER)
         assert len(waiting) == 2, order
-        assert await store.reuse_vectors("m", DIM, waiting) == {chunk.chunk_id for chunk in waiting}
+        ids = {chunk.chunk_id for chunk in waiting}
+        assert await store.reuse_vectors("m", DIM, waiting) == (ids, len(ids))
+        assert await store.reuse_vectors("m", DIM, waiting) == (ids, 0)  # asked again: they have theirs already
         await store.remove([f"{FOLDER}/{old}"])
         assert await store.pending("m", DIM, FOLDER) == []
         found = await store.search_vectors("m", DIM, vectors_of(["alpha"])[0], Scope(), 1)
