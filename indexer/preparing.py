@@ -96,4 +96,4 @@ def write_of(blank: FileRow, known: FileRow | None, made: Prepared) -> FileWrite
         chunks=len(chunks),
         language=made.ready.language,
     )
-    return FileWrite(row, chunks, made.ready.tokens)
+    return FileWrite(row, chunks, made.ready.tokens, made.ready.reach)

@@ -140,11 +140,14 @@ class FileWrite:
         row: The file row; ``row.chunks == len(chunks)``.
         chunks: Its chunks in order.
         tokens: For each chunk, its search tokens separated by single spaces (see ``text.words``).
+        reach: For each chunk, how far before and after it, in chunks, others have or had a part in its tokens; empty
+            when none has.
     """
 
     row: FileRow
     chunks: tuple[Chunk, ...] = ()
     tokens: tuple[str, ...] = ()
+    reach: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

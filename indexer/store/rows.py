@@ -91,7 +91,9 @@ def plan(writes: Sequence[FileWrite], known: Known) -> Plan:
         path, folder = escape(write.row.path), escape(write.row.folder)
         same_recipe = known.recipes.get(path) == (write.row.parser, write.row.recipe)
         table.file(write.row)
-        for chunk, tokens in zip(stored_chunks(write), write.tokens, strict=True):
+        chunks = stored_chunks(write)
+        same = _unchanged(write, chunks, known) if same_recipe else [False] * len(chunks)
+        for at, (chunk, tokens) in enumerate(zip(chunks, write.tokens, strict=True)):
             held = known.chunks.get(chunk.chunk_id)
             lost.pop(chunk.chunk_id, None)
             change[folder] += 1
@@ -99,8 +101,7 @@ def plan(writes: Sequence[FileWrite], known: Known) -> Plan:
                 added.append(chunk)
             else:
                 kept += 1
-                place = Held(path, folder, chunk.ordinal, chunk.locator, chunk.heading)
-                if same_recipe and held == place:
+                if same[at]:
                     continue  # the very same row: rewriting it would only un-index it
             table.chunk(chunk, path, folder, clean(tokens))
     for held in known.chunks.values():
@@ -110,6 +111,27 @@ def plan(writes: Sequence[FileWrite], known: Known) -> Plan:
         table.tombstone(chunk_id, held)
     fresh = not known.recipes and not known.chunks
     return Plan(table.arrow(), fresh, tuple(added), {i: held.folder for i, held in lost.items()}, kept, change)
+
+
+def _unchanged(write: FileWrite, chunks: Sequence[StoredChunk], known: Known) -> list[bool]:
+    """Which chunks stand in the table with the very tokens they have now: nothing within their reach changed."""
+    same = [known.chunks.get(chunk.chunk_id) == _held(chunk) for chunk in chunks]
+    if not any(write.reach):
+        return same
+    path, ids = escape(write.row.path), {chunk.chunk_id for chunk in chunks}
+    gone = {held.ordinal for key, held in known.chunks.items() if key not in ids and held.path == path}
+
+    def alone(at: int, reach: int) -> bool:
+        place = chunks[at].ordinal
+        near = range(max(0, place - reach), place + reach + 1)  # below 0 are no chunks
+        return all(same[max(0, at - reach) : at + reach + 1]) and gone.isdisjoint(near)
+
+    return [kept and alone(at, reach) for at, (kept, reach) in enumerate(zip(same, write.reach, strict=True))]
+
+
+def _held(chunk: StoredChunk) -> Held:
+    """What the table would hold of a chunk that was written as it is."""
+    return Held(escape(chunk.path), escape(chunk.folder), chunk.ordinal, chunk.locator, chunk.heading)
 
 
 def file_rows(rows: Iterable[FileRow]) -> Any:

@@ -112,7 +112,8 @@ def prepared(parsed: Parsed, made: Ready | None) -> Iterator[Message]:
     for at, each in enumerate(chunks):
         size += len(each.text)
         if size >= CHARS or at + 1 == len(chunks):
-            yield _columns(chunks[first : at + 1], made.tokens[first : at + 1] if made else ())
+            words, reach = (made.tokens[first : at + 1], made.reach[first : at + 1]) if made else ((), ())
+            yield _columns(chunks[first : at + 1], words, reach)
             first, size = at + 1, 0
     yield {
         "outcome": "prepared" if made else "same",
@@ -142,11 +143,12 @@ def prepared_from(messages: Sequence[Message]) -> Prepared:
     if last["outcome"] == "prepared":
         found = [row for message in messages if "texts" in message for row in _rows(message)]
         words = tuple(token for message in messages if "texts" in message for token in message["tokens"])
-        made = Ready(tuple(found), words, last["language"], last["dropped"])
+        reach = tuple(count for message in messages if "texts" in message for count in message["reach"])
+        made = Ready(tuple(found), words, last["language"], last["dropped"], reach)
     return Prepared(last["parser"], last["sha256"], last["size"], last["mtime_ns"], made)
 
 
-def _columns(chunks: Sequence[Chunk], tokens: Sequence[str]) -> Message:
+def _columns(chunks: Sequence[Chunk], tokens: Sequence[str], reach: Sequence[int]) -> Message:
     places = [chunk.locator for chunk in chunks]
     return {
         "ordinals": [chunk.ordinal for chunk in chunks],
@@ -157,6 +159,7 @@ def _columns(chunks: Sequence[Chunk], tokens: Sequence[str]) -> Message:
         "starts": [place.start for place in places],
         "ends": [place.end for place in places],
         "tokens": list(tokens),
+        "reach": list(reach),
         "more": True,
     }
 

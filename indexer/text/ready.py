@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from indexer.text.chunk import TokenCounter, chunk
 from indexer.text.language import detect
+from indexer.text.paragraph import surroundings
 from indexer.text.secrets import redacted
 from indexer.text.words import tokens
 from indexer.types import Chunk, Document
@@ -42,12 +43,14 @@ class Ready:
         tokens: For each chunk, its search tokens separated by single spaces.
         language: ISO 639-1 code of its text, empty when it shows none.
         dropped: How many chunks held secrets.
+        reach: As ``FileWrite.reach``.
     """
 
     chunks: tuple[Chunk, ...]
     tokens: tuple[str, ...]
     language: str
     dropped: int
+    reach: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,5 +76,8 @@ def ready(document: Document, counter: TokenCounter, limit: int, name: str) -> R
     """Cut a document into chunks of at most ``limit`` tokens, with the search tokens of each."""
     chunks, dropped = redacted(chunk(document, counter, limit))
     language = detect("\n".join(c.text for c in chunks[:_SHOWN]))
-    words = tuple(tokens(c.text, c.heading, name, language) for c in chunks)
-    return Ready(chunks, words, language, dropped)
+    if not language:  # code, tables, names: no paragraphs
+        return Ready(chunks, tuple(tokens(c.text, c.heading, name, "") for c in chunks), "", dropped)
+    around = surroundings(document, chunks)
+    words = tuple(tokens(c.text, c.heading, name, language, a.texts) for c, a in zip(chunks, around, strict=True))
+    return Ready(chunks, words, language, dropped, tuple(a.reach for a in around))

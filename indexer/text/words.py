@@ -15,14 +15,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 
 from indexer.text import terms
 from indexer.text.language import detect, function_words, script_of, script_of_language
 from indexer.text.stemming import ALGORITHMS, by_script, stemmer
 
-WORDS = "words/3"
+WORDS = "words/4"
 """Stamp of the rules below: chunks whose tokens were made by others are read again."""
 STEM = "~"
 """Ends every stem."""
@@ -36,7 +36,9 @@ _QUOTED = re.compile(
 _KEPT_MARKS = "\u0306"  # the breve of й and ў, which are letters, not accents
 
 
-def tokens(text: str, heading: str = "", name: str = "", language: str | None = None) -> str:
+def tokens(
+    text: str, heading: str = "", name: str = "", language: str | None = None, around: Sequence[str] = ()
+) -> str:
     """Search tokens of a chunk, separated by single spaces; they go verbatim into the full-text column.
 
     Args:
@@ -44,10 +46,14 @@ def tokens(text: str, heading: str = "", name: str = "", language: str | None = 
         heading: Its heading path; its words count once more.
         name: File name, or path below the folder's root; its words count once.
         language: ISO 639-1 code of the document; None to detect it from this text, empty for unknown.
+        around: What else of its paragraph is to find it (``text.paragraph``): its own words then count twice, so that
+            of all pieces the one that holds them goes first.
     """
     language = detect(text) if language is None else language
+    # Each piece of a paragraph surrounds the others: cut once.
+    body = (_brief(text, language),) * 2 + tuple(_brief(t, language) for t in around) if around else ()
     # A heading stands above many chunks and a file's name above all: their words are cut once.
-    parts = (_joined(text, language), _brief(heading, language), _brief(name, language))
+    parts = (*(body or (_joined(text, language),)), _brief(heading, language), _brief(name, language))
     return " ".join(filter(None, parts))
 
 
@@ -135,7 +141,7 @@ def _joined(text: str, language: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _brief(text: str, language: str) -> str:
-    """``_joined`` of a heading or a name, remembered."""
+    """``_joined`` of a heading, a name or a short piece, remembered."""
     return _joined(text, language) if text else ""
 
 

@@ -10,7 +10,7 @@ from index_data import DIM, FOLDER, row, vectors_of, written
 
 from indexer.errors import StoreError
 from indexer.store import Store, open_store
-from indexer.types import Scope, StoredChunk
+from indexer.types import FileWrite, Scope, StoredChunk
 
 
 async def embed_all(store: Store, key: str = "m", folder: str = FOLDER) -> list[StoredChunk]:
@@ -66,6 +66,30 @@ async def test_rows_that_did_not_change_are_not_written_again(store: Store) -> N
     rows = store._chunks.wear.rows
     await store.replace([written("a.md", "one", "two", "three", "four")])
     assert store._chunks.wear.rows - rows == 2  # the file row and the new chunk
+
+
+@pytest.mark.parametrize("texts", [("one", "drei", "three"), ("one", "three"), ("one", "two"), ("two", "three")])
+async def test_rows_with_tokens_of_changed_neighbours_are_written_again(store: Store, texts: tuple[str, ...]) -> None:
+    def lent(*texts: str) -> FileWrite:
+        write = written("a.md", *texts)
+        words = " ".join(texts)
+        return FileWrite(write.row, write.chunks, (words,) * len(texts), (2,) * len(texts))
+
+    await store.replace([lent("one", "two", "three")])
+    await store.replace([lent(*texts)])
+    for word in ("one", "two", "three", "drei"):
+        assert len(await store.search_text([word], Scope(), 5)) == (len(texts) if word in texts else 0), word
+
+
+async def test_rows_beyond_the_reach_of_a_change_are_not_written_again(store: Store) -> None:
+    def lent(*texts: str) -> FileWrite:
+        write = written("a.md", *texts)
+        return FileWrite(write.row, write.chunks, write.tokens, (1,) * len(texts))
+
+    await store.replace([lent("one", "two", "three", "four", "five")])
+    rows = store._chunks.wear.rows
+    await store.replace([lent("one", "two", "three", "four", "fünf")])
+    assert store._chunks.wear.rows - rows == 4  # the file row, the new chunk, the lost one's tombstone, its neighbour
 
 
 async def test_new_recipe_writes_the_tokens_of_unchanged_chunks_again(store: Store) -> None:
