@@ -10,14 +10,19 @@ from heapq import nsmallest
 from indexer.errors import QueryError
 from indexer.fusion import Fused
 from indexer.locator import Locator
-from indexer.text.words import plain
-from indexer.types import StoredChunk
+from indexer.text.language import detect
+from indexer.text.paragraph import SHORT
+from indexer.text.question import Question
+from indexer.text.words import matches, plain
+from indexer.types import Scored, StoredChunk
 
 MAX_PER_FILE = 3
 """Hits a file may have before other files' hits go first."""
 _ALIKE = 0.9
 _SHINGLE = 5
 _COMPARED = 60
+_NEAR = 8
+"""Chunks on either side in which a piece of a paragraph may have its words from."""
 
 
 def fold(fused: Sequence[Fused], max_per_file: int = MAX_PER_FILE) -> list[Fused]:
@@ -42,6 +47,30 @@ def fold(fused: Sequence[Fused], max_per_file: int = MAX_PER_FILE) -> list[Fused
         else:
             kept[into] = replace(kept[into], folded=kept[into].folded + 1 + hit.folded)
     return _spread(kept, max_per_file)
+
+
+def with_own_words(keyword: Sequence[Scored], question: Question) -> list[Scored]:
+    """A keyword list without the chunks that only their paragraph's words brought: they show nothing of the query.
+
+    A short chunk goes when a better hit stands near it in its file and its passage and path have none of the words.
+    """
+    wanted = frozenset(question.tokens)
+    seen: dict[str, list[int]] = {}
+    kept = []
+    for hit in keyword:
+        chunk = hit.chunk
+        others = seen.setdefault(chunk.path, [])
+        lent = len(chunk.text) < SHORT and any(abs(chunk.ordinal - other) <= _NEAR for other in others)
+        others.append(chunk.ordinal)
+        if not lent or _has_any(chunk, wanted, question.language):
+            kept.append(hit)
+    return kept
+
+
+def _has_any(chunk: StoredChunk, wanted: frozenset[str], language: str) -> bool:
+    """Whether a chunk itself has a word of the query, as its own language or the query's stems it."""
+    text = f"{chunk.passage}\n{chunk.path.removeprefix(chunk.folder)}"
+    return any(matches(text, wanted, known) for known in {detect(chunk.text), language})
 
 
 def _spread(hits: Sequence[Fused], max_per_file: int) -> list[Fused]:

@@ -24,7 +24,7 @@ from indexer.answer import (
 )
 from indexer.errors import QueryError, StoreError
 from indexer.folder import Folders, LiveFolder
-from indexer.folding import fold
+from indexer.folding import fold, with_own_words
 from indexer.freshness import fresh
 from indexer.fusion import Fused, fuse
 from indexer.manifest import Manifest
@@ -213,7 +213,7 @@ def check(query: Query) -> None:
 
 
 def _ranking(keyword: Sequence[Scored], leg: SemanticLeg, question: Question) -> list[Fused]:
-    return fold(_with_phrases(fuse(keyword, leg.lists, question), question))
+    return fold(_with_phrases(fuse(with_own_words(keyword, question), leg.lists, question), question))
 
 
 def _with_phrases(ranking: list[Fused], question: Question) -> list[Fused]:

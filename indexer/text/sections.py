@@ -1,7 +1,7 @@
 """Converted Markdown as reading text, and its split into sections by heading.
 
 Converters write Markdown so that structure survives; what a person reads on the page has no asterisks, escapes or
-link targets, and a quote must be found as it reads.
+link targets, and a quote must be found as it reads. The marks that a page shows to link to its own places are no text.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ _HEADING = re.compile(r"^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
 _RULER = re.compile(r"^\s*\|?(?:\s*(?::?-{2,}:?|:-+:?)\s*\|)+\s*(?::?-{2,}:?|:-+:?)?\s*$")
 _IMAGE = re.compile(r"!\[([^\]]*)\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*(?:\s+\"[^\"]*\")?\)")
 _LINK = re.compile(r"(?<!\\)\[((?:[^\[\]\\]|\\.)*)\]\((?:<[^>]*>|[^()\s]*(?:\([^()]*\)[^()\s]*)*)(?:\s+\"[^\"]*\")?\)")
+_MARK = r"\[[\s\u200b]*(?:\\?[¶§#⚓🔗]+\ufe0f?|\u200b)[\s\u200b]*\]\(<?#[^()\s]*(?:\s+\"[^\"]*\")?\)"
+_PERMALINK = re.compile(rf"[ \t]*{_MARK}(?=[ \t]*$)|{_MARK}[ \t]*")
+"""A link to its own place that shows nothing but a mark: documentation puts one beside each heading and definition."""
 _BOLD = re.compile(r"(?<![\\*\w])(\*{1,3})(?=[^\s*])([^*\n]+?)(?<=[^\s*\\])\1(?![*\w])")
 _COMMENT = re.compile(r"\[cmt:\d+\]|<!--.*?-->")
 _BOLD_RUN = re.compile(r"(?<![\\*\w])\*\*(?=[^\s*])([^*\n]+? )\*\*(?![*\w])")
@@ -51,7 +54,7 @@ def readable(markdown: str) -> str:
 def _plain(line: str) -> str:
     # Each pattern costs microseconds a line, and most lines hold none of the marks.
     if "[" in line:
-        line = _LINK.sub(r"\1", _IMAGE.sub(r"\1", line))
+        line = _LINK.sub(r"\1", _IMAGE.sub(r"\1", _PERMALINK.sub("", line)))
     if "<u" in line:
         line = _UNDERLINE.sub("", line)
     if "<!--" in line or "[cmt:" in line:

@@ -9,7 +9,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.folding import fold
+from indexer.folding import fold, with_own_words
 from indexer.fusion import SemanticList, fuse
 from indexer.text.question import read_question
 from indexer.types import Scored, StoredChunk
@@ -199,3 +199,13 @@ def test_texts_are_folded_exactly_when_nine_tenths_of_their_runs_are_shared(text
         if not any(len(runs[n] & runs[k]) >= 0.9 * len(runs[n] | runs[k]) for k in kept):
             kept.append(n)
     assert order(fold(fuse(ranked(*chunks), [], WORDS))) == [f"c{n}" for n in kept]
+
+
+def test_pieces_that_only_their_paragraph_brought_are_left_out() -> None:
+    texts = ["маяк на острове", "горит каждый вечер", "лампа маяка", "длинный рассказ " * 30]
+    parts = [chunk(f"p{n}", text, path="/f/a.md", ordinal=n) for n, text in enumerate(texts)]
+    far, other = chunk("far", "ни слова", path="/f/a.md", ordinal=40), chunk("other", "тоже ничего", ordinal=1)
+    named = chunk("named", "без слов", path="/f/a.md", ordinal=5)
+    named = replace(named, heading="Старый маяк")
+    hits = with_own_words(ranked(*parts, far, other, named), read_question("где стоит маяк"))
+    assert order(hits) == ["p0", "p2", "p3", "far", "other", "named"]

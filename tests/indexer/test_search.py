@@ -57,3 +57,36 @@ async def test_hybrid_finds_no_fewer_places_of_a_phrase_than_words_do(
     if '"no such' not in query:
         phrase = query.split('"')[1].lower()
         assert all(phrase in " ".join(hit.snippet.lower().split()) for hit in both.hits)
+
+
+RUSSIAN = """Старый маяк стоит на северном берегу острова,
+и его видно издалека, если нет тумана над водой,
+а построили его рыбаки после бури, которая погубила
+семь лодок и всех, кто был на них в ту ночь,
+каждый вечер смотритель поднимается по лестнице,
+зажигает лампу и смотрит на море до полуночи,
+зимой он живёт там один, потому что дорога закрыта,
+весной к нему приезжают дети и привозят хлеб,
+летом на скалах сидят птицы, и камни от них белые,
+осенью ветер срывает с крыши железо, и он чинит её,
+лодку свою он держит в сарае под старой сосной,
+а письма отдаёт капитану парохода, который идёт мимо
+по вторникам, если море спокойно и видно огни.
+"""
+
+
+async def test_a_question_over_pieces_of_a_paragraph_is_shown_the_piece_that_holds_the_words(tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "mayak.txt").write_text(f"{RUSSIAN}\nЗавод делает стекло, и это знают все.\n", encoding="utf-8")
+    (folder / "other.txt").write_text("Лампу купили в городе, но она не горит, и это жаль.\n", encoding="utf-8")
+    async with engine_over(tmp_path / "data", folder) as engine:
+        await engine.index()
+        both = await ask(engine, "кто зажигает лампу в маяке на острове", "keyword")
+        rare = await ask(engine, "полуночи", "keyword")
+        phrase = await ask(engine, '"смотрит на море"', "keyword")
+    assert names(both.hits)[0] == "mayak.txt"
+    for answer in (rare, phrase):
+        assert [("полуночи" in hit.snippet, hit.locator) for hit in answer.hits] == [(True, answer.hits[0].locator)]
+        first, last = map(int, answer.hits[0].locator.removeprefix("lines ").split("-"))
+        assert 1 < first <= 6 <= last < 12

@@ -114,6 +114,19 @@ async def test_every_format_names_its_places_and_each_quote_stands_at_its_locato
             assert piece.text in line_span(unit.text, piece.locator.start, piece.locator.end)
 
 
+async def test_marks_that_link_to_their_own_place_are_no_part_of_headings(tmp_path: Path) -> None:
+    page = """<html><body><h1>Timeouts<a class="headerlink" href="#t" title="Permalink to this headline">¶</a></h1>
+    <p>A ¶ ends it, see <a href="#x">the note</a> and <a href="i/7">#</a>.</p>
+    <dl><dt><code>run(it)</code><a class="headerlink" href="#r" title="Link to this definition">¶</a></dt>
+    <dd>Runs it.</dd></dl>
+    <h2><a href="#c">#</a> The C# side</h2><p>words</p><h2>Deep <a href="#d"><span>§</span></a></h2><p>more</p>
+    <pre>[#](#kept)</pre></body></html>"""
+    text = "\n".join(text for _, _, text in places((await read_all(tmp_path, {"a.html": page.encode()}))["a.html"]))
+    lines = text.split("\n")
+    assert {"# Timeouts", "## The C# side", "## Deep", "`run(it)`", "A ¶ ends it, see the note and #."} <= set(lines)
+    assert "[#](#kept)" in text
+
+
 async def test_sheet_rows_are_the_numbers_the_spreadsheet_shows(tmp_path: Path) -> None:
     found = await read_all(tmp_path, {"low.xlsx": xlsx({"S": [["Name", "City"], ["Ada", "Turin"]]}, first_row=4)})
     assert places(found["low.xlsx"])[0][2].split("\n")[3:] == ["Name\tCity", "Ada\tTurin"]
