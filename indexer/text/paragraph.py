@@ -70,7 +70,9 @@ def _placed(units: Sequence[Unit], chunks: Sequence[Chunk]) -> Iterator[tuple[Un
             unit.kind,
             unit.name,
         ):
-            start = unit.text.index(chunks[index].text, end)
+            start = unit.text.find(chunks[index].text, end)
+            if start < 0:
+                break  # two units of one name: it stands in the next
             end = start + len(chunks[index].text)
             spans.append((start, end))
             index += 1

@@ -118,6 +118,17 @@ def test_a_long_paragraph_is_borrowed_as_far_as_a_paragraphs_worth() -> None:
         assert PARAGRAPH - 50 <= len(part.text) + sum(map(len, each.texts)) <= PARAGRAPH + longest
 
 
+def test_units_of_one_name_are_not_mixed_up() -> None:
+    units = tuple(Unit("section", "A", text) for text in (PROSE, OTHER, PROSE.upper()))
+    document = Document(units, "text", "test/1")
+    parts = pieces(document)
+    alone = [
+        surroundings(Document((unit,), "text", "test/1"), pieces(Document((unit,), "text", "test/1")))
+        for unit in units
+    ]
+    assert surroundings(document, parts) == [each for unit in alone for each in unit]
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.text(alphabet="абв гд.\n-|1", max_size=1500))
 def test_what_is_borrowed_stands_in_neighbouring_chunks_within_reach(text: str) -> None:
