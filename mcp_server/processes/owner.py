@@ -75,9 +75,7 @@ class Owner:
         self._door = door
         self._check = SelfCheck(location, config, place, claim)
         self._clients = Clients(location.fingerprint)
-        self._page = PageDoor(
-            place.directory, self._engine_when_open, lambda: self._clients.entered({"kind": "page"})
-        )
+        self._page = PageDoor(place.directory, self._engine_when_open, lambda: self._clients.entered({"kind": "page"}))
         self._engine: SharedEngine | None = None
         self._server: Any = None
         self._opened = anyio.Event()

@@ -43,9 +43,9 @@ def test_a_newer_relay_replaces_an_older_owner_once_and_an_older_one_attaches(ho
     first = old.status()["owner"]
     assert first["version"] == "0.0.9"
     new = home.client(root=new_root).begin()
+    wait_gone(first["pid"])
     second = new.status()["owner"]
     assert second["version"] == "7.0.0"
-    wait_gone(first["pid"])
     assert old.status()["owner"]["pid"] == second["pid"]  # it noticed nothing
     late = home.client(root=old_root).begin()
     assert late.status()["owner"]["pid"] == second["pid"]
