@@ -255,7 +255,8 @@ def result_file() -> Path:
 def keep(target: Path, name: str, result: dict[str, Any]) -> None:
     """Add a set's result to the file: an interrupted run keeps what it has, sets can be run one by one."""
     before = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {"sets": {}}
-    before["sets"][name] = {"arguments": sys.argv[1:], **result}
+    words = [Path(word).name if os.sep in word else word for word in sys.argv[1:]]  # nobody's business where they lie
+    before["sets"][name] = {"arguments": words, **result}
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(before, indent=1) + "\n", encoding="utf-8")
     print(f"written to {target}", flush=True)

@@ -27,7 +27,7 @@ def test_clients_that_name_us_are_found_at_any_depth(tmp_path: Path) -> None:
     server = {"command": sys.executable, "args": ["-m", "mcp_server"]}
     for client, document in {
         "Claude Desktop": {"mcpServers": {"notes": server}},
-        "Claude Code": {"projects": {"/work/folder-mcp": {"mcpServers": {"folder-mcp": {"command": "folder-mcp"}}}}},
+        "Claude Code": {"projects": {"/srv/folder-mcp": {"mcpServers": {"folder-mcp": {"command": "folder-mcp"}}}}},
         "Cursor": {"mcpServers": {"other": {"command": "other"}}},
     }.items():
         found[client].parent.mkdir(parents=True, exist_ok=True)
