@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import indexer.model.stop as stopping
 from indexer.model import torch_runtime
 from indexer.model.cut import cut
 from indexer.model.embedder import ModelSpec, Progress
-from indexer.model.tokenizer import read_tokenizer, tokenizer_file
 
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
@@ -51,27 +49,13 @@ class TorchReranker:
 
 
 def load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> TorchReranker:
-    """Load a cross-encoder from its local directory; nothing is fetched, no pickled weights, no code unless allowed.
+    """Load a cross-encoder from its local directory (see ``torch_runtime.open_model``).
 
     Raises:
         indexer.model.failure.Stopped: ``stopped`` was true between two stages.
     """
-    import torch  # noqa: PLC0415
     from sentence_transformers import CrossEncoder  # noqa: PLC0415
 
-    progress("tokenizer", 0.0)
-    read_tokenizer(tokenizer_file(spec.directory))  # a damaged one is named as such here
-    stopping.check(stopped)
-    progress("weights", 0.0)
-    model = CrossEncoder(
-        spec.directory,
-        device=spec.device,
-        local_files_only=True,
-        trust_remote_code=spec.remote_code,
-        max_length=spec.max_tokens,
-        model_kwargs={"use_safetensors": True, "dtype": getattr(torch, spec.dtype)},
+    return TorchReranker(
+        spec, torch_runtime.open_model(CrossEncoder, spec, progress, stopped, max_length=spec.max_tokens)
     )
-    model.eval()
-    progress("weights", 1.0)
-    stopping.check(stopped)
-    return TorchReranker(spec, model)

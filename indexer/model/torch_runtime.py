@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import indexer.model.stop as stopping
 from indexer.model.cut import cut
@@ -17,8 +17,11 @@ from indexer.model.tokenizer import read_tokenizer, tokenizer_file
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from torch import nn
 
     from indexer.types import Matrix, Vector
+
+M = TypeVar("M", bound="nn.Module")
 
 
 class TorchEmbedder:
@@ -82,31 +85,52 @@ def prepare() -> None:
 
 
 def load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> TorchEmbedder:
-    """Load a model from its local directory; nothing is fetched, no pickled weights, no code unless allowed.
+    """Load a model from its local directory (see ``open_model``).
+
+    Raises:
+        indexer.model.failure.Stopped: ``stopped`` was true between two stages.
+    """
+    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
+
+    model = open_model(SentenceTransformer, spec, progress, stopped)
+    with suppress(AttributeError):  # static tables have no limit of their own to set
+        model.max_seq_length = spec.max_tokens
+    return TorchEmbedder(spec, model)
+
+
+def open_model(
+    make: Callable[..., M], spec: ModelSpec, progress: Progress, stopped: Callable[[], bool], **more: object
+) -> M:
+    """Open a model of either kind: nothing is fetched, no pickled weights, no code unless allowed.
+
+    Args:
+        make: The class of sentence-transformers.
+        spec: What to open.
+        progress: Told of the stages ``tokenizer`` and ``weights``.
+        stopped: Asked between them.
+        **more: Arguments of that class alone.
 
     Raises:
         indexer.model.failure.Stopped: ``stopped`` was true between two stages.
     """
     import torch  # noqa: PLC0415
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
 
     progress("tokenizer", 0.0)
     read_tokenizer(tokenizer_file(spec.directory))  # a damaged one is named as such here
     stopping.check(stopped)
     progress("weights", 0.0)
-    model = SentenceTransformer(
+    model = make(
         spec.directory,
         device=spec.device,
         local_files_only=True,
         trust_remote_code=spec.remote_code,
         model_kwargs={"use_safetensors": True, "dtype": getattr(torch, spec.dtype)},
+        **more,
     )
     model.eval()
-    with suppress(AttributeError):  # static tables have no limit of their own to set
-        model.max_seq_length = spec.max_tokens
     progress("weights", 1.0)
     stopping.check(stopped)
-    return TorchEmbedder(spec, model)
+    return model
 
 
 def quiet() -> None:

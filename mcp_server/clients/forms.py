@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from mcp_server.clients import jsonc, toml_tables, yaml_blocks
+from mcp_server.clients.document import at
 from mcp_server.clients.errors import ClientError
 
 FormName = Literal["json", "toml", "yaml"]
@@ -77,10 +78,7 @@ def find(form: FormName, text: str, path: Sequence[str]) -> Any:
     Raises:
         Unparsable: The text is not in this form.
     """
-    found = FORMS[form].read(text)
-    for key in path:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found
+    return at(FORMS[form].read(text), path)
 
 
 def _same(form: FormName, text: str, wanted: Any) -> str:

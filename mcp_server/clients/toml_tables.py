@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Sequence
 from typing import Any
 
+from mcp_server.clients.document import at
 from mcp_server.clients.errors import ClientError, Unparsable, place_of
 from mcp_server.clients.jsonc import eol
 from mcp_server.clients.toml_scan import Item, items, line_end
@@ -36,9 +37,7 @@ def put(text: str, path: Sequence[str], value: dict[str, Any]) -> str:
         Unparsable: It is not TOML.
         ClientError: The table is written in one line, as a value of another.
     """
-    there: Any = read(text)
-    for key in path:
-        there = there.get(key) if isinstance(there, dict) else None
+    there = at(read(text), path)
     if there is None:
         return _append(text, path, value)
     header = _header(text, path)
@@ -57,9 +56,7 @@ def take(text: str, path: Sequence[str]) -> str:
         Unparsable: It is not TOML.
         ClientError: The table is written in one line, as a value of another.
     """
-    there: Any = read(text)
-    for key in path:
-        there = there.get(key) if isinstance(there, dict) else None
+    there = at(read(text), path)
     if there is None:
         return text
     if not _header(text, path):

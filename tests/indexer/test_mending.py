@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from disks import small_disk
 from engines import ask, engine_over, names, settings
 
 from indexer import running
@@ -123,26 +124,19 @@ def test_damaged_list_of_folders_is_replaced_by_its_copy_and_set_aside(tmp_path:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def disk(tmp_path: Path) -> Iterator[Path]:
     """A disk of 8 MiB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
-    if sys.platform != "linux" or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    try:
+    with small_disk(tmp_path / "disk", "size=8m") as place:
         yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @pytest.mark.usefixtures("patience")
 async def test_full_disk_is_said_searches_go_on_and_it_recovers_by_itself(
-    tmp_path: Path, notes: Path, small_disk: Path
+    tmp_path: Path, notes: Path, disk: Path
 ) -> None:
-    async with engine_over(small_disk / "data", notes) as engine:
+    async with engine_over(disk / "data", notes) as engine:
         await engine.index()
-        ballast = small_disk / "ballast"
+        ballast = disk / "ballast"
         with ballast.open("wb", buffering=0) as stream, pytest.raises(OSError, match="No space"):
             while True:
                 stream.write(os.urandom(4096))
@@ -161,13 +155,13 @@ async def test_full_disk_is_said_searches_go_on_and_it_recovers_by_itself(
 
 @pytest.mark.usefixtures("patience")
 async def test_disk_that_is_read_only_at_the_start_serves_and_is_written_when_it_can_be(
-    tmp_path: Path, notes: Path, small_disk: Path
+    tmp_path: Path, notes: Path, disk: Path
 ) -> None:
-    async with engine_over(small_disk / "data", notes) as engine:
+    async with engine_over(disk / "data", notes) as engine:
         await engine.index()
     (notes / "new.md").write_text("Whale and dolphin.", encoding="utf-8")
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    async with engine_over(small_disk / "data") as engine:
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    async with engine_over(disk / "data") as engine:
         async for status in engine.watch(at_most_every=0.02):
             if status.index.state == "read_only":
                 break
@@ -175,7 +169,7 @@ async def test_disk_that_is_read_only_at_the_start_serves_and_is_written_when_it
         assert status.owner.state == "read_only"
         found = await ask(engine, "whale", "keyword")
         assert len(found.hits) == 6
-        subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
         await until(engine, "ready")
         assert engine.status().owner.state == "serving"
         assert names((await ask(engine, "dolphin", "keyword")).hits) == ["new.md"]

@@ -3,13 +3,13 @@
 import errno
 import os
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from disks import small_disk
 from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import StoreError
@@ -165,15 +165,8 @@ async def test_refusal_of_the_system_is_told_with_its_remedy_until_a_write_succe
 @pytest.fixture
 def few_files(tmp_path: Path) -> Iterator[Path]:
     """A disk on which the number of files can be limited."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=32m,nr_inodes=4000", "tmpfs", str(place)]
-    if sys.platform != "linux" or subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    try:
+    with small_disk(tmp_path / "disk", "size=32m,nr_inodes=4000") as place:
         yield place
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @pytest.mark.slow

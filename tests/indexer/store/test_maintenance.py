@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 import anyio
 import numpy as np
 import pytest
+from disks import small_disk
 from index_data import DIM, FOLDER, row, vectors_of, written
 
 from indexer.errors import StoreError
@@ -172,14 +171,8 @@ def test_what_was_written_is_flushed_and_what_vanishes_does_not_matter(tmp_path:
     assert tree_bytes(tmp_path) == 3
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
 async def test_full_disk_is_told_and_passes(tmp_path: Path) -> None:
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)]
-    if subprocess.run(mount, check=False, capture_output=True).returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    try:
+    with small_disk(tmp_path / "small", "size=6m") as place:
         async with open_store(place) as store:
             await store.replace([written("a.md", "one")])
             ballast = place / "ballast"
@@ -195,8 +188,6 @@ async def test_full_disk_is_told_and_passes(tmp_path: Path) -> None:
             await store.replace([written("after.md", "after")])
             assert len(await store.search_text(["after"], Scope(), 5)) == 1
             assert store.chunk_count(FOLDER) == before.chunks[FOLDER] + 1
-    finally:
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 async def test_removed_text_is_gone_from_the_disk_after_cleaning_up(store: Store) -> None:
