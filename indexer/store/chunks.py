@@ -71,6 +71,20 @@ class ChunkTable:
             else:
                 self.tombstones += 1
 
+    async def drop_torn(self) -> int:
+        """Delete every file that lacks a chunk or has one twice; returns how many there were.
+
+        So a write ends that looked its rows up in an index that was damaged.
+
+        Raises:
+            StoreError: The table cannot be read or written.
+        """
+        rows = await select(self.table, ("path", "ordinal", "chunks"), f"ordinal > {TOMBSTONE}")
+        torn = await anyio.to_thread.run_sync(_torn, rows)
+        for at in range(0, len(torn), _DELETE):
+            await delete(self.table, one_of("path", torn[at : at + _DELETE]))
+        return len(torn)
+
     async def files(self) -> list[FileRow]:
         """Every file row.
 
@@ -196,3 +210,17 @@ class ChunkTable:
         span = f"ordinal >= {max(0, first)}" + ("" if last is None else f" AND ordinal <= {last}")
         rows = await select(self.table, CHUNK_COLUMNS, both(equals("path", escape(path)), span))
         return sorted(to_chunks(rows), key=lambda chunk: chunk.ordinal)
+
+
+def _torn(rows: Any) -> list[str]:
+    """Escaped paths whose rows are not one for the file and one for each of the chunks it counts."""
+    figures = [("ordinal", name) for name in ("count", "count_distinct", "min", "max")]
+    gathered = rows.group_by("path").aggregate([*figures, ("chunks", "sum")])
+    names = ("path", "ordinal_count", "ordinal_count_distinct", "ordinal_min", "ordinal_max", "chunks_sum")
+    return [
+        path
+        for path, there, distinct, first, last, counted in zip(
+            *(gathered[name].to_pylist() for name in names), strict=True
+        )
+        if (there, distinct, first, last) != ((counted or 0) + 1, there, FILE, (counted or 0) + FILE)
+    ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import anyio.to_thread
 
 from indexer.errors import StoreError
 from indexer.store.aside import set_aside
-from indexer.store.fault import RAISED, code_of, explain, explained, mendable
+from indexer.store.fault import code_of, explain, explained, mendable, raised
 from indexer.store.health import Health
 from indexer.store.schema import FORMAT, NEEDED, format_of, indexes, is_vectors
 from indexer.store.sums import Sums
@@ -41,6 +41,7 @@ class Connection:
         raw: The storage library's own connection.
         health: Where it is noted what was found broken and what became of it.
         sums: What the files are known to have been.
+        suspects: Tables a search index of which had changed on disk; an upkeep may have made others from it.
     """
 
     root: Path
@@ -48,6 +49,7 @@ class Connection:
     read_only: bool
     health: Health
     sums: Sums
+    suspects: set[str] = field(default_factory=set)
 
     @property
     def place(self) -> Path:
@@ -77,8 +79,8 @@ class Connection:
         await anyio.to_thread.run_sync(prepare, self.place)
         self.raw = await _library(self.root)
 
-    async def quarantine(self, *, thorough: bool) -> bool:
-        """Set files aside that are not what they were; returns whether there were any.
+    async def quarantine(self, *, thorough: bool) -> None:
+        """Set files aside that are not what they were.
 
         Whether a file matters is not looked at: one of an old version is not missed, any other is when its table is
         opened and read.
@@ -90,8 +92,10 @@ class Connection:
             bad = await anyio.to_thread.run_sync(lambda: self.sums.bad(thorough=thorough))
         for path in bad:
             await anyio.to_thread.run_sync(set_aside, self.root, path)
-            self.health.broke(f"{path.relative_to(self.place)} had changed on disk and was set aside")
-        return bool(bad)
+            name = path.relative_to(self.place)
+            self.health.broke(f"{name} had changed on disk and was set aside")
+            if "_indices" in name.parts:
+                self.suspects.add(name.parts[0].removesuffix(".lance"))
 
     async def open(self, name: str, probe: Callable[[Any], Awaitable[None]], *, afresh: bool = False) -> Any | None:
         """The table if it is there and answers; None if it is not, or had to be set aside.
@@ -106,7 +110,7 @@ class Connection:
         """
         if name not in await self.names():
             return None
-        first = self._reindex if afresh else None
+        first = self._reindex if afresh or name in self.suspects else None
         for mend in (first, self._step_back, self._step_back, self._reindex, *[self._give_up_newest] * _VERSIONS):
             try:
                 if mend is not None and not await mend(name):
@@ -114,8 +118,9 @@ class Connection:
                 table = await self.raw.open_table(name)
                 _check_format(name, await table.schema())
                 await probe(table)
+                self.suspects.discard(name)
                 return table
-            except (*RAISED, StoreError) as error:
+            except raised(StoreError) as error:
                 self._refuse_unless_ours(name, error)
         went = await anyio.to_thread.run_sync(set_aside, self.root, self.place / f"{name}.lance")
         self.health.broke(f"table {name} of the index could not be read and was moved to {went.parent}")
@@ -150,7 +155,7 @@ class Connection:
             return False
         try:
             await self.raw.open_table(name)
-        except RAISED:
+        except raised():
             await anyio.to_thread.run_sync(set_aside, self.root, manifest)
             self.health.broke(f"the last write to table {name} was torn (power cut?); the version before it is in use")
             return True

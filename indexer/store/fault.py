@@ -11,9 +11,6 @@ from indexer.errors import StoreError
 
 log = logging.getLogger(__name__)
 
-RAISED = (RuntimeError, ValueError, OSError)
-"""What the storage library raises."""
-
 _ERRNO = {
     errno.ENOSPC: "disk_full",
     errno.EDQUOT: "disk_full",
@@ -67,6 +64,15 @@ REMEDIES = {
 """What a person can do about each reason for which a write fails."""
 
 
+def raised(*also: type[Exception]) -> tuple[type[Exception], ...]:
+    """What the storage library raises, and ``also``; to be asked in an ``except``.
+
+    Its panics have a class of their own that stands in no module and is made at the first of them.
+    """
+    panics = (made for made in Exception.__subclasses__() if made.__name__ == "RustPanic")
+    return (RuntimeError, ValueError, OSError, *panics, *also)
+
+
 def code_of(error: BaseException) -> str:
     """The stable code (see ``StoreError``) of an error of the storage library or the operating system."""
     if isinstance(error, StoreError):
@@ -110,5 +116,5 @@ def explained(doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except RAISED as error:
+    except raised() as error:
         raise explain(error, doing) from error

@@ -11,7 +11,7 @@ import anyio
 
 from indexer.errors import StoreError
 from indexer.store.aside import kept
-from indexer.store.fault import RAISED, REMEDIES, mendable
+from indexer.store.fault import REMEDIES, mendable, raised
 
 _TOLD = 10  # sentences about damage that are kept
 _AGAIN = 600.0  # seconds: damage met again so soon after a repair was not found by it
@@ -70,7 +70,7 @@ class Health:
     def met(self, error: StoreError) -> None:
         """Note what a read or a write failed of."""
         cause = error.__cause__
-        bad = error.code == "damaged" or (isinstance(cause, RAISED) and mendable(cause))
+        bad = error.code == "damaged" or (isinstance(cause, raised()) and mendable(cause))
         if bad and not self.doubted.is_set():
             self.stubborn = time.monotonic() - self._mended < _AGAIN
             self.doubted.set()

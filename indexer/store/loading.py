@@ -43,6 +43,8 @@ async def open_chunks(connection: Connection, *, thorough: bool = False) -> Chun
     elif not connection.read_only:
         await _complete(connection, table)
     chunks = ChunkTable(table)
+    if thorough and (torn := await chunks.drop_torn()):
+        connection.health.rebuild(f"{torn} files were not whole in the index; they are being read from the folders again")
     await chunks.scan()
     return chunks
 

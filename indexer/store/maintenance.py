@@ -23,7 +23,7 @@ from indexer.errors import StoreError
 from indexer.store import runtime
 from indexer.store.chunks import ChunkTable
 from indexer.store.connection import Connection
-from indexer.store.fault import RAISED, explain, explained
+from indexer.store.fault import explain, explained, raised
 from indexer.store.schema import vector_index, words_index
 from indexer.store.tables import upsert
 from indexer.store.turn import Turn
@@ -85,7 +85,7 @@ class Upkeep:
             if force or table.wear.due(idle=True):
                 try:
                     await self._in_turn(table, turn, force=force)
-                except (*RAISED, StoreError) as error:
+                except raised(StoreError) as error:
                     self.failures += 1
                     table.wear.rest = time.monotonic() + _REST
                     failed = explain(error, f"put table {table.table.name} of the index in order")
@@ -163,7 +163,7 @@ class Upkeep:
         """Compact, grow the indexes, delete old versions; an index that refuses is made anew, once."""
         try:
             await table.table.optimize(cleanup_older_than=self.keep, delete_unverified=littered)
-        except RAISED as error:
+        except raised() as error:
             if explain(error, "").code in ("disk_full", "read_only", "permission"):
                 raise
             self.failures += 1
@@ -203,9 +203,10 @@ async def _prewarm(table: Any) -> None:
     """Load the search indexes: the first query at 100,000 rows costs 110 ms otherwise."""
     for index in await table.list_indices():
         if index.columns in (["tokens"], ["vector"]):
-            # It raises when the cache evicts a part before the whole is in: searches then load it as they go.
-            with contextlib.suppress(*RAISED):
+            try:
                 await table.prewarm_index(index.name)
+            except raised():  # the cache evicted a part before the whole was in: searches load it as they go
+                continue
 
 
 def tree_bytes(place: Path) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+import lancedb
 import pytest
 from index_data import DIM, FOLDER, vectors_of, written
 
@@ -76,9 +77,9 @@ def emptied(file: Path) -> None:
     file.write_bytes(b"")
 
 
-def flipped(file: Path) -> None:
+def flipped(file: Path, seed: int = 0) -> None:
     """Eight bytes changed here and there."""
-    data, dice = bytearray(file.read_bytes()), random.Random(file.name)
+    data, dice = bytearray(file.read_bytes()), random.Random(f"{file.name} {seed}")
     for _ in range(8 if data else 0):
         data[dice.randrange(len(data))] ^= 0xFF
     file.write_bytes(data)
@@ -119,7 +120,7 @@ def one_of_each(place: Path) -> list[Path]:
         table, room, *_ = file.relative_to(place / "tables").parts
         name = file.name if room == "_indices" or file.suffix == ".json" else file.suffix
         found[table[0], room, name] = file.relative_to(place)
-    return sorted(found.values())
+    return [file for _, file in sorted(found.items())]
 
 
 @pytest.mark.slow
@@ -146,6 +147,43 @@ async def test_whatever_file_is_damaged_the_index_ends_as_a_fresh_one(
             await recover(store)
             assert await contents(store) == expected, (name, store.damage)
         shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_an_index_that_an_upkeep_made_from_a_damaged_one_goes_with_it(
+    grown: tuple[Path, Contents], tmp_path: Path, seed: int
+) -> None:
+    original, expected = grown
+    pages = sorted((original / "tables" / "chunks.lance" / "_indices").glob("*/page_data.lance"))
+    assert pages
+    for number, page in enumerate(pages):
+        place = tmp_path / str(number)
+        shutil.copytree(original, place, copy_function=shutil.copy2)
+        async with open_store(place) as store:
+            flipped(place / page.relative_to(original), seed)
+            try:
+                await store.maintain(force=True)
+            except StoreError:
+                assert store.health.doubted.is_set()
+            await store.verify(force=True)
+            await recover(store)
+            assert await contents(store) == expected, (page, store.damage)
+
+
+async def test_a_file_that_lacks_a_chunk_or_has_one_twice_is_read_again(
+    grown: tuple[Path, Contents], tmp_path: Path
+) -> None:
+    shutil.copytree(grown[0], tmp_path / "index")
+    table = await (await lancedb.connect_async(str(tmp_path / "index" / "tables"))).open_table("chunks")
+    await table.delete(f"path = '{FOLDER}/4.md' AND ordinal = 2")
+    await table.delete(f"path = '{FOLDER}/5.md' AND ordinal = -1")
+    await table.add(await table.query().where(f"path = '{FOLDER}/6.md' AND ordinal = 1").to_arrow())
+    async with open_store(tmp_path / "index") as store:
+        await store.mend()
+        assert "3 files were not whole" in store.health.rebuilding
+        assert {f"{FOLDER}/{n}.md" for n in (4, 5, 6)}.isdisjoint(row.path for row in await store.files())
+        await fill(store)
+        assert await contents(store) == grown[1]
 
 
 async def test_damaged_vectors_do_not_take_words_away(grown: tuple[Path, Contents], tmp_path: Path) -> None:

@@ -57,3 +57,14 @@ def test_errors_of_our_own_pass_unchanged() -> None:
 )
 def test_only_bad_files_justify_setting_a_table_aside(error: Exception, ours: bool) -> None:
     assert mendable(error) is ours
+
+
+def test_a_panic_of_the_storage_library_is_damage_that_can_be_mended() -> None:
+    class RustPanic(Exception):
+        """In no module, like theirs."""
+
+    with pytest.raises(StoreError) as met, explained("read the index"):
+        raise RustPanic("rust future panicked: unknown error")
+    assert met.value.code == "internal"
+    assert met.value.__cause__ is not None
+    assert mendable(met.value.__cause__)
