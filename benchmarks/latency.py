@@ -1,6 +1,4 @@
-"""How long each stage of a search takes, cold and warm, against bare LanceDB queries and ripgrep in the same run.
-
-    python benchmarks/latency.py [--chunks 10000] [--chunks 1000000 ...] [--queries 40] [--scratch DIR]
+"""How long each stage of a search takes, cold and warm, against bare LanceDB and ripgrep: parts of ``scale.py``.
 
 Texts are real ones recombined: a chunk is three paragraphs of this Python's standard library, drawn at random; 20
 chunks a file, as files on disk. Vectors are the embedded model's of 300 real chunks, each with noise of 0.7 its
@@ -13,7 +11,6 @@ against the exact search of the same table.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import random
@@ -23,7 +20,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -33,6 +29,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 os.environ.setdefault("LANCEDB_LOG", "error")
 
 import numpy as np
+from report import percentiles
 
 from indexer.answer import Query
 from indexer.folder import Folders
@@ -41,9 +38,6 @@ from indexer.freshness import fresh
 from indexer.fusion import SemanticList, fuse
 from indexer.locator import Locator
 from indexer.manifest import Manifest
-from indexer.model.embedder import embedding
-from indexer.model.loading import RuntimeLoader
-from indexer.model.specs import resolve
 from indexer.passages import hits_of, passages
 from indexer.store.opening import open_store
 from indexer.store.schema import CHUNK_COLUMNS, vectors_name
@@ -70,12 +64,16 @@ class Times:
     def add(self, stage: str, wall: float, cpu: float) -> None:
         self.stages.setdefault(stage, []).append((wall * 1000, cpu * 1000))
 
-    def show(self, title: str) -> None:
-        print(f"\n{title}\n{'stage':<34}{'p50':>9}{'p95':>9}{'CPU p50':>9}  ms, n")
-        for stage, values in self.stages.items():
-            wall, cpu = sorted(w for w, _ in values), sorted(c for _, c in values)
-            at = [wall[min(len(wall) - 1, int(share * len(wall)))] for share in (0.5, 0.95)]
-            print(f"{stage:<34}{at[0]:>9.1f}{at[1]:>9.1f}{cpu[len(cpu) // 2]:>9.1f}  {len(values)}", flush=True)
+    def rows(self) -> list[dict[str, Any]]:
+        """A row a stage."""
+        return [
+            {
+                "stage": stage,
+                **percentiles([wall / 1000 for wall, _ in values]),
+                "cpu_p50_ms": round(sorted(cpu for _, cpu in values)[len(values) // 2], 1),
+            }
+            for stage, values in self.stages.items()
+        ]
 
     def p50(self, stage: str) -> float:
         wall = sorted(w for w, _ in self.stages[stage])
@@ -138,23 +136,6 @@ def written(root: Path, chunks: int, pool: Sequence[str], rng: np.random.Generat
         yield FileWrite(row, parts, tuple(" ".join(searched[n] for n in chosen) for chosen in drawn))
 
 
-async def fill(store: Store, root: Path, chunks: int, pool: Sequence[str], real: np.ndarray) -> None:
-    rng = np.random.default_rng(1)
-    batch: list[FileWrite] = []
-    last = -(-chunks // PER_FILE)
-    for number, write in enumerate(written(root, chunks, pool, rng), 1):
-        batch.append(write)
-        if len(batch) * PER_FILE >= BATCH or number == last:
-            added = (await store.replace(batch)).added
-            await store.add_vectors(KEY, DIM, [(added, near(real, len(added), rng))])
-            batch = []
-            if store.urgent():
-                await store.maintain()
-    began = time.perf_counter()
-    await store.maintain(force=True)
-    print(f"last maintenance: {time.perf_counter() - began:.0f} s", flush=True)
-
-
 def asked(held: Sequence[str], count: int) -> list[str]:
     """The first five to eight words of paragraphs that are in no chunk."""
     words = [re.findall(r"[A-Za-z]{3,}", text) for text in held]
@@ -202,7 +183,7 @@ async def bare(place: Path, queries: Sequence[str], vectors: Sequence[np.ndarray
     database = await lancedb.connect_async(str(place))
     chunks, table = await database.open_table("chunks"), await database.open_table(vectors_name(KEY))
     large = await table.count_rows() > 200_000
-    probes, refine = (50, 40) if large else (20, 40)
+    probes, refine = 50 if large else 20, 4
     recalls = []
     for text, vector in zip(queries, vectors, strict=True):
         match = MatchQuery(" ".join(read_question(text).tokens), "tokens")
@@ -245,42 +226,28 @@ def grep(root: Path, queries: Sequence[str], times: Times) -> None:
         times.add("ripgrep -il" if ripgrep else "grep -rilE", time.perf_counter() - began, cpu)
 
 
-async def run(chunks: int, count: int, embed: Embed, pool: list[str], real: np.ndarray, scratch: str | None) -> None:
-    with tempfile.TemporaryDirectory(prefix="latency-", dir=scratch) as made:
-        root, place = Path(made) / "files", Path(made) / "index"
-        began, cpu = time.perf_counter(), time.process_time()
-        async with open_store(place) as store:
-            await fill(store, root, chunks, pool[:POOL], real)
-        filled = f"filled in {time.perf_counter() - began:.0f} s ({time.process_time() - cpu:.0f} s CPU)"
-        disk = sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
-        print(
-            f"\n== {chunks:,} chunks, {filled}; index {disk / 1e6:,.0f} MB; memory {rss():,} MB, at most {peak():,} MB"
-        )
-        queries, cold, warm = asked(pool[POOL:], count), Times(), Times()
-        vectors = [embed(text) for text in queries]
-        for text in queries[:5]:
-            clock = Clock(cold)
-            async with open_store(place, read_only=True) as store:
-                manifest = Manifest(await store.files())
-                clock.lap("open the index")
-                await search(store, manifest, root, text, embed, cold)
+async def stages(place: Path, root: Path, queries: Sequence[str], embed: Embed) -> tuple[Times, Times, list[float]]:
+    """Times of searches in the index at a place, cold and warm, with the rivals' among the warm; recalls."""
+    cold, warm, few = Times(), Times(), 5
+    vectors = [embed(text) for text in queries]
+    for text in queries[:few]:
+        clock = Clock(cold)
         async with open_store(place, read_only=True) as store:
             manifest = Manifest(await store.files())
-            for text in queries[:5]:
-                await search(store, manifest, root, text, embed, Times())
-            for text in queries:
-                await search(store, manifest, root, text, embed, warm)
-            for text, vector in zip(queries, vectors, strict=True):
-                await both(store, manifest, root, text, vector, warm)
-        cold.show("cold (first search after opening)")
-        await bare(place / "tables", queries[:5], vectors[:5], Times())
-        recalls = await bare(place / "tables", queries, vectors, warm)
-        grep(root, queries[: min(count, 10)], warm)
-        warm.show("warm")
-        ours = warm.p50(WHOLE)
-        ratios = f"{ours / warm.p50(TEXTS):.2f} with texts, {ours / warm.p50(IDS):.2f} with ids only"
-        print(f"search / bare: {ratios}; recall@10 {sum(recalls) / len(recalls):.3f}; memory {rss():,} MB")
-        print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+            clock.lap("open the index")
+            await search(store, manifest, root, text, embed, cold)
+    async with open_store(place, read_only=True) as store:
+        manifest = Manifest(await store.files())
+        for text in queries[:few]:
+            await search(store, manifest, root, text, embed, Times())
+        for text in queries:
+            await search(store, manifest, root, text, embed, warm)
+        for text, vector in zip(queries, vectors, strict=True):
+            await both(store, manifest, root, text, vector, warm)
+    await bare(place / "tables", queries[:few], vectors[:few], Times())
+    recalls = await bare(place / "tables", queries, vectors, warm)
+    grep(root, queries[:10], warm)
+    return cold, warm, recalls
 
 
 def rss() -> int:
@@ -292,35 +259,3 @@ def rss() -> int:
 def peak() -> int:
     """The most of it so far, MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1_000_000
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--chunks", type=int, action="append", help="sizes (10,000 and 100,000)")
-    parser.add_argument("--queries", type=int, default=40)
-    parser.add_argument("--scratch", help="directory for files and index; a million chunks need 10 GB")
-    parser.add_argument("--vectors", type=Path, help="FILE.npy to keep the real vectors in, for the next run")
-    options = parser.parse_args()
-    began, cpu = time.perf_counter(), time.process_time()
-    spec = resolve("all-MiniLM-L6-v2", device="cpu")
-    model = embedding(RuntimeLoader().load(spec, lambda stage, share: None, lambda: False))
-    model.embed_query("warm")
-    print(f"model: {time.perf_counter() - began:.1f} s to the first vector ({time.process_time() - cpu:.1f} s CPU)")
-    pool = paragraphs(random.Random(0))
-    if options.vectors and options.vectors.exists():
-        real = np.load(options.vectors)
-    else:
-        drawn = np.random.default_rng(2).integers(0, POOL, (REAL, PARAGRAPHS))
-        real = model.embed_passages(["\n".join(pool[n] for n in row) for row in drawn])
-        if options.vectors:
-            np.save(options.vectors, real)
-    print(f"{len(pool):,} paragraphs, {REAL:,} real vectors: {time.perf_counter() - began:.0f} s", flush=True)
-    try:
-        for chunks in options.chunks or [10_000, 100_000]:
-            asyncio.run(run(chunks, options.queries, model.embed_query, pool, real, options.scratch))
-    finally:
-        model.close()
-
-
-if __name__ == "__main__":
-    main()

@@ -146,7 +146,22 @@ def scale(found: dict[str, Any]) -> Section:
         [svg.Line(key, [(float(row["chunks"]), middle(row[key])[0]) for row in rows]) for key in present],
         log=True,
     )
-    return "Scale", table(rows), {"scale": chart}
+    said = "\n\nStages of a search, p50 / p95 milliseconds and, after the stroke, p50 of CPU:\n\n"
+    return (
+        "Scale",
+        table(rows) + (said + table(by_stage(found["stages"])) if "stages" in found else ""),
+        {"scale": chart},
+    )
+
+
+def by_stage(laps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each stage, with a column for each size, cold and warm."""
+    columns = {f"{lap['chunks']:,}, {lap['when']}": "" for lap in laps}
+    rows = {lap["stage"]: {"stage": lap["stage"], **columns} for lap in laps}
+    for lap in laps:
+        figures = f"{lap['p50_ms']} / {lap['p95_ms']} - {lap['cpu_p50_ms']}"
+        rows[lap["stage"]][f"{lap['chunks']:,}, {lap['when']}"] = figures
+    return list(rows.values())
 
 
 SECTIONS: dict[str, Callable[[dict[str, Any]], Section]] = {

@@ -5,9 +5,9 @@
 Texts and vectors are those of ``latency.py``: real paragraphs recombined, vectors of real chunks with noise. So this
 is the cost of the store, not of the model, of parsing or of cutting, which ``pipeline.py`` has. At each size: seconds
 and CPU of the commits of text and of the appends of vectors since the size before, of the maintenance that became due
-on the way and of a forced one at the end; the size on disk before and after that; memory; opening the index anew; a
-search but its embedding, and the same two queries through LanceDB alone; recall@10 of the vector leg against the
-exact search. A million takes some 10 GB of disk and long.
+on the way and of a forced one at the end; the size on disk after that; memory; opening the index anew; a search but
+its embedding, and the same two queries through LanceDB alone; recall@10 of the vector leg against the exact search;
+each stage of a search. A million takes some 10 GB of disk and half an hour.
 """
 
 from __future__ import annotations
@@ -39,18 +39,16 @@ from latency import (
     REAL,
     TEXTS,
     WHOLE,
-    Times,
+    Embed,
     asked,
-    bare,
-    both,
     near,
     paragraphs,
     peak,
     rss,
+    stages,
     written,
 )
 
-from indexer.manifest import Manifest
 from indexer.model.embedder import embedding
 from indexer.model.loading import RuntimeLoader
 from indexer.model.specs import resolve
@@ -110,40 +108,25 @@ async def grow(store: Store, files: Iterator[FileWrite], until: int, at: int, re
     return at
 
 
-async def asking(place: Path, root: Path, queries: Sequence[str], vectors: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Searches in a store opened anew, and the bare queries."""
-    times, few = Times(), 3
-    began = now()
-    async with open_store(place, read_only=True) as store:
-        manifest = Manifest(await store.files())
-        opened = time.perf_counter() - began[0]
-        for text, vector in zip(queries[:few], vectors[:few], strict=True):
-            await both(store, manifest, root, text, vector, Times())
-        for text, vector in zip(queries, vectors, strict=True):
-            await both(store, manifest, root, text, vector, times)
-    recalls = await bare(place / "tables", queries, vectors, times)
-    walls = [wall / 1000 for wall, _ in times.stages[WHOLE]]
-    found = report.percentiles(walls)
-    return {
-        "open_s": round(opened, 2),
-        "search_p50_ms": found["p50_ms"],
-        "search_p95_ms": found["p95_ms"],
-        "bare_p50_ms": round(times.p50(TEXTS), 1),
-        "search_over_bare": round(times.p50(WHOLE) / times.p50(TEXTS), 2),
+async def asking(place: Path, root: Path, queries: Sequence[str], embed: Embed) -> tuple[dict[str, Any], list[Any]]:
+    """Figures of searches and of the bare queries, and a row for each stage."""
+    cold, warm, recalls = await stages(place, root, queries, embed)
+    found = {
+        "open_ms": round(cold.p50("open the index")),
+        "search_p50_ms": round(warm.p50(WHOLE), 1),
+        "bare_p50_ms": round(warm.p50(TEXTS), 1),
+        "search_over_bare": round(warm.p50(WHOLE) / warm.p50(TEXTS), 2),
         "recall@10": round(sum(recalls) / len(recalls), 3),
     }
+    at = {"chunks": 0, "when": "cold"}
+    return found, [at | row for row in cold.rows()] + [at | {"when": "warm"} | row for row in warm.rows()]
 
 
 async def run(
-    sizes: Sequence[int],
-    queries: Sequence[str],
-    vectors: Sequence[np.ndarray],
-    pool: list[str],
-    real: np.ndarray,
-    scratch: str | None,
-) -> list[dict[str, Any]]:
-    """One index through all sizes; a row for each."""
-    rows: list[dict[str, Any]] = []
+    sizes: Sequence[int], queries: Sequence[str], embed: Embed, pool: list[str], real: np.ndarray, scratch: str | None
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """One index through all sizes; a row for each, and one for each stage of a search in it."""
+    rows, laps = list[dict[str, Any]](), list[dict[str, Any]]()
     with tempfile.TemporaryDirectory(prefix="scale-", dir=scratch) as made:
         root, place = Path(made) / "files", Path(made) / "index"
         files, at = written(root, sizes[-1], pool[:POOL], np.random.default_rng(1)), 0
@@ -152,6 +135,8 @@ async def run(
             async with open_store(place) as store:
                 at = await grow(store, files, size, at, real, spent)
                 memory = rss()
+            figures, parts = await asking(place, root, queries, embed)
+            laps += [part | {"chunks": at} for part in parts]
             new = max(1, at - before)
             rows.append({
                 "chunks": at,
@@ -167,10 +152,12 @@ async def run(
                 "disk_bytes_a_chunk": round(disk(place) / at),
                 "rss_MB": memory,
                 "peak_MB": peak(),
-                **await asking(place, root, queries, vectors),
+                **figures,
             })  # fmt: skip
-            print(rows[-1], f"load {os.getloadavg()[0]:.1f}", flush=True)
-    return rows
+            print(
+                report.table(rows[-1:]), report.table(parts), f"load {os.getloadavg()[0]:.1f}", sep="\n\n", flush=True
+            )
+    return rows, laps
 
 
 def main() -> None:
@@ -185,12 +172,13 @@ def main() -> None:
     drawn = np.random.default_rng(2).integers(0, POOL, (REAL, PARAGRAPHS))
     real = model.embed_passages(["\n".join(pool[n] for n in row) for row in drawn])
     queries = asked(pool[POOL:], options.queries)
-    vectors = [model.embed_query(text) for text in queries]
-    model.close()
     sizes = [size for size in SIZES if size < options.to] + [options.to]
-    rows = asyncio.run(run(sizes, queries, vectors, pool, real, options.scratch))
+    try:
+        rows, laps = asyncio.run(run(sizes, queries, model.embed_query, pool, real, options.scratch))
+    finally:
+        model.close()
     print(report.table(rows))
-    report.keep("scale", {"rows": rows, "queries": len(queries)}, load)
+    report.keep("scale", {"rows": rows, "stages": laps, "queries": len(queries)}, load)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ async def open_chunks(connection: Connection, *, thorough: bool = False) -> Chun
         await _complete(connection, table)
     chunks = ChunkTable(table)
     if thorough and (torn := await chunks.drop_torn()):
-        connection.health.rebuild(f"{torn} files were not whole in the index; they are being read from the folders again")
+        connection.health.rebuild(f"{torn} files were not whole in the index; they are read again")
     await chunks.scan()
     return chunks
 

@@ -24,7 +24,7 @@ from indexer.store import runtime
 from indexer.store.chunks import ChunkTable
 from indexer.store.connection import Connection
 from indexer.store.fault import explain, explained, raised
-from indexer.store.schema import vector_index, words_index
+from indexer.store.schema import VECTOR_INDEX, vector_index, words_index
 from indexer.store.tables import upsert
 from indexer.store.turn import Turn
 from indexer.store.vectors import VectorTable
@@ -177,10 +177,10 @@ class Upkeep:
 async def _tend_vector_index(vectors: VectorTable, exact: int) -> None:
     """Train the vector index when there are enough vectors, or it has split up, or they have doubled since.
 
-    Its name tells how many vectors it was trained on.
+    Its name tells of what kind it is and how many vectors it was trained on; one of an earlier kind is replaced.
     """
     rows = await vectors.table.count_rows()
-    found = [index for index in await vectors.table.list_indices() if index.columns == ["vector"]]
+    found = [index for index in await vectors.table.list_indices() if index.name.startswith(VECTOR_INDEX)]
     trained = max((int(index.name.rpartition("_")[2]) for index in found), default=0)
     parts = max((index.num_segments or 1 for index in found), default=0)
     if rows >= exact and (not found or rows >= 2 * trained or parts > _SEGMENTS):
@@ -192,7 +192,7 @@ async def _train(vectors: VectorTable, exact: int) -> None:
     rows = await vectors.table.count_rows()
     if rows < exact:
         return
-    name = f"vector_{rows}"
+    name = f"{VECTOR_INDEX}{rows}"
     old = [i.name for i in await vectors.table.list_indices() if i.columns == ["vector"] and i.name != name]
     await vectors.table.create_index("vector", config=vector_index(vectors.dim), name=name, replace=True)
     for other in old:

@@ -21,9 +21,8 @@ from indexer.types import Scope, Scored, StoredChunk, Vector
 _MANY_PATHS = 1000  # an IN list of so many paths costs a word search 10 ms at 100,000 rows
 _WIDEST = 20_000  # rows asked of an index when filtering afterwards leaves too few
 _LARGE = 200_000  # vectors from which more probes pay
-# Vectors that are compared exactly, of those the quantised index finds. Recall@10 over 74,000 real ones at 40 hits:
-# 0.66 with 160, 0.83 with 400, 0.91 with 800, 0.97 with 1,600; p50 34, 47, 48, 63 ms.
-_CANDIDATES = 1_600
+# Of those the quantised index finds, so many are compared exactly, and at least four times what is asked for.
+_CANDIDATES = 160
 
 
 @dataclass(frozen=True, slots=True)

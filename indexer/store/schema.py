@@ -32,7 +32,11 @@ FILE_COLUMNS = (
 )
 """The columns of a ``FileRow``, in the order of its fields."""
 
+VECTOR_INDEX = "vector_rq4_"
+"""How names of the approximate index begin; the number of vectors that it was trained on follows."""
+
 _PREFIX = "vectors_"
+_BITS = 4  # a dimension; with fewer the order within the index says too little, with more training takes longer
 _TOKEN_LENGTH = 256  # bytes; longer words are not indexed
 
 
@@ -119,9 +123,10 @@ def indexes(table: str) -> dict[str, Any]:
 def vector_index(dim: int) -> Any:
     """The approximate index of a vector column: RaBitQ, or scalar quantisation where it refuses the dimension.
 
-    At 100,000 rows of 384 dimensions RaBitQ took 2.6 s of CPU and 6 MB for a recall@10 of 1.0 (20 probes, four-fold
-    refinement), product quantisation 115 s. It admits only multiples of eight.
+    At 100,000 rows of 384 dimensions RaBitQ took 7.3 s of CPU, product quantisation 115 s. One bit a dimension trains
+    three times as fast, but then ten times as many candidates have to be compared exactly for the same recall (see
+    docs/search.md). It admits only multiples of eight.
     """
     from lancedb.index import IvfRq, IvfSq  # noqa: PLC0415
 
-    return IvfSq(distance_type="cosine") if dim % 8 else IvfRq(distance_type="cosine")
+    return IvfSq(distance_type="cosine") if dim % 8 else IvfRq(distance_type="cosine", num_bits=_BITS)

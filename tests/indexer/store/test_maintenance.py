@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from disks import small_disk
 from index_data import DIM, FOLDER, row, vectors_of, written
+from lancedb.index import IvfRq
 
 from indexer.errors import StoreError
 from indexer.store import Store, open_store
 from indexer.store.maintenance import EXACT, Upkeep, sync_files, tree_bytes
+from indexer.store.schema import VECTOR_INDEX
 from indexer.store.turn import Turn
 from indexer.store.wear import AGED, Wear
 from indexer.types import Scope
@@ -96,17 +98,30 @@ async def test_vector_index_is_trained_when_there_are_enough_and_again_when_they
     assert len(await store.pending("m", 8, FOLDER)) == 1
     await grow(1)
     table = store._vectors["m"].table
-    assert "vector_5001" not in await parts(table)
+    assert f"{VECTOR_INDEX}5001" not in await parts(table)
     await store.maintain(force=True)
-    assert (await parts(table))["vector_5001"] == 1
+    assert (await parts(table))[f"{VECTOR_INDEX}5001"] == 1
     await store.maintain(force=True)
-    assert (await parts(table))["vector_5001"] == 1
+    assert (await parts(table))[f"{VECTOR_INDEX}5001"] == 1
     await grow(2)
     await grow(3)
     await store.maintain(force=True)
     names = await parts(table)
-    assert names["vector_15001"] == 1
-    assert "vector_5001" not in names
+    assert names[f"{VECTOR_INDEX}15001"] == 1
+    assert f"{VECTOR_INDEX}5001" not in names
+
+
+async def test_vector_index_of_an_earlier_kind_is_replaced(store: Store) -> None:
+    store.upkeep.exact = 50
+    await store.replace([written("a.md", *(f"word{n}" for n in range(60)))])
+    chunks = await store.pending("m", DIM, FOLDER)
+    await store.add_vectors("m", DIM, [(chunks, vectors_of(chunks))])
+    table = store._vectors["m"].table
+    await table.create_index("vector", config=IvfRq(distance_type="cosine", num_partitions=1), name="vector_60")
+    await store.maintain(force=True)
+    assert f"{VECTOR_INDEX}60" in await parts(table)
+    assert "vector_60" not in await parts(table)
+    assert len(await store.search_vectors("m", DIM, vectors_of(["word3"])[0], Scope(), 5)) == 5
 
 
 @pytest.mark.slow
@@ -118,7 +133,8 @@ async def test_vector_index_in_too_many_parts_is_made_anew(store: Store) -> None
     seen = set()
     for at in range(5001, 5400, 33):
         await store.maintain(force=True)
-        seen |= {count for name, count in (await parts(store._vectors["m"].table)).items() if name[:7] == "vector_"}
+        found = await parts(store._vectors["m"].table)
+        seen |= {count for name, count in found.items() if name.startswith(VECTOR_INDEX)}
         await store.add_vectors("m", DIM, [(chunks[at : at + 33], matrix[at : at + 33])])
     assert max(seen) <= 9
     assert {1, 2, 3} <= seen
