@@ -29,6 +29,8 @@ def condition(parts: Parts | None, failure: StoreError | None) -> Condition:
     if parts is None:
         if failure is None:
             return Condition("opening")
+        if failure.code == "missing":
+            return Condition("missing", "", "it is made when a folder is indexed: folder-mcp index FOLDER")
         return Condition(failure.code, str(failure), REMEDIES.get(failure.code, ""))
     health, notices = parts.store.health, (*parts.store.damage, *_aside(parts), *parts.warnings)
     if health.doubted.is_set() and not parts.store.read_only:

@@ -204,7 +204,7 @@ class Engine:
                     self._pulse.beat()
                     await work(parts, self.config, self._shared, self._folders_changed)
             except StoreError as error:
-                log.error("the index cannot be opened: %s", error)
+                log.log(logging.INFO if error.code == "missing" else logging.ERROR, "the index is not open: %s", error)
                 self._failure, self._detail = error, str(error)
             self._parts = None
             self._pulse.beat()
@@ -251,8 +251,7 @@ class Engine:
         return await anyio.to_thread.run_sync(make)
 
     def _known(self, path: str) -> LiveFolder:
-        root = os.path.realpath(os.path.expanduser(path))
-        folder = self._folders.get(root)
+        folder = self._folders.get(os.path.realpath(os.path.expanduser(path)))
         if folder is None:
             raise FolderError(f"{path} is not one of the indexed folders; add it: folder-mcp folders add {path}")
         return folder

@@ -42,7 +42,7 @@ class StoreError(FolderMcpError):
     """The index cannot do what was asked; ``code`` is stable, the message is for people.
 
     Codes: ``damaged``, ``disk_full``, ``read_only``, ``permission``, ``io_error``, ``newer_version``,
-    ``unsupported``, ``internal``.
+    ``unsupported``, ``missing`` (there is none yet, and this process only reads), ``internal``.
     """
 
     def __init__(self, message: str, code: str = "internal") -> None:

@@ -153,7 +153,7 @@ class IndexStatus:
         last_error: Last maintenance or write error, empty when none.
         state: ``opening``, ``ready``, ``repairing`` (damage was met and is being looked for), ``rebuilding`` (lost
             text is being read from the folders again), or why it cannot be written: ``disk_full``, ``read_only``,
-            ``permission``, ``io_error``, ``busy``, ... (the codes of ``StoreError``).
+            ``permission``, ``io_error``, ``busy``, ``missing``, ... (the codes of ``StoreError``).
         remedy: What to do about the state, one sentence; empty when nothing.
         notices: What was mended since the start, what was set aside, what speaks against the data directory's place.
         parser: ``pool.state`` in one word, empty before the index is open.

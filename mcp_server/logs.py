@@ -43,6 +43,7 @@ def configure(folder: Path | None, *, verbose: bool = False) -> Path | None:
     Returns:
         The log file, or None if there is none; the reason is then logged.
     """
+    logging.raiseExceptions = False  # a log on a full disk must not tell its own errors over and over
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)

@@ -54,7 +54,8 @@ def condition_lines(index: IndexRecord) -> list[str]:
     """Return what is wrong with the index and what was mended, a line each; none when all is well."""
     lines = []
     if index.state not in {"ready", "opening"}:
-        lines.append(f"the index is {index.state.replace('_', ' ')}" + f"; {index.remedy}" * bool(index.remedy))
+        word = "in trouble" if index.state == "internal" else index.state.replace("_", " ")
+        lines.append(f"the index is {word}" + f"; {index.remedy}" * bool(index.remedy))
     return lines + [f"index: {notice}" for notice in index.notices]
 
 

@@ -85,7 +85,7 @@ def status(result: StatusResult, *, verbose: bool = False) -> str:
     lines += condition_lines(index)
     if index.pool and (index.pool.detail or index.pool.workers):
         lines.append(pool_line(index.pool).rstrip("."))
-    if not result.folders:
+    if not result.folders and index.state == "ready":
         lines.append("no folders yet: folder-mcp folders add FOLDER")
     for folder in result.folders:
         lines.append(folder_line(folder))

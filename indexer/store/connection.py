@@ -189,7 +189,7 @@ async def connect(root: Path, *, read_only: bool) -> Connection:
     if not read_only:
         await anyio.to_thread.run_sync(prepare, place)
     elif not await anyio.Path(place).is_dir():
-        raise StoreError(f"there is no index in {root} yet; run folder-mcp index first", "unsupported")
+        raise StoreError(f"there is no index in {root} yet; run folder-mcp index first", "missing")
     health, sums = await anyio.to_thread.run_sync(Health, root), await anyio.to_thread.run_sync(Sums.load, root)
     return Connection(root, await _library(root), read_only, health, sums)
 

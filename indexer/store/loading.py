@@ -36,7 +36,7 @@ async def open_chunks(connection: Connection, *, thorough: bool = False) -> Chun
     table = await connection.open(CHUNKS, whole_chunks if thorough else probe_chunks, afresh=afresh)
     if table is None:
         if connection.read_only:
-            raise StoreError(f"there is no index in {connection.root} yet; run folder-mcp index first", "unsupported")
+            raise StoreError(f"there is no index in {connection.root} yet; run folder-mcp index first", "missing")
         if thorough or connection.health.damage or any(map(is_vectors, await connection.names())):
             connection.health.rebuild("the text of the index was lost; it is being read from the folders again")
         table = await connection.create(CHUNKS, chunks_schema())

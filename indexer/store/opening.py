@@ -33,7 +33,7 @@ async def open_store(directory: Path | str, *, read_only: bool = False) -> Async
 
     Raises:
         StoreBusy: Another process is the writer.
-        StoreError: See ``StoreError.code``: ``unsupported`` (no hard links, or nothing to read yet),
+        StoreError: See ``StoreError.code``: ``unsupported`` (no hard links), ``missing`` (nothing to read yet),
             ``newer_version``, ``permission``, ``disk_full``, ``read_only``, ``damaged`` (reading only).
     """
     root = Path(directory)

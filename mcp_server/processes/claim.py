@@ -183,9 +183,13 @@ def write_json(path: str, document: dict[str, Any]) -> None:
     """Replace a small file as a whole, for the user alone."""
     new = f"{path}.{os.getpid()}.new"
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "w", encoding="utf-8") as stream:
-        json.dump(document, stream)
-    os.replace(new, path)
+    try:
+        with os.fdopen(fd, "w", encoding="utf-8") as stream:
+            json.dump(document, stream)
+        os.replace(new, path)
+    except OSError:
+        os.unlink(new)
+        raise
 
 
 def read_json(path: str) -> dict[str, Any]:

@@ -135,6 +135,14 @@ def test_status_for_people_and_for_programs(run: Run, known: Path, capsys: pytes
     assert result.folders[0].files.indexed == 2
 
 
+def test_status_before_anything_is_indexed_says_what_to_do(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mcp_server", "--data-dir", str(tmp_path / "data"), "status"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "the index is missing; it is made when a folder is indexed: folder-mcp index FOLDER" in done.stdout
+    assert "error" not in done.stdout
+    assert done.stderr == ""
+
+
 @pytest.mark.parametrize(("state", "code"), [("idle", 0), ("keyword", 0), ("indexed", 0), ("ready", 1)])
 def test_status_waits_for_a_state_and_says_whether_it_came(
     run: Run, known: Path, capsys: pytest.CaptureFixture[str], state: str, code: int
