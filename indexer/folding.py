@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from heapq import nsmallest
+from functools import lru_cache
 
 from indexer.errors import QueryError
 from indexer.fusion import Fused
@@ -103,12 +103,12 @@ class _Places:
         """The place a chunk is folded into; None when it is its own, which is then kept as ``index``."""
         if chunk.text_hash in self._by_text:
             return self._by_text[chunk.text_hash]
-        place = _locator(chunk)
+        place = _locator(chunk.locator)
         for other, locator, taken in self._by_file.get(chunk.path, ()):
             if _touch(chunk, place, other, locator):
                 return taken
         own = _shingles(chunk.text)
-        prefix = nsmallest(len(own) - math.ceil(_ALIKE * len(own)) + 1, own)
+        prefix = sorted(own)[: len(own) - math.ceil(_ALIKE * len(own)) + 1]
         near = {pair for shingle in prefix for pair in self._by_shingle.get(shingle, ())}
         alike = [taken for taken, theirs in near if _alike(own, theirs)]
         if alike:
@@ -136,9 +136,10 @@ def _touch(chunk: StoredChunk, place: Locator | None, other: StoredChunk, locato
     return bool(place.start and locator.start) and place.start <= locator.end and locator.start <= place.end
 
 
-def _locator(chunk: StoredChunk) -> Locator | None:
+@lru_cache(maxsize=4096)
+def _locator(written: str) -> Locator | None:
     try:
-        return Locator.parse(chunk.locator)
+        return Locator.parse(written)
     except QueryError:  # written by another version: such a chunk is its own place
         return None
 
@@ -148,4 +149,4 @@ def _shingles(text: str) -> frozenset[int]:
     if len(words) < 2 * _SHINGLE:  # too short, or a script without spaces: compare characters
         letters = "".join(words)
         return frozenset(hash(letters[i : i + 12]) for i in range(max(1, len(letters) - 11)))
-    return frozenset(hash(tuple(words[i : i + _SHINGLE])) for i in range(len(words) - _SHINGLE + 1))
+    return frozenset(map(hash, zip(*(words[i:] for i in range(_SHINGLE)), strict=False)))
