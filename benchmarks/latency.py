@@ -182,8 +182,7 @@ async def bare(place: Path, queries: Sequence[str], vectors: Sequence[np.ndarray
 
     database = await lancedb.connect_async(str(place))
     chunks, table = await database.open_table("chunks"), await database.open_table(vectors_name(KEY))
-    large = await table.count_rows() > 200_000
-    probes, refine = 50 if large else 20, 4
+    probes, refine = max(20, await table.count_rows() // 12_000), 4  # as the program has it
     recalls = []
     for text, vector in zip(queries, vectors, strict=True):
         match = MatchQuery(" ".join(read_question(text).tokens), "tokens")

@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 COMMIT_ROWS = 256
 """Vectors in one commit."""
 COMMIT_DELAY = 2.0
-"""Seconds a finished vector may wait for its commit: what a crash can cost. Also the least time between two commits
-of less than ``COMMIT_ROWS``, so that a lone edit is committed at once and a stream of them is not a commit each."""
+"""Seconds a finished vector may wait for its commit: what a crash can cost. Also the least time between the ends of
+two short rounds, so that a lone edit is committed at once and a stream of them is not a commit each."""
 WAITING = 16
 """Micro-batches that may wait for the disk before the model does."""
 RETRY_DELAY = 15.0
@@ -80,15 +80,17 @@ class VectorCommits:
     async def run(self) -> None:
         """Commit until cancelled; what has been handed over by then is still committed."""
         waiting: list[tuple[Sequence[StoredChunk], Matrix]] = []
-        dim, deadline = 0, 0.0
+        dim, deadline, round_rows = 0, 0.0, 0
         try:
             while True:
                 with anyio.move_on_after(max(0.0, deadline - anyio.current_time()) if waiting else None):
                     dim, chunks, matrix, last = await self._receive.receive()
                     if not waiting:
                         deadline = anyio.current_time() + COMMIT_DELAY
+                    round_rows += len(chunks)
                     if last:
-                        deadline = min(deadline, self._committed + COMMIT_DELAY)
+                        earliest = 0.0 if round_rows >= COMMIT_ROWS else self._committed + COMMIT_DELAY
+                        deadline, round_rows = min(deadline, earliest), 0
                     waiting.append((chunks, matrix))
                 full = sum(len(chunks) for chunks, _ in waiting) >= COMMIT_ROWS
                 if waiting and (full or anyio.current_time() >= deadline):

@@ -20,15 +20,13 @@ from typing import Any
 import anyio.to_thread
 
 from indexer.errors import StoreError
+from indexer.store import caches
 from indexer.store.aside import set_aside
 from indexer.store.fault import code_of, explain, explained, mendable, raised
 from indexer.store.health import Health
 from indexer.store.schema import FORMAT, NEEDED, format_of, indexes, is_vectors
 from indexer.store.sums import Sums
 
-_INDEX_CACHE, _METADATA_CACHE = 256 << 20, 16 << 20  # bytes; the library's defaults are 6 GB and 1 GB
-# Metadata of versions that are gone stays in its cache until there is no room: 5 kB for each file written, the whole
-# growth of a process that indexes. What searches need of it is 15 MB at 164,000 chunks; with 4 MB they cost the same.
 _VERSIONS = 4  # how far to go back for one that is whole
 
 
@@ -199,10 +197,9 @@ async def _library(root: Path) -> Any:
     import lancedb  # noqa: PLC0415
 
     with explained(f"open the index in {root}"):
+        session = lancedb.Session(*await anyio.to_thread.run_sync(caches.sizes, root / "tables"))
         return await lancedb.connect_async(
-            str(root / "tables"),
-            read_consistency_interval=timedelta(0),
-            session=lancedb.Session(_INDEX_CACHE, _METADATA_CACHE),
+            str(root / "tables"), read_consistency_interval=timedelta(0), session=session
         )
 
 

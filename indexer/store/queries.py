@@ -20,7 +20,9 @@ from indexer.types import Scope, Scored, StoredChunk, Vector
 
 _MANY_PATHS = 1000  # an IN list of so many paths costs a word search 10 ms at 100,000 rows
 _WIDEST = 20_000  # rows asked of an index when filtering afterwards leaves too few
-_LARGE = 200_000  # vectors from which more probes pay
+# Partitions of the vector index that are searched: all of them up to 160,000 vectors, then two thirds. At a million
+# recall@10 was 0.47 with 20 of them, 0.95 with 50, 0.997 with 80; 16, 22 and 23 ms.
+_PROBES, _PARTITION = 20, 12_000
 # Of those the quantised index finds, so many are compared exactly, and at least four times what is asked for.
 _CANDIDATES = 160
 
@@ -144,7 +146,7 @@ async def nearest(vectors: VectorTable, vector: Vector, where: str | None, count
     """
     refine = max(4, -(-_CANDIDATES // max(1, count)))
     query = vectors.table.query().nearest_to(vector).distance_type("cosine").limit(count).refine_factor(refine)
-    query = query.nprobes(50 if vectors.wear.settled > _LARGE else 20)
+    query = query.nprobes(max(_PROBES, vectors.wear.settled // _PARTITION))
     if where is not None:
         query = query.where(where).maximum_nprobes(0)
     with explained("search the index by meaning"):

@@ -49,6 +49,25 @@ async def test_last_vector_is_committed_at_once_and_the_next_ones_no_sooner_than
     assert store.commits == [(pytest.approx(began), 1), (pytest.approx(began + COMMIT_DELAY), 9)]
 
 
+async def test_long_round_ends_with_a_commit_however_short_ago_the_one_before_was() -> None:
+    store = CountingStore()
+    commits = VectorCommits("key", store, Ledger(), Pulse())  # type: ignore[arg-type]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(commits.run)
+        began = anyio.current_time()
+        await commits.put(1, *batch(0, COMMIT_ROWS))
+        await anyio.sleep(0.5)
+        await commits.put(1, *batch(COMMIT_ROWS, 7), last=True)
+        await anyio.sleep(0.1)
+        await commits.put(1, *batch(COMMIT_ROWS + 7), last=True)
+        await anyio.sleep(2 * COMMIT_DELAY)
+        tasks.cancel_scope.cancel()
+    end = began + 0.5
+    assert store.commits == [
+        (pytest.approx(began), COMMIT_ROWS), (pytest.approx(end), 7), (pytest.approx(end + COMMIT_DELAY), 1),
+    ]  # fmt: skip
+
+
 async def test_vector_that_others_follow_waits_for_them_as_long_as_the_delay() -> None:
     store = CountingStore()
     commits = VectorCommits("key", store, Ledger(), Pulse())  # type: ignore[arg-type]

@@ -79,7 +79,7 @@ async def test_reader_sees_the_writers_commits_and_may_not_write(tmp_path: Path)
     with pytest.raises(StoreError, match="no index") as refusal:
         async with open_store(tmp_path / "nothing", read_only=True):
             pass
-    assert refusal.value.code == "unsupported"
+    assert refusal.value.code == "missing"
     assert not (tmp_path / "nothing").exists()
     async with open_store(tmp_path) as writer, open_store(tmp_path, read_only=True) as reader:
         await writer.replace([written("a.md", "one")])

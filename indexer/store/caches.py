@@ -1,0 +1,37 @@
+"""How much memory the storage library may keep of what it has read, by the size of the index."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Entries of versions that are gone stay until there is no room for new ones, so a cache that is too large fills with
+# them: 5 kB for each file written, the whole growth of a process that indexes. One that is too small makes every
+# search read the search indexes again: six times the time at a million chunks.
+_INDEX, _METADATA = (256 << 20, 2 << 30), (16 << 20, 256 << 20)  # least and most, bytes; the library has 6 GB and 1 GB
+
+
+def sizes(place: Path) -> tuple[int, int]:
+    """Bytes for the cache of search indexes and for that of metadata, for a database as it is now.
+
+    One and a half times the search indexes on disk, since they take more in memory, and a 64th of everything: what
+    searches need of metadata is 15 MB at 164,000 chunks.
+    """
+    indexes = everything = 0
+    for folder, _, names in os.walk(place):
+        size = sum(_bytes(Path(folder, name)) for name in names)
+        everything += size
+        if "_indices" in Path(folder).parts:
+            indexes += size
+    return _between(_INDEX, indexes * 3 // 2), _between(_METADATA, everything // 64)
+
+
+def _bytes(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # gone meanwhile
+        return 0
+
+
+def _between(limits: tuple[int, int], wanted: int) -> int:
+    return min(max(limits[0], wanted), limits[1])
