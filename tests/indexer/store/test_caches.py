@@ -18,7 +18,7 @@ def sparse(file: Path, size: int) -> None:
 @pytest.mark.parametrize(
     ("indexes", "data", "expected"),
     [
-        (0, 0, (256 * MIB, 16 * MIB)),
+        (0, 0, (128 * MIB, 16 * MIB)),
         (400 * MIB, 2800 * MIB, (600 * MIB, 50 * MIB)),
         (9000 * MIB, 90_000 * MIB, (2048 * MIB, 256 * MIB)),
     ],
@@ -32,4 +32,4 @@ def test_caches_grow_with_the_index_between_a_least_and_a_most(
 
 
 def test_a_place_that_is_not_there_has_the_least(tmp_path: Path) -> None:
-    assert sizes(tmp_path / "nowhere") == (256 * MIB, 16 * MIB)
+    assert sizes(tmp_path / "nowhere") == (128 * MIB, 16 * MIB)
