@@ -7,7 +7,7 @@ from pathlib import Path
 
 # Entries of versions that are gone stay until there is no room for new ones, so a cache that is too large fills with
 # them: 5 kB for each file written, the whole growth of a process that indexes. One that is too small makes every
-# search read the search indexes again: six times the time at a million chunks.
+# search read the search indexes again: twice the time at a million chunks.
 _INDEX, _METADATA = (128 << 20, 2 << 30), (16 << 20, 256 << 20)  # least and most, bytes; the library has 6 GB and 1 GB
 
 
