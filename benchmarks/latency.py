@@ -175,43 +175,46 @@ async def both(store: Store, manifest: Manifest, root: Path, text: str, vector: 
     clock.lap(WHOLE)
 
 
-async def bare(place: Path, queries: Sequence[str], vectors: Sequence[np.ndarray], times: Times) -> list[float]:
-    """The same two queries through LanceDB alone; returns recall@10 of the vector query of each."""
+async def opened(place: Path) -> tuple[Any, Any]:
+    """The two tables of an index, as LanceDB alone opens them."""
     import lancedb
-    from lancedb.query import MatchQuery
 
     database = await lancedb.connect_async(str(place))
-    chunks, table = await database.open_table("chunks"), await database.open_table(vectors_name(KEY))
+    return await database.open_table("chunks"), await database.open_table(vectors_name(KEY))
+
+
+async def bare(tables: tuple[Any, Any], text: str, vector: np.ndarray, times: Times) -> float:
+    """The same two queries through LanceDB alone; returns recall@10 of the vector query."""
+    from lancedb.query import MatchQuery
+
+    chunks, table = tables
     probes, refine = max(20, await table.count_rows() // 12_000), 4  # as the program has it
-    recalls = []
-    for text, vector in zip(queries, vectors, strict=True):
-        match = MatchQuery(" ".join(read_question(text).tokens), "tokens")
+    match = MatchQuery(" ".join(read_question(text).tokens), "tokens")
 
-        async def words(columns: list[str], match: MatchQuery = match) -> Any:
-            return await chunks.query().nearest_to_text(match).select([*columns, "_score"]).limit(LIMIT).to_arrow()
+    async def words(columns: list[str]) -> Any:
+        return await chunks.query().nearest_to_text(match).select([*columns, "_score"]).limit(LIMIT).to_arrow()
 
-        async def meaning(vector: np.ndarray = vector) -> Any:
-            found = table.query().nearest_to(vector).distance_type("cosine").nprobes(probes).refine_factor(refine)
-            return await found.select(["chunk_id", "_distance"]).limit(LIMIT).to_arrow()
+    async def meaning() -> Any:
+        found = table.query().nearest_to(vector).distance_type("cosine").nprobes(probes).refine_factor(refine)
+        return await found.select(["chunk_id", "_distance"]).limit(LIMIT).to_arrow()
 
-        async def texts(meaning: Callable[[], Any] = meaning) -> Any:
-            ids = "', '".join((await meaning())["chunk_id"].to_pylist())
-            return await chunks.query().where(f"chunk_id IN ('{ids}')").select(list(CHUNK_COLUMNS)).to_arrow()
+    async def texts() -> Any:
+        ids = "', '".join((await meaning())["chunk_id"].to_pylist())
+        return await chunks.query().where(f"chunk_id IN ('{ids}')").select(list(CHUNK_COLUMNS)).to_arrow()
 
-        clock = Clock(times)
-        await words(["chunk_id"])
-        clock.lap("bare LanceDB, words, ids")
-        found = await meaning()
-        clock.lap("bare LanceDB, vectors, ids")
-        await asyncio.gather(words(["chunk_id"]), meaning())
-        clock.lap(IDS)
-        await asyncio.gather(words(list(CHUNK_COLUMNS)), texts())
-        clock.lap(TEXTS)
-        flat = table.query().nearest_to(vector).distance_type("cosine").bypass_vector_index()
-        exact = await flat.select(["chunk_id", "_distance"]).limit(10).to_arrow()
-        right = set(exact["chunk_id"].to_pylist())
-        recalls.append(len(right & set(found["chunk_id"].to_pylist()[:10])) / 10)
-    return recalls
+    clock = Clock(times)
+    await words(["chunk_id"])
+    clock.lap("bare LanceDB, words, ids")
+    found = await meaning()
+    clock.lap("bare LanceDB, vectors, ids")
+    await asyncio.gather(words(["chunk_id"]), meaning())
+    clock.lap(IDS)
+    await asyncio.gather(words(list(CHUNK_COLUMNS)), texts())
+    clock.lap(TEXTS)
+    flat = table.query().nearest_to(vector).distance_type("cosine").bypass_vector_index()
+    exact = await flat.select(["chunk_id", "_distance"]).limit(10).to_arrow()
+    right = set(exact["chunk_id"].to_pylist())
+    return len(right & set(found["chunk_id"].to_pylist()[:10])) / 10
 
 
 def grep(root: Path, queries: Sequence[str], times: Times) -> None:
@@ -227,7 +230,7 @@ def grep(root: Path, queries: Sequence[str], times: Times) -> None:
 
 async def stages(place: Path, root: Path, queries: Sequence[str], embed: Embed) -> tuple[Times, Times, list[float]]:
     """Times of searches in the index at a place, cold and warm, with the rivals' among the warm; recalls."""
-    cold, warm, few = Times(), Times(), 5
+    cold, warm, recalls, few = Times(), Times(), list[float](), 5
     vectors = [embed(text) for text in queries]
     for text in queries[:few]:
         clock = Clock(cold)
@@ -239,12 +242,14 @@ async def stages(place: Path, root: Path, queries: Sequence[str], embed: Embed) 
         manifest = Manifest(await store.files())
         for text in queries[:few]:
             await search(store, manifest, root, text, embed, Times())
+        rival = await opened(place / "tables")
+        for text, vector in zip(queries[:few], vectors[:few], strict=True):
+            await bare(rival, text, vector, Times())
         for text in queries:
             await search(store, manifest, root, text, embed, warm)
-        for text, vector in zip(queries, vectors, strict=True):
+        for text, vector in zip(queries, vectors, strict=True):  # in turns: the machine's speed drifts
             await both(store, manifest, root, text, vector, warm)
-    await bare(place / "tables", queries[:few], vectors[:few], Times())
-    recalls = await bare(place / "tables", queries, vectors, warm)
+            recalls.append(await bare(rival, text, vector, warm))
     grep(root, queries[:10], warm)
     return cold, warm, recalls
 

@@ -77,8 +77,8 @@ class Connection:
         await anyio.to_thread.run_sync(prepare, self.place)
         self.raw = await _library(self.root)
 
-    async def quarantine(self, *, thorough: bool) -> None:
-        """Set files aside that are not what they were.
+    async def quarantine(self, *, thorough: bool) -> bool:
+        """Set files aside that are not what they were; returns whether there were any.
 
         Whether a file matters is not looked at: one of an old version is not missed, any other is when its table is
         opened and read.
@@ -94,6 +94,7 @@ class Connection:
             self.health.broke(f"{name} had changed on disk and was set aside")
             if "_indices" in name.parts:
                 self.suspects.add(name.parts[0].removesuffix(".lance"))
+        return bool(bad)
 
     async def open(self, name: str, probe: Callable[[Any], Awaitable[None]], *, afresh: bool = False) -> Any | None:
         """The table if it is there and answers; None if it is not, or had to be set aside.

@@ -131,6 +131,7 @@ class Upkeep:
         return self.disk
 
     async def _one(self, table: ChunkTable | VectorTable) -> None:
+        await self._see_indexes(table.table.name)
         littered, changed, erased = table.wear.litter, table.wear.commits > 0, table.wear.erased
         table.wear.litter = True  # until it has run to its end
         if not (isinstance(table, VectorTable) and self._health.rebuilding):  # their chunks are about to come back
@@ -146,6 +147,12 @@ class Upkeep:
         wear.expires = time.monotonic() + self.keep.total_seconds() + 1 if changed else None
         table.wear = wear
         await _prewarm(table.table)
+
+    async def _see_indexes(self, name: str) -> None:
+        """Refuse to grow search indexes from damaged ones: the new ones would be wrong, and the old ones go."""
+        within = f"{name}.lance/_indices/"
+        if await anyio.to_thread.run_sync(lambda: self._sums.bad(thorough=True, within=within)):
+            raise StoreError(f"a search index of table {name} has changed on disk; it is made anew", "damaged")
 
     async def _erase(self, table: ChunkTable | VectorTable) -> None:
         """Make compaction drop deleted rows, which it leaves in a fragment until they are a tenth of it.

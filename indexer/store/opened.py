@@ -34,14 +34,21 @@ class Opened:
         self._lock = lock
         self.chunks: ChunkTable
 
-    async def load(self, *, thorough: bool = False) -> None:
+    async def load(self, *, thorough: bool = False, unclean: bool = False) -> None:
         """Open the tables, in place of those that are open, after setting aside what has changed on disk.
+
+        Args:
+            thorough: Read everything.
+            unclean: The last writer was killed. The storage library may have done it: some damage makes it abort the
+                process, which must not happen again. So the files are read and compared before it sees them.
 
         Raises:
             StoreError: They cannot be opened; those that were open stay.
         """
         if not self.connection.read_only:
-            await self.connection.quarantine(thorough=thorough)
+            found = await self.connection.quarantine(thorough=thorough or unclean)
+            if thorough and not found:  # what was met has gone meanwhile, perhaps with an old version
+                self.connection.suspects.update(await self.connection.names())
         chunks, vectors = await open_chunks(self.connection, thorough=thorough), dict[str, VectorTable]()
         await open_vectors(self.connection, chunks, vectors, thorough=thorough)
         self.chunks, self.vectors = chunks, vectors

@@ -43,9 +43,10 @@ async def open_store(directory: Path | str, *, read_only: bool = False) -> Async
         if not read_only:
             lock = await anyio.to_thread.run_sync(_take, stack, root)
         opened = Opened(await connect(root, read_only=read_only), lock)
-        await opened.load()
+        unclean = lock is not None and lock.unclean
+        await opened.load(unclean=unclean)
         for table in opened.tables:
-            table.wear.litter = lock is not None and lock.unclean
+            table.wear.litter = unclean
         store = Store(opened)
         await store.upkeep.measure()
         yield store

@@ -84,17 +84,20 @@ class Sums:
         self.files = {name: summed for name, summed in self.files.items() if name in there}
         self._write()
 
-    def bad(self, *, thorough: bool) -> list[Path]:
+    def bad(self, *, thorough: bool, within: str = "") -> list[Path]:
         """Files that are there and are not what they were.
 
         Args:
             thorough: Read them; otherwise only their sizes are looked at.
+            within: Only those whose path below ``place`` begins so.
 
         Raises:
             OSError: The note cannot be written.
         """
         found = []
         for name, known in list(self.files.items()):
+            if not Path(name).as_posix().startswith(within):
+                continue
             path = self.place / name
             try:
                 status = path.stat()
@@ -104,7 +107,7 @@ class Sums:
                 continue  # another one of the same name
             if status.st_size != known.size or (thorough and _sum(path) != known):
                 found.append(path)
-        if thorough:
+        if thorough and not within:
             self.verified = time.time()
             self._write()
         return found

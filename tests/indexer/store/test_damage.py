@@ -1,52 +1,23 @@
 """Every file of a real index damaged in every way, before it is opened and while it is open."""
 
-import random
+import json
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
 from pathlib import Path
 
 import anyio
 import lancedb
 import pytest
+from damaged_index import WAYS, Contents, contents, files, fill, flipped, one_of_each, recover
 from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import StoreError
-from indexer.store import Store, open_store
+from indexer.store import open_store
 from indexer.store.aside import COPIES, kept, set_aside
-from indexer.types import FileWrite, Scope
+from indexer.types import Scope
 
-Contents = tuple[list[tuple[str, int]], list[str], list[list[str]], list[str]]
-WORDS = ["word3", "para1", "again", "word7"]
-
-
-def files() -> list[FileWrite]:
-    """The folder, as it is parsed."""
-    return [written(f"{n}.md", *(f"word{n} para{k} again " + "filler " * 30 for k in range(4))) for n in range(20)]
-
-
-async def fill(store: Store) -> None:
-    """Make the index say what the folder says, as the passes do: text that is not there, then vectors."""
-    there = {row.path for row in await store.files()}
-    gone = sorted(there - {write.row.path for write in files()})
-    await store.remove(gone)
-    await store.replace([write for write in files() if write.row.path not in there])
-    while chunks := await store.pending("m", DIM, FOLDER, 30):
-        await store.add_vectors("m", DIM, [(chunks, vectors_of(chunks))])
-
-
-async def contents(store: Store) -> Contents:
-    """Files, chunks, what searches find, and what has a vector."""
-    rows = sorted((row.path, row.chunks) for row in await store.files())
-    texts = [f"{c.chunk_id} {c.locator} {c.text}" for path, _ in rows for c in await store.chunks_of(path)]
-    found = [sorted(hit.chunk.chunk_id for hit in await store.search_text([word], Scope(), 100)) for word in WORDS]
-    near = [
-        hit.chunk.chunk_id
-        for text in ("word3 para1", "word9 para2")
-        for hit in await store.search_vectors("m", DIM, vectors_of([text])[0], Scope(), 1)
-    ]
-    assert store.pending_count("m", FOLDER) == 0
-    assert await store.pending("m", DIM, FOLDER) == []
-    return rows, texts, found, near
+PROGRAM = Path(__file__).resolve().parents[2] / "damaged_index.py"
 
 
 @pytest.fixture(scope="module")
@@ -69,84 +40,27 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Contents]:
     return place, anyio.run(make)
 
 
-def truncated(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def emptied(file: Path) -> None:
-    file.write_bytes(b"")
-
-
-def flipped(file: Path, seed: int = 0) -> None:
-    """Eight bytes changed here and there."""
-    data, dice = bytearray(file.read_bytes()), random.Random(f"{file.name} {seed}")
-    for _ in range(8 if data else 0):
-        data[dice.randrange(len(data))] ^= 0xFF
-    file.write_bytes(data)
-
-
-def zeroed(file: Path) -> None:
-    file.write_bytes(bytes(file.stat().st_size))
-
-
-def deleted(file: Path) -> None:
-    file.unlink()
-
-
-WAYS = [truncated, emptied, flipped, zeroed, deleted]
-
-
-async def recover(store: Store) -> None:
-    """What the engine does: damage that is met, or found by verifying, is mended; the folder is read again."""
-    for _ in range(4):
-        try:
-            await fill(store)
-            await store.maintain(force=True)
-            await contents(store)
-        except StoreError as error:
-            assert error.code in ("damaged", "internal"), error
-            assert store.health.doubted.is_set(), error
-        if not store.health.doubted.is_set():
-            return
-        await store.mend()
-    pytest.fail(f"not mended: {store.damage}")
-
-
-def one_of_each(place: Path) -> list[Path]:
-    """A file of every kind, the newest: data, deletions, manifests, transactions, hints, the parts of each index."""
-    found = {}
-    files = sorted((p for p in (place / "tables").rglob("*") if p.is_file()), key=lambda p: p.stat().st_mtime_ns)
-    for file in files:
-        table, room, *_ = file.relative_to(place / "tables").parts
-        name = file.name if room == "_indices" or file.suffix == ".json" else file.suffix
-        found[table[0], room, name] = file.relative_to(place)
-    return [file for _, file in sorted(found.items())]
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("damage", WAYS)
-async def test_whatever_file_is_damaged_the_index_ends_as_a_fresh_one(
-    grown: tuple[Path, Contents], tmp_path: Path, damage: Callable[[Path], None]
+@pytest.mark.parametrize("way", [way.__name__ for way in WAYS])
+def test_whatever_file_is_damaged_the_index_ends_as_a_fresh_one(
+    grown: tuple[Path, Contents], tmp_path: Path, way: str
 ) -> None:
     """Each file either before the index is opened or in the middle of work, in turn."""
     original, expected = grown
-    names = one_of_each(original)
-    assert {"_versions", "_indices", "data", "_deletions", "_transactions"} <= {p.parts[2] for p in names}
-    for number, name in enumerate(names):
-        place, running = tmp_path / str(number), bool((number + WAYS.index(damage)) % 2)
-        shutil.copytree(original, place, copy_function=shutil.copy2)
-        if not running:
-            damage(place / name)
-        async with open_store(place) as store:
-            store.upkeep.exact = 50
-            if running:
-                assert len(await store.search_text(["again"], Scope(), 5)) == 5
-                damage(place / name)
-            await store.verify(force=True)
-            await recover(store)
-            assert await contents(store) == expected, (name, store.damage)
-        shutil.rmtree(place)
+    assert {"_versions", "_indices", "data", "_deletions", "_transactions"} <= {
+        name.parts[2] for name in one_of_each(original)
+    }
+    (tmp_path / "expected").write_text(json.dumps(expected), encoding="utf-8")
+    command = [sys.executable, PROGRAM, original, tmp_path / "expected", way, tmp_path]
+    died: list[str] = []
+    while True:
+        done = subprocess.run([*command, *died[-1:]], capture_output=True, text=True, check=False)
+        if done.returncode >= 0:
+            break
+        died.append(done.stdout.split()[-1])
+        assert len(died) == len(set(died)), f"died of file {died[-1]} twice:\n{done.stderr[-2000:]}"
+    assert done.returncode == 0, done.stderr[-4000:]
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -220,6 +220,21 @@ async def test_removed_text_is_gone_from_the_disk_after_cleaning_up(store: Store
     assert [file.path for file in await store.files()] == [f"{FOLDER}/b.md"]
 
 
+async def test_index_that_has_changed_on_disk_is_not_grown_but_made_anew(store: Store) -> None:
+    await store.replace([written("a.md", "one"), written("b.md", "two")])
+    await store.maintain(force=True)
+    for page in (store.directory / "tables" / "chunks.lance" / "_indices").glob("*/page_data.lance"):
+        page.write_bytes(page.read_bytes()[:-1] + b"!")
+    await store.replace([written("c.md", "three")])
+    with pytest.raises(StoreError) as met:
+        await store.maintain(force=True)
+    assert met.value.code == "damaged"
+    assert store.health.doubted.is_set()
+    await store.mend()
+    await store.maintain(force=True)
+    assert {len(await store.chunks_of(f"{FOLDER}/{name}.md")) for name in "abc"} == {1}
+
+
 async def test_index_that_cannot_be_updated_is_made_anew_once(store: Store) -> None:
     await store.replace([written("a.md", "one"), written("b.md", "two")])
     await store.maintain(force=True)
@@ -228,6 +243,7 @@ async def test_index_that_cannot_be_updated_is_made_anew_once(store: Store) -> N
     )
     for file in index.iterdir():
         file.write_bytes(b"")
+    store.upkeep._sums.files.clear()  # as of an index that was written since the last upkeep
     await store.replace([written("c.md", "three")])
     await store.maintain(force=True)
     assert store.upkeep.failures == 1
