@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -109,7 +109,7 @@ class Owner:
             accepting = anyio.CancelScope()
 
             async def accept() -> None:
-                with accepting:
+                with accepting, suppress(anyio.ClosedResourceError):  # closed as somebody was being received
                     await listener.serve(lambda stream: self._receive(stream, address), tasks)
 
             tasks.start_soon(accept)
