@@ -30,7 +30,8 @@ from index_data import FOLDER, written
 from report import keep, table
 
 from indexer.store import Store, open_store
-from indexer.store.maintenance import KEEP, tree_bytes
+from indexer.store.disk import tree_bytes
+from indexer.store.maintenance import KEEP
 from indexer.store.rows import Known, plan
 from indexer.types import FileWrite, Matrix
 

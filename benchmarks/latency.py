@@ -40,6 +40,7 @@ from indexer.locator import Locator
 from indexer.manifest import Manifest
 from indexer.passages import hits_of, passages
 from indexer.store.opening import open_store
+from indexer.store.queries import probes
 from indexer.store.schema import CHUNK_COLUMNS, vectors_name
 from indexer.store.store import Store
 from indexer.text.question import read_question
@@ -188,14 +189,14 @@ async def bare(tables: tuple[Any, Any], text: str, vector: np.ndarray, times: Ti
     from lancedb.query import MatchQuery
 
     chunks, table = tables
-    probes, refine = max(20, await table.count_rows() // 12_000), 4  # as the program has it
+    searched = probes(await table.count_rows())  # as the program has it, with its four-fold refinement
     match = MatchQuery(" ".join(read_question(text).tokens), "tokens")
 
     async def words(columns: list[str]) -> Any:
         return await chunks.query().nearest_to_text(match).select([*columns, "_score"]).limit(LIMIT).to_arrow()
 
     async def meaning() -> Any:
-        found = table.query().nearest_to(vector).distance_type("cosine").nprobes(probes).refine_factor(refine)
+        found = table.query().nearest_to(vector).distance_type("cosine").nprobes(searched).refine_factor(4)
         return await found.select(["chunk_id", "_distance"]).limit(LIMIT).to_arrow()
 
     async def texts() -> Any:

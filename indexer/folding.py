@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import lru_cache
 
-from indexer.errors import QueryError
 from indexer.fusion import Fused
-from indexer.locator import Locator
+from indexer.locator import Locator, stored
 from indexer.text.language import detect
 from indexer.text.paragraph import SHORT
 from indexer.text.question import Question
@@ -103,7 +101,7 @@ class _Places:
         """The place a chunk is folded into; None when it is its own, which is then kept as ``index``."""
         if chunk.text_hash in self._by_text:
             return self._by_text[chunk.text_hash]
-        place = _locator(chunk.locator)
+        place = stored(chunk.locator)  # one of another version is its own place
         for other, locator, taken in self._by_file.get(chunk.path, ()):
             if _touch(chunk, place, other, locator):
                 return taken
@@ -134,14 +132,6 @@ def _touch(chunk: StoredChunk, place: Locator | None, other: StoredChunk, locato
     if abs(chunk.ordinal - other.ordinal) <= 1:
         return True
     return bool(place.start and locator.start) and place.start <= locator.end and locator.start <= place.end
-
-
-@lru_cache(maxsize=4096)
-def _locator(written: str) -> Locator | None:
-    try:
-        return Locator.parse(written)
-    except QueryError:  # written by another version: such a chunk is its own place
-        return None
 
 
 def _shingles(text: str) -> frozenset[int]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from indexer.errors import QueryError
@@ -81,6 +82,15 @@ class Locator:
         if kind in _QUOTED or len(numbers) > 1:
             raise QueryError(_unclear(text))
         return cls(kind, str(numbers[0]), start, max(start, end))
+
+
+@lru_cache(maxsize=4096)
+def stored(text: str) -> Locator | None:
+    """A locator from the index; None for one that another version wrote and this one does not understand."""
+    try:
+        return Locator.parse(text)
+    except QueryError:
+        return None
 
 
 def _unclear(text: str) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from indexer.answer import Hit, Query
-from indexer.errors import QueryError
 from indexer.fusion import Fused
-from indexer.locator import Locator
+from indexer.locator import Locator, stored
 from indexer.present_text import PresentTexts
 from indexer.snippet import level, snippet
 from indexer.store.store import Store
@@ -114,20 +113,13 @@ def _run(chunk: StoredChunk, near: dict[int, StoredChunk], taken: set[tuple[str,
 
 
 def _unit(chunk: StoredChunk) -> tuple[str, str] | None:
-    place = _place(chunk)
+    place = stored(chunk.locator)  # a chunk of another version stands alone
     return (place.kind, place.unit) if place is not None else None
-
-
-def _place(chunk: StoredChunk) -> Locator | None:
-    try:
-        return Locator.parse(chunk.locator)
-    except QueryError:  # written by another version: such a chunk stands alone
-        return None
 
 
 def _joined(run: Sequence[StoredChunk], chunk: StoredChunk) -> Passage:
     """The chunks' text in one piece, with the line ends that stood between them, and the place of all."""
-    places = [place for place in map(_place, run) if place is not None]
+    places = [place for each in run if (place := stored(each.locator)) is not None]
     if len(run) == 1 or len(places) != len(run):
         return Passage(chunk.text, chunk.locator)
     text = run[0].text

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from indexer.errors import ParseFailed, QueryError
-from indexer.locator import Locator
+from indexer.errors import ParseFailed
+from indexer.locator import Locator, stored
 from indexer.text.parse import ParseLimits, format_of, parse_here
 from indexer.text.secrets import holds_secret
 from indexer.types import Document, Unit
@@ -54,9 +54,8 @@ class PresentTexts:
         document = self._read[path]
         if document is None:
             return None
-        try:
-            place = Locator.parse(locator)
-        except QueryError:  # written by another version
+        place = stored(locator)
+        if place is None:
             return None
         unit = next((u for u in document.units if (u.kind, u.name) == (place.kind, place.unit)), None)
         return None if unit is None else _followed(unit, place, passage)

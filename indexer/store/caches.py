@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from indexer.store.disk import tree_bytes
 
 # Entries of versions that are gone stay until there is no room for new ones, so a cache that is too large fills with
 # them: 5 kB for each file written, the whole growth of a process that indexes. One that is too small makes every
@@ -18,20 +19,8 @@ def sizes(place: Path) -> tuple[int, int]:
     searches need of metadata is 15 MB at 164,000 chunks. The least is for 170,000 chunks: an index may grow so far
     before it is opened again.
     """
-    indexes = everything = 0
-    for folder, _, names in os.walk(place):
-        size = sum(_bytes(Path(folder, name)) for name in names)
-        everything += size
-        if "_indices" in Path(folder).parts:
-            indexes += size
-    return _between(_INDEX, indexes * 3 // 2), _between(_METADATA, everything // 64)
-
-
-def _bytes(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:  # gone meanwhile
-        return 0
+    indexes = sum(map(tree_bytes, place.glob("*/_indices")))
+    return _between(_INDEX, indexes * 3 // 2), _between(_METADATA, tree_bytes(place) // 64)
 
 
 def _between(limits: tuple[int, int], wanted: int) -> int:

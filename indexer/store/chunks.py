@@ -81,8 +81,7 @@ class ChunkTable:
         """
         rows = await select(self.table, ("path", "ordinal", "chunks"), f"ordinal > {TOMBSTONE}")
         torn = await anyio.to_thread.run_sync(_torn, rows)
-        for at in range(0, len(torn), _DELETE):
-            await delete(self.table, one_of("path", torn[at : at + _DELETE]))
+        await self._delete(torn)
         return len(torn)
 
     async def files(self) -> list[FileRow]:
@@ -139,13 +138,16 @@ class ChunkTable:
         gone = sorted(set(known.recipes) | {held.path for held in known.chunks.values()})
         if not gone:
             return {}
-        for at in range(0, len(gone), _DELETE):
-            await delete(self.table, one_of("path", gone[at : at + _DELETE]))
+        await self._delete(gone)
         lost = {chunk_id: held.folder for chunk_id, held in known.chunks.items() if held.ordinal >= 0}
         self.tombstones -= len(known.chunks) - len(lost)
         self.counts.subtract(Counter(lost.values()))
         self.wear.wrote(0, dead=True)
         return lost
+
+    async def _delete(self, paths: Sequence[str]) -> None:
+        for at in range(0, len(paths), _DELETE):
+            await delete(self.table, one_of("path", paths[at : at + _DELETE]))
 
     async def remove_folder(self, folder: str) -> int:
         """Delete everything of an (escaped) folder in one commit; returns how many chunks went.

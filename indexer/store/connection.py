@@ -39,7 +39,7 @@ class Connection:
         raw: The storage library's own connection.
         health: Where it is noted what was found broken and what became of it.
         sums: What the files are known to have been.
-        suspects: Tables a search index of which had changed on disk; an upkeep may have made others from it.
+        suspects: Tables whose search indexes are made anew when they are opened, even if they answer.
     """
 
     root: Path
@@ -96,20 +96,19 @@ class Connection:
                 self.suspects.add(name.parts[0].removesuffix(".lance"))
         return bool(bad)
 
-    async def open(self, name: str, probe: Callable[[Any], Awaitable[None]], *, afresh: bool = False) -> Any | None:
+    async def open(self, name: str, probe: Callable[[Any], Awaitable[None]]) -> Any | None:
         """The table if it is there and answers; None if it is not, or had to be set aside.
 
         Args:
             name: Table name.
             probe: Reads state and runs a search; raises what the library raises.
-            afresh: Make the search indexes anew even if it answers.
 
         Raises:
             StoreError: It is of a newer version, not accessible, or damaged and this store may not mend it.
         """
         if name not in await self.names():
             return None
-        first = self._reindex if afresh or name in self.suspects else None
+        first = self._reindex if name in self.suspects else None
         for mend in (first, self._step_back, self._step_back, self._reindex, *[self._give_up_newest] * _VERSIONS):
             try:
                 if mend is not None and not await mend(name):

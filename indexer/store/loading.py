@@ -32,8 +32,7 @@ async def open_chunks(connection: Connection, *, thorough: bool = False) -> Chun
     Raises:
         StoreError: It cannot be opened, or there is none and this store only reads.
     """
-    afresh = thorough and connection.health.stubborn
-    table = await connection.open(CHUNKS, whole_chunks if thorough else probe_chunks, afresh=afresh)
+    table = await connection.open(CHUNKS, whole_chunks if thorough else probe_chunks)
     if table is None:
         if connection.read_only:
             raise StoreError(f"there is no index in {connection.root} yet; run folder-mcp index first", "missing")
@@ -58,10 +57,9 @@ async def open_vectors(
         StoreError: A table cannot be opened.
     """
     known = {vectors.table.name for vectors in have.values()}
-    afresh = thorough and connection.health.stubborn
     for name in await connection.names():
         if is_vectors(name) and name not in known:
-            table = await connection.open(name, whole_vectors if thorough else probe_vectors, afresh=afresh)
+            table = await connection.open(name, whole_vectors if thorough else probe_vectors)
             if table is not None:
                 key, vectors = await _describe(table)
                 await vectors.scan(chunks)

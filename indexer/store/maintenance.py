@@ -6,14 +6,9 @@ tables; only a vector index is trained beside them.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import sys
 import time
 from collections.abc import Collection, Iterable
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -23,6 +18,7 @@ from indexer.errors import StoreError
 from indexer.store import runtime
 from indexer.store.chunks import ChunkTable
 from indexer.store.connection import Connection
+from indexer.store.disk import check_space, sync_files, tree_bytes
 from indexer.store.fault import explain, explained, raised
 from indexer.store.schema import VECTOR_INDEX, vector_index, words_index
 from indexer.store.tables import upsert
@@ -97,7 +93,8 @@ class Upkeep:
         self.last = time.time()
 
     async def _in_turn(self, table: ChunkTable | VectorTable, turn: Turn, *, force: bool) -> None:
-        await anyio.to_thread.run_sync(_check_space, self._place, f"{table.table.name}.lance")
+        await anyio.to_thread.run_sync(check_space, self._place, f"{table.table.name}.lance")
+        await self._see_indexes(table.table.name)
         if isinstance(table, VectorTable):  # beside writers: vectors are only appended, which an index does not mind
             await _tend_vector_index(table, self.exact)
         must = force or table.wear.litter or table.wear.due(idle=False) or self.broken_off >= _BROKEN_OFF
@@ -131,7 +128,6 @@ class Upkeep:
         return self.disk
 
     async def _one(self, table: ChunkTable | VectorTable) -> None:
-        await self._see_indexes(table.table.name)
         littered, changed, erased = table.wear.litter, table.wear.commits > 0, table.wear.erased
         table.wear.litter = True  # until it has run to its end
         if not (isinstance(table, VectorTable) and self._health.rebuilding):  # their chunks are about to come back
@@ -150,8 +146,7 @@ class Upkeep:
 
     async def _see_indexes(self, name: str) -> None:
         """Refuse to grow search indexes from damaged ones: the new ones would be wrong, and the old ones go."""
-        within = f"{name}.lance/_indices/"
-        if await anyio.to_thread.run_sync(lambda: self._sums.bad(thorough=True, within=within)):
+        if await anyio.to_thread.run_sync(self._sums.bad_indexes, name):
             raise StoreError(f"a search index of table {name} has changed on disk; it is made anew", "damaged")
 
     async def _erase(self, table: ChunkTable | VectorTable) -> None:
@@ -214,44 +209,3 @@ async def _prewarm(table: Any) -> None:
                 await table.prewarm_index(index.name)
             except raised():  # the cache evicted a part before the whole was in: searches load it as they go
                 continue
-
-
-def tree_bytes(place: Path) -> int:
-    """Size of all files below a directory, bytes; files that vanish meanwhile count nothing."""
-    total = 0
-    for folder, _, names in os.walk(place):
-        for name in names:
-            with contextlib.suppress(OSError):
-                total += (Path(folder) / name).stat().st_size
-    return total
-
-
-def sync_files(place: Path, since: float) -> None:
-    """Flush to the disk what was written after ``since``.
-
-    The storage library never does, so a power cut takes back whatever the system had not yet written by itself.
-    """
-    for folder, _, names in os.walk(place):
-        for path in (*(Path(folder) / name for name in names), Path(folder)):
-            with contextlib.suppress(OSError):  # gone meanwhile, or a directory on Windows
-                if path.stat().st_mtime >= since - 1:
-                    _flush(path)
-
-
-def _flush(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY if sys.platform != "win32" else os.O_RDWR)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _check_space(place: Path, name: str) -> None:
-    """Refuse when compaction would not fit: it needs 1.2 times the table before it frees anything."""
-    needed, free = int(1.2 * tree_bytes(place / name)), shutil.disk_usage(place).free
-    if free < needed:
-        raise StoreError(
-            f"maintenance of the index is passed over: it needs {needed >> 20} MiB of free disk "
-            f"and {free >> 20} MiB are left",
-            "disk_full",
-        )

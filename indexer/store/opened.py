@@ -47,7 +47,8 @@ class Opened:
         """
         if not self.connection.read_only:
             found = await self.connection.quarantine(thorough=thorough or unclean)
-            if thorough and not found:  # what was met has gone meanwhile, perhaps with an old version
+            # What was met has gone meanwhile, perhaps with an old version; or it was met again soon after a repair.
+            if thorough and (self.connection.health.stubborn or not found):
                 self.connection.suspects.update(await self.connection.names())
         chunks, vectors = await open_chunks(self.connection, thorough=thorough), dict[str, VectorTable]()
         await open_vectors(self.connection, chunks, vectors, thorough=thorough)

@@ -146,11 +146,16 @@ async def nearest(vectors: VectorTable, vector: Vector, where: str | None, count
     """
     refine = max(4, -(-_CANDIDATES // max(1, count)))
     query = vectors.table.query().nearest_to(vector).distance_type("cosine").limit(count).refine_factor(refine)
-    query = query.nprobes(max(_PROBES, vectors.wear.settled // _PARTITION))
+    query = query.nprobes(probes(vectors.wear.settled))
     if where is not None:
         query = query.where(where).maximum_nprobes(0)
     with explained("search the index by meaning"):
         return await query.select(["chunk_id", "_distance"]).to_arrow()
+
+
+def probes(vectors: int) -> int:
+    """How many partitions of an index of so many vectors are searched."""
+    return max(_PROBES, vectors // _PARTITION)
 
 
 async def _passing(found: list[Scored], passes: Callable[[StoredChunk], bool] | None) -> list[Scored]:

@@ -84,21 +84,30 @@ class Sums:
         self.files = {name: summed for name, summed in self.files.items() if name in there}
         self._write()
 
-    def bad(self, *, thorough: bool, within: str = "") -> list[Path]:
+    def bad(self, *, thorough: bool) -> list[Path]:
         """Files that are there and are not what they were.
 
         Args:
             thorough: Read them; otherwise only their sizes are looked at.
-            within: Only those whose path below ``place`` begins so.
 
         Raises:
             OSError: The note cannot be written.
         """
+        found = self._changed(list(self.files), thorough=thorough)
+        if thorough:
+            self.verified = time.time()
+            self._write()
+        return found
+
+    def bad_indexes(self, table: str) -> list[Path]:
+        """Files of a table's search indexes that are there and are not what they were; reads them."""
+        room = (f"{table}.lance", "_indices")
+        return self._changed([name for name in self.files if Path(name).parts[:2] == room], thorough=True)
+
+    def _changed(self, names: list[str], *, thorough: bool) -> list[Path]:
         found = []
-        for name, known in list(self.files.items()):
-            if not Path(name).as_posix().startswith(within):
-                continue
-            path = self.place / name
+        for name in names:
+            path, known = self.place / name, self.files[name]
             try:
                 status = path.stat()
             except OSError:
@@ -107,9 +116,6 @@ class Sums:
                 continue  # another one of the same name
             if status.st_size != known.size or (thorough and _sum(path) != known):
                 found.append(path)
-        if thorough and not within:
-            self.verified = time.time()
-            self._write()
         return found
 
     def stale(self) -> bool:

@@ -15,7 +15,8 @@ from lancedb.index import IvfRq
 
 from indexer.errors import StoreError
 from indexer.store import Store, open_store
-from indexer.store.maintenance import EXACT, Upkeep, sync_files, tree_bytes
+from indexer.store.disk import sync_files, tree_bytes
+from indexer.store.maintenance import EXACT, Upkeep
 from indexer.store.schema import VECTOR_INDEX
 from indexer.store.turn import Turn
 from indexer.store.wear import AGED, Wear
