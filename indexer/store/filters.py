@@ -31,14 +31,13 @@ def both(*conditions: str | None) -> str | None:
 
 
 def scope_filter(scope: Scope) -> str | None:
-    """SQL for folders, glob and suffixes; ``modified_after`` is looked up among the files (see ``queries``).
+    """SQL for glob and suffixes; folders and ``modified_after`` depend on what the tables hold (see ``queries``).
 
     Raises:
         QueryError: The glob is malformed.
     """
-    folders = None if scope.folders is None else one_of("folder", [escape(folder) for folder in scope.folders])
     glob = name_filter(scope.path_glob) if scope.path_glob is not None else None
-    return both(folders, glob, None if scope.suffixes is None else suffix_filter(scope.suffixes))
+    return both(glob, None if scope.suffixes is None else suffix_filter(scope.suffixes))
 
 
 def suffix_filter(suffixes: Sequence[str]) -> str:

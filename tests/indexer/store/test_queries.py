@@ -1,13 +1,14 @@
 """Searching: words as they were prepared, cosine as it is, scopes before ranking."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import QueryError
-from indexer.store import Store
+from indexer.store import Store, open_store
 from indexer.store.maintenance import EXACT
 from indexer.store.vectors import VectorTable
 from indexer.types import Chunk, FileWrite, Scope
@@ -101,6 +102,26 @@ async def test_any_file_name_comes_back_as_it_is_and_can_be_replaced_and_removed
     assert (await store.replace([written(name, "word", folder=folder)])).kept == 1
     assert await store.remove([f"{folder}/{name}"]) == 1
     assert [file.path for file in await store.files()] == ["/g/other.txt"]
+
+
+async def test_folder_that_a_reader_has_not_heard_of_neither_shows_nor_takes_the_place_of_a_hit(
+    tmp_path: Path,
+) -> None:
+    """The condition on folders is left out where the reader knows of no other folder: hits are checked all the same."""
+    scope, vector = Scope(folders=(FOLDER,)), vectors_of(["word"])[0]
+    async with open_store(tmp_path) as writer:
+        await writer.replace([written(f"{n}.md", f"word and {n} more of them") for n in range(10)])
+        mine = await writer.pending("m", DIM, FOLDER)
+        await writer.add_vectors("m", DIM, [(mine, vectors_of(mine))])
+        async with open_store(tmp_path, read_only=True) as reader:
+            await reader.counts()
+            await writer.replace([written(f"{n}.md", "word", folder="/new") for n in range(50)])
+            theirs = await writer.pending("m", DIM, "/new")
+            await writer.add_vectors("m", DIM, [(theirs, np.tile(vector, (len(theirs), 1)))])
+            by_word = await reader.search_text(["word"], scope, 5)
+            by_meaning = await reader.search_vectors("m", DIM, vector, scope, 5)
+    assert [hit.chunk.folder for hit in by_word] == [FOLDER] * 5
+    assert [hit.chunk.folder for hit in by_meaning] == [FOLDER] * 5
 
 
 async def test_folders_limit_a_search_and_no_folder_finds_nothing(store: Store) -> None:
