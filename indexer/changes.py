@@ -33,7 +33,7 @@ def compare(
     recipe: str,
     forced: Set[str] = frozenset(),
 ) -> Changes:
-    """Compare what a walk found with what the index knows of the same part of the tree.
+    """Compare what a walk found with what the index knows of the same part of the tree. Runs in a thread.
 
     Args:
         found: Files the walk yielded.
@@ -45,9 +45,14 @@ def compare(
     read: list[File] = []
     unchanged = 0
     left = dict.fromkeys(known)
+    recipes: dict[str, bool] = {}  # the few there are, and whether their chunks still do
     for file in found:
         left.pop(file.path, None)
-        if file.path in forced or _differs(file, known.get(file.path), recipe):
+        row = known.get(file.path)
+        if row is not None and row.recipe not in recipes:
+            # A row without a recipe was refused by the walk; the walk now lets the file through.
+            recipes[row.recipe] = bool(row.recipe) and same_recipe(row.recipe, recipe)
+        if row is None or file.path in forced or _differs(file, row) or _again(row, recipes[row.recipe]):
             read.append(file)
         else:
             unchanged += 1
@@ -55,13 +60,13 @@ def compare(
     return Changes(tuple(read), gone, unchanged)
 
 
-def _differs(file: File, row: FileRow | None, recipe: str) -> bool:
-    if row is None or (file.size, file.mtime_ns) != (row.size, row.mtime_ns) or file.folder != row.folder:
-        return True
-    if row.outcome == "failed":
-        return row.attempts < ATTEMPTS
-    # A row without a recipe was refused by the walk; the walk now lets the file through.
-    return not row.recipe or same_recipe(row.recipe, recipe) is False
+def _differs(file: File, row: FileRow) -> bool:
+    return file.size != row.size or file.mtime_ns != row.mtime_ns or file.folder != row.folder
+
+
+def _again(row: FileRow, still_does: bool) -> bool:
+    """Whether a file that has not changed is read all the same."""
+    return row.attempts < ATTEMPTS if row.outcome == "failed" else not still_does
 
 
 def same_recipe(made: str, present: str) -> bool:

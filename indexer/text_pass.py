@@ -142,7 +142,8 @@ class TextPass:
             if skipped.kind == "unreadable":  # nothing is known of what is below it: its rows stay
                 for path in self._manifest.below(folder.path, skipped.path):
                     known.pop(path, None)
-        changes = compare(files, {s.path for s in refused}, known, folder.model.recipe, dirty.forced)
+        paths = {s.path for s in refused}
+        changes = await anyio.to_thread.run_sync(compare, files, paths, known, folder.model.recipe, dirty.forced)
         scan = Scan.of(folder, dirty, changes, known)
         scan.rows += [row for s in refused if (row := refusal(folder, s, known.get(s.path))) is not None]
         return scan

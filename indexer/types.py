@@ -7,7 +7,7 @@ escapes them at its door. Times are seconds since the epoch (float), nanoseconds
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from indexer.locator import Locator, UnitKind
 
@@ -23,8 +23,7 @@ Vector: TypeAlias = "NDArray[np.float32]"
 Outcome = Literal["indexed", "skipped", "failed"]
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):  # made for every file of every walk: a frozen dataclass takes three times as long
     """A regular file the walk found.
 
     Attributes:

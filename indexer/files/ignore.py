@@ -87,7 +87,8 @@ class Ignore:
         self.root = root
         self.max_bytes = max_bytes
         self._never = frozenset(os.path.realpath(path) for path in never)
-        self._config = Rules([*exclude, *(f"!{pattern}" for pattern in include)], "the configuration")
+        named = Rules([*exclude, *(f"!{pattern}" for pattern in include)], "the configuration")
+        self._config = named if len(named) else None
         self._secrets = Rules(SECRETS, _SECRET, ignore_case=True)
         self._builtin = Rules(EXCLUDES, "the built-in list", ignore_case=False)
         self._hidden = Rules(() if hidden else HIDDEN, "a hidden name", ignore_case=False)
@@ -165,7 +166,7 @@ class Ignore:
         """
         if is_dir and path in self._never:
             return Verdict(True, "the data directory of this program")
-        if len(self._config):
+        if self._config is not None:
             below = path[len(self.root.rstrip("/")) + 1 :]
             if rule := self._config.find(below, name, is_dir):
                 return _verdict(rule, "the configuration")

@@ -107,7 +107,7 @@ async def test_any_file_name_comes_back_as_it_is_and_can_be_replaced_and_removed
 async def test_folder_that_a_reader_has_not_heard_of_neither_shows_nor_takes_the_place_of_a_hit(
     tmp_path: Path,
 ) -> None:
-    """The condition on folders is left out where the reader knows of no other folder: hits are checked all the same."""
+    """Where no other folder is known no condition is asked; hits are checked all the same."""
     scope, vector = Scope(folders=(FOLDER,)), vectors_of(["word"])[0]
     async with open_store(tmp_path) as writer:
         await writer.replace([written(f"{n}.md", f"word and {n} more of them") for n in range(10)])
