@@ -3,10 +3,11 @@
     python benchmarks/pipeline.py FOLDER [--megabytes 1.0] [--rounds 3] [--runtime onnx]
 
 The program: the engine in a process of its own, real files, real parsers, the default model; text pass and embedding
-pass overlap. The limit: the same weights in a process of its own that is given the program's chunks, sorted by
-length, in the batch size that was fastest of those tried on a sample; its tokenizing is inside, its start is not.
-They run in turns. Two shares are reported: of the whole process (start, imports, load, reading, commits, end) and of
-the stretch from the model's first batch to the last committed vector.
+pass overlap. The limit: the same weights in a process of its own that is given the program's chunks, sorted by length,
+with the fastest of the sizes of pass and of the ways to use the cores that were tried on a sample (passes side by side,
+each on one core, or one pass on all cores, idle threads sleeping or spinning); its tokenizing is inside, its start is
+not. They run in turns. Two shares are reported: of the whole process (start, imports, load, reading, commits, end) and
+of the stretch from the model's first batch to the last committed vector.
 
 Counters of the model thread: seconds it worked and seconds it had nothing to do although chunks were waiting, with
 the longest pauses and when they were.
@@ -37,18 +38,20 @@ from corpus import sample
 
 from indexer.config import load_config
 from indexer.engine import open_engine
-from indexer.model import onnx_runtime
+from indexer.model import passes
 from indexer.model.embedder import Embedder, ModelSpec, Progress
 from indexer.model.loading import RuntimeLoader
 from indexer.model.specs import resolve
 from indexer.types import Matrix, Vector
 
 MODEL = "all-MiniLM-L6-v2"
-BUDGETS = (256, 512, 1024, 2048, 4096)
+BUDGETS = (256, 384, 512, 1024, 2048)
 """Padded tokens of one forward pass that are tried for the limit."""
-BATCH = 64
+WAYS = ("side by side", "all cores", "all cores, spinning")
+"""How the bare model may use the cores."""
+BATCH = 256
 """Texts handed to the bare model at once: it cuts them into passes by the budget itself."""
-SAMPLE = 32
+SAMPLE = 64
 """Chunks on which the budgets are tried."""
 
 
@@ -153,16 +156,21 @@ async def program(data: Path, folder: Path, chunks: Path | None, runtime: str, s
     }
 
 
-def bare(chunks: Path, budget: int, runtime: str, spinning: bool, started: float) -> dict[str, Any]:
+def bare(chunks: Path, budget: int, runtime: str, way: str, started: float) -> dict[str, Any]:
     """The model alone over all chunks, longest first; with budget 0, try which is fastest on a sample."""
     texts = sorted(json.loads(chunks.read_text(encoding="utf-8")), key=len, reverse=True)
-    if spinning:
+    if way != WAYS[0]:
+        passes.SMALL = 0  # no model is small enough to work side by side
+    if way == WAYS[2]:
         _let_threads_spin()
-    model = RuntimeLoader().load(resolve(MODEL, runtime=runtime, device="cpu"), lambda *_: None, lambda: False)  # type: ignore[arg-type]
-    loaded = time.monotonic()
+    model: Any = RuntimeLoader().load(
+        resolve(MODEL, runtime=runtime, device="cpu"),  # type: ignore[arg-type]
+        lambda *_: None,
+        lambda: False,
+    )
+    plan, loaded = model._passes, time.monotonic()
     if budget:
-        onnx_runtime.PADDED_TOKENS = budget
-        model._pass_tokens = budget  # type: ignore[attr-defined]
+        model._passes = replace(plan, tokens=budget)
         cpu = time.process_time()
         for at in range(0, len(texts), BATCH):
             model.embed_passages(texts[at : at + BATCH])
@@ -172,7 +180,7 @@ def bare(chunks: Path, budget: int, runtime: str, spinning: bool, started: float
     tried: dict[int, list[float]] = {each: [] for each in BUDGETS}
     for _ in range(2):  # in turns, so that a busy moment does not hit one budget only
         for each in BUDGETS:
-            model._pass_tokens = each  # type: ignore[attr-defined]
+            model._passes = replace(plan, tokens=each)
             began = time.monotonic()
             model.embed_passages(few)
             tried[each].append(len(few) / (time.monotonic() - began))
@@ -195,24 +203,24 @@ def ours(*words: object) -> report.Child:
     return report.run([sys.executable, __file__, *map(str, words), "{started}"], memory=True)
 
 
-def best(chunks: Path, runtime: str) -> tuple[int, int, dict[str, Any]]:
-    """The fastest budget and whether spinning threads help, with what was tried."""
-    tried = {spin: ours("--bare", chunks, 0, runtime, spin).said["tried"] for spin in (0, 1)}
-    rates = {(spin, budget): each["max"] for spin, found in tried.items() for budget, each in found.items()}
-    spin, budget = max(rates, key=lambda key: rates[key])
-    return int(budget), spin, {"sleeping": tried[0], "spinning": tried[1]}
+def best(chunks: Path, runtime: str) -> tuple[int, str, dict[str, Any]]:
+    """The fastest budget and way, with what was tried."""
+    tried = {way: ours("--bare", chunks, 0, runtime, way).said["tried"] for way in WAYS}
+    rates = {(way, budget): each["max"] for way, found in tried.items() for budget, each in found.items()}
+    way, budget = max(rates, key=lambda key: rates[key])
+    return int(budget), way, tried
 
 
 def measure(folder: Path, about: dict[str, Any], rounds: int, runtime: str, base: Path) -> dict[str, Any]:
     chunks = base / "chunks.json"
     limits, programs = [], []
-    budget, spin, tried = 0, 0, {}
+    budget, way, tried = 0, "", {}
     for number in range(rounds):
         kept = chunks if number == 0 else Path("-")
         programs.append(ours("--program", base / f"data{number}", folder, kept, runtime))
         if number == 0:
-            budget, spin, tried = best(chunks, runtime)
-        limits.append(ours("--bare", chunks, budget, runtime, spin))
+            budget, way, tried = best(chunks, runtime)
+        limits.append(ours("--bare", chunks, budget, runtime, way))
         _say(number, programs[-1], limits[-1])
     listed = len(json.loads(chunks.read_text(encoding="utf-8")))
     rate = [each.said["embedded"] / each.said["stretch_s"] for each in programs]
@@ -223,7 +231,7 @@ def measure(folder: Path, about: dict[str, Any], rounds: int, runtime: str, base
     bare_cpu = [each.said["cpu_s"] / listed * 1000 for each in limits]
     return {
         "corpus": {**about, "chunks": listed, "chunks_of_program": programs[0].said["chunks"]},
-        "limit": {"padded_tokens": budget, "spinning": bool(spin), "tried_chunks_per_s": tried},
+        "limit": {"padded_tokens": budget, "way": way, "tried_chunks_per_s": tried},
         "program_chunks_per_s": report.spread(rate),
         "limit_chunks_per_s": report.spread(bare_rate),
         "share_of_limit": report.spread([a / b for a, b in zip(rate, bare_rate, strict=True)]),
@@ -259,8 +267,8 @@ def main() -> None:
         print(json.dumps(anyio.run(program, Path(data), Path(folder), kept, runtime, float(started))))
         return
     if sys.argv[1:2] == ["--bare"]:
-        chunks, budget, runtime, spin, started = sys.argv[2:7]
-        print(json.dumps(bare(Path(chunks), int(budget), runtime, spin == "1", float(started))))
+        chunks, budget, runtime, way, started = sys.argv[2:7]
+        print(json.dumps(bare(Path(chunks), int(budget), runtime, way, float(started))))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)

@@ -52,7 +52,7 @@ def pipeline(found: dict[str, Any]) -> Section:
     corpus = found["corpus"]
     said = (
         f"{corpus['files']} files, {corpus['MB']} MB, {corpus['chunks']} chunks embedded; the limit: passes of "
-        f"{found['limit']['padded_tokens']} padded tokens, the fastest of those tried.\n\n"
+        f"{found['limit']['padded_tokens']} padded tokens, {found['limit']['way']}, the fastest of those tried.\n\n"
     )
     rows = [{"figure": text, "median (min-max)": found[key]} for key, text in names.items()]
     chart = svg.bars(

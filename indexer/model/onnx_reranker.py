@@ -13,6 +13,8 @@ from indexer.model.catalogue import lookup
 from indexer.model.cut import cut
 from indexer.model.embedder import ModelSpec, Progress
 from indexer.model.local import onnx_file
+from indexer.model.passes import Passes
+from indexer.model.recipe import layer_weights
 from indexer.model.tokenizer import read_tokenizer, tokenizer_file
 
 if TYPE_CHECKING:
@@ -25,13 +27,11 @@ prepare = onnx_runtime.prepare
 class OnnxReranker:
     """A cross-encoder's graph with its tokenizer; all methods run on the model thread."""
 
-    def __init__(
-        self, spec: ModelSpec, session: InferenceSession, tokenizer: Tokenizer, *, one_by_one: bool = False
-    ) -> None:
+    def __init__(self, spec: ModelSpec, session: InferenceSession, tokenizer: Tokenizer, passes: Passes) -> None:
         self._spec = spec
         self._session: InferenceSession | None = session
         self._tokenizer: Tokenizer | None = tokenizer
-        self._pass_tokens = 1 if one_by_one else onnx_runtime.PADDED_TOKENS
+        self._passes = passes
         self._inputs = frozenset(i.name for i in session.get_inputs())
 
     @property
@@ -47,9 +47,12 @@ class OnnxReranker:
         pairs = [(asked, cut(text, self._spec.max_tokens)) for text in texts]
         encodings = self._tokenizer.encode_batch(pairs)
         scores = [0.0] * len(pairs)
-        for batch in onnx_runtime.batches([len(e.ids) for e in encodings], self._pass_tokens):
+
+        def forward(batch: list[int]) -> None:
             for i, value in zip(batch, self._forward([encodings[i] for i in batch]), strict=True):
                 scores[i] = value
+
+        self._passes.run(forward, [len(e.ids) for e in encodings])
         return scores
 
     def close(self) -> None:
@@ -87,17 +90,19 @@ def load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> On
     stopping.check(stopped)
     progress("weights", 0.0)
     model: bytes | Path
+    weights: Path | None = None
     if pair_graph.covers(directory):
-        model, weights = pair_graph.build(directory)
-        session = onnx_runtime.open_session(model, weights.parent)
+        model, file = pair_graph.build(directory)
+        weights = file.parent
     else:
-        file = onnx_file(directory, lookup(spec.name))
-        if not file:
+        name = onnx_file(directory, lookup(spec.name))
+        if not name:
             raise SlotUnavailable(
                 "offline_missing", f"{directory} holds no ONNX form of {spec.name}.", "Pull the model again."
             )
-        model = directory / file
-        session = onnx_runtime.open_session(model, None)
+        model = directory / name
+    passes = Passes.of(layer_weights(directory), onnx_runtime.depends_on_batch(model))
+    session = onnx_runtime.open_session(model, weights, passes.threads)
     progress("weights", 1.0)
     stopping.check(stopped)
-    return OnnxReranker(spec, session, tokenizer, one_by_one=onnx_runtime.depends_on_batch(model))
+    return OnnxReranker(spec, session, tokenizer, passes)

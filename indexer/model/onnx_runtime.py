@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from indexer.model.catalogue import lookup
 from indexer.model.cut import cut
 from indexer.model.embedder import ModelSpec, Progress
 from indexer.model.local import onnx_file
-from indexer.model.recipe import Recipe
+from indexer.model.passes import Passes
+from indexer.model.recipe import Recipe, layer_weights
 from indexer.model.rows import unit_rows
 from indexer.model.tokenizer import read_tokenizer, tokenizer_file
 
@@ -28,12 +29,6 @@ if TYPE_CHECKING:
 
     from indexer.types import Matrix, Vector
 
-PADDED_TOKENS = 1024
-"""Tokens, padding included, of one forward pass.
-
-Measured with the embedded model: 254-token texts cost 118 ms of CPU each in passes of 1 to 4, 130 in passes of 16;
-64-token texts 25 ms in passes of 8 to 64. Small passes also pad less and need less memory.
-"""
 _BATCH_DEPENDENT = b"DynamicQuantizeLinear"
 """The operation of 8-bit graphs that scales all texts of a pass by their common extremes."""
 _FOLDER = "session.model_external_initializers_file_folder_path"
@@ -48,14 +43,13 @@ class OnnxEmbedder:
         session: InferenceSession,
         tokenizer: Tokenizer,
         how: Recipe,
-        *,
-        one_by_one: bool = False,
+        passes: Passes,
     ) -> None:
         self._spec = spec
         self._session: InferenceSession | None = session
         self._tokenizer: Tokenizer | None = tokenizer
         self._recipe = how
-        self._pass_tokens = 1 if one_by_one else PADDED_TOKENS
+        self._passes = passes
         self._inputs = frozenset(i.name for i in session.get_inputs())
         outputs = [o.name for o in session.get_outputs()]
         self._whole = "sentence_embedding" in outputs
@@ -95,8 +89,11 @@ class OnnxEmbedder:
         encodings = self._tokenizer.encode_batch_fast(prepared, add_special_tokens=self._recipe.special_tokens)
         rows = [np.asarray(e.ids, dtype=np.int64) for e in encodings]
         out = np.zeros((len(rows), self._spec.dim), np.float32)
-        for batch in batches([len(row) for row in rows], self._pass_tokens):
+
+        def forward(batch: list[int]) -> None:
             out[batch] = self._forward([rows[i] for i in batch])
+
+        self._passes.run(forward, [len(row) for row in rows])
         return unit_rows(out, self._spec.dim)
 
     def _forward(self, rows: list[NDArray[np.int64]]) -> NDArray[np.float32]:
@@ -141,10 +138,11 @@ def load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> On
     stopping.check(stopped)
     progress("weights", 0.0)
     model, weights = _graph(spec, directory, how)
-    session = open_session(model, weights)
+    passes = Passes.of(layer_weights(directory / how.root), depends_on_batch(model))
+    session = open_session(model, weights, passes.threads)
     progress("weights", 1.0)
     stopping.check(stopped)
-    return OnnxEmbedder(spec, session, tokenizer, how, one_by_one=depends_on_batch(model))
+    return OnnxEmbedder(spec, session, tokenizer, how, passes)
 
 
 def _graph(spec: ModelSpec, directory: Path, how: Recipe) -> tuple[bytes | Path, Path | None]:
@@ -160,11 +158,18 @@ def _graph(spec: ModelSpec, directory: Path, how: Recipe) -> tuple[bytes | Path,
     return directory / file, None
 
 
-def open_session(model: bytes | Path, weights: Path | None) -> InferenceSession:
-    """Open a graph on the CPU: its bytes, or its file; ``weights`` is the directory its bytes refer to."""
+def open_session(model: bytes | Path, weights: Path | None, threads: int) -> InferenceSession:
+    """Open a graph on the CPU.
+
+    Args:
+        model: Its bytes, or its file.
+        weights: The directory its bytes refer to.
+        threads: Threads of one pass, 0 for one a core.
+    """
     import onnxruntime as ort  # noqa: PLC0415
 
     options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # Without arena and pattern, buffers are plain heap: freed after each pass, given back after the unload
     # (31 MiB of anonymous memory are left in a process that had loaded the embedded model).
@@ -184,15 +189,6 @@ def depends_on_batch(model: bytes | Path) -> bool:
         return False
     with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return content.find(_BATCH_DEPENDENT) >= 0
-
-
-def batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Yield indices of texts, longest first, in batches of at most ``budget`` padded tokens, at least one text."""
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    while order:
-        n = max(1, budget // max(1, lengths[order[0]]))
-        yield order[:n]
-        order = order[n:]
 
 
 def _pool(hidden: NDArray[np.float32], mask: NDArray[np.int64], pooling: str) -> NDArray[np.float32]:

@@ -95,6 +95,19 @@ def read(directory: Path, entry: Entry | None = None) -> Recipe:
     )
 
 
+def layer_weights(directory: Path) -> int:
+    """Return how many weights every token meets: 12 * layers * hidden^2 (Kaplan et al. 2020), 0 when unknown.
+
+    Args:
+        directory: Where the transformer's ``config.json`` is.
+
+    Raises:
+        SlotUnavailable: ``corrupt_files`` when it is not JSON.
+    """
+    config = _dict(directory / "config.json")
+    return 12 * int(config.get("num_hidden_layers") or 0) * int(config.get("hidden_size") or 0) ** 2
+
+
 def _pooling(directory: Path, chain: list[Any], entry: Entry | None) -> tuple[str, bool]:
     """Return the pooling and whether it covers the prompt; mean is what sentence-transformers takes by default."""
     for module in chain:

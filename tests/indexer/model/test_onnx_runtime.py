@@ -11,6 +11,7 @@ from tiny_models import HIDDEN, tokenizer, write_bert, write_static
 from indexer.model import onnx_runtime, recipe
 from indexer.model.bert_graph import build
 from indexer.model.onnx_runtime import OnnxEmbedder
+from indexer.model.passes import PADDED_TOKENS, Passes
 from indexer.model.specs import resolve
 from indexer.model.tokenizer import read_tokenizer
 
@@ -46,7 +47,7 @@ def recording(directory: Path) -> tuple[OnnxEmbedder, RecordingSession]:
     session = RecordingSession(onnxruntime.InferenceSession(graph, options))
     tokens = read_tokenizer(directory / "tokenizer.json")
     tokens.enable_truncation(max_length=spec.max_tokens)
-    return OnnxEmbedder(spec, session, tokens, how), session  # type: ignore[arg-type]
+    return OnnxEmbedder(spec, session, tokens, how, Passes()), session  # type: ignore[arg-type]
 
 
 def test_both_prompts_reach_the_tokenizer(tmp_path: Path) -> None:
@@ -72,7 +73,7 @@ def test_texts_of_like_length_share_a_pass_and_passes_stay_small(tmp_path: Path)
     model.embed_passages(["lease " * n for n in (50, 1, 48, 2)] * 20)
     shapes = [feeds["input_ids"].shape for feeds in session.fed]
     assert sum(rows for rows, _ in shapes) == 80
-    assert all(rows * width <= onnx_runtime.PADDED_TOKENS for rows, width in shapes)
+    assert all(rows * width <= PADDED_TOKENS for rows, width in shapes)
     assert sum(rows * width for rows, width in shapes) < 80 * 52, "short texts are not padded to the longest of all"
 
 
