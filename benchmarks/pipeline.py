@@ -4,10 +4,10 @@
 
 The program: the engine in a process of its own, real files, real parsers, the default model; text pass and embedding
 pass overlap. The limit: the same weights in a process of its own that is given the program's chunks, sorted by length,
-with the fastest of the sizes of pass and of the ways to use the cores that were tried on a sample (passes side by side,
-each on one core, or one pass on all cores, idle threads sleeping or spinning); its tokenizing is inside, its start is
-not. They run in turns. Two shares are reported: of the whole process (start, imports, load, reading, commits, end) and
-of the stretch from the model's first batch to the last committed vector.
+with the fastest size of pass and the fastest way to use the cores of those tried on a sample (passes side by side, a
+core each, or one pass on all cores, idle threads sleeping or spinning); its tokenizing is inside, its start is not.
+They run in turns. Two shares are reported: of the whole process (start, imports, load, reading, commits, end) and of
+the stretch from the model's first batch to the last committed vector.
 
 Counters of the model thread: seconds it worked and seconds it had nothing to do although chunks were waiting, with
 the longest pauses and when they were.
