@@ -6,8 +6,8 @@ One engine with the real default model; a client is a task that asks again as so
 about 2 ms: ``owner.py overhead``). The notes are generated (60 made-up words). Indexing: another folder is embedded
 meanwhile; its micro-batches are what a search may have to wait for, so the p95 of those that ran beside the searches
 stands there, as the model's thread had them. Maintenance: forced rounds one after the other. Models: half the searches
-go to a folder with a second model of the same size, so each search of the other folder unloads one and loads the other:
-what a search then waits for is a load. They ask for meaning alone; hybrid ones answer by word meanwhile.
+go to a folder with a second model of the same size, so each search of the other folder unloads one and loads the other
+(what a search then waits for is a load). They ask for meaning alone; hybrid ones answer by word meanwhile.
 """
 
 from __future__ import annotations
