@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py [--to 100000] [--queries 30] [--scratch DIR]
 
-Texts and vectors are those of ``latency.py``: real paragraphs recombined, vectors of real chunks with noise. So this
+Texts and vectors are those of ``searches.py``: real paragraphs recombined, vectors of real chunks with noise. So this
 is the cost of the store, not of the model, of parsing or of cutting, which ``pipeline.py`` has. At each size: seconds
 and CPU of the commits of text and of the appends of vectors since the size before, of the maintenance that became due
 on the way and of a forced one at the end; the size on disk after that; memory; opening the index anew; a search but
@@ -29,7 +29,7 @@ os.environ.setdefault("LANCEDB_LOG", "error")
 
 import numpy as np
 import report
-from latency import (
+from searches import (
     BATCH,
     DIM,
     KEY,

@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mcp_server.processes.claim import Place, place_of, read_json
+from mcp_server.notes import read_note
+from mcp_server.processes.claim import Place, place_of
 
 ROOT = Path(__file__).resolve().parent.parent
 MODERN = {
@@ -50,7 +51,7 @@ class Home:
         return ["--config", str(self.config), "--data-dir", str(self.data)]
 
     def note(self) -> dict[str, Any]:
-        return read_json(self.place.note)
+        return read_note(self.place.note)
 
     def owner(self) -> int:
         return int(self.note()["pid"])

@@ -8,7 +8,6 @@ open page finds it; a page asks who is there before it says its token (``/api/he
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import socket
@@ -19,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
+
+from mcp_server.notes import read_note, write_note
 
 if TYPE_CHECKING:
     from mcp_server.port import EnginePort
@@ -149,9 +150,8 @@ class PageDoor:
         """Bind the port of the last owner's page; whoever has it instead of us learns nothing by that."""
         if not self._note or self._bound is not None:
             return
+        left = read_note(self._note)
         try:
-            with open(self._note, encoding="ascii") as stream:
-                left = json.load(stream)
             if time.time() - float(left["at"]) < KEPT and len(left["token"]) >= 32:
                 self._bind(int(left["port"]), str(left["token"]))
         except (OSError, ValueError, KeyError, TypeError):
@@ -160,12 +160,8 @@ class PageDoor:
     def _remember(self) -> None:
         if not self._note or self._bound is None:
             return
-        new = f"{self._note}.{os.getpid()}.new"
         with contextlib.suppress(OSError):  # then the next owner has another address, and that is all
-            fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(fd, "w", encoding="ascii") as stream:
-                json.dump({"port": self._port, "token": self._token, "at": time.time()}, stream)
-            os.replace(new, self._note)
+            write_note(self._note, {"port": self._port, "token": self._token, "at": time.time()})
 
     @contextlib.contextmanager
     def _open_page(self) -> Iterator[None]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 
-from mcp_server.processes.claim import Place, held, read_json
+from mcp_server.notes import read_note
+from mcp_server.processes.claim import Place, held
 from mcp_server.processes.hello import Line, NotThere, Refused, Silent, dial, greeting
 from mcp_server.processes.release import newer
 from mcp_server.processes.spawn import Candidate
@@ -123,7 +124,7 @@ class Attachment:
             except NotThere as missing:
                 reason = str(missing)
             if held(self.place):
-                if read_json(self.place.note).get("endpoint", ...) is None:
+                if read_note(self.place.note).get("endpoint", ...) is None:
                     return Mute(f"process {self._pid()} has the index for itself")
             elif not start:
                 return Alone("there is no background process")
@@ -152,7 +153,7 @@ class Attachment:
 
     def _may_start(self) -> bool:
         """Whether it is our turn: the version that asked the last owner to stand down goes first."""
-        heir = read_json(self.place.heir)
+        heir = read_note(self.place.heir)
         try:
             fresh = time.time() - float(heir.get("at", 0.0)) < HEIR
         except (TypeError, ValueError):
@@ -168,4 +169,4 @@ class Attachment:
         line.ended_after({"id": 1, "do": "stand_down", "with": {"version": self.version}}, STAND_DOWN)
 
     def _pid(self) -> str:
-        return str(read_json(self.place.note).get("pid", "(unknown)"))
+        return str(read_note(self.place.note).get("pid", "(unknown)"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 import stat
 import sys
@@ -17,7 +16,6 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Any
 
 PROTOCOL = 1
 """Major version of what relays and owners say to each other."""
@@ -177,29 +175,6 @@ def wait_until_free(place: Place) -> None:
         fcntl.flock(fd, fcntl.LOCK_SH)
     finally:
         os.close(fd)
-
-
-def write_json(path: str, document: dict[str, Any]) -> None:
-    """Replace a small file as a whole, for the user alone."""
-    new = f"{path}.{os.getpid()}.new"
-    fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(fd, "w", encoding="utf-8") as stream:
-            json.dump(document, stream)
-        os.replace(new, path)
-    except OSError:
-        os.unlink(new)
-        raise
-
-
-def read_json(path: str) -> dict[str, Any]:
-    """Return what a small file says; nothing when it is missing or not what it should be."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            document = json.load(stream)
-    except (OSError, ValueError):
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 if sys.platform == "win32":

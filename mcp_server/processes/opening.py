@@ -140,13 +140,14 @@ def attachment_for(config: Config) -> Attachment:
 
 def _claimed(config: Config) -> Claim | None:
     """Take the claim, with a note that says there is nothing to dial; None if somebody else has it."""
-    from mcp_server.processes.claim import Claim, place_of, write_json  # noqa: PLC0415
+    from mcp_server.notes import write_note  # noqa: PLC0415
+    from mcp_server.processes.claim import Claim, place_of  # noqa: PLC0415
 
     try:
         claim = Claim(place_of(str(config.data_dir)))
         if not claim.take():
             return None
-        write_json(claim.place.note, {"pid": os.getpid(), "version": release(), "endpoint": None})
+        write_note(claim.place.note, {"pid": os.getpid(), "version": release(), "endpoint": None})
     except OSError as error:
         log.warning("the data directory cannot be claimed: %s", error)
         return None

@@ -19,9 +19,10 @@ from anyio.abc import SocketListener, SocketStream
 
 from indexer.config import Config
 from indexer.errors import ConfigError
+from mcp_server.notes import write_note
 from mcp_server.page.door import PageDoor
 from mcp_server.port import Lent
-from mcp_server.processes.claim import Claim, Place, write_json
+from mcp_server.processes.claim import Claim, Place
 from mcp_server.processes.ends import end_at, working
 from mcp_server.processes.location import Location
 from mcp_server.processes.named_folders import NamedFolders
@@ -221,7 +222,7 @@ class Owner:
         if do == "stand_down":
             if not newer(version, release()):
                 return
-            write_json(self._place.heir, {"version": version, "at": time.time()})
+            write_note(self._place.heir, {"version": version, "at": time.time()})
         self.end(f"{do} {version}".strip())
 
     # Ends ------------------------------------------------------------------------------------------------------

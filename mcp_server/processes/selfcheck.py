@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from indexer.config import Config, load_config
+from mcp_server.notes import write_note
 from mcp_server.processes import hello
-from mcp_server.processes.claim import PROTOCOL, Claim, Place, write_json
+from mcp_server.processes.claim import PROTOCOL, Claim, Place
 from mcp_server.processes.location import Location
 from mcp_server.processes.release import release
 
@@ -49,7 +50,7 @@ class SelfCheck:
     def write_note(self, endpoint: dict[str, Any]) -> None:
         """Say where we are."""
         about = {"protocol": PROTOCOL, "instance": self.instance, "pid": os.getpid(), "version": release()}
-        write_json(self._place.note, {**about, "endpoint": endpoint, "data_dir": str(self._config.data_dir)})
+        write_note(self._place.note, {**about, "endpoint": endpoint, "data_dir": str(self._config.data_dir)})
 
     def touch(self) -> None:
         """Show our files as used: some systems clear what has lain in temporary directories for days."""

@@ -9,8 +9,9 @@ import anyio
 from indexer.errors import ConfigError, FolderMcpError
 from mcp_server import console, logs
 from mcp_server.call import Call
+from mcp_server.notes import read_note
 from mcp_server.processes.candidate import end_anyway, leave
-from mcp_server.processes.claim import Claim, place_of, read_json
+from mcp_server.processes.claim import Claim, place_of
 from mcp_server.processes.location import locate
 from mcp_server.processes.network import PATH, TOKEN_FILE, Door, door
 from mcp_server.processes.opening import open_real
@@ -32,7 +33,7 @@ def serve_http(call: Call) -> int:
     certificate = (args.tls_cert, args.tls_key) if args.tls_cert else None
     with Claim(place_of(str(config.data_dir))) as claim:
         if not claim.take():
-            pid = read_json(claim.place.note).get("pid")
+            pid = read_note(claim.place.note).get("pid")
             raise FolderMcpError(f"process {pid} owns {config.data_dir}; end it first: folder-mcp stop")
         bound, token, hosts = door(
             args.http, config.data_dir, hosts=args.host, certificate=certificate, allow_remote=args.allow_remote

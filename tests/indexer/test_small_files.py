@@ -18,7 +18,7 @@ from indexer.model.identity import _keep, _known
 from indexer.store.health import Health
 from indexer.store.lock import WriterLock
 from indexer.store.sums import Sums
-from mcp_server.processes.claim import read_json, write_json
+from mcp_server.notes import read_note, write_note
 
 CALLS = ("open", "write", "fsync", "ftruncate", "replace", "rename")
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -123,13 +123,13 @@ def test_sums_that_cannot_be_written_leave_those_of_before(tmp_path: Path) -> No
 def test_a_note_of_the_owner_that_cannot_be_written_is_the_old_one_whole(tmp_path: Path) -> None:
     def attempt(number: int) -> list[str]:
         path = str(tmp_path / f"{number}.json")
-        write_json(path, {"at": 1})
+        write_note(path, {"at": 1})
         with failing(number) as made:
             try:
-                write_json(path, {"at": 2})
+                write_note(path, {"at": 2})
             except OSError as error:
                 assert error is FULL
-        assert read_json(path)["at"] in (1, 2)
+        assert read_note(path)["at"] in (1, 2)
         assert [file.name for file in tmp_path.glob(f"{number}.json*")] == [f"{number}.json"]
         return made
 
