@@ -91,7 +91,11 @@ def test_the_limit_holds_when_cutting_a_word_changes_its_count(text: str, limit:
     check_laws(one(text, "markdown"), EdgeTokens(), limit)
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\n\r"), max_size=60), max_size=60), st.integers(16, 50))
+# Without lone surrogates, which ``parse`` takes out of every document.
+CELLS = st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs"]), max_size=60)
+
+
+@given(st.lists(CELLS, max_size=60), st.integers(16, 50))
 @settings(max_examples=60, deadline=None)
 def test_sheets_are_covered_row_by_row(rows: list[str], limit: int) -> None:
     check_laws(one("\n".join(rows), "table", "sheet", "Budget"), TOKENS, limit)
