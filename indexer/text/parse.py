@@ -151,8 +151,8 @@ def _is_noise(document: Document) -> bool:
 
 
 def _scrubbed(document: Document) -> Document:
-    """Without lone surrogates in text or names: they cannot be stored, and no reader could type them."""
-    if all(_encodable(unit.text) and _encodable(unit.name) for unit in document.units):
+    """Without lone surrogates anywhere: they cannot be stored, and no reader could type them."""
+    if all(map(_encodable, (document.title, *(part for u in document.units for part in (u.name, u.text, u.heading))))):
         return document
     units = (Unit(u.kind, _clean(u.name), _clean(u.text), _clean(u.heading)) for u in document.units)
     return replace(document, units=tuple(units), title=_clean(document.title))
