@@ -62,7 +62,8 @@ def test_a_relay_is_the_standard_library_alone() -> None:
     done = subprocess.run([sys.executable, "-I", "-S", "-c", script], capture_output=True, text=True, check=True)
     modules = json.loads(done.stdout)
     ours = {name for name in modules if name.split(".")[0] in {"mcp_server", "indexer"}}
-    assert ours == {"mcp_server", "mcp_server.processes", *(f"mcp_server.processes.{name}" for name in RELAY_ROOM)}
+    room = {f"mcp_server.processes.{name}" for name in RELAY_ROOM}
+    assert ours == {"mcp_server", "mcp_server.processes", "mcp_server.notes", *room}
     assert {name.split(".")[0] for name in set(modules) - ours} <= sys.stdlib_module_names
     heavy = {"asyncio", "dataclasses", "inspect", "logging", "pathlib", "subprocess", "typing", "argparse", "tempfile"}
     assert not heavy & set(modules)
