@@ -7,14 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import indexer.model.stop as stopping
-from indexer.errors import SlotUnavailable
 from indexer.model import onnx_runtime, pair_graph
-from indexer.model.catalogue import lookup
 from indexer.model.cut import cut
 from indexer.model.embedder import ModelSpec, Progress
-from indexer.model.local import onnx_file
 from indexer.model.passes import Passes
-from indexer.model.recipe import layer_weights
 from indexer.model.tokenizer import read_tokenizer, tokenizer_file
 
 if TYPE_CHECKING:
@@ -95,14 +91,8 @@ def load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> On
         model, file = pair_graph.build(directory)
         weights = file.parent
     else:
-        name = onnx_file(directory, lookup(spec.name))
-        if not name:
-            raise SlotUnavailable(
-                "offline_missing", f"{directory} holds no ONNX form of {spec.name}.", "Pull the model again."
-            )
-        model = directory / name
-    passes = Passes.of(layer_weights(directory), onnx_runtime.depends_on_batch(model))
-    session = onnx_runtime.open_session(model, weights, passes.threads)
+        model = onnx_runtime.shipped_graph(spec, directory)
+    session, passes = onnx_runtime.open_graph(model, weights, directory)
     progress("weights", 1.0)
     stopping.check(stopped)
     return OnnxReranker(spec, session, tokenizer, passes)

@@ -138,8 +138,7 @@ def load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> On
     stopping.check(stopped)
     progress("weights", 0.0)
     model, weights = _graph(spec, directory, how)
-    passes = Passes.of(layer_weights(directory / how.root), depends_on_batch(model))
-    session = open_session(model, weights, passes.threads)
+    session, passes = open_graph(model, weights, directory / how.root)
     progress("weights", 1.0)
     stopping.check(stopped)
     return OnnxEmbedder(spec, session, tokenizer, how, passes)
@@ -150,22 +149,39 @@ def _graph(spec: ModelSpec, directory: Path, how: Recipe) -> tuple[bytes | Path,
     if bert_graph.covers(directory, how):
         graph, weights = bert_graph.build(directory, how)
         return graph, weights.parent
+    return shipped_graph(spec, directory), None
+
+
+def shipped_graph(spec: ModelSpec, directory: Path) -> Path:
+    """Return the ONNX file that a model's repository holds.
+
+    Raises:
+        SlotUnavailable: ``offline_missing``: it holds none.
+    """
     file = onnx_file(directory, lookup(spec.name))
     if not file:
         raise SlotUnavailable(
             "offline_missing", f"{directory} holds no ONNX form of {spec.name}.", "Pull the model again."
         )
-    return directory / file, None
+    return directory / file
 
 
-def open_session(model: bytes | Path, weights: Path | None, threads: int) -> InferenceSession:
-    """Open a graph on the CPU.
+def open_graph(model: bytes | Path, weights: Path | None, transformer: Path) -> tuple[InferenceSession, Passes]:
+    """Open a graph on the CPU, for passes of the size and number that suit it.
 
     Args:
         model: Its bytes, or its file.
         weights: The directory its bytes refer to.
-        threads: Threads of one pass, 0 for one a core.
+        transformer: The directory of its ``config.json``.
+
+    Raises:
+        SlotUnavailable: ``corrupt_files``.
     """
+    passes = Passes.of(layer_weights(transformer), _depends_on_batch(model))
+    return _open_session(model, weights, passes.threads), passes
+
+
+def _open_session(model: bytes | Path, weights: Path | None, threads: int) -> InferenceSession:
     import onnxruntime as ort  # noqa: PLC0415
 
     options = ort.SessionOptions()
@@ -183,7 +199,7 @@ def open_session(model: bytes | Path, weights: Path | None, threads: int) -> Inf
     return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
-def depends_on_batch(model: bytes | Path) -> bool:
+def _depends_on_batch(model: bytes | Path) -> bool:
     """Whether a text's vector would depend on the texts beside it, so that each must have a pass of its own."""
     if isinstance(model, bytes):
         return False

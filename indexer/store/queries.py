@@ -115,7 +115,7 @@ async def search_words(
         found = [
             Scored(chunk, score) for chunk, score in zip(to_chunks(rows), rows["_score"].to_pylist(), strict=True)
         ]
-        return await _passing([hit for hit in found if within.admits(hit.chunk)], passes), rows.num_rows < count
+        return await _passing(found, within, passes), rows.num_rows < count
 
     return await _enough(fetch, limit)
 
@@ -148,7 +148,7 @@ async def search_meaning(
             distances.setdefault(chunk_id, distance)
         alive = await chunks.fetch(list(distances))
         found = [Scored(alive[i], 1.0 - distance) for i, distance in distances.items() if i in alive]
-        return await _passing([hit for hit in found if within.admits(hit.chunk)], passes), rows.num_rows < count
+        return await _passing(found, within, passes), rows.num_rows < count
 
     return await _enough(fetch, limit)
 
@@ -177,10 +177,11 @@ def probes(vectors: int) -> int:
     return max(_PROBES, vectors // _PARTITION)
 
 
-async def _passing(found: list[Scored], passes: Callable[[StoredChunk], bool] | None) -> list[Scored]:
+async def _passing(found: list[Scored], within: Reach, passes: Callable[[StoredChunk], bool] | None) -> list[Scored]:
+    inside = [hit for hit in found if within.admits(hit.chunk)]
     if passes is None:
-        return found
-    return await anyio.to_thread.run_sync(lambda: [hit for hit in found if passes(hit.chunk)])
+        return inside
+    return await anyio.to_thread.run_sync(lambda: [hit for hit in inside if passes(hit.chunk)])
 
 
 async def _enough(fetch: Callable[[int], Awaitable[tuple[list[Scored], bool]]], limit: int) -> list[Scored]:
