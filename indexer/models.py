@@ -16,10 +16,9 @@ from indexer.model.exports import verdict
 from indexer.model.failure import HINTS
 from indexer.model.languages import languages_of
 from indexer.model.local import Located, find
-from indexer.model.rerankers import resolve_reranker
+from indexer.model.rerankers import RerankModel, resolve_reranker
 from indexer.model.specs import resolve
 from indexer.model.tokenizer import Tokens, open_tokenizer
-from indexer.reranking import RerankModel
 from indexer.settings import ModelSettings
 from indexer.status import ModelAvailability
 

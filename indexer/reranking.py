@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import anyio
 
 from indexer.answer import Query, Reranking
 from indexer.errors import SlotUnavailable
 from indexer.fusion import Fused
-from indexer.model.embedder import ModelSpec
 from indexer.model.priority_lock import Priority
+from indexer.model.rerankers import RerankModel
 from indexer.model.slot import ModelSlot
 from indexer.text.question import Question
 
@@ -23,23 +23,6 @@ PIECE = 4
 """Passages read in one job: between two jobs the time is looked at, and the slot is never held for longer."""
 MAX_QUERY = 1_000
 """Characters of a query that are read: the passage must have room beside it."""
-
-
-@dataclass(frozen=True, slots=True)
-class RerankModel:
-    """The reranker that the configuration names, as found on this machine.
-
-    Attributes:
-        name: As it was named.
-        spec: What to load; None when it cannot be had.
-        problem: Why not, else None.
-        languages: ISO 639-1 codes it was made for; None when many or unknown.
-    """
-
-    name: str
-    spec: ModelSpec | None
-    problem: SlotUnavailable | None
-    languages: frozenset[str] | None
 
 
 async def rerank(

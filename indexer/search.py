@@ -28,10 +28,11 @@ from indexer.folding import fold, with_own_words
 from indexer.freshness import fresh
 from indexer.fusion import Fused, fuse
 from indexer.manifest import Manifest
+from indexer.model.rerankers import RerankModel
 from indexer.model.slot import ModelSlot
 from indexer.one_error import one_error
 from indexer.passages import Seen, hits_of, passages
-from indexer.reranking import RerankModel, rerank
+from indexer.reranking import rerank
 from indexer.semantic import SemanticLeg, contribution, search_by_meaning
 from indexer.settings import SearchSettings
 from indexer.store.store import Store

@@ -10,7 +10,7 @@ from indexer.model.catalogue import Entry, entries, lookup
 from indexer.models import Models
 from indexer.status import ModelAvailability
 from mcp_server.model_schema import ModelEntry, ModelsResult
-from mcp_server.show import size
+from mcp_server.render import size
 
 
 def listed(config: Config, folders: Sequence[KnownFolder]) -> ModelsResult:

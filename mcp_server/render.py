@@ -191,3 +191,13 @@ def _hit(place: int, hit: HitRecord, fence: Fence) -> list[str]:
 
 def _stale(stale: bool) -> str:
     return " · CHANGED since it was indexed" if stale else ""
+
+
+def size(count: int) -> str:
+    """Return a number of bytes for people, for example ``12.3 MB``."""
+    amount = float(count)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from mcp_server.render import condition_lines, duration, folder_line, format_line, model_line, pool_line, slot_line
+from mcp_server.render import (
+    condition_lines,
+    duration,
+    folder_line,
+    format_line,
+    model_line,
+    pool_line,
+    size,
+    slot_line,
+)
 from mcp_server.report_schema import FoldersResult, IndexResult
 from mcp_server.schemas import ReadResult, SearchResult
 from mcp_server.status_schema import StatusResult
@@ -119,13 +128,3 @@ def folders(result: FoldersResult) -> str:
     ]
     lines += [f"left out: {reason}" for reason in result.refused]
     return "\n".join(lines or ["no folders yet: folder-mcp folders add FOLDER"])
-
-
-def size(count: int) -> str:
-    """Return a number of bytes for people, for example ``12.3 MB``."""
-    amount = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"

@@ -178,7 +178,7 @@ def test_nothing_but_the_command_line_prints(path: Path) -> None:
 
 
 def test_the_environment_is_read_in_one_place() -> None:
-    allowed = {"indexer/config.py", "mcp_server/__main__.py", "mcp_server/in_process.py"}  # the entry points
+    allowed = {"indexer/config.py", "mcp_server/__main__.py", "mcp_server/server.py"}  # the entry points
     for path in FILES:
         name = path.relative_to(ROOT).as_posix()
         lines = path.read_text(encoding="utf-8").splitlines()

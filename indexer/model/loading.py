@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
 from indexer.errors import SlotUnavailable
 from indexer.model import onnx_reranker, onnx_runtime, stop, torch_reranker, torch_runtime
@@ -14,19 +14,18 @@ from indexer.model.failure import ModelRefused
 from indexer.model.identity import verify
 
 
-class _Runtime(Protocol):
-    """A runtime's module."""
+class _Runtime(NamedTuple):
+    """How a kind of model is loaded by a runtime."""
 
-    def prepare(self) -> None: ...
-
-    def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Model: ...
+    prepare: Callable[[], None]
+    load: Callable[[ModelSpec, Progress, Callable[[], bool]], Model]
 
 
 _RUNTIMES: dict[tuple[Kind, Runtime], _Runtime] = {
-    ("embedder", "onnx"): onnx_runtime,
-    ("embedder", "torch"): torch_runtime,
-    ("reranker", "onnx"): onnx_reranker,
-    ("reranker", "torch"): torch_reranker,
+    ("embedder", "onnx"): _Runtime(onnx_runtime.prepare, onnx_runtime.load),
+    ("embedder", "torch"): _Runtime(torch_runtime.prepare, torch_runtime.load),
+    ("reranker", "onnx"): _Runtime(onnx_runtime.prepare, onnx_reranker.load),
+    ("reranker", "torch"): _Runtime(torch_runtime.prepare, torch_reranker.load),
 }
 
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
     from tokenizers import Encoding, Tokenizer
 
-prepare = onnx_runtime.prepare
-
 
 class OnnxReranker:
     """A cross-encoder's graph with its tokenizer; all methods run on the model thread."""

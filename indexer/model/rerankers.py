@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from indexer.errors import SlotUnavailable
@@ -16,6 +17,23 @@ from indexer.model.identity import digest
 from indexer.model.local import Missing, find, onnx_file, weight_files
 from indexer.model.pair_graph import covers
 from indexer.model.specs import RuntimeChoice, unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class RerankModel:
+    """The reranker that the configuration names, as found on this machine.
+
+    Attributes:
+        name: As it was named.
+        spec: What to load; None when it cannot be had.
+        problem: Why not, else None.
+        languages: ISO 639-1 codes it was made for; None when many or unknown.
+    """
+
+    name: str
+    spec: ModelSpec | None
+    problem: SlotUnavailable | None
+    languages: frozenset[str] | None
 
 
 def resolve_reranker(

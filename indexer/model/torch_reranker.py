@@ -12,8 +12,6 @@ from indexer.model.embedder import ModelSpec, Progress
 if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
-prepare = torch_runtime.prepare
-
 
 class TorchReranker:
     """A sentence-transformers cross-encoder; all methods run on the model thread."""

@@ -76,9 +76,9 @@ def _asked(text: str) -> dict[str, int]:
     text = terms.normal(text)
     language = detect(text)
     small = function_words(language)
-    cut = terms.cut(text)
+    raw = terms.cut(text)
     found: dict[str, int] = {}
-    for term in [term for term in cut if term.casefold() not in small] or cut:
+    for term in [term for term in raw if term.casefold() not in small] or raw:
         if terms.is_run(term):
             found.update(dict.fromkeys(terms.bigrams(term, single=False), _WORD_WEIGHT + _STEM_WEIGHT))
             continue

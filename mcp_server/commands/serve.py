@@ -61,8 +61,8 @@ def _serve(call: Call, config: Config | ConfigError, wire: Wire) -> int:
     gc.disable()  # importing the SDK makes very many objects that live for ever: a tenth of the start-up time
     import anyio  # noqa: PLC0415
 
+    from mcp_server.application import create_server  # noqa: PLC0415
     from mcp_server.host import Host  # noqa: PLC0415
-    from mcp_server.server import create_server  # noqa: PLC0415
     from mcp_server.stdio import leave, serve  # noqa: PLC0415
 
     gc.freeze()

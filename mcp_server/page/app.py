@@ -17,9 +17,9 @@ from starlette.routing import Route
 
 from indexer.errors import FolderMcpError
 from mcp_server.page import questions
-from mcp_server.page.door import Parting, Visits
 from mcp_server.page.guard import App, guarded, proof
 from mcp_server.page.live import Live
+from mcp_server.page.visits import Parting, Visits
 
 if TYPE_CHECKING:
     from mcp_server.port import EnginePort

@@ -14,12 +14,12 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from mcp_server.notes import read_note, write_note
+from mcp_server.page.visits import Parting, Visits
 
 if TYPE_CHECKING:
     from mcp_server.port import EnginePort
@@ -31,44 +31,6 @@ IDLE = 30.0
 """Seconds without a request after which the web server ends; the port stays."""
 FAREWELL = 1.0
 """Seconds pages are given to hear that the owner ends."""
-
-
-@dataclass(slots=True)
-class Parting:
-    """That the owner ends, and why; pages are told."""
-
-    why: str = ""
-    came: anyio.Event = field(default_factory=anyio.Event)
-
-
-class Visits:
-    """Requests being answered."""
-
-    def __init__(self) -> None:
-        self._open = 0
-        self._changed = anyio.Event()
-
-    @contextlib.contextmanager
-    def one(self) -> Iterator[None]:
-        """Count one for as long as it lasts."""
-        self._count(1)
-        try:
-            yield
-        finally:
-            self._count(-1)
-
-    async def none_for(self, seconds: float) -> None:
-        """Wait until nobody has asked for anything for so long."""
-        while True:
-            with anyio.move_on_after(None if self._open else seconds) as quiet:
-                await self._changed.wait()
-            if quiet.cancelled_caught:
-                return
-
-    def _count(self, step: int) -> None:
-        self._open += step
-        event, self._changed = self._changed, anyio.Event()
-        event.set()
 
 
 class PageDoor:

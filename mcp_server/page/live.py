@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from mcp_server.page.door import Parting
+from mcp_server.page.visits import Parting
 from mcp_server.processes.plain import plain
 from mcp_server.status_schema import StatusResult
 

@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
-import uvicorn
 
 
 async def serve_web(app: Any, listening: socket.socket, over: Callable[[], Awaitable[None]]) -> None:
     """Serve an application on a socket, which is closed then, until ``over`` returns or the task is cancelled."""
+    import uvicorn  # noqa: PLC0415 - not before a browser is there
+
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False, proxy_headers=False,
         timeout_graceful_shutdown=1,

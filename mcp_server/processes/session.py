@@ -13,12 +13,12 @@ from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCError, JSONRPCRequest, JSONRPCResponse, jsonrpc_message_adapter
 from pydantic import ValidationError
 
+from mcp_server.application import create_server
 from mcp_server.conversation import Incoming, Message, Outgoing, converse
 from mcp_server.port import Lent
 from mcp_server.processes.calls import LISTEN
 from mcp_server.processes.reception import Visitor
 from mcp_server.processes.traffic import Traffic
-from mcp_server.server import create_server
 
 log = logging.getLogger(__name__)
 

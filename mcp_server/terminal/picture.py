@@ -6,7 +6,7 @@ from rich.text import Text
 
 from indexer.history import History
 from indexer.status import FolderStatus, Status
-from mcp_server.show import size
+from mcp_server.render import size
 from mcp_server.terminal.canvas import TONES, Canvas
 from mcp_server.terminal.slot import draw_slot
 from mcp_server.terminal.strips import Glyphs, per_minute

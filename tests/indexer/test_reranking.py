@@ -19,9 +19,10 @@ from indexer.answer import Query, Reranking
 from indexer.errors import SlotUnavailable
 from indexer.fusion import Fused
 from indexer.model.priority_lock import Priority
+from indexer.model.rerankers import RerankModel
 from indexer.model.slot import ModelSlot
 from indexer.models import Models
-from indexer.reranking import PIECE, RerankModel, rerank
+from indexer.reranking import PIECE, rerank
 from indexer.text.question import read_question
 from indexer.types import StoredChunk
 

@@ -8,8 +8,8 @@ import pytest
 from fakes_engine import FakeEngine
 from mcp import Client
 
+from mcp_server.application import create_server
 from mcp_server.port import Lent
-from mcp_server.server import create_server
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mcp_server import arguments
-from mcp_server.server import INSTRUCTIONS
+from mcp_server.application import INSTRUCTIONS
 from mcp_server.tools import tools
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")

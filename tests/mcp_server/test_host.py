@@ -14,9 +14,9 @@ from mcp import Client
 from indexer.answer import Query
 from indexer.config import Config
 from indexer.errors import ConfigError, FolderMcpError
+from mcp_server.application import create_server
 from mcp_server.host import Host
 from mcp_server.port import Opener
-from mcp_server.server import create_server
 
 
 class Counted:

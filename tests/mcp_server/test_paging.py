@@ -14,8 +14,8 @@ from engines import engine_over, settings
 from fakes_engine import FakeEngine
 from mcp import Client
 
+from mcp_server.application import create_server
 from mcp_server.port import Lent
-from mcp_server.server import create_server
 
 TOKENS = 25_000
 """What Claude Code takes of one answer; scripts without spaces take up to a token a character."""

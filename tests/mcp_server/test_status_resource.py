@@ -15,8 +15,8 @@ from trio.testing import MockClock
 
 from indexer.errors import FolderMcpError
 from indexer.status import Status
+from mcp_server.application import create_server
 from mcp_server.port import Lent
-from mcp_server.server import create_server
 from mcp_server.status_resource import GAP, URI, tell_changes
 from mcp_server.status_schema import StatusResult
 

@@ -19,9 +19,9 @@ from mcp.types import CallToolResult
 from indexer.answer import Semantic
 from indexer.errors import StoreError
 from indexer.model.snapshot import ModelStatus
+from mcp_server.application import INSTRUCTIONS, create_server
 from mcp_server.port import Lent
 from mcp_server.schemas import TRUST
-from mcp_server.server import INSTRUCTIONS, create_server
 from mcp_server.status_schema import StatusResult
 
 

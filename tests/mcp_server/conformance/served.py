@@ -21,10 +21,10 @@ from mcp.server import MCPServer  # noqa: E402
 from mcp.server.transport_security import TransportSecuritySettings  # noqa: E402
 from mcp.types import EmptyResult, SetLevelRequestParams  # noqa: E402
 
+from mcp_server.application import create_server  # noqa: E402
 from mcp_server.forgiving import Forgiving  # noqa: E402
 from mcp_server.port import Lent  # noqa: E402
 from mcp_server.processes.network import PATH, door  # noqa: E402
-from mcp_server.server import create_server  # noqa: E402
 
 
 def build(folder: str) -> MCPServer[Lent]:
