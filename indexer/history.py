@@ -84,19 +84,6 @@ class History:
     searches: tuple[Searched, ...] = ()
     minutes: tuple[Minute, ...] = ()
 
-    def joined(self, later: History) -> History:
-        """This and what came after it (a minute that went on replaces what was known of it), the last hour of it."""
-        minutes = {minute.at: minute for minute in (*self.minutes, *later.minutes)}
-        changes = {change.at: change for change in (*self.changes, *later.changes)}
-        start = max(self.since, later.at - KEPT_S)
-        return History(
-            later.at,
-            start,
-            _in_force(tuple(changes.values()), start),
-            tuple(each for each in dict.fromkeys((*self.searches, *later.searches)) if each.at >= start),
-            tuple(each for each in minutes.values() if each.at + MINUTE > start),
-        )
-
 
 class Recorder:
     """Writes the history down. One event loop, no lock; the caller brings the time."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from indexer.history import History, Minute, Searched, SlotChange
 from indexer.model.snapshot import (
     ErrorStatus,
     HolderStatus,
@@ -60,14 +59,6 @@ STATUS = Status(
     index=IndexStatus(15_880, 12_530, 48_300_000, 17.6, NOW - 200, "", "", None),
     folders=(DONE, BUSY),
     work=Work(500, 502, 5_000, 1_650, 0),
-)  # fmt: skip
-HISTORY = History(
-    NOW, NOW - 900,
-    (SlotChange(NOW - 900, "idle", ""), SlotChange(NOW - 243, "loading", MODEL.name),
-     SlotChange(NOW - 240, "ready", MODEL.name)),
-    (Searched(NOW - 300, 60.0, "unavailable"), Searched(NOW - 200, 9.0, "served"), Searched(NOW - 51, 12.4, "served")),
-    (Minute(NOW - 240, 300, 3000, 300), Minute(NOW - 180, 100, 1000, 500), Minute(NOW - 120, 50, 500, 450),
-     Minute(NOW - 60, 50, 500, 400)),
 )  # fmt: skip
 ERROR = ErrorStatus(
     "key", MODEL.name, "network", "The model could not be fetched.", "Look at the connection.", NOW - 3, 1, 3,

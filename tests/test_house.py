@@ -80,6 +80,8 @@ DOORS = {
     "Stemmer": r"indexer/text/",
     "tomllib": r"indexer/(config|model/catalogue)\.py|mcp_server/",
     "rich": r"mcp_server/",
+    "tomlkit": r"mcp_server/clients/toml_tables\.py",
+    "ruamel": r"mcp_server/clients/yaml_blocks\.py",
     "argparse": r"mcp_server/|indexer/text/worker\.py",
 }
 # May only be imported inside a function: the stdio process answers before any of them is there.

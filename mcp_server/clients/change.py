@@ -59,8 +59,8 @@ def install(client: Client, file: Path, launch: Launch, name: str | None = None,
 def uninstall(client: Client, file: Path, name: str | None = None) -> Change:
     """Take our entry out of a client's configuration.
 
-    Where the file is a copy made by ``install`` plus our entry, it becomes that copy again, byte for byte; a file
-    that holds nothing but what we made is removed.
+    Where the file is byte for byte what ``install`` wrote, it becomes what it was before; a file that holds nothing
+    but what we made is removed. Otherwise our entry alone is taken out.
 
     Raises:
         ClientError: It could not be done; the file is as it was.
@@ -106,7 +106,7 @@ def _uninstall(client: Client, file: Path, name: str | None) -> Change:
     if not is_ours(before):
         raise ClientError(f"{chosen!r} starts something else, and was left alone")
     path = [*client.table, chosen]
-    data = _original(client, kept, path, before)
+    data = _original(client, kept, path)
     if data is None and kept.data == forms.put(client.form, "", path, before).encode():
         kept_file.remove(kept)
         return Change("removed", kept.path, chosen, None)
@@ -114,17 +114,21 @@ def _uninstall(client: Client, file: Path, name: str | None) -> Change:
     return Change("removed", kept.path, chosen, None, copy)
 
 
-def _original(client: Client, kept: Kept, path: list[str], entry: dict[str, Any]) -> bytes | None:
-    """Return what a copy holds that differs from the file by our entry only."""
-    for data in kept_file.copies(kept.path):
-        if not data.startswith(kept.mark):
+def _original(client: Client, kept: Kept, path: list[str]) -> bytes | None:
+    """Return what the file held before our entry came, if nobody else has written it since; None otherwise."""
+    waiting, seen = [kept.data or b""], set[bytes]()
+    while waiting:  # an entry that was brought up to date has several copies, one leading to the next
+        data = waiting.pop()
+        if data in seen or not data.startswith(kept.mark):
             continue
+        seen.add(data)
         try:
             text = data[len(kept.mark) :].decode()
-            had_it = forms.find(client.form, text, path) is not None
-            if not had_it and kept.encoded(forms.put(client.form, text, path, entry)) == kept.data:
+            if forms.find(client.form, text, path) is not None:
+                waiting += kept_file.former(kept.path, data)
+            elif forms.differ_by_entry_only(client.form, text, kept.text, path):
                 return data
-        except (ClientError, UnicodeDecodeError):  # a copy of something else; the others may fit
+        except (ClientError, UnicodeDecodeError):  # somebody has changed the copy
             continue
     return None
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from mcp_server.clients import jsonc, toml_tables, yaml_blocks
 from mcp_server.clients.document import at
 from mcp_server.clients.errors import ClientError
+from mcp_server.clients.line_patch import BY_HAND, one_span
 
 FormName = Literal["json", "toml", "yaml"]
 
@@ -27,7 +27,8 @@ class Form(Protocol):
 
 
 FORMS: dict[FormName, Form] = {"json": jsonc, "toml": toml_tables, "yaml": yaml_blocks}
-BY_HAND = "this program cannot change a file of this shape without touching more than its own entry; add it by hand"
+_EMPTY = ("", "{}", "null", "~")
+"""What an entry may take the place of, white space aside: the spellings of an empty table."""
 
 
 def put(form: FormName, text: str, path: Sequence[str], entry: dict[str, Any]) -> str:
@@ -43,17 +44,16 @@ def put(form: FormName, text: str, path: Sequence[str], entry: dict[str, Any]) -
         Unparsable: The text is not in this form.
         ClientError: The text cannot be changed in this way; nothing is lost.
     """
-    wanted = copy.deepcopy(FORMS[form].read(text))
+    before = FORMS[form].read(text)
     new = FORMS[form].put(text, path, entry)
-    if not isinstance(wanted, dict):
-        raise ClientError("the document is not an object")
-    place = wanted
-    for key in path:
-        if place.get(key) is None:
-            place[key] = {}
-        place = place[key]
-    place.update(entry)
-    return _same(form, new, wanted)
+    there = at(before, path)
+    _see_the_rest_unchanged(form, before, new, path, {**(there if isinstance(there, dict) else {}), **entry})
+    gone, come = one_span(text, new)
+    if there is None and not any(
+        gone.startswith(empty) and come.startswith(gone.removeprefix(empty)) for empty in _EMPTY
+    ):
+        raise ClientError(BY_HAND)
+    return new
 
 
 def take(form: FormName, text: str, path: Sequence[str]) -> str:
@@ -63,13 +63,10 @@ def take(form: FormName, text: str, path: Sequence[str]) -> str:
         Unparsable: The text is not in this form.
         ClientError: The text cannot be changed in this way; nothing is lost.
     """
-    wanted = copy.deepcopy(FORMS[form].read(text))
+    before = FORMS[form].read(text)
     new = FORMS[form].take(text, path)
-    place = wanted
-    for key in path[:-1]:
-        place = place.get(key) or {}
-    place.pop(path[-1], None)
-    return _same(form, new, wanted)
+    _see_the_rest_unchanged(form, before, new, path, None)
+    return new
 
 
 def find(form: FormName, text: str, path: Sequence[str]) -> Any:
@@ -81,17 +78,33 @@ def find(form: FormName, text: str, path: Sequence[str]) -> Any:
     return at(FORMS[form].read(text), path)
 
 
-def _same(form: FormName, text: str, wanted: Any) -> str:
+def differ_by_entry_only(form: FormName, one: str, other: str, path: Sequence[str]) -> bool:
+    """Whether two texts say the same, in the same order, but for what is at a path.
+
+    Raises:
+        Unparsable: A text is not in this form.
+    """
+    return _rest(FORMS[form].read(one), path) == _rest(FORMS[form].read(other), path)
+
+
+def _see_the_rest_unchanged(form: FormName, before: Any, text: str, path: Sequence[str], entry: Any) -> None:
     """See that a changed text reads as it should: the last guard before anything is written."""
     try:
-        found = FORMS[form].read(text)
+        after = FORMS[form].read(text)
     except ClientError as error:
         raise ClientError(BY_HAND) from error
-    if _filled(found) != _filled(wanted):
+    if at(after, path) != entry or _rest(after, path) != _rest(before, path):
         raise ClientError(BY_HAND)
-    return text
 
 
-def _filled(value: Any) -> Any:
-    """The document without empty tables at its top, which TOML does not tell from missing ones."""
-    return {key: part for key, part in value.items() if part not in ({}, None)} if isinstance(value, dict) else value
+def _rest(document: Any, path: Sequence[str]) -> str:
+    """Return all but what is at a path and the tables that hold nothing else, written out: order and types count."""
+
+    def without(node: Any, keys: Sequence[str]) -> Any:
+        if not isinstance(node, dict) or keys[0] not in node:
+            return node
+        part = without(node[keys[0]], keys[1:]) if keys[1:] else None
+        rest = {key: value for key, value in node.items() if key != keys[0]}
+        return rest if part in (None, {}) else {**node, keys[0]: part}
+
+    return repr(without(document, path))

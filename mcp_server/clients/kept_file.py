@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import hashlib
 import os
 import tempfile
 from dataclasses import dataclass
@@ -13,8 +14,6 @@ from pathlib import Path
 from mcp_server.clients.errors import ClientError, Unparsable, place_of
 
 BACKUP = ".bak-"
-COPIES = 10
-"""How many copies are looked into; a person may keep more."""
 TRIES = 5
 """How often a change is made anew because the client wrote its file meanwhile."""
 
@@ -66,7 +65,7 @@ def replace(kept: Kept, data: bytes) -> Path | None:
     """Replace a file's bytes, if it still holds what was read.
 
     The new bytes are on the disk before they take the old ones' place, in one step; mode and owner stay. The old
-    bytes go into a copy beside the file first.
+    bytes go into a copy beside the file first, whose name ends with a checksum of the new ones (``former``).
 
     Returns:
         The copy; None where there was no file.
@@ -77,7 +76,7 @@ def replace(kept: Kept, data: bytes) -> Path | None:
     """
     try:
         kept.path.parent.mkdir(parents=True, exist_ok=True)
-        copy = _copy(kept) if kept.data is not None else None
+        copy = _copy(kept, data) if kept.data is not None else None
         try:
             _swap(kept, data)
         except BaseException:
@@ -103,11 +102,11 @@ def remove(kept: Kept) -> None:
         raise ClientError(f"{kept.path} cannot be removed: {error.strerror}") from error
 
 
-def copies(path: Path) -> list[bytes]:
-    """Return what the newest copies beside a file hold, the newest first."""
-    real = Path(os.path.realpath(path))
-    found = sorted(real.parent.glob(f"{_escaped(real.name)}{BACKUP}*"), key=lambda each: each.name, reverse=True)
-    return [each.read_bytes() for each in found[:COPIES] if each.is_file()]
+def former(path: Path, data: bytes) -> list[bytes]:
+    """Return what a file held when ``replace`` wrote some bytes into it, by the copies there are; the newest first."""
+    pattern = f"{_escaped(path.name)}{BACKUP}*-{_checksum(data)}"
+    found = sorted(path.parent.glob(pattern), key=lambda each: each.name, reverse=True)
+    return [each.read_bytes() for each in found]
 
 
 class Changed(ClientError):
@@ -151,9 +150,9 @@ def _see_unchanged(kept: Kept) -> None:
         raise Changed(f"{kept.path} is being changed by somebody else; close the client and try again")
 
 
-def _copy(kept: Kept) -> Path:
+def _copy(kept: Kept, data: bytes) -> Path:
     stamp = datetime.now().astimezone().strftime("%Y%m%d-%H%M%S-%f")
-    copy = kept.path.with_name(f"{kept.path.name}{BACKUP}{stamp}")
+    copy = kept.path.with_name(f"{kept.path.name}{BACKUP}{stamp}-{_checksum(data)}")
     descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
     with open(descriptor, "wb") as stream:
         stream.write(kept.data or b"")
@@ -161,6 +160,10 @@ def _copy(kept: Kept) -> Path:
         _as_before(stream.fileno(), kept)
         os.fsync(stream.fileno())
     return copy
+
+
+def _checksum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
 
 
 def _escaped(name: str) -> str:

@@ -1,17 +1,22 @@
-"""Changes one table of a TOML file and not a byte besides: a new table goes to the end of the file."""
+"""Changes one table of a TOML file by ``tomlkit``; a new table goes to the end of the file.
+
+``tomllib`` reads: it is the stricter one, and the check of what ``tomlkit`` has written.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 import tomllib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from mcp_server.clients.document import at
 from mcp_server.clients.errors import ClientError, Unparsable, place_of
 from mcp_server.clients.jsonc import eol
-from mcp_server.clients.toml_scan import Item, items, line_end
+from mcp_server.clients.line_patch import patched
+
+if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
 
 _AT = re.compile(r"\(at line (\d+), column (\d+)\)")
 
@@ -28,94 +33,79 @@ def read(text: str) -> dict[str, Any]:
         found = _AT.search(str(error))
         line, column = (int(found[1]), int(found[2])) if found else place_of(text, len(text))
         raise Unparsable(_AT.sub("", str(error)).strip(), line, column) from None
+    except RecursionError:
+        raise Unparsable("nested too deep", 1, 1) from None
 
 
 def put(text: str, path: Sequence[str], value: dict[str, Any]) -> str:
-    """Set the keys of the table at a path; its other keys are kept.
+    """Set the keys of the table at a path of two keys; its other keys are kept.
 
     Raises:
         Unparsable: It is not TOML.
-        ClientError: The table is written in one line, as a value of another.
+        ClientError: Something at the path is no table, or ``tomlkit`` cannot change it.
     """
     there = at(read(text), path)
-    if there is None:
+    changed = {key: part for key, part in value.items() if not isinstance(there, dict) or there.get(key) != part}
+    if there is None and not _inline(text, path[0]):
         return _append(text, path, value)
-    header = _header(text, path)
-    if not header and any(there.get(key) != part for key, part in value.items()):
-        raise ClientError(f"[{'.'.join(path)}] is not a table of its own; write it as one, or remove it")
-    for key, part in value.items():
-        if there.get(key) != part:
-            text = _set(text, path, key, part)
-    return text
+
+    def change(document: TOMLDocument) -> None:
+        import tomlkit  # noqa: PLC0415
+
+        servers: Any = document[path[0]]
+        if there is None:
+            servers[path[1]] = tomlkit.inline_table()
+        for key, part in changed.items():
+            servers[path[1]][key] = part
+
+    return _edited(text, change)
 
 
 def take(text: str, path: Sequence[str]) -> str:
-    """Remove the table at a path and the tables below it.
+    """Remove the table at a path of two keys, and the tables below it.
 
     Raises:
         Unparsable: It is not TOML.
-        ClientError: The table is written in one line, as a value of another.
+        ClientError: ``tomlkit`` cannot change it.
     """
-    there = at(read(text), path)
-    if there is None:
+    if at(read(text), path) is None:
         return text
-    if not _header(text, path):
-        raise ClientError(f"[{'.'.join(path)}] is not a table of its own; remove it by hand")
-    for begin, end in reversed(_spans(text, tuple(path))):
-        text = _cut(text, begin, end)
-    return text
+
+    def change(document: TOMLDocument) -> None:
+        servers: Any = document[path[0]]
+        del servers[path[1]]
+
+    return _edited(text, change)
+
+
+def _edited(text: str, change: Callable[[TOMLDocument], None]) -> str:
+    import tomlkit  # noqa: PLC0415 - for this client only
+
+    plain = text.replace("\r\n", "\n") + ("" if text.endswith("\n") else "\n")
+    try:
+        document = tomlkit.parse(plain)
+        change(document)
+        return patched(text, plain, tomlkit.dumps(document))
+    except ClientError:
+        raise
+    except Exception as error:  # tomlkit ends in errors of any kind where tables are written in unusual ways
+        raise ClientError(f"this program cannot change this file: {error or type(error).__name__}") from error
 
 
 def _append(text: str, path: Sequence[str], value: dict[str, Any]) -> str:
+    import tomlkit  # noqa: PLC0415
+
     new = eol(text)
-    lines = [f"[{'.'.join(path)}]", *(f"{key} = {_rendered(part)}" for key, part in value.items())]
+    table = tomlkit.dumps({path[0]: {path[1]: value}}).replace("\n", new)
     if not text:
-        return new.join(lines) + new
+        return table
     if not text.endswith("\n"):  # the file keeps its lack of a last line ending
-        return text + new + new + new.join(lines)
-    return text + new + new.join(lines) + new
+        return text + new + new + table.removesuffix(new)
+    return text + new + table
 
 
-def _set(text: str, path: Sequence[str], key: str, value: Any) -> str:
-    header = _header(text, path)
-    if header is None:
-        raise ClientError(f"[{'.'.join(path)}] is not a table of its own; write it as one, or remove it")
-    pair = next((each for each in items(text) if each.table == header.table and each.key == (key,)), None)
-    if pair:
-        return text[: pair.value] + _rendered(value) + text[pair.end :]
-    after = line_end(text, header.end)
-    missing = "" if text[:after].endswith("\n") else eol(text)
-    return text[:after] + missing + f"{key} = {_rendered(value)}" + eol(text) + text[after:]
+def _inline(text: str, key: str) -> bool:
+    """Whether the servers stand in a table that is written in one line: a header could not add to it."""
+    import tomlkit  # noqa: PLC0415
 
-
-def _header(text: str, path: Sequence[str]) -> Item | None:
-    return next((each for each in items(text) if not each.key and each.table == tuple(path)), None)
-
-
-def _spans(text: str, path: tuple[str, ...]) -> list[tuple[int, int]]:
-    """Return the lines of a table and of the tables below it, without the comments that follow."""
-    spans: list[tuple[int, int]] = []
-    for each in items(text):
-        if each.table[: len(path)] != path:
-            continue
-        if each.key:
-            spans[-1] = (spans[-1][0], line_end(text, each.end))
-        else:
-            spans.append((text.rfind("\n", 0, each.start) + 1, line_end(text, each.end)))
-    return spans
-
-
-def _cut(text: str, begin: int, end: int) -> str:
-    """Remove a span, with the blank line before it."""
-    new = eol(text)
-    before, after = text[:begin], text[end:]
-    if before.endswith(new + new) or before == new:
-        before = before[: -len(new)]
-        if not after and not text.endswith("\n"):
-            before = before[: -len(new)]
-    return before + after
-
-
-def _rendered(value: Any) -> str:
-    """Return a string, number, truth value or list of strings. A JSON string is a TOML string, but for DEL."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    return key in read(text) and isinstance(tomlkit.parse(text).get(key), tomlkit.items.InlineTable)

@@ -20,9 +20,7 @@ SLOT = ("idle", "loading", "ready", "unloading", "error", "exporting")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add this command's arguments."""
     parser.add_argument("--json", action="store_true", help="one JSON document; with --watch one a line")
-    parser.add_argument(
-        "--watch", action="store_true", help="a live view until q or Ctrl-C; a line a change in a pipe"
-    )
+    parser.add_argument("--watch", action="store_true", help="live view (q to quit); one line per change when piped")
     parser.add_argument(
         "--wait",
         metavar="STATE",
@@ -95,7 +93,7 @@ def reached(state: str, result: StatusResult) -> bool:
 
 
 async def _watch(call: Call, engine: EnginePort) -> None:
-    """Show every change until interrupted: a picture on a terminal that can show one, a line a change elsewhere."""
+    """Show every change until interrupted: a live table on a terminal that can move its cursor, otherwise lines."""
     from rich.console import Console  # noqa: PLC0415 - not for --help
 
     screen = Console(highlight=False)
@@ -109,7 +107,7 @@ async def _watch(call: Call, engine: EnginePort) -> None:
 
 async def _lines(call: Call, engine: EnginePort) -> None:
     from mcp_server.status_schema import StatusResult  # noqa: PLC0415
-    from mcp_server.terminal.summary import summary  # noqa: PLC0415
+    from mcp_server.terminal.picture import summary  # noqa: PLC0415
 
     last = ""
     async for status in engine.watch():

@@ -1,151 +1,226 @@
-"""The status as lines of a terminal: pure, one moment and one width in, lines out."""
+"""The status as one table of a terminal: pure, one moment and one width in, something rich can draw out."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
 from rich.text import Text
 
-from indexer.history import History
+from indexer.model.snapshot import SlotStatus
 from indexer.status import FolderStatus, Status
-from mcp_server.render import size
-from mcp_server.terminal.canvas import TONES, Canvas
-from mcp_server.terminal.slot import draw_slot
-from mcp_server.terminal.strips import Glyphs, per_minute
-from mcp_server.terminal.words import about, ago, cut, number, short_path
+from mcp_server.render import duration, size
+from mcp_server.untrusted import one_line
 
+NARROW = 60
+"""Columns below which progress is shown as percent only."""
+WIDE = 100
+"""Columns from which on there is room for bars."""
 FAILURES = 8
 """Failed files named."""
 CLIENTS = 4
 """Clients named."""
+LONGEST = 300
+"""Characters shown of a sentence; an error may quote a whole file."""
+TONES = {
+    "serving": "green", "ready": "green", "embedding": "cyan", "reading": "cyan", "scanning": "cyan",
+    "waiting": "yellow", "blocked": "yellow", "degraded": "yellow", "loading": "yellow", "initializing": "yellow",
+    "uninitialized": "yellow", "exporting": "magenta", "unloading": "blue", "unavailable": "red", "error": "red",
+    "stopping": "yellow", "read_only": "yellow", "idle": "bright_black",
+}  # fmt: skip
+USES = {"tool": "answering a search", "index": "indexing"}
+Part = str | tuple[str, str]
 
 
-def picture(
-    status: Status, history: History, now: float, width: int, *, home: str = "", plain: bool = False
-) -> list[Text]:
+def picture(status: Status, now: float, width: int, home: str = "") -> Group:
     """Draw everything.
 
     Args:
-        status: As last heard.
-        history: The last hour.
-        now: Seconds since the epoch; what counts down is reckoned from it.
-        width: Columns.
-        home: The user's home directory.
-        plain: Use ASCII only.
+        status: The snapshot.
+        now: Seconds since the epoch; countdowns start from it.
+        width: Columns of the terminal.
+        home: The user's home directory, shown as ``~``.
     """
-    drawn = Canvas(width, now, home, Glyphs(ascii=plain))
-    _title(drawn, status)
-    _folders(drawn, status)
-    draw_slot(drawn, status.slot, history)
-    _pace(drawn, status, history)
-    _failures(drawn, status)
-    _clients(drawn, status)
-    _index(drawn, status)
-    return drawn.lines
+    head, foot = (_grid(rows) for rows in (_head(status, now), _foot(status, now, home)))
+    return Group(head, "", _folders(status, width, home), *_problems(status, home), "", foot)
 
 
-def _title(drawn: Canvas, status: Status) -> None:
-    owner, services = status.owner, status.services
-    state = owner.state.replace("_", " ")
-    drawn.add(("folder-mcp ", "bold"), (owner.version, "bright_black"), right=(state, TONES[owner.state]))
-    line = Text("  ")
-    for title, serving in (("by word", services.keyword), ("by meaning", services.semantic)):
-        line.append(("   " if line.cell_len > 2 else "") + title + " ", "bright_black")
-        line.append(serving, TONES[serving])
-    drawn.add(line)
+def summary(status: Status) -> str:
+    """Return what matters, in one line that changes only when something did; for pipes and dumb terminals."""
+    slot = status.slot
+    model = slot.model.name if slot.model else slot.requested
+    parts = [status.owner.state.replace("_", " "), " ".join(filter(None, ("slot", slot.state, model, _stage(slot))))]
+    for folder in status.folders:
+        files = folder.files
+        text = f"{folder.path} {folder.state}: {number(files.indexed, 'file')}"
+        text += f", {files.pending:,} to read" if files.pending else ""
+        text += f", {files.failed:,} failed" if files.failed else ""
+        text += f", {percent(folder.coverage)} embedded"
+        text += f", {duration(folder.eta_s)} left" if folder.eta_s else ""
+        parts.append(text)
+    return one_line("; ".join(parts if status.folders else [*parts, "no folders"]))
+
+
+def counts(status: Status, now: float) -> bool:
+    """Whether the picture shows a time that runs, in seconds."""
+    slot = status.slot
+    warm = slot.warm_until is not None and slot.warm_until > now
+    retry = any(error.next_retry_at and error.next_retry_at > now for error in slot.errors)
+    return warm or retry or slot.holder is not None
+
+
+def percent(share: float) -> str:
+    """Return a share, rounded so that 100 % means all and 0 % nothing."""
+    shown = min(round(share * 100), 99) if share < 1 else 100
+    return f"{max(shown, 1) if share > 0 else 0} %"
+
+
+def number(count: int, one: str, many: str = "") -> str:
+    """Return a count with its noun: ``1 file``, ``1,204 files``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def _grid(rows: Iterator[tuple[str, list[Part]]]) -> Table:
+    """Return rows as a table: a title, and pieces of text with their style."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True, width=10)
+    grid.add_column(overflow="fold")
+    for title, parts in rows:
+        grid.add_row(title, Text.assemble(*parts))
+    return grid
+
+
+def _head(status: Status, now: float) -> Iterator[tuple[str, list[Part]]]:
+    owner, index, services = status.owner, status.index, status.services
+    yield "folder-mcp", [f"{owner.version}, ", _toned(owner.state)]
     if owner.detail:
-        drawn.add(("  " + cut(owner.detail, drawn.width - 2), "yellow"))
+        yield "", [(_sentence(owner.detail), "yellow")]
+    yield "Search", ["keyword ", _toned(services.keyword), ", semantic ", _toned(services.semantic)]
+    yield from _slot(status.slot, now)
+    if index.rate_chunks_per_s and any(folder.position == 0 for folder in status.folders):
+        yield "Speed", [(f"{index.rate_chunks_per_s:.1f} passages/s embedded", "cyan")]
 
 
-def _folders(drawn: Canvas, status: Status) -> None:
-    drawn.head("Folders")
+def _foot(status: Status, now: float, home: str) -> Iterator[tuple[str, list[Part]]]:
+    owner, index, memory = status.owner, status.index, status.slot.memory
+    facts = [number(index.chunks, "passage")]
+    facts += [f"{size(index.disk_bytes)} on disk"] if index.disk_bytes is not None else []
+    facts += [f"last compaction {_ago(now - index.last_maintenance)}"] if index.last_maintenance else []
+    facts += [f"{size(memory.rss)} of memory"] if memory.rss else []
+    yield "Index", [", ".join(facts)]
+    if index.state not in ("ready", "opening"):
+        yield "", [(_sentence(f"{index.state.replace('_', ' ')}; {index.remedy}".strip("; ")), "red")]
+    if index.last_error:
+        yield "", [(_sentence(index.last_error), "red")]
+    if index.pool and (index.pool.workers or index.pool.detail):
+        pool = index.pool
+        busy = f"{number(pool.workers, 'parser')}, {pool.busy} busy"
+        busy += f", {pool.restarts} replaced" if pool.restarts else ""
+        yield "Documents", [busy + (f"; {_sentence(pool.detail)}" if pool.detail else "")]
+    for title, relay in zip(["Clients"] + [""] * CLIENTS, owner.relays[:CLIENTS], strict=False):
+        searched = ", ".join(short_path(folder, home) for folder in relay.folders) or "all folders"
+        other = ("; read another configuration, which is not in use", "yellow")
+        text = f"process {relay.pid}, connected {_ago(now - relay.since)}, searches {searched}"
+        yield title, [_sentence(text), *([] if relay.same_config else [other])]
+    if len(owner.relays) > CLIENTS:
+        yield "", [f"and {len(owner.relays) - CLIENTS} more"]
+
+
+def _slot(slot: SlotStatus, now: float) -> Iterator[tuple[str, list[Part]]]:
+    """The model slot: its model and state, who uses it and who waits, how long it stays, what failed."""
+    name = slot.model.name if slot.model else slot.requested
+    where = f" ({slot.model.runtime} on {slot.model.device})" if slot.model and slot.state == "ready" else ""
+    stage = _stage(slot)
+    yield "Model", [_sentence(name + where) + ", " if name else "", _toned(slot.state), f" {stage}" if stage else ""]
+    if slot.holder and slot.holder.kind in USES:
+        yield "", [f"{USES[slot.holder.kind]} for {_clock(now - slot.holder.since)}"]
+    waiting = [number(slot.queue.tool, "search", "searches")] if slot.queue.tool else []
+    waiting += [number(slot.queue.index, "indexing job")] if slot.queue.index else []
+    if waiting:
+        yield "", [("waiting: " + ", ".join(waiting), "yellow")]
+    if slot.state == "ready" and slot.warm_until and slot.warm_until > now:
+        yield "", [(f"stays loaded for {_clock(slot.warm_until - now)}", "bright_black")]
+    for error in slot.errors:
+        yield "", [(_sentence(f"{error.name}: {error.message}"), "red")]
+        retry = (error.next_retry_at or now) - now
+        yield "", [(_sentence(error.hint) + (f" Next attempt in {_clock(retry)}." if retry > 0 else ""), "yellow")]
+
+
+def _folders(status: Status, width: int, home: str) -> RenderableType:
     if not status.folders:
         opening = status.owner.state in ("uninitialized", "initializing")
-        drawn.add("  being opened" if opening else "  none yet: folder-mcp folders add FOLDER")
+        return Text("The index is being opened." if opening else "No folders yet: folder-mcp folders add FOLDER")
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for title in ("Folder", "State", "Files", "Embedded", *([""] if width >= WIDE else [])):
+        table.add_column(title, overflow="fold")
     for folder in sorted(status.folders, key=lambda one: (one.position is None, one.position or 0)):
-        _folder(drawn, folder)
+        table.add_row(Text(short_path(folder.path, home)), *_progress(folder, width))
+    return table
 
 
-def _folder(drawn: Canvas, folder: FolderStatus) -> None:
-    files, tone = folder.files, TONES[folder.state]
+def _progress(folder: FolderStatus, width: int) -> Iterator[RenderableType]:
+    """Yield the cells of a folder behind its path."""
+    files = folder.files
     ended = files.indexed + files.skipped + files.failed
-    done = folder.state == "ready" and not files.pending and folder.coverage >= 1
-    mark = ("✓ " if not drawn.glyphs.ascii else "* ") if done else "  "
-    state = folder.state + (
-        f"{drawn.glyphs.dot}{about(folder.eta_s)} left" if folder.eta_s and not drawn.narrow else ""
-    )
-    path = short_path(folder.path, drawn.home, max(12, drawn.width - len(state) - 4))
-    drawn.add((mark, tone), (path, "" if done else "bold"), right=(state, tone))
-    if done:
-        drawn.facts(number(files.indexed, "file"), number(folder.chunks, "passage"), indent=4, style="bright_black")
-    else:
-        read = f"{ended:,} of {number(ended + files.pending, 'file')}"
-        drawn.bar("by word", ended / (ended + files.pending) if ended + files.pending else 0.0, read, "blue")
-        embedded = f"{folder.embedded:,} of {number(folder.chunks, 'passage')}"
-        share = folder.coverage if folder.chunks else 0.0
-        drawn.bar("by meaning", share, embedded, "cyan")
-    for sentence in (folder.detail, *folder.advice):
-        if sentence:
-            drawn.add(("    " + cut(sentence, drawn.width - 4), "yellow"))
+    read = ended / (ended + files.pending) if ended + files.pending else float(folder.state == "ready")
+    embedded = folder.coverage if folder.chunks else float(read >= 1)
+    left = f"\n{duration(folder.eta_s)} left" if folder.eta_s else ""
+    yield Text.assemble(_toned(folder.state), left)
+    yield _amount(ended, ended + files.pending, read, width) if read < 1 else f"{files.indexed:,}"
+    yield _amount(folder.embedded, folder.chunks, embedded, width) if embedded < 1 else f"{folder.chunks:,}"
+    if width >= WIDE:
+        yield ProgressBar(total=1.0, completed=embedded, width=16, complete_style="cyan", finished_style="green")
 
 
-def _pace(drawn: Canvas, status: Status, history: History) -> None:
-    """How much is embedded a minute, and how quickly searches are answered."""
-    minutes = per_minute(history, min(60, drawn.width - 2))
-    values = [float(minute.embedded) for minute in minutes]
-    if any(values):
-        rate = status.index.rate_chunks_per_s if any(folder.position == 0 for folder in status.folders) else 0.0
-        drawn.head("Embedded per minute", right=(f"{rate:.1f} passages/s" if rate else "", "cyan"))
-        drawn.add("  ", drawn.glyphs.sparkline(values, "cyan"))
-        drawn.add((f"  {len(values)} min ago".ljust(len(values) - 1) + "now", "bright_black"))
-    times = sorted(search.elapsed_ms for search in history.searches)
-    if times:
-        drawn.head("Searches in the last hour", right=number(len(times), "search", "searches"))
-        slow = times[min(len(times) - 1, round(0.95 * len(times)))]
-        last = history.searches[-1]
-        drawn.facts(
-            f"half within {times[len(times) // 2]:.0f} ms",
-            f"95 of 100 within {slow:.0f} ms",
-            f"last {last.elapsed_ms:.0f} ms, {ago(drawn.now - last.at)}",
-        )
+def _amount(done: int, whole: int, share: float, width: int) -> str:
+    return percent(share) if width < NARROW else f"{done:,}/{whole:,} {percent(share)}"
 
 
-def _failures(drawn: Canvas, status: Status) -> None:
-    failed = [(folder, one) for folder in status.folders for one in folder.problems if one.outcome == "failed"]
-    total = sum(folder.files.failed for folder in status.folders)
+def _problems(status: Status, home: str) -> Iterator[Text]:
+    """What keeps folders waiting, then failed files by name and reason."""
+    for folder in status.folders:
+        for sentence in filter(None, (folder.detail, *folder.advice)):
+            yield Text(f"{short_path(folder.path, home)}: {_sentence(sentence)}", "yellow", overflow="fold")
+    failed = sum(folder.files.failed for folder in status.folders)
     skipped = sum(folder.files.skipped for folder in status.folders)
-    if not total and not skipped:
-        return
-    drawn.head("Not searchable", right=f"{total:,} failed, {skipped:,} skipped")
-    for _, one in failed[:FAILURES]:
-        drawn.add(("  " + short_path(one.path, drawn.home, drawn.width - 2), "red"))
-        drawn.add(("    " + cut(one.reason, drawn.width - 4), "bright_black"))
-    more = total - len(failed[:FAILURES])
-    if more > 0 or skipped:
-        drawn.add(("  all of them: folder-mcp status -v, or folder-mcp ui", "bright_black"))
+    if failed or skipped:
+        more = (" (all of them: folder-mcp status -v, or folder-mcp ui)", "bright_black")
+        yield Text.assemble("\n", (f"Not searchable: {failed:,} failed, {skipped:,} skipped", "bold"), more)
+    named = (one for folder in status.folders for one in folder.problems if one.outcome == "failed")
+    for _, one in zip(range(FAILURES), named, strict=False):
+        parts = (short_path(one.path, home), "red"), f": {_sentence(one.reason)}"
+        yield Text.assemble(*parts, overflow="fold")
 
 
-def _clients(drawn: Canvas, status: Status) -> None:
-    relays = status.owner.relays
-    drawn.head("Clients", right=str(len(relays)) if relays else "none")
-    for relay in relays[:CLIENTS]:
-        named = ", ".join(short_path(folder, drawn.home, 30) for folder in relay.folders) or "all folders"
-        drawn.facts(f"process {relay.pid}", f"came {ago(drawn.now - relay.since)}", named)
-        if not relay.same_config:
-            drawn.add(("    read another configuration, which is not in use", "yellow"))
-    if len(relays) > CLIENTS:
-        drawn.add((f"  and {len(relays) - CLIENTS} more", "bright_black"))
+def _toned(state: str) -> tuple[str, str]:
+    return state.replace("_", " "), TONES[state]
 
 
-def _index(drawn: Canvas, status: Status) -> None:
-    index, memory = status.index, status.slot.memory
-    drawn.head("Index")
-    drawn.facts(
-        number(index.chunks, "passage"),
-        size(index.disk_bytes) + " on disk" if index.disk_bytes is not None else "",
-        f"tidied {ago(drawn.now - index.last_maintenance)}" if index.last_maintenance else "",
-        f"{size(memory.rss)} of memory" if memory.rss else "",
-    )
-    if index.pool and (index.pool.workers or index.pool.detail):
-        pool = f"documents: {number(index.pool.workers, 'parser')}, {index.pool.busy} at work"
-        drawn.facts(pool, f"{index.pool.restarts} replaced" if index.pool.restarts else "", cut(index.pool.detail, 60))
-    if index.last_error:
-        drawn.add(("  " + cut(index.last_error, drawn.width - 2), "red"))
+def _stage(slot: SlotStatus) -> str:
+    return f"{slot.stage} {percent(slot.progress)}" if slot.stage and slot.state in ("loading", "exporting") else ""
+
+
+def _clock(seconds: float) -> str:
+    """Return a length of time that counts: ``4:09``, ``1:02:03``."""
+    minutes, seconds = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _ago(seconds: float) -> str:
+    return "just now" if seconds < 60 else f"{duration(seconds)} ago"
+
+
+def short_path(path: str, home: str) -> str:
+    """Return a path on one line, below the user's home as ``~``."""
+    below = home and (path == home or path.startswith(home + os.sep))
+    return one_line("~" + path[len(home) :] if below else path)
+
+
+def _sentence(text: str) -> str:
+    """Return text that may quote a file, on one line of a bearable length."""
+    shown = one_line(text)
+    return shown if len(shown) <= LONGEST else shown[: LONGEST - 3] + "..."

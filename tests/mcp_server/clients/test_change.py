@@ -91,6 +91,28 @@ def test_an_update_keeps_what_else_the_entry_says_and_its_folders(key: str, tmp_
     assert entry == {**chosen.entry(LAUNCH, "folder-mcp"), "mine": "kept"}
 
 
+@pytest.mark.parametrize("key", ["cursor", "codex", "goose"])
+def test_an_entry_that_was_brought_up_to_date_goes_without_a_trace_too(key: str, tmp_path: Path) -> None:
+    before = FILES[key]["windows"]
+    file = put_back(tmp_path / "set[t]ings*", before)
+    install(CLIENTS[key], file, LAUNCH)
+    assert install(CLIENTS[key], file, Launch("/new/folder-mcp", ("serve", "/more"))).action == "updated"
+    assert install(CLIENTS[key], file, LAUNCH).action == "updated"
+    uninstall(CLIENTS[key], file)
+    assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize("key", ["cursor", "codex", "goose"])
+def test_a_copy_that_says_something_else_is_not_put_back(key: str, tmp_path: Path) -> None:
+    chosen, before = CLIENTS[key], FILES[key]["usual"]
+    file = put_back(tmp_path / "settings", before)
+    copy = install(chosen, file, LAUNCH).copy
+    assert copy
+    copy.write_bytes(before.replace(b"npx", b"npm"))
+    uninstall(chosen, file)
+    assert file.read_bytes() == before
+
+
 def test_after_changes_by_others_only_our_entry_goes(tmp_path: Path) -> None:
     file = put_back(tmp_path / "mcp.json", b'{"mcpServers": {"a": {"command": "a"}}}')
     install(client("cursor"), file, PLAIN)

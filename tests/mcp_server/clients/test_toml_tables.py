@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from typing import Any
 
@@ -21,6 +22,11 @@ plain = st.booleans() | st.integers(-9, 9) | st.text(alphabet="ab#=\"'\\[]{}\n\t
 values = plain | st.lists(plain, max_size=3)
 
 
+def rendered(value: Any) -> str:
+    """A JSON string is a TOML string."""
+    return json.dumps(value, ensure_ascii=False)
+
+
 @st.composite
 def documents(draw: st.DrawFn) -> str:
     """A configuration as some hand may have written it."""
@@ -28,14 +34,14 @@ def documents(draw: st.DrawFn) -> str:
     comment = draw(st.sampled_from(["", " # c", "  # [mcp_servers.folder-mcp]"]))
 
     def quoted(key: str) -> str:
-        return key if key.replace("_", "").replace("-", "").isascii() and key.isalpha() else toml_tables._rendered(key)
+        return key if key.replace("_", "").replace("-", "").isascii() and key.isalpha() else rendered(key)
 
     def value_of(value: Any) -> str:
         if isinstance(value, str) and "'" not in value and "\n" not in value and draw(st.booleans()):
             return f"'{value}'"
         if isinstance(value, list) and draw(st.booleans()):
             return f"[ # ]{new}" + "".join(f"  {value_of(each)},{new}" for each in value) + "]"
-        return toml_tables._rendered(value)
+        return rendered(value)
 
     def pairs() -> str:
         found = draw(st.dictionaries(keys, values, max_size=3))
@@ -71,21 +77,70 @@ def test_a_changed_key_leaves_the_others_of_our_table() -> None:
         '[mcp_servers.folder-mcp] # ours\nargs = [\n  "serve", # old\n]\nenabled = true\n\n'
         '[mcp_servers.folder-mcp.env]\nA = "1"\n\n# next\n[z]\n'
     )
-    after = toml_tables.put(before, PATH, ENTRY)
+    after = forms.put("toml", before, PATH, ENTRY)
     assert after == (
-        '[mcp_servers.folder-mcp] # ours\nstartup_timeout_sec = 30\ncommand = "/opt/folder-mcp"\n'
-        'args = ["serve", "/notes"]\nenabled = true\n\n[mcp_servers.folder-mcp.env]\nA = "1"\n\n# next\n[z]\n'
+        '[mcp_servers.folder-mcp] # ours\nargs = ["serve", "/notes"]\nenabled = true\ncommand = "/opt/folder-mcp"\n'
+        'startup_timeout_sec = 30\n\n[mcp_servers.folder-mcp.env]\nA = "1"\n\n# next\n[z]\n'
     )
     assert forms.take("toml", after, PATH) == "\n# next\n[z]\n"
 
 
-def test_a_table_written_in_one_line_is_left_alone() -> None:
-    text = 'mcp_servers = { folder-mcp = { command = "x" } }\n'
-    for change in (lambda: forms.put("toml", text, PATH, ENTRY), lambda: forms.take("toml", text, PATH)):
-        with pytest.raises(ClientError, match="not a table of its own"):
-            change()
-    with pytest.raises(ClientError, match="by hand"):
-        forms.put("toml", "mcp_servers = { a = { command = 'x' } }\n", PATH, ENTRY)
+def test_comments_after_our_table_belong_to_what_comes_next() -> None:
+    text = '[mcp_servers.a]\nb = 1\n\n# [profiles.o3]\n[[hooks]]\nevent = "stop"\n'
+    inside = text.replace("\n# [profiles", "\n" + BLOCK + "\n# [profiles")
+    assert forms.take("toml", inside, PATH) == text
+    longer = inside.replace('["serve", "/notes"]', '["serve", "/notes", "/more"]').replace(
+        "startup_timeout_sec = 30\n", ""
+    )
+    assert forms.put("toml", longer, PATH, ENTRY) == inside
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("mcp_servers = { a = { b = 'x' } } # c\n", "mcp_servers = { a = { b = 'x' }, folder-mcp = OURS} # c\n"),
+        ("mcp_servers = {}\nz = 1\n", "mcp_servers = {folder-mcp = OURS}\nz = 1\n"),
+        ('mcp_servers.a.command = "x"\nz = 1\n', None),
+        ('mcp_servers.a.command = "x"\n[p]\nq = 1\n', None),
+        ('[mcp_servers]\na.command = "x"\n\n\t[z]\n\tq = 1\n', None),
+        ('["mcp_servers"."a"]\nb = 1\n[p]\nc = 1\n[ mcp_servers . z ]\nd = 1\n[[q]]\n', None),
+        ('[p]\ra = 1\n'.replace("\r", "\r\n") + "t = \"\"\"\n[mcp_servers.folder-mcp]\r\n\"\"\"\n", None),
+    ],
+)  # fmt: skip
+def test_tables_written_in_unusual_ways_keep_their_layout(text: str, changed: str | None) -> None:
+    found = forms.put("toml", text, PATH, ENTRY)
+    if changed is None:
+        assert found.startswith(text)
+    else:
+        ours = '{command = "/opt/folder-mcp", args = ["serve", "/notes"], startup_timeout_sec = 30}'
+        assert found == changed.replace("OURS", ours)
+    servers = tomllib.loads(text).get("mcp_servers", {})
+    assert tomllib.loads(found)["mcp_servers"] == {**servers, "folder-mcp": ENTRY}
+    assert tomllib.loads(forms.take("toml", found, PATH)).get("mcp_servers", {}) == servers
+
+
+def test_an_entry_written_in_one_line_is_brought_up_to_date_and_comes_out_again() -> None:
+    text = '[mcp_servers]\n\tfolder-mcp = { command = "folder-mcp", enabled = true } # ours\n\ta = { command = "x" }\n'
+    changed = forms.put("toml", text, PATH, ENTRY)
+    assert tomllib.loads(changed)["mcp_servers"]["folder-mcp"] == {**ENTRY, "enabled": True}
+    assert changed.endswith(' # ours\n\ta = { command = "x" }\n')
+    assert forms.take("toml", changed, PATH) == '[mcp_servers]\n\ta = { command = "x" }\n'
+
+
+@pytest.mark.parametrize("text", ["mcp_servers = [1]\n", 'mcp_servers = "x"\n', "[[mcp_servers]]\na = 1\n"])
+def test_what_is_no_table_is_not_written_over(text: str) -> None:
+    with pytest.raises(ClientError):
+        forms.put("toml", text, PATH, ENTRY)
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a = 1\na = 2\n", 2), ("[t]\n[t]\n", 2), ("a = {b = 1\n", 1), ("a = 1\rb = 2\n", 1), ("a = " + "[" * 9000, 1)],
+)  # fmt: skip
+def test_what_a_client_would_refuse_is_refused_with_its_place(text: str, line: int) -> None:
+    with pytest.raises(Unparsable) as caught:
+        forms.take("toml", text, PATH)
+    assert caught.value.line == line
 
 
 def test_what_is_no_toml_is_named_with_its_place() -> None:

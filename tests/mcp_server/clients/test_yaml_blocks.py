@@ -37,7 +37,7 @@ prompt: >
   text
 """
 
-keys = st.text(alphabet="abAB_:# -é", min_size=1, max_size=6)
+keys = st.text(alphabet="abAB_:# -é", min_size=1, max_size=6).filter(lambda key: key.strip("-_"))  # no number, "-_"
 plain = st.none() | st.booleans() | st.integers() | st.text(alphabet="ab:#-'\" \n[]{}é", max_size=10)
 values = st.recursive(
     plain, lambda each: st.lists(each, max_size=3) | st.dictionaries(keys, each, max_size=3), max_leaves=6
@@ -68,7 +68,7 @@ def test_an_added_block_is_one_span_and_comes_out_again(
 def test_comments_quotes_and_folded_text_stay() -> None:
     changed = forms.put("yaml", GOOSE, PATH, ENTRY)
     head, tail = GOOSE.split("    # the first one\n")
-    ours = BLOCK.replace("extensions:\n", "").replace("    ", "      ").replace("  folder-mcp", "    folder-mcp", 1)
+    ours = BLOCK.replace("extensions:\n", "").replace("  ", "    ")
     assert changed == head + ours + "    # the first one\n" + tail
     assert forms.take("yaml", changed, PATH) == GOOSE
 
@@ -82,23 +82,59 @@ def test_an_empty_table_is_filled(empty: str) -> None:
 
 def test_an_entry_written_over_several_lines_is_brought_up_to_date() -> None:
     text = (
-        "extensions:\n  folder-mcp:\n    cmd: folder-mcp # old\n    args:\n    - serve\n    - /old\n"
-        "    envs: {A: b}\nz: 1\n"
+        "extensions:\n  folder-mcp:\n    cmd: folder-mcp # old\n    args:\n      - serve\n      - /old\n"
+        "    envs: {A: b}\n  # the last one\n  z:   { b: 1 }\n"
     )
-    assert forms.put("yaml", text, PATH, ENTRY) == (
-        'extensions:\n  folder-mcp:\n    enabled: true\n    cmd: "/opt/folder-mcp" # old\n'
-        '    args: ["serve", "/notes"]\n    envs: {A: b}\nz: 1\n'
+    changed = forms.put("yaml", text, PATH, ENTRY)
+    assert changed == (
+        'extensions:\n  folder-mcp:\n    cmd: "/opt/folder-mcp" # old\n    args: ["serve", "/notes"]\n'
+        "    envs: {A: b}\n    enabled: true\n  # the last one\n  z:   { b: 1 }\n"
     )
+    assert forms.take("yaml", changed, PATH) == "extensions:\n  # the last one\n  z:   { b: 1 }\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("extensions: {a: {b: c}} # x\n", "extensions: {folder-mcp: OURS, a: {b: c}} # x\n"),
+        ("{a: b}\n", "{a: b, extensions: {folder-mcp: OURS}}\n"),
+        ("---\na: [1,\n 2,\n]\nextensions: {a: {b: 1}}\n...\n", None),
+        ("---\na: 'x'  # c\nextensions:\n  a: { b: 1 }\n...\n", None),
+        ("a: &x {b: 1}\nextensions:\n  <<: &y {c: 0x1F}\n  a: *x\n  b: 1_000\n", None),
+        ("a: |+\n  # text\n\nextensions:\n\ta: 1\n".replace("\t", "     "), None),
+        ('a: "x\\\n  y"\nb: >-\n  z\n\n  z\nextensions:\n  a:\n   - 1\n   -   2\n', None),
+        ("a: 1\nextensions:\n  a:\n    cmd: x\n\n# about z\nz: 1\n", None),
+        ('a: 1  \nextensions:\n  a:  \n    b: "x\ty"\n', None),
+    ],
+)
+def test_layout_that_the_library_would_change_stays(text: str, changed: str | None) -> None:
+    found = forms.put("yaml", text, PATH, ENTRY)
+    if changed:
+        assert found == changed.replace("OURS", '{enabled: true, cmd: "/opt/folder-mcp", args: ["serve", "/notes"]}')
+    gone, come = outside(text, found)
+    assert gone == "" and "folder-mcp" in come
+    if not changed and "extensions: {" not in text:
+        assert forms.take("yaml", found, PATH) == text
+
+
+def outside(before: str, after: str) -> tuple[str, str]:
+    """What of each text is not in the other, when one span of the one became one span of the other."""
+    shorter = min(len(before), len(after))
+    head = next((n for n in range(shorter) if before[n] != after[n]), shorter)
+    tail = next((n for n in range(shorter - head) if before[-1 - n] != after[-1 - n]), shorter - head)
+    return before[head : len(before) - tail], after[head : len(after) - tail]
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("extensions: {a: {b: c}}\n", "line 1, column 13: extensions is written in braces"),
-        ("{a: b}\n", "the document is written in braces"),
-        ("- a\n", "not a mapping"),
-        ("extensions: [a]\n", "not a mapping"),
-        ("a: 1\nextensions:\n  b: 1\nextensions:\n  c: 1\n", "twice"),
+        ("- a\n", "the document is not a mapping"),
+        ("extensions: [a]\n", "extensions is not a mapping"),
+        ("a: 1\nextensions:\n  b: 1\nextensions:\n  c: 1\n", 'line 4, column 1: found duplicate key "extensions"'),
+        ("extensions:\n  b: 1\n  b: 2\n", 'line 3, column 3: found duplicate key "b"'),
+        ("a: &x {b: 1}\nextensions: *x\n", "by hand"),  # our entry would come into both
+        ("extensions: {\n  a: {b: c},\n}\n", "by hand"),
+        ("a: 1\n---\nb: 2\n", "document"),
     ],
 )
 def test_what_cannot_be_changed_cleanly_is_left_alone(text: str, told: str) -> None:
@@ -106,7 +142,19 @@ def test_what_cannot_be_changed_cleanly_is_left_alone(text: str, told: str) -> N
         forms.put("yaml", text, PATH, ENTRY)
 
 
-@pytest.mark.parametrize(("text", "line"), [("a: 1\nb: [\n", 3), ("a: 1\n b: 2\n", 2), ("a: !x 1\n", 1), ("a\x01", 1)])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a: 1\nb: [\n", 3),
+        ("a: 1\n b: 2\n", 2),
+        ("a: !x 1\n", 1),
+        ("a\x01", 1),
+        ("a:\n\tb: 1\n", 2),
+        ("a: *x\n", 1),
+        ("a: 1\t# c\n", 1),
+        ("[" * 600, 1),
+    ],
+)
 def test_what_is_no_yaml_is_named_with_its_place(text: str, line: int) -> None:
     with pytest.raises(Unparsable) as caught:
         forms.put("yaml", text, PATH, ENTRY)
@@ -115,4 +163,5 @@ def test_what_is_no_yaml_is_named_with_its_place(text: str, line: int) -> None:
 
 def test_a_new_file_has_the_entry_only() -> None:
     assert yaml_blocks.put("", PATH, ENTRY) == BLOCK
-    assert yaml_blocks.put("a: 1", PATH, ENTRY) == "a: 1\n" + BLOCK
+    assert yaml_blocks.put("a: 1\n", PATH, ENTRY) == "a: 1\n" + BLOCK
+    assert yaml_blocks.put("a: 1", PATH, ENTRY) == "a: 1\n" + BLOCK.rstrip("\n")

@@ -14,22 +14,18 @@ import sys
 import termios
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import pytest
 from fakes import virtual_backend
-from moments import HISTORY, HOME, NOTHING, NOW, STATUS
+from moments import HOME, NOTHING, NOW, STATUS
 from rich.console import Console
 
 from indexer.errors import FolderMcpError
-from indexer.history import History
 from indexer.status import Status
-from mcp_server.terminal import screen
-from mcp_server.terminal.keys import pressed, single_keys
-from mcp_server.terminal.screen import AGAIN, Seen, follow, frame
-from mcp_server.terminal.summary import summary
+from mcp_server.terminal.picture import summary
+from mcp_server.terminal.screen import AGAIN, KEYS, Seen, _draw, follow, pressed, single_keys
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -44,7 +40,6 @@ class Told:
 
     def __init__(self, *rounds: list[Status] | FolderMcpError) -> None:
         self.rounds = list(rounds)
-        self.asked: list[float] = []
 
     async def watch(self) -> AsyncIterator[Status]:
         told = self.rounds.pop(0) if self.rounds else []
@@ -56,27 +51,32 @@ class Told:
             raise FolderMcpError("the owner ended")
         await anyio.sleep_forever()
 
-    async def history(self, after: float = 0.0) -> History:
-        self.asked.append(after)
-        return replace(HISTORY, at=NOW + len(self.asked))
+
+def looking(status: Status | None = None) -> Seen:
+    return Seen(status=status, home=HOME, clock=lambda: NOW)
 
 
 def text(seen: Seen, width: int = 80, height: int = 12) -> list[str]:
-    return [line.plain for line in frame(seen, NOW, width, height, home=HOME, plain=False, quits=True)]
+    console = Console(file=io.StringIO(), width=width, height=height, color_system=None)
+    return ["".join(part.text for part in line).rstrip() for line in console.render_lines(seen)]
 
 
 def test_a_frame_has_exactly_the_height_of_the_terminal() -> None:
     for height in (3, 12, 200):
-        assert len(text(Seen(status=STATUS, history=HISTORY), height=height)) == height
-    assert text(Seen())[0] == "looking for the background process ..."
+        assert len(text(looking(STATUS), height=height)) == height
+    assert text(looking())[0] == "looking for the background process ..."
+    assert text(looking())[-1] == "q quits"
 
 
 def test_what_does_not_fit_can_be_reached_by_scrolling_and_not_more() -> None:
-    seen = Seen(status=STATUS, history=HISTORY)
-    assert "more lines" in text(seen)[-1]
+    seen = looking(STATUS)
+    whole = text(looking(STATUS), height=200)
+    assert text(seen)[:-1] == whole[:11] and "more lines" in text(seen)[-1]
     seen.top = 10_000
     last = text(seen)
-    assert last[-1].endswith("end") and last[-2].startswith("  15,880 passages")
+    assert last[-1].endswith("end") and last[-2] == [line for line in whole if line][-2]
+    seen.top -= 1
+    assert text(seen)[-1].endswith("1 more line") and text(seen)[1] == last[0]
 
 
 @pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio"), virtual_backend("trio")], ids=str)
@@ -90,20 +90,17 @@ async def test_the_view_lives_through_the_end_of_an_owner() -> None:
             await seen.changed.wait()
         while not seen.lost:
             await seen.changed.wait()
-        assert text(seen)[0].startswith("connection lost")
+        assert text(seen)[0].startswith("connection lost") and text(seen)[1].startswith("folder-mcp")
         with anyio.fail_after(30):
             while seen.lost or seen.status is not STATUS:
                 await seen.changed.wait()
         assert anyio.current_time() - started == pytest.approx(sum(AGAIN[:3]), abs=0.1)
-        assert engine.asked == [0.0, NOW + 1]  # only what is new is asked for
         tasks.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio")], ids=str)
 @pytest.mark.parametrize(("status", "expected"), [(NOTHING, 1), (STATUS, 10)])
-async def test_the_screen_is_drawn_each_second_only_while_something_counts(
-    status: Status, expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_screen_is_drawn_each_second_only_while_something_counts(status: Status, expected: int) -> None:
     drawn = []
 
     class Screen:
@@ -111,10 +108,8 @@ async def test_the_screen_is_drawn_each_second_only_while_something_counts(
             drawn.append(renderable)
 
     began = anyio.current_time()
-    monkeypatch.setattr(screen.time, "time", lambda: NOW + anyio.current_time() - began)
-    console = Console(file=io.StringIO(), width=80, height=24, force_terminal=True)
     with anyio.move_on_after(9.5):
-        await screen._draw(Screen(), console, Seen(status=status, history=HISTORY), quits=True)  # type: ignore[arg-type]
+        await _draw(Screen(), Seen(status=status, clock=lambda: NOW + anyio.current_time() - began))  # type: ignore[arg-type]
     assert len(drawn) == expected
 
 
@@ -130,11 +125,11 @@ async def test_keys_are_read_one_by_one_and_the_terminal_is_as_it_was() -> None:
             with anyio.fail_after(5):
                 async for key in pressed(theirs):
                     found.append(key)
-                    if key == "down":
+                    if key == KEYS[b"j"]:
                         os.write(ours, b"q")
-                    if key == "quit":
+                    if key == KEYS[b"q"]:
                         break
-        assert found[0] == "down" and found[-1] == "quit"
+        assert found[0] == KEYS[b"j"] and found[-1] == KEYS[b"q"]
         assert termios.tcgetattr(theirs) == before
     finally:
         os.close(ours)
@@ -151,8 +146,8 @@ def test_a_pipe_has_no_keys() -> None:
 
 def test_one_line_says_what_matters() -> None:
     assert summary(STATUS) == (
-        "serving; slot ready all-MiniLM-L6-v2; /home/ada/notes ready: 1,204 files, 100 % by meaning; "
-        "/home/ada/work/reports of the year embedding: 412 files, 88 to read, 2 failed, 33 % by meaning, 3 min left"
+        "serving; slot ready all-MiniLM-L6-v2; /home/ada/notes ready: 1,204 files, 100 % embedded; "
+        "/home/ada/work/reports of the year embedding: 412 files, 88 to read, 2 failed, 33 % embedded, 3 min left"
     )
     assert summary(NOTHING) == "serving; slot idle; no folders"
 
@@ -206,8 +201,8 @@ def test_a_real_terminal_is_painted_and_given_back(tmp_path: Path, end: str) -> 
         seen = terminal.until("q quits")
         assert "\x1b[?1049h" in seen and "\x1b[?25l" in seen  # the other screen, no cursor
         assert "~/notes" in terminal.until("~/notes")
-        fcntl.ioctl(terminal.theirs, termios.TIOCSWINSZ, struct.pack("4H", 10, 40, 0, 0))
-        terminal.until("more lines")
+        fcntl.ioctl(terminal.theirs, termios.TIOCSWINSZ, struct.pack("4H", 6, 40, 0, 0))
+        terminal.until("more line")
         os.write(terminal.ours, end.encode())
         seen = terminal.until("\x1b[?1049l")
         assert terminal.process.wait(30) == (0 if end == "q" else 130)
