@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 import anyio
@@ -148,8 +149,9 @@ async def status(ctx: Context[Lent], verbose: Verbose = False) -> Annotated[Call
     lent = ctx.request_context.lifespan_context
 
     async def answer() -> CallToolResult:
-        result = budget.fit_status(StatusResult.of(lent.engine.status(verbose=verbose), tuple(lent.notices)))
-        return _both(status_text(result), result)
+        found = replace(lent.engine.status(verbose=verbose), notices=tuple(lent.notices))
+        found = budget.fit_status(found)
+        return _both(status_text(found), StatusResult.of(found))
 
     return await _bounded("status", answer)
 
