@@ -14,6 +14,10 @@ Mode = Literal["hybrid", "semantic", "keyword"]
 EVERYWHERE = Scope()
 MAX_TOP_K = 50
 """Hits of one answer at most."""
+MAX_OFFSET = 1_000
+"""Hits that can be skipped."""
+MAX_QUERY = 2_000
+"""Characters of a query; the rest of a longer one would only blur its meaning."""
 MAX_CONTEXT = 3
 """Neighbours on each side of a hit at most: beyond that, ``read`` the place."""
 MIN_CHARS, MAX_CHARS = 200, 20_000

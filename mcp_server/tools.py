@@ -14,7 +14,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, BeforeValidator, Field
 
-from indexer.answer import MAX_CHARS, MAX_CONTEXT, MAX_TOP_K, MIN_CHARS, Mode, Query
+from indexer.answer import MAX_CHARS, MAX_CONTEXT, MAX_OFFSET, MAX_TOP_K, MIN_CHARS, Mode, Query
 from indexer.errors import FolderMcpError, QueryError
 from indexer.text.kinds import suffixes_of
 from indexer.types import Scope
@@ -58,7 +58,7 @@ def _as_types(value: Any) -> Any:
 
 QueryText = Annotated[str, Field(description="What to look for: a question, a description, or exact words.")]
 TopK = Annotated[int, Field(description="How many hits.", ge=1, le=MAX_TOP_K)]
-Offset = Annotated[int, Field(description="Hits to pass over; next_offset of the answer before.", ge=0, le=1000)]
+Offset = Annotated[int, Field(description="Hits to pass over; next_offset of the answer before.", ge=0, le=MAX_OFFSET)]
 Folders = Annotated[
     list[str] | None,
     BeforeValidator(_as_list),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
-from indexer.answer import MAX_TOP_K, Mode, Query
+from indexer.answer import MAX_OFFSET, MAX_TOP_K, Mode, Query
 from indexer.locator import Locator
 from indexer.status import FileProblem, Status
 from indexer.text.kinds import suffixes_of
@@ -36,11 +36,11 @@ class Asked(BaseModel):
 class SearchAsked(Asked):
     """A search."""
 
-    query: str = Field(max_length=10_000)
+    query: str
     mode: Mode = "hybrid"
     folder: str = ""
     type: str = ""
-    offset: int = Field(default=0, ge=0, le=1000)
+    offset: int = Field(default=0, ge=0, le=MAX_OFFSET)
     top_k: int = Field(default=10, ge=1, le=MAX_TOP_K)
 
 
