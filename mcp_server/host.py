@@ -17,7 +17,7 @@ from indexer.errors import FolderMcpError
 from mcp_server import timing
 from mcp_server.broken import BrokenEngine
 from mcp_server.port import Lent, Opener
-from mcp_server.version import version
+from mcp_server.version import release
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Host:
     async def _open(self) -> Lent:
         if isinstance(self._config, FolderMcpError):
             log.error("%s", self._config)
-            lent = Lent(BrokenEngine(self._config, version()))
+            lent = Lent(BrokenEngine(self._config, release()))
             lent.ready.set()
             return lent
         opened: asyncio.Future[Lent] = asyncio.get_running_loop().create_future()
@@ -108,7 +108,7 @@ class Host:
                 await anyio.sleep_forever()
         except Exception as error:
             log.exception("the engine ended")
-            broken = BrokenEngine(shown(error), version(), str(config.data_dir))
+            broken = BrokenEngine(shown(error), release(), str(config.data_dir))
             if lent is None:
                 lent = Lent(broken)
                 opened.set_result(lent)

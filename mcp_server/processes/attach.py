@@ -12,8 +12,8 @@ from mcp_server import timing
 from mcp_server.notes import read_note
 from mcp_server.processes.claim import Place, held
 from mcp_server.processes.hello import Line, NotThere, Refused, Silent, dial, greeting
-from mcp_server.processes.release import newer
 from mcp_server.processes.spawn import Candidate
+from mcp_server.version import newer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

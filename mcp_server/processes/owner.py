@@ -28,11 +28,11 @@ from mcp_server.processes.ends import end_at, working
 from mcp_server.processes.location import Location
 from mcp_server.processes.named_folders import NamedFolders
 from mcp_server.processes.reception import Address, Visitor, welcome
-from mcp_server.processes.release import newer, release
 from mcp_server.processes.requests import Requests
 from mcp_server.processes.selfcheck import SelfCheck
 from mcp_server.processes.shared import SharedEngine
 from mcp_server.processes.traffic import Clients, Connected
+from mcp_server.version import newer, release
 
 if TYPE_CHECKING:
     from mcp_server.port import EnginePort
