@@ -1,16 +1,23 @@
-"""Question and answer: what a client asks and what it gets."""
+"""Question and answer: what a client asks and what it gets.
+
+The text in ``Annotated`` is the field's description in the published schema.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from indexer.types import Scope
+from indexer.types import PathName, Scope
 
 Mode = Literal["hybrid", "semantic", "keyword"]
 EVERYWHERE = Scope()
 MAX_TOP_K = 50
 """Hits of one answer at most."""
+MAX_OFFSET = 1_000
+"""Hits that can be skipped."""
+MAX_QUERY = 2_000
+"""Characters of a query; the rest of a longer one would only blur its meaning."""
 MAX_CONTEXT = 3
 """Neighbours on each side of a hit at most: beyond that, ``read`` the place."""
 MIN_CHARS, MAX_CHARS = 200, 20_000
@@ -71,61 +78,47 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Semantic:
-    """What the meaning half contributed to an answer, and if not all, why.
+    """What the search by meaning contributed."""
 
-    Attributes:
-        status: ``served`` (every chunk in scope has a vector and was compared), ``partial``, ``unavailable``, or
-            ``off`` (keyword mode was asked for).
-        coverage: Share of chunks in scope that have a vector, 0..1.
-        code: Stable word for the reason, empty when served.
-        reason: The reason for people, empty when served.
-        hint: What to do, may be empty.
-        retry_after_s: Seconds after which asking again makes sense, or None.
-    """
-
-    status: Literal["served", "partial", "unavailable", "off"]
-    coverage: float
-    code: str = ""
-    reason: str = ""
-    hint: str = ""
-    retry_after_s: float | None = None
+    status: Annotated[
+        Literal["served", "partial", "unavailable", "off"],
+        "served: all of the text was compared; partial: only what is embedded so far; "
+        "unavailable: hits are by word only; off: keyword mode was asked for.",
+    ]
+    coverage: Annotated[float, "Share of the text in scope that can be found by meaning, 0 to 1."]
+    code: Annotated[str, "Stable word for the reason; empty when served."] = ""
+    reason: Annotated[str, "Why it is not fully served; empty when it is."] = ""
+    hint: Annotated[str, "What would help; may be empty."] = ""
+    retry_after_s: Annotated[float | None, "Ask again after this many seconds; null when that would not help."] = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reranking:
-    """What the reranker did to an answer, and if nothing, why.
+    """What the reranker did."""
 
-    Attributes:
-        status: ``served`` (it ordered the best places), ``unavailable`` (the order is that of the two halves), or
-            ``off`` (the query was none for it).
-        model: The reranker.
-        places: How many places it read.
-        code: Stable word for the reason, empty when served.
-        reason: The reason for people, empty when served.
-        hint: What to do, may be empty.
-        retry_after_s: Seconds after which asking again makes sense, or None.
-        elapsed_ms: Time it took, loading included, milliseconds.
-    """
-
-    status: Literal["served", "unavailable", "off"]
-    model: str
-    places: int = 0
-    code: str = ""
-    reason: str = ""
-    hint: str = ""
-    retry_after_s: float | None = None
-    elapsed_ms: float = 0.0
+    status: Annotated[
+        Literal["served", "unavailable", "off"],
+        "served: it ordered the best places; unavailable: the order is that of the two halves; "
+        "off: the query was none for it.",
+    ]
+    model: Annotated[str, "The reranker."]
+    places: Annotated[int, "How many places it read."] = 0
+    code: Annotated[str, "Stable word for the reason; empty when served."] = ""
+    reason: Annotated[str, "Why it did not order them; empty when it did."] = ""
+    hint: Annotated[str, "What would help; may be empty."] = ""
+    retry_after_s: Annotated[float | None, "Ask again after this many seconds; null when that would not help."] = None
+    elapsed_ms: Annotated[float, "Time it took, loading included, in milliseconds."] = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class FolderCoverage:
-    """How much of a searched folder the answer could see."""
+    """How much of one searched folder the answer could see."""
 
-    path: str
-    model: str
-    files_indexed: int
-    files_pending: int
-    coverage: float
+    path: Annotated[PathName, "The folder."]
+    model: Annotated[str, "The model that embeds it."]
+    files_indexed: Annotated[int, "Files that are searchable by word."]
+    files_pending: Annotated[int, "Files found but not read yet."]
+    coverage: Annotated[float, "Share of its text that can be found by meaning, 0 to 1."]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from functools import partial
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from indexer import timing
 from indexer.errors import SlotUnavailable, StoreError
 from indexer.folder import Folders, LiveFolder
 from indexer.ledger import Ledger
@@ -34,10 +35,6 @@ log = logging.getLogger(__name__)
 
 WINDOW = 2048
 """Chunks sorted by length together: enough for batches without padding, small enough to see new work soon."""
-RETRY_DELAY = 300.0
-"""Seconds before a model that failed for good is asked for again."""
-STORE_RETRY_DELAY = 15.0
-"""Seconds before the store is asked again after it failed."""
 
 
 @dataclass(slots=True)
@@ -101,7 +98,7 @@ class EmbeddingPass:
             except StoreError as error:
                 self._ledger.last_error = folder.embedding_problem = str(error)
                 log.error("%s: %s", folder.path, error)
-                await anyio.sleep(STORE_RETRY_DELAY)
+                await anyio.sleep(timing.INDEX_RETRY_S)
                 continue
             if chunks:
                 commits.promise(chunks)
@@ -151,7 +148,7 @@ class EmbeddingPass:
                     window.folder.embedding_problem = f"{error} {error.hint}".strip()
                     log.warning("%s: not embedded: %s", window.folder.path, window.folder.embedding_problem)
                     self._pulse.beat()
-                    await anyio.sleep(error.retry_after or RETRY_DELAY)
+                    await anyio.sleep(error.retry_after or timing.MODEL_RETRY_S)
                 finally:
                     self.active.pop(spec.key, None)
             commits.forget(window.chunks[window.done :])

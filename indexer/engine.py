@@ -16,7 +16,7 @@ from typing import Literal
 
 import anyio
 
-from indexer import known_folders
+from indexer import known_folders, timing
 from indexer.answer import Answer, Query, Reading
 from indexer.config import Config
 from indexer.errors import FolderError, QueryError, StoreBusy, StoreError
@@ -30,7 +30,7 @@ from indexer.parts import Parts
 from indexer.pulse import Pulse
 from indexer.reading import read_place
 from indexer.recording import record_work, snapshots
-from indexer.running import RETRY_DELAY, Shared, open_parts, work
+from indexer.running import Shared, open_parts, work
 from indexer.status import IndexReport, OwnerStatus, Status
 from indexer.stock import Stock
 from indexer.survey import report, survey
@@ -209,7 +209,7 @@ class Engine:
             self._parts = None
             self._pulse.beat()
             if self._failure is not None:
-                await anyio.sleep(RETRY_DELAY)
+                await anyio.sleep(timing.INDEX_RETRY_S)
 
     async def keep_models_known(self, start: anyio.Event | None) -> None:
         """Look for the named models, at the start and whenever one is missed, until cancelled."""

@@ -101,7 +101,7 @@ class Recorder:
         if slot.epoch == self._epoch:
             return
         self._epoch = slot.epoch
-        self._changes.append(SlotChange(slot.since, slot.state, slot.model.name if slot.model else ""))
+        self._changes.append(SlotChange(slot.since or 0.0, slot.state, slot.model.name if slot.model else ""))
 
     def answered(self, now: float, answer: Answer) -> None:
         """Take note of a search."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import anyio
 
+from indexer import timing
 from indexer.errors import StoreError
 from indexer.ledger import Ledger
 from indexer.pulse import Pulse
@@ -14,17 +15,14 @@ from indexer.store.store import Store
 
 log = logging.getLogger(__name__)
 
-QUIET = 2.0
-"""Seconds without work before maintenance that is not urgent begins."""
-
 
 async def maintain(store: Store, ledger: Ledger, pulse: Pulse, idle: Callable[[], bool]) -> None:
-    """Run until cancelled: urgent maintenance at once, the rest after ``QUIET`` seconds of rest."""
+    """Run until cancelled: urgent maintenance at once, the rest when nothing has been done for a while."""
     while True:
         if store.urgent():
             await _run(store, ledger, pulse)
         elif store.due() and idle():
-            with anyio.move_on_after(QUIET) as quiet:
+            with anyio.move_on_after(timing.MAINTENANCE_QUIET_S) as quiet:
                 await pulse.wait()
             if quiet.cancelled_caught and idle():
                 await _run(store, ledger, pulse)

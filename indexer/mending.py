@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from indexer import timing
 from indexer.errors import FolderError, StoreError
 from indexer.folder import Folders
 from indexer.ledger import Ledger
@@ -19,9 +20,6 @@ from indexer.types import FileRow
 from indexer.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
-
-RETRY_DELAY = 15.0
-"""Seconds before a repair that the disk refused is tried again."""
 
 
 async def keep_whole(
@@ -78,8 +76,8 @@ async def _mend(store: Store, ledger: Ledger) -> None:
             return await store.mend()
         except StoreError as error:
             ledger.last_error = f"repair of the index: {error}"
-            log.error("the index cannot be mended: %s; trying again in %g s", error, RETRY_DELAY)
-            await anyio.sleep(RETRY_DELAY)
+            log.error("the index cannot be mended: %s; trying again in %g s", error, timing.INDEX_RETRY_S)
+            await anyio.sleep(timing.INDEX_RETRY_S)
 
 
 async def _files(store: Store) -> Sequence[FileRow]:

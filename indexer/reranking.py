@@ -21,8 +21,8 @@ from indexer.text.question import Question
 
 PIECE = 4
 """Passages read in one job: between two jobs the time is looked at, and the slot is never held for longer."""
-MAX_QUERY = 1_000
-"""Characters of a query that are read: the passage must have room beside it."""
+QUERY_CHARS_READ = 1_000
+"""Characters of a query that the reranker reads: the passage must have room beside it."""
 
 
 async def rerank(
@@ -56,7 +56,7 @@ async def rerank(
     if off is not None or len(ranking) < 2 or query.offset >= top:
         return list(ranking), off or Reranking("off", model.name, code="nothing_to_order")
     try:
-        logits = await _scores(ranking[:top], question.text[:MAX_QUERY], model, slot, until)
+        logits = await _scores(ranking[:top], question.text[:QUERY_CHARS_READ], model, slot, until)
     except SlotUnavailable as refusal:
         why = (refusal.code, str(refusal), refusal.hint, refusal.retry_after)
         return list(ranking), Reranking("unavailable", model.name, 0, *why)

@@ -12,6 +12,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
+from indexer import timing
 from indexer.config import Config
 from indexer.embedding_pass import EmbeddingPass
 from indexer.errors import StoreBusy, StoreError
@@ -43,8 +44,6 @@ from indexer.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
 
-RETRY_DELAY = 15.0
-"""Seconds between two looks whether an index can be written that could not."""
 PASSING = ("busy", "disk_full", "read_only", "permission", "io_error")
 """Why an index may not be writable for now, though it can be read."""
 
@@ -161,7 +160,7 @@ def _restore(config: Config, folders: Folders) -> None:
 async def _until_writable(directory: Path) -> None:
     """Look now and then: nobody tells that a disk has room again, or that its other writer has ended."""
     while not await anyio.to_thread.run_sync(writable, directory):  # noqa: ASYNC110
-        await anyio.sleep(RETRY_DELAY)
+        await anyio.sleep(timing.INDEX_RETRY_S)
 
 
 async def _forget(parts: Parts, shared: Shared) -> None:

@@ -14,6 +14,8 @@ import anyio
 from indexer.answer import (
     MAX_CHARS,
     MAX_CONTEXT,
+    MAX_OFFSET,
+    MAX_QUERY,
     MAX_TOP_K,
     MIN_CHARS,
     Answer,
@@ -41,9 +43,6 @@ from indexer.text.words import has_phrase
 from indexer.types import Scope, Scored, StoredChunk
 from indexer.work_queue import WorkQueue
 
-MAX_OFFSET = 1_000
-MAX_QUERY = 10_000
-"""Characters a query may have."""
 LEG_FACTOR = 5
 """Each leg brings this many times the wanted hits: fusing and folding need the ranks below the cut."""
 

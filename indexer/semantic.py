@@ -19,9 +19,6 @@ from indexer.settings import SearchSettings
 from indexer.store.store import Store
 from indexer.types import Scope, StoredChunk
 
-MAX_QUERY = 4_000
-"""Characters of a query that are embedded: far more than any model sees of it."""
-
 
 @dataclass(slots=True)
 class SemanticLeg:
@@ -69,7 +66,7 @@ async def search_by_meaning(
         wait = max(0.0, min(until - anyio.current_time(), patience))
         try:
             async with slot.use(spec, Priority.TOOL, wait=wait) as lent:
-                vector, dim = await lent.embed_query(query.text[:MAX_QUERY]), lent.spec.dim
+                vector, dim = await lent.embed_query(query.text), lent.spec.dim
         except SlotUnavailable as refusal:
             leg.refused.append(refusal)
             continue

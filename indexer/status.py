@@ -1,16 +1,17 @@
 """One snapshot of everything: the slot, the folders, the owner. Reading it never waits.
 
-Units are in the names; times are seconds since the epoch (rendered as ISO 8601 with zone at the edge).
+Clients get these fields in this order; the text in ``Annotated`` is the field's description in the published schema.
+Units are in the names.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from indexer.model.snapshot import SlotStatus
 from indexer.text.pool_status import PoolStatus
-from indexer.types import Outcome
+from indexer.types import OneLine, Outcome, PathName, Timestamp
 
 Serving = Literal["serving", "degraded", "unavailable"]
 FolderState = Literal["waiting", "scanning", "reading", "embedding", "blocked", "ready", "unavailable"]
@@ -18,7 +19,7 @@ FolderState = Literal["waiting", "scanning", "reading", "embedding", "blocked", 
 
 @dataclass(frozen=True, slots=True)
 class FileCounts:
-    """How many files of a folder stand where."""
+    """Files of one folder, counted."""
 
     indexed: int = 0
     pending: int = 0
@@ -27,34 +28,39 @@ class FileCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasonCount:
+    """Why files are not searchable, counted."""
+
+    reason: OneLine
+    files: int
+
+
+@dataclass(frozen=True, slots=True)
 class FormatCounts:
-    """Coverage of one format in a folder.
+    """Coverage of one format in a folder."""
 
-    Attributes:
-        format: Suffix without its dot; ``other`` for names that promise nothing.
-        reasons: Why files were skipped or failed, counted, the most frequent first; only with ``verbose``.
-    """
-
-    format: str
+    format: Annotated[str, "Suffix of the files; other for names that promise nothing."]
     indexed: int
     skipped: int
     failed: int
-    reasons: tuple[tuple[str, int], ...] = ()
+    reasons: Annotated[
+        tuple[ReasonCount, ...], "Why files of this format are not searchable; with verbose."
+    ] = ()  # the most frequent first
 
 
 @dataclass(frozen=True, slots=True)
 class FileProblem:
-    """One file that is not searchable, or not all of it, by name, and why."""
+    """One file that is not searchable, or not all of it."""
 
-    path: str
-    outcome: Outcome
-    reason: str
+    path: PathName
+    outcome: Annotated[Outcome, "indexed: but for passages that hold a secret."]
+    reason: OneLine
     attempts: int
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What the indexer has done since it started: the proof that finished work is not redone."""
+    """What was done since the process started."""
 
     files_walked: int = 0
     files_read: int = 0
@@ -65,44 +71,29 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class FolderStatus:
-    """One folder.
+    """One indexed folder."""
 
-    Attributes:
-        state: What is happening to it; ``blocked`` names the warm window it waits for in ``detail``.
-        detail: One sentence for people, may be empty.
-        chunks: Chunks in the index.
-        embedded: Chunks that have a vector of this folder's model.
-        coverage: ``embedded / chunks``, 1.0 when there are none.
-        position: Place in the queue, 0 = being worked on, None = nothing to do.
-        eta_s: Estimated seconds to full coverage, None when unknown.
-        reasons: Files skipped or failed, counted by reason.
-        problems: The first failures and skips by name (all of them with ``verbose``).
-        source: Who named it: ``config``, ``added``, ``command line``.
-        advice: What should be changed about its model, one sentence each.
-        formats: Coverage by format, the most frequent first (all of them with ``verbose``).
-    """
-
-    path: str
+    path: PathName
     model: str
-    state: FolderState
-    detail: str
+    state: FolderState  # ``blocked`` names the warm window it waits for in ``detail``
+    detail: OneLine
     files: FileCounts
     chunks: int
-    embedded: int
-    coverage: float
-    position: int | None
-    eta_s: float | None
-    reasons: tuple[tuple[str, int], ...]
-    problems: tuple[FileProblem, ...]
-    source: str
-    last_scan: float | None
-    formats: tuple[FormatCounts, ...] = ()
-    advice: tuple[str, ...] = ()
+    embedded: Annotated[int, "Chunks that can be found by meaning."]
+    coverage: Annotated[float, "embedded / chunks, 0 to 1."]  # 1.0 when there are no chunks
+    position: Annotated[int | None, "Place in the queue: 0 is being worked on, null has nothing to do."]
+    eta_s: Annotated[float | None, "Estimated seconds to full coverage."]  # None when unknown
+    reasons: Annotated[tuple[ReasonCount, ...], "Files skipped or failed, by reason."]
+    problems: Annotated[tuple[FileProblem, ...], "Files not searchable, by name; all of them with verbose."]
+    source: Annotated[str, "Who named it: config, added, command line."]
+    last_scan: Timestamp | None
+    formats: Annotated[tuple[FormatCounts, ...], "Files by format, the most frequent first."] = ()
+    advice: Annotated[tuple[OneLine, ...], "What should be changed about its model; tell the user."] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Halves:
-    """The two halves of search, reported apart."""
+    """The two halves of search."""
 
     keyword: Serving
     semantic: Serving
@@ -110,125 +101,92 @@ class Halves:
 
 @dataclass(frozen=True, slots=True)
 class RelayStatus:
-    """One client's process, and what it brought.
-
-    Attributes:
-        folders: Folders it named; it searches these by default.
-        same_config: Whether it read the same configuration file as the owner.
-    """
+    """One client of the owner."""
 
     pid: int
     version: str
-    since: float
-    folders: tuple[str, ...]
-    same_config: bool
+    since: Timestamp
+    folders: Annotated[tuple[PathName, ...], "Folders it named; it searches these by default."]
+    same_config: Annotated[bool, "Whether it read the same configuration as the owner, whose one counts."]
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerStatus:
-    """The process that owns the index and the model.
-
-    Attributes:
-        state: ``uninitialized``, ``initializing`` (heavy libraries are being imported), ``serving``,
-            ``read_only`` (another process is the writer), ``stopping``.
-        relays: Who is connected; empty where one process serves one client.
-    """
+    """The process that holds the index and the model."""
 
     pid: int
     version: str
+    # initializing: heavy libraries are being imported; read_only: another process is the writer
     state: Literal["uninitialized", "initializing", "serving", "read_only", "stopping"]
-    detail: str
+    detail: OneLine
     clients: int
-    since: float
-    data_dir: str
-    relays: tuple[RelayStatus, ...] = ()
+    since: Timestamp
+    data_dir: PathName
+    relays: Annotated[tuple[RelayStatus, ...], "Who is connected; empty where a process serves one."] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class IndexStatus:
-    """The index as a whole.
-
-    Attributes:
-        disk_bytes: Size of the database directory when last measured, None before.
-        last_error: Last maintenance or write error, empty when none.
-        state: ``opening``, ``ready``, ``repairing`` (damage was met and is being looked for), ``rebuilding`` (lost
-            text is being read from the folders again), or why it cannot be written: ``disk_full``, ``read_only``,
-            ``permission``, ``io_error``, ``busy``, ``missing``, ... (the codes of ``StoreError``).
-        remedy: What to do about the state, one sentence; empty when nothing.
-        notices: What was mended since the start, what was set aside, what speaks against the data directory's place.
-        parser: ``pool.state`` in one word, empty before the index is open.
-        pool: The parser processes (ladder, last errors, interpreter, remedy); None before the index is open.
-    """
+    """The index as a whole."""
 
     chunks: int
     embedded: int
-    disk_bytes: int | None
+    disk_bytes: int | None  # when last measured, None before
     rate_chunks_per_s: float
-    last_maintenance: float | None
-    last_error: str
-    parser: str
-    pool: PoolStatus | None = None
-    state: str = "ready"
-    remedy: str = ""
-    notices: tuple[str, ...] = ()
+    last_maintenance: Timestamp | None
+    last_error: OneLine  # of maintenance or of a write
+    parser: Annotated[str, "State of the document parsers in one word."]  # empty before the index is open
+    pool: Annotated[PoolStatus | None, "The document parsers; null before the index is open."] = None
+    # repairing: damage was met and is being looked for; rebuilding: lost text is being read from the folders again;
+    # the codes of ``StoreError`` where it cannot be written: disk_full, read_only, permission, io_error, busy, ...
+    state: Annotated[
+        str, "opening, ready, repairing, rebuilding, or why it cannot be written: disk_full, read_only, ..."
+    ] = "ready"
+    remedy: Annotated[OneLine, "What to do about the state; empty when nothing."] = ""
+    notices: Annotated[tuple[OneLine, ...], "What was mended or set aside, and what speaks for a move."] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ModelAvailability:
-    """A model that the configuration or a folder names, as found on this machine.
-
-    Attributes:
-        name: As it was named.
-        local: Whether it can be loaded from here.
-        size: Bytes of its files here, or of what ``models pull`` would fetch; None when unknown.
-        runtime: What would load it, ``onnx`` or ``torch``; empty when it is not here.
-        reason: Why it cannot be loaded, or why only by torch, one sentence; empty when all is well.
-        remedy: What to do about it, one sentence; empty when nothing.
-    """
+    """A model that the configuration or a folder names."""
 
     name: str
-    local: bool
-    size: int | None
-    runtime: str
-    reason: str
-    remedy: str
+    local: Annotated[bool, "Whether it can be loaded from this machine."]
+    size: Annotated[int | None, "Bytes of its files here, or of what a pull would fetch."]  # None when unknown
+    runtime: Annotated[str, "What would load it: onnx or torch; empty when it is not here."]
+    reason: Annotated[OneLine, "Why it cannot be loaded (its folders are searched by word) or only by torch."]
+    remedy: OneLine
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """Everything, as of ``at``.
+    """Everything, as of ``at``."""
 
-    Attributes:
-        models: The default model, those that folders name and the reranker; empty until they have been looked for.
-    """
-
-    at: float
-    owner: OwnerStatus
+    at: Timestamp
     services: Halves
+    folders: tuple[FolderStatus, ...]
     slot: SlotStatus
     index: IndexStatus
-    folders: tuple[FolderStatus, ...]
+    owner: OwnerStatus
     work: Work
-    models: tuple[ModelAvailability, ...] = ()
+    models: Annotated[
+        tuple[ModelAvailability, ...], "The default model and those that folders name; empty until looked for."
+    ] = ()
+    notices: Annotated[tuple[OneLine, ...], "What the reader should know and do."] = ()  # of whoever shows it
 
 
 @dataclass(frozen=True, slots=True)
 class IndexReport:
-    """What one ``index`` run did, for the folders it was asked for.
+    """What one run of ``index`` did."""
 
-    Attributes:
-        complete: Everything indexable is indexed and embedded.
-        incomplete_because: Why not, one sentence a folder.
-    """
-
-    folders: tuple[str, ...]
-    indexed: int
-    skipped: int
-    failed: int
+    folders: tuple[PathName, ...]
+    indexed: Annotated[int, "Files that are searchable."]
+    skipped: Annotated[int, "Files left out on purpose."]
+    failed: Annotated[int, "Files that could not be read."]
     chunks: int
-    embedded: int
-    work: Work
+    embedded: Annotated[int, "Chunks that can be found by meaning."]
+    work: Annotated[Work, "What this run did, as against what was there before."]
     seconds: float
-    complete: bool
-    incomplete_because: tuple[str, ...]
+    complete: Annotated[bool, "Everything indexable is indexed and embedded."]
+    incomplete_because: tuple[OneLine, ...]  # one sentence a folder
     problems: tuple[FileProblem, ...]

@@ -25,6 +25,7 @@ from indexer.status import (
     IndexStatus,
     ModelAvailability,
     OwnerStatus,
+    ReasonCount,
     Serving,
     Status,
     Work,
@@ -158,7 +159,7 @@ def _folder(
         coverage=embedded / chunks if chunks else 1.0,
         position=position,
         eta_s=eta,
-        reasons=tuple(Counter(row.reason for row in problems).most_common()),
+        reasons=_most_common(Counter(row.reason for row in problems)),
         problems=tuple(
             FileProblem(row.path, row.outcome, row.reason, row.attempts)
             for row in (problems if verbose else problems[:PROBLEMS_SHOWN])
@@ -189,10 +190,14 @@ def _formats(counts: Mapping[str, Mapping[str, int]], problems: Sequence[FileRow
             ended.get("indexed", 0),
             ended.get("skipped", 0),
             ended.get("failed", 0),
-            tuple(reasons.get(name, Counter()).most_common(REASONS_SHOWN)),
+            _most_common(reasons.get(name, Counter()), REASONS_SHOWN),
         )
         for name, ended in counts.items()
     )
+
+
+def _most_common(reasons: Counter[str], shown: int | None = None) -> tuple[ReasonCount, ...]:
+    return tuple(ReasonCount(reason, files) for reason, files in reasons.most_common(shown))
 
 
 def _positions(folders: Folders, parts: Parts, embedding: set[str]) -> dict[str, int]:

@@ -16,6 +16,7 @@ from typing import TypeAlias
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from indexer import timing
 from indexer.changes import ATTEMPTS, compare
 from indexer.errors import FolderError, ParseFailed, ParseSkipped, StoreError
 from indexer.folder import Folders, LiveFolder
@@ -43,8 +44,6 @@ FIRST_DELAY = 0.25
 """The same when nothing of a folder is searchable yet."""
 SLICE = 2.0
 """Seconds that a folder is worked on while others wait."""
-RETRY_DELAY = 15.0
-"""Seconds before a folder is tried again after the index refused a write (disk full, ...)."""
 
 
 class TextPass:
@@ -99,11 +98,11 @@ class TextPass:
                     await self._work_on(scan)
         except StoreError as error:
             self._ledger.last_error = str(error)
-            log.error("%s: %s; trying again in %g s", folder.path, error, RETRY_DELAY)
+            log.error("%s: %s; trying again in %g s", folder.path, error, timing.INDEX_RETRY_S)
             folder.detail = f"{error}; trying again"
             self._drop_paused(folder.path)
             self._queue.add(folder.path)
-            await anyio.sleep(RETRY_DELAY)
+            await anyio.sleep(timing.INDEX_RETRY_S)
         finally:
             self._now = ""
             folder.to_read = sum(len(scan.files) for scan in self._paused if scan.folder is folder)

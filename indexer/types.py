@@ -7,7 +7,8 @@ escapes them at its door. Times are seconds since the epoch (float), nanoseconds
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias
 
 from indexer.locator import Locator, UnitKind
 
@@ -21,6 +22,22 @@ Vector: TypeAlias = "NDArray[np.float32]"
 """float32 [dim], unit length."""
 
 Outcome = Literal["indexed", "skipped", "failed"]
+
+
+class Form(Enum):
+    """How clients see a value; stands in ``Annotated`` beside what the field means."""
+
+    TIMESTAMP = "ISO 8601 with zone"
+    PATH = "as it is, or its file:// address where it cannot be written as plain text"
+    ONE_LINE = "one line without hidden characters"
+
+
+Timestamp = Annotated[float, Form.TIMESTAMP]
+"""Seconds since the epoch."""
+PathName = Annotated[str, Form.PATH]
+"""Absolute path."""
+OneLine = Annotated[str, Form.ONE_LINE]
+"""Text for people that may quote names of files or messages of libraries."""
 
 
 class File(NamedTuple):  # made for every file of every walk: a frozen dataclass takes three times as long

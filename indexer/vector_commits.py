@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 import anyio
 
+from indexer import timing
 from indexer.errors import StoreError
 from indexer.ledger import Ledger
 from indexer.pulse import Pulse
@@ -24,8 +25,6 @@ COMMIT_DELAY = 2.0
 two short rounds, so that a lone edit is committed at once and a stream of them is not a commit each."""
 WAITING = 16
 """Micro-batches that may wait for the disk before the model does."""
-RETRY_DELAY = 15.0
-"""Seconds before a commit that the disk refused is tried again."""
 
 
 _Batch: TypeAlias = tuple[int, Sequence[StoredChunk], Matrix, bool]
@@ -111,9 +110,9 @@ class VectorCommits:
                 break
             except StoreError as error:
                 self._ledger.last_error = str(error)
-                log.error("vectors not committed: %s; trying again in %g s", error, RETRY_DELAY)
+                log.error("vectors not committed: %s; trying again in %g s", error, timing.INDEX_RETRY_S)
                 self._pulse.beat()
-                await anyio.sleep(RETRY_DELAY)
+                await anyio.sleep(timing.INDEX_RETRY_S)
         self._committed = anyio.current_time()
         for chunks, _ in batch:
             self.forget(chunks)

@@ -11,7 +11,7 @@ from mcp_server.forgiving import Forgiving
 from mcp_server.port import EngineSource, Lent
 from mcp_server.status_resource import StatusResource
 from mcp_server.tools import tools
-from mcp_server.version import version
+from mcp_server.version import release
 
 NAME = "folder-mcp"
 INSTRUCTIONS = """\
@@ -47,7 +47,7 @@ def create_server(source: EngineSource) -> MCPServer[Lent]:
     server = MCPServer(
         NAME,
         title="Folder search",
-        version=version(),
+        version=release(),
         description="Search your own folders by meaning and by word.",
         instructions=INSTRUCTIONS,
         tools=made,

@@ -9,10 +9,8 @@ from datetime import datetime
 from pathlib import PurePath
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from indexer.answer import MAX_QUERY
 from indexer.errors import QueryError
-
-MAX_QUERY = 2_000
-"""Characters of a query that are used; more would only blur its meaning."""
 
 
 def cut_query(text: str) -> tuple[str, tuple[str, ...]]:

@@ -6,8 +6,11 @@ character. Sizes here are characters of snippets and bytes of JSON.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from indexer.status import FolderStatus, Status
+from mcp_server.records import record
 from mcp_server.schemas import HitRecord, ReadResult, SearchResult
-from mcp_server.status_schema import StatusResult
 
 SNIPPETS = 10_000
 """Characters all snippets of an answer have together."""
@@ -54,41 +57,41 @@ def fit_reading(result: ReadResult, max_chars: int) -> ReadResult:
     return result.model_copy(update={"notices": [*result.notices, note]})
 
 
-def fit_status(result: StatusResult) -> StatusResult:
+def fit_status(status: Status) -> Status:
     """Name at most ``PROBLEMS`` files in all folders together, and folders that fit; say how many were left out."""
-    return _fit_folders(_fit_problems(result))
+    return _fit_folders(_fit_problems(status))
 
 
-def _fit_folders(result: StatusResult) -> StatusResult:
+def _fit_folders(status: Status) -> Status:
     """Keep the folders that fit, those with something going on or wrong before those that are just there."""
-    calm = [folder.state == "ready" and not folder.files.failed for folder in result.folders]
+    calm = [folder.state == "ready" and not folder.files.failed for folder in status.folders]
     kept: set[int] = set()
     size = 0
     for place in sorted(range(len(calm)), key=lambda place: calm[place]):
-        size += len(result.folders[place].model_dump_json().encode())
+        size += len(record(FolderStatus).of(status.folders[place]).model_dump_json().encode())
         if size > RESULT and kept:
             break
         kept.add(place)
     left = len(calm) - len(kept)
     if not left:
-        return result
+        return status
     what = "all ready" if all(calm[place] for place in range(len(calm)) if place not in kept) else "not all ready"
     note = f"{left} more folders are not listed here ({what}); `folder-mcp status --json` lists them all."
-    folders = [folder for place, folder in enumerate(result.folders) if place in kept]
-    return result.model_copy(update={"folders": folders, "notices": [*result.notices, note]})
+    folders = tuple(folder for place, folder in enumerate(status.folders) if place in kept)
+    return replace(status, folders=folders, notices=(*status.notices, note))
 
 
-def _fit_problems(result: StatusResult) -> StatusResult:
+def _fit_problems(status: Status) -> Status:
     left, folders, dropped = PROBLEMS, [], 0
-    for folder in result.folders:
+    for folder in status.folders:
         shown = folder.problems[:left]
         left -= len(shown)
         dropped += len(folder.problems) - len(shown)
-        folders.append(folder.model_copy(update={"problems": shown}))
+        folders.append(replace(folder, problems=shown))
     if not dropped:
-        return result
+        return status
     note = f"{dropped} more files are not listed here; `folder-mcp status -v --json` lists them all."
-    return result.model_copy(update={"folders": folders, "notices": [*result.notices, note]})
+    return replace(status, folders=tuple(folders), notices=(*status.notices, note))
 
 
 def _level(lengths: list[int], total: int) -> int:

@@ -16,7 +16,7 @@ from indexer.errors import ConfigError, FolderError, FolderMcpError
 from mcp_server import console, logs
 from mcp_server.call import Call
 from mcp_server.processes.opening import open_real
-from mcp_server.version import version
+from mcp_server.version import release
 
 if TYPE_CHECKING:
     from mcp_server.port import Opener
@@ -88,7 +88,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments; ends the process with 2 when they are wrong, with 0 for ``--help`` and ``--version``."""
     flags = _flags()
     parser = Parser(prog="folder-mcp", description="Search your own folders by meaning and by word.", parents=[flags])
-    parser.add_argument("--version", action="version", version=f"folder-mcp {version()}")
+    parser.add_argument("--version", action="version", version=f"folder-mcp {release()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for name, about in COMMANDS.items():
         sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".", parents=[flags])

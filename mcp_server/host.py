@@ -14,16 +14,12 @@ import anyio
 
 from indexer.config import Config
 from indexer.errors import FolderMcpError
+from mcp_server import timing
 from mcp_server.broken import BrokenEngine
 from mcp_server.port import Lent, Opener
-from mcp_server.version import version
+from mcp_server.version import release
 
 log = logging.getLogger(__name__)
-
-PATIENCE = 10.0
-"""Seconds the heavy part waits at most for the first answer to be written: they share a processor."""
-UNSEEN = 2.0
-"""Seconds it waits where nobody tells us of the first answer, because the SDK owns the streams."""
 
 
 class Host:
@@ -79,7 +75,7 @@ class Host:
     async def _open(self) -> Lent:
         if isinstance(self._config, FolderMcpError):
             log.error("%s", self._config)
-            lent = Lent(BrokenEngine(self._config, version()))
+            lent = Lent(BrokenEngine(self._config, release()))
             lent.ready.set()
             return lent
         opened: asyncio.Future[Lent] = asyncio.get_running_loop().create_future()
@@ -112,7 +108,7 @@ class Host:
                 await anyio.sleep_forever()
         except Exception as error:
             log.exception("the engine ended")
-            broken = BrokenEngine(shown(error), version(), str(config.data_dir))
+            broken = BrokenEngine(shown(error), release(), str(config.data_dir))
             if lent is None:
                 lent = Lent(broken)
                 opened.set_result(lent)
@@ -122,9 +118,9 @@ class Host:
     async def _prepare(self, config: Config, lent: Lent) -> None:
         """Wait for the first answer, then remember the folders the command line named."""
         if self._answered is None:
-            await anyio.sleep(UNSEEN)
+            await anyio.sleep(timing.UNSEEN_ANSWER_S)
         else:
-            with anyio.move_on_after(PATIENCE):
+            with anyio.move_on_after(timing.FIRST_ANSWER_S):
                 await self._answered.wait()
         from indexer.known_folders import add_folder  # noqa: PLC0415 - not before the first answer
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mcp_server.clients.change import Change
     from mcp_server.clients.known import Client
     from mcp_server.clients.machine import Machine
+    from mcp_server.clients.trial import Trial
     from mcp_server.install_schema import ClientRecord, InstallResult
 
 
@@ -65,7 +66,7 @@ def seen(client: Client, machine: Machine) -> ClientRecord:
     return record.model_copy(update={"name": named[0], "entry": servers[named[0]]}) if named else record
 
 
-def recorded(client: Client, machine: Machine, change: Change) -> ClientRecord:
+def recorded(client: Client, machine: Machine, change: Change, check: Trial | None = None) -> ClientRecord:
     """Return what was done as a record."""
     from mcp_server.install_schema import ClientRecord  # noqa: PLC0415
 
@@ -78,6 +79,7 @@ def recorded(client: Client, machine: Machine, change: Change) -> ClientRecord:
         action=change.action,
         entry=change.entry,
         backup=str(change.copy) if change.copy else None,
+        check=check,
         restart=client.restart if change.action in ("added", "updated", "removed") else "",
     )
 

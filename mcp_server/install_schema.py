@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from mcp_server.clients.change import Action
-from mcp_server.schemas import Path, Record
-
-
-class TrialRecord(Record):
-    """What came of starting the server as the client would."""
-
-    verdict: Literal["hit", "no hit", "nothing to search", "failed"]
-    detail: str
-    remedy: str = Field(description="What to do; empty when nothing.")
-    query: str = Field(description="The word that was searched.")
-    path: str = Field(description="The file that was found; empty without a hit.")
-    locator: str = Field(description="The place in it, for read.")
-    seconds: float = Field(description="Until the server answered first.")
+from mcp_server.clients.trial import Trial
+from mcp_server.records import AsRecord, Path, Record
 
 
 class ClientRecord(Record):
@@ -33,7 +22,7 @@ class ClientRecord(Record):
     action: Action | Literal["failed", "none"] = "none"
     entry: dict[str, Any] | None = Field(default=None, description="What the client starts.")
     backup: Path | None = Field(default=None, description="The copy of what the file was.")
-    check: TrialRecord | None = None
+    check: Annotated[Trial, AsRecord()] | None = None
     restart: str = ""
     error: str = ""
 

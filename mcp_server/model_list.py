@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from indexer.config import Config
 from indexer.known_folders import KnownFolder
@@ -50,21 +51,16 @@ def _entry(
     found: ModelAvailability, entry: Entry | None, folders: list[str], *, default: bool, reranker: bool
 ) -> ModelEntry:
     return ModelEntry(
-        name=found.name,
+        **asdict(found),
         kind="reranker" if reranker else "embedder",
         repo=entry.repo if entry else found.name if not found.name.startswith(("/", "~", ".")) else "",
         languages=entry.languages if entry else "",
-        size=found.size,
         context=entry.context if entry else None,
         dimension=(entry.dim or None) if entry else None,
         licence=entry.licence if entry else "",
         query_prompt=entry.query_prompt if entry else "",
         passage_prompt=entry.passage_prompt if entry else "",
         gated=entry.gated if entry else False,
-        local=found.local,
-        runtime=found.runtime,
-        reason=found.reason,
-        remedy=found.remedy,
         default=default,
         folders=folders,
         note=entry.note if entry else "",

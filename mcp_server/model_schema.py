@@ -6,8 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mcp_server.folder_schema import Line
-from mcp_server.schemas import Path, Record
+from mcp_server.records import Line, Path, Record
 
 
 class ModelEntry(Record):

@@ -4,25 +4,11 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from mcp_server.folder_schema import Line, ProblemRecord
-from mcp_server.schemas import Path, Record
-from mcp_server.status_schema import WorkRecord
+from indexer.status import IndexReport
+from mcp_server.records import Line, Path, Record, record
 
-
-class IndexResult(Record):
-    """What one run of ``index`` did."""
-
-    folders: list[Path]
-    indexed: int = Field(description="Files that are searchable.")
-    skipped: int = Field(description="Files left out on purpose.")
-    failed: int = Field(description="Files that could not be read.")
-    chunks: int
-    embedded: int = Field(description="Chunks that can be found by meaning.")
-    work: WorkRecord = Field(description="What this run did, as against what was there before.")
-    seconds: float
-    complete: bool = Field(description="Everything indexable is indexed and embedded.")
-    incomplete_because: list[Line]
-    problems: list[ProblemRecord]
+IndexResult = record(IndexReport)
+"""What one run of ``index`` did."""
 
 
 class KnownRecord(Record):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from indexer.status import IndexReport, Status
+from mcp_server.records import safe
 from mcp_server.render import (
     condition_lines,
     duration,
@@ -12,9 +14,8 @@ from mcp_server.render import (
     size,
     slot_line,
 )
-from mcp_server.report_schema import FoldersResult, IndexResult
+from mcp_server.report_schema import FoldersResult
 from mcp_server.schemas import ReadResult, SearchResult
-from mcp_server.status_schema import StatusResult
 
 SNIPPET_LINES = 8
 
@@ -72,18 +73,19 @@ def read(result: ReadResult) -> str:
     return "\n".join(lines)
 
 
-def status(result: StatusResult, *, verbose: bool = False) -> str:
+def status(found: Status, *, verbose: bool = False) -> str:
     """Return the status, a line for each thing; ``verbose`` with every format of every folder."""
-    owner, index = result.owner, result.index
+    found = safe(found)
+    owner, index = found.owner, found.index
     lines = [
         f"folder-mcp {owner.version}, {owner.state}" + (f": {owner.detail}" if owner.detail else ""),
         f"data: {owner.data_dir}" + (f", {size(index.disk_bytes)}" if index.disk_bytes is not None else ""),
-        f"keyword search: {result.services.keyword}; search by meaning: {result.services.semantic}",
+        f"keyword search: {found.services.keyword}; search by meaning: {found.services.semantic}",
         f"index: {index.chunks:,} chunks, {index.embedded:,} embedded"
         + (f", {index.rate_chunks_per_s:.1f} a second" if index.rate_chunks_per_s else ""),
-        slot_line(result.slot).rstrip("."),
+        slot_line(found.slot).rstrip("."),
     ]
-    for model in result.models:
+    for model in found.models:
         lines.append(model_line(model) + (f", {size(model.size)}" if model.local and model.size else ""))
     for relay in owner.relays:
         named = ", ".join(relay.folders) or "all folders"
@@ -94,28 +96,29 @@ def status(result: StatusResult, *, verbose: bool = False) -> str:
     lines += condition_lines(index)
     if index.pool and (index.pool.detail or index.pool.workers):
         lines.append(pool_line(index.pool).rstrip("."))
-    if not result.folders and index.state == "ready":
+    if not found.folders and index.state == "ready":
         lines.append("no folders yet: folder-mcp folders add FOLDER")
-    for folder in result.folders:
+    for folder in found.folders:
         lines.append(folder_line(folder))
         lines += [f"    {format_line(count)}" for count in folder.formats if verbose or count.failed]
         lines += [f"    advice: {advice}" for advice in folder.advice]
         lines += [f"    {reason.files:,} × {reason.reason}" for reason in folder.reasons]
         lines += [f"    {item.outcome}  {item.path}: {item.reason}" for item in folder.problems]
-    return "\n".join(lines + list(result.notices))
+    return "\n".join(lines + list(found.notices))
 
 
-def index(result: IndexResult) -> str:
+def index(report: IndexReport) -> str:
     """Return what a run of ``index`` did."""
-    work = result.work
+    report = safe(report)
+    work = report.work
     lines = [
-        f"{result.indexed:,} files indexed, {result.skipped:,} skipped, {result.failed:,} failed; "
-        f"{result.chunks:,} chunks, {result.embedded:,} searchable by meaning",
+        f"{report.indexed:,} files indexed, {report.skipped:,} skipped, {report.failed:,} failed; "
+        f"{report.chunks:,} chunks, {report.embedded:,} searchable by meaning",
         f"this time: {work.files_read:,} files read, {work.chunks_embedded:,} chunks embedded, "
-        f"{work.vectors_reused:,} vectors reused, {duration(result.seconds)}",
+        f"{work.vectors_reused:,} vectors reused, {duration(report.seconds)}",
     ]
-    lines += [f"{item.outcome}  {item.path}: {item.reason}" for item in result.problems if item.outcome == "failed"]
-    lines += [f"not complete: {reason}" for reason in result.incomplete_because]
+    lines += [f"{item.outcome}  {item.path}: {item.reason}" for item in report.problems if item.outcome == "failed"]
+    lines += [f"not complete: {reason}" for reason in report.incomplete_because]
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -72,8 +73,8 @@ class StatusResource:
 
     async def _read(self) -> str:
         lent = self._asking.get()
-        result = StatusResult.of(lent.engine.status(), tuple(lent.notices))
-        return budget.fit_status(result).model_dump_json()
+        found = replace(lent.engine.status(), notices=tuple(lent.notices))
+        return StatusResult.of(budget.fit_status(found)).model_dump_json()
 
     async def _listen(self, ctx: Request, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
         stream = _Stream(self.bus)

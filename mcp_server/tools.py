@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 import anyio
@@ -13,7 +14,7 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, BeforeValidator, Field
 
-from indexer.answer import MAX_CHARS, MAX_CONTEXT, MAX_TOP_K, MIN_CHARS, Mode, Query
+from indexer.answer import MAX_CHARS, MAX_CONTEXT, MAX_OFFSET, MAX_TOP_K, MIN_CHARS, Mode, Query
 from indexer.errors import FolderMcpError, QueryError
 from indexer.text.kinds import suffixes_of
 from indexer.types import Scope
@@ -57,7 +58,7 @@ def _as_types(value: Any) -> Any:
 
 QueryText = Annotated[str, Field(description="What to look for: a question, a description, or exact words.")]
 TopK = Annotated[int, Field(description="How many hits.", ge=1, le=MAX_TOP_K)]
-Offset = Annotated[int, Field(description="Hits to pass over; next_offset of the answer before.", ge=0, le=1000)]
+Offset = Annotated[int, Field(description="Hits to pass over; next_offset of the answer before.", ge=0, le=MAX_OFFSET)]
 Folders = Annotated[
     list[str] | None,
     BeforeValidator(_as_list),
@@ -148,8 +149,9 @@ async def status(ctx: Context[Lent], verbose: Verbose = False) -> Annotated[Call
     lent = ctx.request_context.lifespan_context
 
     async def answer() -> CallToolResult:
-        result = budget.fit_status(StatusResult.of(lent.engine.status(verbose=verbose), tuple(lent.notices)))
-        return _both(status_text(result), result)
+        found = replace(lent.engine.status(verbose=verbose), notices=tuple(lent.notices))
+        found = budget.fit_status(found)
+        return _both(status_text(found), StatusResult.of(found))
 
     return await _bounded("status", answer)
 

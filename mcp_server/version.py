@@ -1,19 +1,44 @@
-"""The version, from one place: the installed distribution, or the checkout's ``pyproject.toml``."""
+"""Our version and how versions compare, for processes that must start fast. Standard library only."""
 
 from __future__ import annotations
 
-import re
-from functools import cache
-from importlib import metadata
-from pathlib import Path
+import os
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+"""Directory from which our packages are imported: a checkout, or where the distribution is installed."""
 
 
-@cache
-def version() -> str:
-    """Return this program's version, for example ``0.1.0``."""
-    project = Path(__file__).resolve().parent.parent / "pyproject.toml"
-    if project.is_file():  # a checkout is newer than whatever is installed beside it
-        found = re.search(r'^version = "([^"]+)"', project.read_text(encoding="utf-8"), re.MULTILINE)
-        if found:
-            return found[1]
-    return metadata.version("folder-mcp")
+def release() -> str:
+    """Return this program's version: of the checkout, or of the installed distribution; "0" when neither says."""
+    try:
+        with open(os.path.join(ROOT, "pyproject.toml"), encoding="utf-8") as stream:
+            for line in stream:
+                if line.startswith("version = "):
+                    return line.split('"')[1]
+    except (OSError, IndexError):
+        pass
+    for name in sorted(os.listdir(ROOT)):
+        if name.startswith("folder_mcp-") and name.endswith(".dist-info"):
+            return name.removeprefix("folder_mcp-").removesuffix(".dist-info")
+    return "0"
+
+
+def newer(one: str, other: str) -> bool:
+    """Whether one version is certainly newer than the other; what cannot be read is not."""
+    ours, theirs = _numbers(one), _numbers(other)
+    return bool(ours) and bool(theirs) and ours > theirs
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of ``1.2.3``, without what follows them; nothing when there are none."""
+    found: list[int] = []
+    for part in version.split("+", maxsplit=1)[0].split("."):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits:
+            break
+        found.append(int(digits))
+        if digits != part:
+            break
+    while found and not found[-1]:
+        found.pop()
+    return tuple(found)

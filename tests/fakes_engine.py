@@ -32,6 +32,7 @@ from indexer.status import (
     IndexReport,
     IndexStatus,
     OwnerStatus,
+    ReasonCount,
     Status,
     Work,
 )
@@ -239,7 +240,7 @@ class FakeEngine:
             coverage=1.0,
             position=None,
             eta_s=None,
-            reasons=(("it is broken", len(broken)),) if broken else (),
+            reasons=(ReasonCount("it is broken", len(broken)),) if broken else (),
             problems=problems if verbose else problems[:3],
             source=folder.source,
             last_scan=1_700_000_000.0,

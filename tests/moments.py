@@ -19,6 +19,7 @@ from indexer.status import (
     Halves,
     IndexStatus,
     OwnerStatus,
+    ReasonCount,
     RelayStatus,
     Status,
     Work,
@@ -30,13 +31,13 @@ MODEL = ModelStatus("all-MiniLM-L6-v2", "key", 384, "onnx", "cpu", "f32")
 
 DONE = FolderStatus(
     path=f"{HOME}/notes", model="all-MiniLM-L6-v2", state="ready", detail="", files=FileCounts(1204, 0, 12, 0),
-    chunks=10_880, embedded=10_880, coverage=1.0, position=None, eta_s=0.0, reasons=(("binary", 12),),
+    chunks=10_880, embedded=10_880, coverage=1.0, position=None, eta_s=0.0, reasons=(ReasonCount("binary", 12),),
     problems=(FileProblem(f"{HOME}/notes/logo.png", "skipped", "binary", 1),), source="added", last_scan=NOW - 60,
 )  # fmt: skip
 BUSY = FolderStatus(
     path=f"{HOME}/work/reports of the year", model="all-MiniLM-L6-v2", state="embedding", detail="",
     files=FileCounts(412, 88, 3, 2), chunks=5_000, embedded=1_650, coverage=0.33, position=0, eta_s=190.0,
-    reasons=(("password-protected", 2),),
+    reasons=(ReasonCount("password-protected", 2),),
     problems=(
         FileProblem(f"{HOME}/work/reports of the year/q3.pdf", "failed", "password-protected", 1),
         FileProblem(f"{HOME}/work/reports of the year/<b>x</b>.docx", "failed", "damaged: no document.xml", 3),

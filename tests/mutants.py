@@ -147,7 +147,7 @@ SLOT = (
     ),
     mutant(
         "no pause between attempts", "trouble", "slot_faults::test_a_retryable_failure_is_tried_three_times",
-        ("max(PAUSE_S, failure.retry_after or 0.0)", "0.0"),
+        ("max(LOAD_RETRY_S, failure.retry_after or 0.0)", "0.0"),
     ),
     mutant(
         "the watchdog sleeps", "turns", "slot_faults::test_a_lease_without_a_job_is_revoked",

@@ -21,9 +21,9 @@ NUMBERS = re.findall(r"^\| `(\w+)` \| (\S+)[^|]* \| (.+) \|$", PAGE, re.MULTILIN
 
 
 def in_code(name: str, place: str) -> Any:
-    """The default that stands at ``module`` or ``module.Class`` under ``indexer.model``."""
+    """The default that stands at ``module`` or ``module.Class`` under ``indexer.model``, or in ``indexer.timing``."""
     module, _, owner = place.partition(".")
-    found = importlib.import_module(f"indexer.model.{module}")
+    found = importlib.import_module("indexer.timing" if module == "timing" else f"indexer.model.{module}")
     if not owner:
         return getattr(found, name)
     (field,) = [field for field in fields(getattr(found, owner)) if field.name == name]

@@ -14,7 +14,7 @@ MODULES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("
 
 # Imports point to a lower floor or stay in the same room; files of one floor outside a room never meet.
 FLOORS = [
-    {"indexer.errors", "indexer.pulse", "indexer.one_error"},
+    {"indexer.errors", "indexer.pulse", "indexer.one_error", "indexer.timing"},
     {"indexer.locator"},
     {"indexer.types"},
     {"indexer.answer"},

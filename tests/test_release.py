@@ -21,7 +21,7 @@ import pytest
 
 from mcp_server.clients.known import CLIENTS
 from mcp_server.tools import tools
-from mcp_server.version import version
+from mcp_server.version import release
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -38,7 +38,7 @@ def project() -> dict[str, Any]:
 def test_every_document_has_the_projects_version() -> None:
     server = document("server.json")
     found = [document("bundle/manifest.json")["version"], server["version"], server["packages"][0]["version"]]
-    assert {version(), *found} == {project()["version"]}
+    assert {release(), *found} == {project()["version"]}
 
 
 def test_the_changelog_has_this_version_or_says_that_it_is_to_come() -> None:
@@ -110,7 +110,7 @@ def test_the_official_tool_validates_and_packs_it(tmp_path: Path) -> None:
 def test_the_wheel_has_every_file_and_runs_elsewhere(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path)]
     subprocess.run([*build, str(ROOT)], check=True, capture_output=True, timeout=100)
-    (wheel,) = tmp_path.glob(f"folder_mcp-{version()}-*.whl")
+    (wheel,) = tmp_path.glob(f"folder_mcp-{release()}-*.whl")
     with zipfile.ZipFile(wheel) as packed:
         names = set(packed.namelist())
         packed.extractall(tmp_path / "elsewhere")
@@ -122,7 +122,7 @@ def test_the_wheel_has_every_file_and_runs_elsewhere(tmp_path: Path) -> None:
     environ = {**os.environ, "PYTHONPATH": str(tmp_path / "elsewhere")}
     words = [sys.executable, "-c", script]
     done = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, check=True)
-    assert done.stdout == f"folder-mcp {version()}\n"
+    assert done.stdout == f"folder-mcp {release()}\n"
 
 
 def test_the_buttons_start_what_the_readme_says() -> None:

@@ -26,8 +26,9 @@ from indexer.model.slot_settings import SlotSettings
 from indexer.model.slot_status import Snapshots, slot_status
 from indexer.model.snapshot import GpuStatus, SlotState, SlotStatus
 from indexer.model.thread import ModelThread, Runner
-from indexer.model.trouble import PAUSE_S, forgiven
+from indexer.model.trouble import forgiven
 from indexer.model.turns import Turns
+from indexer.timing import LOAD_RETRY_S
 
 T = TypeVar("T")
 SHORTEST_WAIT = 0.001
@@ -232,7 +233,7 @@ class ModelSlot:
             trouble = None
         if tool and record.load is not None and record.load.orphaned_at is not None:
             said = f"A load of {record.load.spec.name!r} outlived its limit and still runs."
-            raise failure("orphaned_load", said).unavailable(PAUSE_S)
+            raise failure("orphaned_load", said).unavailable(LOAD_RETRY_S)
         if trouble is not None and now < trouble.not_before and (tool or trouble.open):
             left = trouble.not_before - now
             raise trouble.failure.unavailable(left if math.isfinite(left) else None)

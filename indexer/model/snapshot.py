@@ -1,107 +1,104 @@
 """What the slot shows of itself: immutable, lock-free to read, numbered by ``epoch``.
 
-Times are seconds since the epoch of the wall clock; durations and the unit are in the names; memory is bytes.
+Published as ``indexer.status`` is. Durations and their unit are in the names; memory is bytes.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from indexer.types import OneLine, Timestamp
 
 SlotState = Literal["idle", "loading", "ready", "unloading", "error", "exporting"]
 
 
 @dataclass(frozen=True, slots=True)
 class ModelStatus:
-    """The model in the slot (or on its way in or out)."""
+    """The model in the slot, or on its way in or out."""
 
     name: str
     key: str
-    dim: int
+    dim: Annotated[int, "Numbers in a vector."]
     runtime: str
     device: str
     dtype: str
-    kind: Literal["embedder", "reranker"] = "embedder"
+    kind: Annotated[
+        Literal["embedder", "reranker"], "embedder: makes vectors; reranker: orders the best hits anew (dim is 0)."
+    ] = "embedder"
 
 
 @dataclass(frozen=True, slots=True)
 class HolderStatus:
-    """Who holds the slot."""
+    """Who uses the model now."""
 
     kind: Literal["tool", "index", "unload", "load", "export"]
-    since: float
+    since: Timestamp
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStatus:
-    """Who waits for the slot."""
+    """Who waits for the model."""
 
-    tool: int = 0
-    index: int = 0
+    tool: Annotated[int, "Waiting searches."] = 0
+    index: Annotated[int, "Waiting indexing jobs."] = 0
     oldest_wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryStatus:
-    """Memory of this process. ``None`` where the platform does not tell.
-
-    Attributes:
-        floor_after_import: Anonymous memory after the first runtime import, before any model: only the process's
-            end gives it back.
-        before_unload: Anonymous memory before the last unload.
-        after_unload: Anonymous memory after it.
-        leaked: The last unloaded model was still referenced.
-    """
+    """Memory of the process, bytes; null where the platform does not tell."""
 
     rss: int | None = None
     rss_anon: int | None = None
+    # Anonymous memory after the first import of a runtime, before any model: only the process's end gives it back.
     floor_after_import: int | None = None
     device_allocated: int | None = None
     device_reserved: int | None = None
-    before_unload: int | None = None
+    before_unload: int | None = None  # anonymous memory around the last unload
     after_unload: int | None = None
-    leaked: bool = False
+    leaked: bool = False  # the last unloaded model was still referenced
 
 
 @dataclass(frozen=True, slots=True)
 class GpuStatus:
-    """The accelerator, as known without importing torch until a model was loaded."""
+    """The accelerator; unknown (null) until a model was loaded."""
 
     available: bool | None = None
     kind: str = ""
     name: str = ""
     total: int | None = None
     free: int | None = None
-    why_not: str = ""
+    why_not: OneLine = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorStatus:
-    """The last failure of one model: strings and numbers only, never an exception object."""
+    """The last failure of one model."""
 
     key: str
     name: str
     code: str
-    message: str
-    hint: str
-    at: float
+    message: OneLine
+    hint: OneLine
+    at: Timestamp
     attempt: int
     max_attempts: int
-    next_retry_at: float | None
+    next_retry_at: Timestamp | None
     retryable: bool
 
 
 @dataclass(frozen=True, slots=True)
 class OrphanStatus:
-    """A load that outlived its limit and still holds the slot."""
+    """A load that outlived its limit."""
 
     key: str
-    since: float
+    since: Timestamp
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
-    """Since the process started."""
+    """What the slot did since the process started."""
 
     loads: int = 0
     load_failures: int = 0
@@ -116,38 +113,29 @@ class Counters:
 
 @dataclass(frozen=True, slots=True)
 class SlotStatus:
-    """The slot.
-
-    Attributes:
-        epoch: Increases with every change of state.
-        requested: Name of the model somebody waits for, or empty.
-        since: When the present state began.
-        warm_until: Until when the model stays for tool calls, or None.
-        stage: While loading: ``runtime``, ``files``, ``tokenizer``, ``weights``, ``self-test``.
-        progress: While loading: 0..1.
-        errors: The last failure of each model that has one.
-        breaker: Keys that are not tried again until a time, a configuration change or a manual retry.
-        index_blocked_since: Since when indexing of another model waits for the warm window, or None.
-    """
+    """The one place a model can be."""
 
     state: SlotState = "idle"
-    epoch: int = 0
+    epoch: Annotated[int, "Grows with every change of state."] = 0
     model: ModelStatus | None = None
-    requested: str = ""
-    since: float = 0.0
-    loaded_at: float | None = None
-    last_used_at: float | None = None
-    warm_until: float | None = None
+    requested: Annotated[str, "Model somebody waits for; empty if none."] = ""
+    since: Annotated[Timestamp | None, "When the present state began."] = None  # None before the slot is open
+    loaded_at: Timestamp | None = None
+    last_used_at: Timestamp | None = None
+    warm_until: Annotated[Timestamp | None, "Until when the model stays loaded for searches."] = None
     holder: HolderStatus | None = None
     queue: QueueStatus = field(default_factory=QueueStatus)
-    stage: str = ""
-    progress: float = 0.0
+    stage: Annotated[
+        str, "While loading: runtime, files, tokenizer, weights, self-test; while exporting: of that."
+    ] = ""
+    progress: Annotated[float, "While loading or exporting: 0 to 1."] = 0.0
     memory: MemoryStatus = field(default_factory=MemoryStatus)
     gpu: GpuStatus = field(default_factory=GpuStatus)
     last_error: ErrorStatus | None = None
-    errors: tuple[ErrorStatus, ...] = ()
+    errors: tuple[ErrorStatus, ...] = ()  # the last failure of each model that has one
     orphan: OrphanStatus | None = None
-    breaker: tuple[str, ...] = ()
+    # Keys; tried again at their time, after a change of the configuration, or by hand.
+    breaker: Annotated[tuple[str, ...], "Models that are not tried again for now."] = ()
     counters: Counters = field(default_factory=Counters)
-    index_blocked_since: float | None = None
+    index_blocked_since: Timestamp | None = None  # indexing with another model waits for the warm window
     micro_batch_s: float | None = None

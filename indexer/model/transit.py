@@ -17,7 +17,8 @@ from indexer.model.priority_lock import Lease, Priority, PriorityLock
 from indexer.model.record import Loaded, Record, Want, view
 from indexer.model.slot_settings import SlotSettings
 from indexer.model.thread import Runner
-from indexer.model.trouble import PAUSE_S, after_failure, after_orphan, while_orphaned
+from indexer.model.trouble import after_failure, after_orphan, while_orphaned
+from indexer.timing import LOAD_RETRY_S
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +78,7 @@ class Transit:
         self._book(load, found, now)
         self._record.troubles[load.key] = while_orphaned(self._record.troubles[load.key])
         blocked = failure("orphaned_load", f"A load of {load.spec.name!r} outlived its limit and still runs.")
-        self.refuse(lambda want, tool: tool and want.key != load.key, blocked, PAUSE_S)
+        self.refuse(lambda want, tool: tool and want.key != load.key, blocked, LOAD_RETRY_S)
 
     def begin_unload(self) -> None:
         """Take the free lock and start unloading."""

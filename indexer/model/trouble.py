@@ -12,12 +12,9 @@ from typing import Final
 
 from indexer.model.embedder import ModelSpec
 from indexer.model.failure import Failure
+from indexer.timing import BREAKER_S, LOAD_RETRY_S
 
 ATTEMPTS: Final = 3
-PAUSE_S: Final = 15.0
-"""Seconds from the end of one failed attempt to the next."""
-BREAKER_S: Final = 300.0
-"""Seconds an open breaker stays shut to askers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ def after_failure(previous: Trouble | None, spec: ModelSpec, failure: Failure, n
     if half_opened:
         attempt = ATTEMPTS
     over = not failure.retryable or attempt >= ATTEMPTS
-    pause = BREAKER_S if over else max(PAUSE_S, failure.retry_after or 0.0)
+    pause = BREAKER_S if over else max(LOAD_RETRY_S, failure.retry_after or 0.0)
     if failure.code == "device_lost":
         pause = math.inf  # the device's context is gone for this process
     return Trouble(spec, failure, at, attempt, now + pause, over)
@@ -69,4 +66,4 @@ def while_orphaned(trouble: Trouble) -> Trouble:
 
 def after_orphan(trouble: Trouble, now: float) -> Trouble:
     """The trouble once that load has ended without a model: the pause counts from its end."""
-    return replace(trouble, not_before=now + (BREAKER_S if trouble.open else PAUSE_S))
+    return replace(trouble, not_before=now + (BREAKER_S if trouble.open else LOAD_RETRY_S))

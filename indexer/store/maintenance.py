@@ -14,6 +14,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
+from indexer import timing
 from indexer.errors import StoreError
 from indexer.store import runtime
 from indexer.store.chunks import ChunkTable
@@ -29,8 +30,6 @@ from indexer.store.wear import AGED, measure
 EXACT = 5000
 """Vectors below which every search compares all of them: about 8 ms, and nothing to train."""
 _SEGMENTS = 8  # parts of a vector index; each maintenance adds one, 20 double the time of a search
-_REST = 60.0  # seconds after a failure before the next attempt
-_PAUSE = 5.0  # seconds after a run was broken off before the next
 _BROKEN_OFF = 3  # times in a row after which writers wait until it has run to its end
 KEEP = timedelta(minutes=2)
 """How long old versions stay: longer than any search that may still read them. Each upkeep of a busy index leaves one,
@@ -83,7 +82,7 @@ class Upkeep:
                     await self._in_turn(table, turn, force=force)
                 except raised(StoreError) as error:
                     self.failures += 1
-                    table.wear.rest = time.monotonic() + _REST
+                    table.wear.rest = time.monotonic() + timing.MAINTENANCE_RETRY_S
                     failed = explain(error, f"put table {table.table.name} of the index in order")
                     failed.__cause__ = failed.__cause__ or error
         await self._settle(turn)
@@ -106,7 +105,7 @@ class Upkeep:
                 await self._one(table)
             if scope.cancel_called and table.wear.litter:
                 self.broken_off += 1
-                table.wear.rest = time.monotonic() + _PAUSE
+                table.wear.rest = time.monotonic() + timing.MAINTENANCE_RESUME_S
                 return
         self.broken_off = 0
         self.runs += 1

@@ -9,8 +9,7 @@ from types import TracebackType
 
 import anyio
 
-PATIENCE = 1.0
-"""Seconds a writer waits for maintenance that can wait, before that is broken off."""
+from indexer import timing
 
 
 class Turn:
@@ -46,7 +45,7 @@ class Turn:
 
     @asynccontextmanager
     async def yielding(self) -> AsyncIterator[anyio.CancelScope]:
-        """A turn that is broken off when a writer has waited for ``PATIENCE``; the scope says whether it was."""
+        """A turn that ends early once a writer has waited for ``WRITER_WAIT_S``; the scope says whether it did."""
         async with self, anyio.create_task_group() as tasks:
             tasks.start_soon(self._break_off, tasks.cancel_scope)
             yield tasks.cancel_scope
@@ -55,7 +54,7 @@ class Turn:
     async def _break_off(self, scope: anyio.CancelScope) -> None:
         while True:
             await self._wanted.wait()
-            await anyio.sleep(PATIENCE)
+            await anyio.sleep(timing.WRITER_WAIT_S)
             if self._waiting:
                 scope.cancel()
                 return

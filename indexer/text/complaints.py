@@ -8,6 +8,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Literal
 
+from indexer.types import OneLine, Timestamp
+
 Level = Literal["error", "warning", "information"]
 
 _ERROR = re.compile(
@@ -20,17 +22,12 @@ _LENGTH = 500
 
 @dataclass(frozen=True, slots=True)
 class Complaint:
-    """One line.
-
-    Attributes:
-        at: When it came, seconds since the epoch.
-        pid: The process that wrote it, 0 for the pool itself.
-    """
+    """What a parser process, or starting one, said."""
 
     level: Level
-    text: str
-    at: float
-    pid: int
+    text: OneLine
+    at: Timestamp
+    pid: int  # 0 for the pool itself
 
 
 class Complaints:

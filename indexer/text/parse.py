@@ -12,7 +12,7 @@ from indexer.types import Document, Unit
 
 PARSERS = "parsers/2"
 """Stamp of the readers of all formats: any change of the text or the places that they give raises it."""
-PATIENCE = 4
+WALL_CLOCK_FACTOR = 4
 """How much longer than its limit a process may take that gets little of the processor (limits count its work)."""
 _SAMPLE = 10_000
 """Characters of a unit that are looked at for noise."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from indexer.text.complaints import Complaint
+from indexer.types import OneLine
 
 State = Literal["stopped", "starting", "running", "degraded", "unavailable"]
 Step = Literal["pool", "process per file", "plain text only"]
@@ -32,41 +33,23 @@ class PoolTiming:
 
 @dataclass(frozen=True, slots=True)
 class PoolStatus:
-    """The pool as status and doctor show it.
+    """The processes that read documents."""
 
-    Attributes:
-        state: ``stopped`` (nothing to do), ``starting``, ``running``, ``degraded`` (a process per file),
-            ``unavailable`` (plain text only).
-        step: The step of the ladder.
-        workers: Living processes.
-        busy: Of these, how many have a file.
-        restarts: Processes that had to be replaced (crash, time, memory) since the pool opened.
-        parsed: Files answered by processes since the pool opened, with text or with a reason.
-        pids: Process ids of the living workers.
-        interpreter: The Python they run on, empty when none was found.
-        network: How they are kept from the network: ``namespace`` (no interface exists), ``blocked`` (Python code
-            cannot connect), empty before the first start.
-        missing: Document libraries that the interpreter does not have.
-        last_errors: Newest errors of the processes and of starting them, oldest first.
-        warnings: Newest warnings, oldest first.
-        detail: What is wrong, one sentence; empty when nothing is.
-        remedy: What to do about it, one sentence; empty when nothing is.
-    """
-
-    state: State
-    step: Step
+    state: Annotated[State, "stopped: nothing to do; degraded: a process per file; unavailable: plain text only."]
+    step: Annotated[Step, "Step of the ladder."]
     workers: int
     busy: int
-    restarts: int
-    parsed: int
+    restarts: Annotated[int, "Processes replaced after a crash, a hang or too much memory."]
+    parsed: int  # files answered by processes since the pool opened, with text or with a reason
     pids: tuple[int, ...]
-    interpreter: str
-    network: str
-    missing: tuple[str, ...]
-    last_errors: tuple[Complaint, ...]
+    interpreter: Annotated[str, "The Python they run on; empty when none was found."]
+    # namespace: no interface exists; blocked: Python code cannot connect
+    network: Annotated[str, "How they are kept from the network; empty before the first start."]
+    missing: Annotated[tuple[str, ...], "Packages that Python lacks: their formats are not indexed."]
+    last_errors: tuple[Complaint, ...]  # of the processes and of starting them, oldest first
     warnings: tuple[Complaint, ...]
-    detail: str
-    remedy: str
+    detail: Annotated[OneLine, "What is wrong; empty when nothing is."]
+    remedy: Annotated[OneLine, "What to do about it."]
 
 
 def lacking(missing: tuple[str, ...]) -> str:

@@ -16,7 +16,7 @@ from indexer.errors import ParseFailed
 from indexer.text import frames
 from indexer.text.complaints import Complaints
 from indexer.text.interpreter import Launch
-from indexer.text.parse import PATIENCE, Parsed, ParseLimits
+from indexer.text.parse import WALL_CLOCK_FACTOR, Parsed, ParseLimits
 from indexer.text.ready import CutOrder, Prepared
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class ParserProcess:
         return messages
 
     async def _within(self, seconds: float) -> frames.Message:
-        """The next message; a process that others keep from the processor has longer, up to ``PATIENCE`` times.
+        """The next message; a process that gets little of the processor has up to ``WALL_CLOCK_FACTOR`` times as long.
 
         Raises:
             TimeoutError: It did not come.
@@ -128,9 +128,14 @@ class ParserProcess:
             with anyio.move_on_at(until):
                 return await self._receive()
             now, spent = anyio.current_time(), _worked(self.pid)
-            if worked is None or spent is None or spent - worked >= seconds or now - began >= PATIENCE * seconds:
+            if (
+                worked is None
+                or spent is None
+                or spent - worked >= seconds
+                or now - began >= WALL_CLOCK_FACTOR * seconds
+            ):
                 raise TimeoutError
-            until = min(now + seconds - (spent - worked), began + PATIENCE * seconds)
+            until = min(now + seconds - (spent - worked), began + WALL_CLOCK_FACTOR * seconds)
 
     async def greet(self, seconds: float) -> None:
         """Wait for the ready frame.

@@ -21,7 +21,7 @@ from typing import BinaryIO, TypeAlias
 from indexer.errors import ParseFailed, SlotUnavailable
 from indexer.text import frames, sandbox
 from indexer.text.chunk import TokenCounter
-from indexer.text.parse import PATIENCE, LibraryMissing, ParseLimits, format_of, parse_here
+from indexer.text.parse import WALL_CLOCK_FACTOR, LibraryMissing, ParseLimits, format_of, parse_here
 from indexer.text.ready import CutOrder, ready
 
 OpenCounter: TypeAlias = Callable[[str, int, str], TokenCounter]
@@ -96,7 +96,7 @@ def _answers(
     """One file's outcome; this is the boundary where any error becomes the file's reason."""
     try:
         if order is None:
-            _alarm(ceil(PATIENCE * limits.time_for(Path(path).lstat().st_size)) + _GRACE)
+            _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_for(Path(path).lstat().st_size)) + _GRACE)
             yield frames.answer(parse_here(path, limits))
         else:
             yield from _cut(path, limits, order, counter)
@@ -122,7 +122,7 @@ def _answers(
 
 def _cut(path: str, limits: ParseLimits, order: CutOrder, counter: OpenCounter | None) -> Iterator[frames.Message]:
     """A file parsed and cut, with a time limit for each."""
-    _alarm(ceil(PATIENCE * limits.time_for(Path(path).lstat().st_size)) + _GRACE)
+    _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_for(Path(path).lstat().st_size)) + _GRACE)
     try:
         if counter is None:
             raise OSError("it has no tokenizer")
@@ -136,7 +136,7 @@ def _cut(path: str, limits: ParseLimits, order: CutOrder, counter: OpenCounter |
         yield from frames.prepared(parsed, None)
         return
     to_cut = frames.cutting(parsed)
-    _alarm(ceil(PATIENCE * limits.time_to_cut(to_cut["characters"])) + _GRACE)
+    _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_to_cut(to_cut["characters"])) + _GRACE)
     yield to_cut
     yield from frames.prepared(parsed, ready(parsed.document, tokens, order.limit, order.name))
 

@@ -15,7 +15,7 @@ from indexer.types import Scope
 from mcp_server.bench.grep import grep
 from mcp_server.bench.questions import Asked
 from mcp_server.port import EnginePort
-from mcp_server.schemas import Record
+from mcp_server.records import Record
 
 DEPTH = 10
 """Hits looked at."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
 from mcp_server.clients.entry import Launch
 from mcp_server.clients.sample import Sample
@@ -33,26 +33,17 @@ SHORT_PATH = "/usr/bin:/bin:/usr/sbin:/sbin"
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What came of it.
+    """What came of starting the server as the client would."""
 
-    Attributes:
-        verdict: ``hit``: a file was found; ``no hit``: it serves, but found nothing; ``nothing to search``: it
-            serves, and has no file with text; ``failed``: it does not serve.
-        detail: One sentence.
-        remedy: What to do; empty when nothing.
-        query: The word that was searched.
-        path: Of the hit.
-        locator: Of the hit.
-        seconds: Until the server answered first.
-    """
-
-    verdict: str
+    # no hit: it serves, but found nothing; nothing to search: it serves, and has no file with text; failed: it does
+    # not serve
+    verdict: Literal["hit", "no hit", "nothing to search", "failed"]
     detail: str
-    remedy: str = ""
-    query: str = ""
-    path: str = ""
-    locator: str = ""
-    seconds: float = 0.0
+    remedy: Annotated[str, "What to do; empty when nothing."] = ""
+    query: Annotated[str, "The word that was searched."] = ""
+    path: Annotated[str, "The file that was found; empty without a hit."] = ""
+    locator: Annotated[str, "The place in it, for read."] = ""
+    seconds: Annotated[float, "Until the server answered first."] = 0.0
 
     @property
     def good(self) -> bool:

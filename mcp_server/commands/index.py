@@ -35,12 +35,12 @@ def run(call: Call) -> int:
         console.complain(reason)
     if not listed.known:
         raise ConfigError("there is no folder to index; name one: folder-mcp index FOLDER")
-    result = IndexResult.model_validate(anyio.run(_index, call, named or None))
+    report = anyio.run(_index, call, named or None)
     if args.json:
-        console.document(result)
+        console.document(IndexResult.of(report))
     else:
-        console.say(show.index(result))
-    return 0 if result.complete and not listed.refused else 1
+        console.say(show.index(report))
+    return 0 if report.complete and not listed.refused else 1
 
 
 async def _index(call: Call, folders: list[str] | None) -> IndexReport:

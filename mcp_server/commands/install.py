@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mcp_server.clients.known import Client
     from mcp_server.clients.machine import Machine
     from mcp_server.clients.trial import Trial
-    from mcp_server.install_schema import ClientRecord, TrialRecord
+    from mcp_server.install_schema import ClientRecord
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,10 +58,8 @@ def run(call: Call) -> int:
         from mcp_server.clients.change import install  # noqa: PLC0415
 
         change = install(client, file, launch, args.name)
-        record = recorded(client, machine, change)
-        if not args.no_check:
-            record = record.model_copy(update={"check": _checked(call, client, change, wanted, tried)})
-        return record
+        check = None if args.no_check else _checked(call, client, change, wanted, tried)
+        return recorded(client, machine, change, check)
 
     return tell(call, each_client(call, machine, one), told)
 
@@ -85,9 +83,7 @@ def _launch(call: Call, machine: Machine) -> tuple[Launch, list[str]]:
     return launch, folders or list(known)
 
 
-def _checked(
-    call: Call, client: Client, change: Change, wanted: Sequence[str], tried: dict[Launch, Trial]
-) -> TrialRecord:
+def _checked(call: Call, client: Client, change: Change, wanted: Sequence[str], tried: dict[Launch, Trial]) -> Trial:
     """Start what now stands in the file; once for clients that start the same."""
     import anyio  # noqa: PLC0415
 
@@ -95,7 +91,6 @@ def _checked(
     from mcp_server.clients.entry import folders_of, launch_of  # noqa: PLC0415
     from mcp_server.clients.errors import ClientError  # noqa: PLC0415
     from mcp_server.clients.trial import trial  # noqa: PLC0415
-    from mcp_server.install_schema import TrialRecord  # noqa: PLC0415
 
     entry = forms.find(client.form, kept_file.read(change.file).text, [*client.table, change.name])
     launch = launch_of(entry) if isinstance(entry, dict) else None
@@ -105,7 +100,7 @@ def _checked(
         console.note(f"starting the server as {client.title} would ...")
         files = sample.samples(folders_of(launch) or wanted, call.config)
         tried[launch] = anyio.run(trial, launch, files, call.environ)
-    return TrialRecord.model_validate(tried[launch])
+    return tried[launch]
 
 
 def _print(call: Call, launch: Launch, machine: Machine) -> int:

@@ -14,7 +14,7 @@ from mcp_server.call import Call
 from mcp_server.port import Opener
 from mcp_server.processes.network import DEFAULT
 from mcp_server.processes.opening import open_alone, open_real
-from mcp_server.version import version
+from mcp_server.version import release
 from mcp_server.wire import Wire, claim_wire
 
 
@@ -44,7 +44,7 @@ def run(call: Call) -> int:
         console.complain("stdin or stdout is closed; an MCP client starts this command, with pipes")
         return 1
     if os.isatty(wire.read):
-        console.note(f"folder-mcp {version()} speaks MCP on this terminal, for a client to talk to. Ctrl-C ends it.")
+        console.note(f"folder-mcp {release()} speaks MCP on this terminal, for a client to talk to. Ctrl-C ends it.")
         console.note("People use `folder-mcp index`, `search` and `status`; see `folder-mcp --help`.")
     config: Config | ConfigError
     try:

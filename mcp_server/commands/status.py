@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mcp_server import console
 from mcp_server.call import Call, settled
 
 if TYPE_CHECKING:
+    from indexer.status import Status
     from mcp_server.port import EnginePort
-    from mcp_server.status_schema import StatusResult
 
 ON_DISK = "This is the index as it lies on disk; what a running server does now, its client's status tool shows."
 SLOT = ("idle", "loading", "ready", "unloading", "error", "exporting")
@@ -39,8 +40,6 @@ def run(call: Call) -> int:
 
 
 async def _status(call: Call) -> int:
-    from mcp_server.status_schema import StatusResult  # noqa: PLC0415
-
     args = call.args
     # Looking starts no work; who waits for work does it, unless another process already does.
     async with call.open(read_only=not args.wait) as engine:
@@ -50,8 +49,7 @@ async def _status(call: Call) -> int:
             return 0
         in_time = not args.wait or await _wait(args.wait, args.timeout, engine)
         status = engine.status(verbose=args.verbose)
-    result = StatusResult.of(status, (ON_DISK,) if status.owner.state == "read_only" else ())
-    _show(call, result)
+    _show(call, replace(status, notices=(ON_DISK,)) if status.owner.state == "read_only" else status)
     if not in_time:
         console.complain(
             f"{args.wait} was not reached within {args.timeout:g} s; the status above shows how far it is"
@@ -59,36 +57,35 @@ async def _status(call: Call) -> int:
     return 0 if in_time else 1
 
 
-def _show(call: Call, result: StatusResult) -> None:
+def _show(call: Call, status: Status) -> None:
     from mcp_server import show  # noqa: PLC0415
+    from mcp_server.status_schema import StatusResult  # noqa: PLC0415
 
     if call.args.json:
-        console.document(result)
+        console.document(StatusResult.of(status))
     else:
-        console.say(show.status(result, verbose=call.args.verbose))
+        console.say(show.status(status, verbose=call.args.verbose))
 
 
 async def _wait(state: str, timeout: float, engine: EnginePort) -> bool:
     import anyio  # noqa: PLC0415
 
-    from mcp_server.status_schema import StatusResult  # noqa: PLC0415
-
     with anyio.move_on_after(timeout):
         async for status in engine.watch():
-            if reached(state, StatusResult.of(status)):
+            if reached(state, status):
                 return True
     return False
 
 
-def reached(state: str, result: StatusResult) -> bool:
+def reached(state: str, status: Status) -> bool:
     """Whether a status is what ``--wait`` waits for."""
     if state in SLOT:
-        return result.slot.state == state
+        return status.slot.state == state
     if state == "keyword":
-        return result.services.keyword != "unavailable"  # degraded: some documents cannot be read; it answers
+        return status.services.keyword != "unavailable"  # degraded: some documents cannot be read; it answers
     if state == "semantic":
-        return result.services.semantic == "serving"
-    done = [folder.state == "ready" and not folder.files.pending for folder in result.folders]
+        return status.services.semantic == "serving"
+    done = [folder.state == "ready" and not folder.files.pending for folder in status.folders]
     return bool(done) and all(done)
 
 

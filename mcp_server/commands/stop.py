@@ -6,11 +6,8 @@ import argparse
 import os
 import signal
 
-from mcp_server import console
+from mcp_server import console, timing
 from mcp_server.call import Call
-
-LIMIT = 15.0
-"""Seconds a background process has for ending; it allows calls in flight 10."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +38,7 @@ def run(call: Call) -> int:
         why = f"cannot be reached ({error})"
     else:
         pid = answer.get("pid", pid)
-        if line.ended_after({"id": 1, "do": "stop"}, LIMIT):
+        if line.ended_after({"id": 1, "do": "stop"}, timing.STOP_S):
             console.say(f"stopped process {pid}")
             return 0
     if call.args.force and isinstance(pid, int):

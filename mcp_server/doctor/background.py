@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mcp_server import timing
 from mcp_server.doctor.finding import Finding
 from mcp_server.notes import read_note
 from mcp_server.processes.claim import Place, held
 from mcp_server.processes.hello import NotThere, Refused, Silent, dial, greeting
-
-PATIENCE = 5.0
-"""Seconds it has for an answer."""
 
 
 def owner(place: Callable[[], Place], version: str) -> Iterator[Finding]:
@@ -50,7 +48,7 @@ def _greeted(where: Place) -> str:
     """What is wrong with the owner's answer, empty when nothing."""
     hello: dict[str, Any] = greeting("check")
     try:
-        dial(where, hello, PATIENCE)[0].close()
+        dial(where, hello, timing.CHECK_OWNER_S)[0].close()
     except Silent as silent:
         silent.line.close()
         return "does not answer"

@@ -162,7 +162,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
 def _owner(settings: Settings) -> Iterator[Finding]:
     from mcp_server.doctor.background import owner  # noqa: PLC0415
     from mcp_server.processes.claim import place_of  # noqa: PLC0415
-    from mcp_server.processes.release import release  # noqa: PLC0415
+    from mcp_server.version import release  # noqa: PLC0415
 
     return owner(lambda: place_of(str(settings.config.data_dir)), release())
 

@@ -8,10 +8,8 @@ from threading import Timer
 from typing import Any, BinaryIO, cast
 
 from indexer.text.interpreter import Launch, NoInterpreter, find_interpreter, launch
+from mcp_server import timing
 from mcp_server.doctor.finding import Finding
-
-PATIENCE = 30.0
-"""Seconds a parser has for saying that it is ready."""
 
 
 def parser(setting: str | None, greet: Callable[[Launch], tuple[dict[str, Any] | None, str]]) -> Iterator[Finding]:
@@ -36,7 +34,7 @@ def parser(setting: str | None, greet: Callable[[Launch], tuple[dict[str, Any] |
         return
     if greeting is None:
         said = complaint.strip().splitlines()
-        why = said[-1] if said else f"it said nothing within {PATIENCE:g} s"
+        why = said[-1] if said else f"it said nothing within {timing.CHECK_PARSER_S:g} s"
         remedy = "documents are not read; set PYTHON_PATH to a Python 3.11 or newer with folder-mcp's packages"
         yield Finding(name, "failure", f"{interpreter} does not become a parser: {why}", remedy)
         return
@@ -66,7 +64,7 @@ def greeting_of(started: Launch) -> tuple[dict[str, Any] | None, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
-    watchdog = Timer(PATIENCE, process.kill)
+    watchdog = Timer(timing.CHECK_PARSER_S, process.kill)
     watchdog.start()
     try:
         try:

@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from mcp_server import timing
 from mcp_server.doctor.finding import Finding
 
 INOTIFY = Path("/proc/sys/fs/inotify")
-PATIENCE = 5.0
-"""Seconds for counting directories: a folder on a slow disk must not hold up the other checks."""
 FEW_INSTANCES = 16
 
 
@@ -31,7 +30,7 @@ def directories(roots: Sequence[str], enough: int, clock: Callable[[], float] = 
     Returns:
         How many, and whether all were counted.
     """
-    until, count = clock() + PATIENCE, 0
+    until, count = clock() + timing.CHECK_DIRECTORIES_S, 0
     for root in roots:
         for _, _, _ in os.walk(root):
             count += 1

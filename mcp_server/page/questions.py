@@ -8,15 +8,15 @@ from typing import Any, Literal
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
-from indexer.answer import MAX_TOP_K, Mode, Query
+from indexer.answer import MAX_OFFSET, MAX_TOP_K, Mode, Query
 from indexer.locator import Locator
 from indexer.status import FileProblem, Status
 from indexer.text.kinds import suffixes_of
 from indexer.types import Scope
 from mcp_server import asking
-from mcp_server.folder_schema import ProblemRecord
 from mcp_server.page.marks import marked
 from mcp_server.port import EnginePort
+from mcp_server.records import record
 from mcp_server.schemas import ReadResult, SearchResult
 
 AROUND = 15
@@ -36,11 +36,11 @@ class Asked(BaseModel):
 class SearchAsked(Asked):
     """A search."""
 
-    query: str = Field(max_length=10_000)
+    query: str
     mode: Mode = "hybrid"
     folder: str = ""
     type: str = ""
-    offset: int = Field(default=0, ge=0, le=1000)
+    offset: int = Field(default=0, ge=0, le=MAX_OFFSET)
     top_k: int = Field(default=10, ge=1, le=MAX_TOP_K)
 
 
@@ -120,6 +120,6 @@ def _listed(status: Status, asked: FilesAsked) -> dict[str, Any]:
     return {
         "total": len(found),
         "next": asked.offset + FILES if len(found) > asked.offset + FILES else None,
-        "files": [ProblemRecord.model_validate(one, from_attributes=True).model_dump(mode="json") for one in page],
+        "files": [record(FileProblem).of(one).model_dump(mode="json") for one in page],
         "reasons": [{"reason": why, "files": count} for why, count in Counter(f.reason for f in found).most_common(8)],
     }

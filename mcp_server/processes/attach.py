@@ -8,23 +8,17 @@ from __future__ import annotations
 
 import time
 
+from mcp_server import timing
 from mcp_server.notes import read_note
 from mcp_server.processes.claim import Place, held
 from mcp_server.processes.hello import Line, NotThere, Refused, Silent, dial, greeting
-from mcp_server.processes.release import newer
 from mcp_server.processes.spawn import Candidate
+from mcp_server.version import newer
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
-
-PATIENCE = 10.0
-"""Seconds from the first dial to the answer, whatever has to be started in between."""
-STAND_DOWN = 12.0
-"""Seconds an owner that was asked to stand down is given; it allows itself 10."""
-HEIR = 3.0
-"""Seconds in which the version that asked an owner to stand down goes first."""
 
 
 class Attached:
@@ -89,7 +83,7 @@ class Attachment:
         self._asked = False
 
     def attach(
-        self, hello: dict[str, Any], patience: float = PATIENCE, *, start: bool = True
+        self, hello: dict[str, Any], patience: float = timing.ATTACH_S, *, start: bool = True
     ) -> Attached | Alone | Mute:
         """Connect to the owner.
 
@@ -106,7 +100,7 @@ class Attachment:
             return self._attach(hello, patience, start=start)
         return found
 
-    def dial(self, hello: dict[str, Any], limit: float = PATIENCE) -> tuple[Line, dict[str, Any]]:
+    def dial(self, hello: dict[str, Any], limit: float = timing.ATTACH_S) -> tuple[Line, dict[str, Any]]:
         """Connect to a running owner; see ``hello.dial``."""
         return dial(self.place, {**hello, "version": self.version}, limit)
 
@@ -155,7 +149,7 @@ class Attachment:
         """Whether it is our turn: the version that asked the last owner to stand down goes first."""
         heir = read_note(self.place.heir)
         try:
-            fresh = time.time() - float(heir.get("at", 0.0)) < HEIR
+            fresh = time.time() - float(heir.get("at", 0.0)) < timing.SUCCESSOR_S
         except (TypeError, ValueError):
             return True
         return not (fresh and newer(str(heir.get("version")), self.version))
@@ -166,7 +160,7 @@ class Attachment:
             line, _ = self.dial(greeting("control"))
         except (NotThere, Silent, Refused):
             return
-        line.ended_after({"id": 1, "do": "stand_down", "with": {"version": self.version}}, STAND_DOWN)
+        line.ended_after({"id": 1, "do": "stand_down", "with": {"version": self.version}}, timing.STAND_DOWN_S)
 
     def _pid(self) -> str:
         return str(read_note(self.place.note).get("pid", "(unknown)"))

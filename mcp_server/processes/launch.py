@@ -97,7 +97,7 @@ def attachment_to(location: Location, environ: Mapping[str, str], *, verbose: bo
     """
     from mcp_server.processes.attach import Attachment  # noqa: PLC0415
     from mcp_server.processes.claim import place_of  # noqa: PLC0415
-    from mcp_server.processes.release import release  # noqa: PLC0415
+    from mcp_server.version import release  # noqa: PLC0415
 
     return Attachment(place_of(location.data_dir), owner_words(location, verbose=verbose), environ, release())
 

@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-from mcp_server.processes.release import release
+from mcp_server.version import release
 
 if TYPE_CHECKING:
     from collections.abc import Callable

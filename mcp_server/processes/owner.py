@@ -19,6 +19,7 @@ from anyio.abc import SocketListener, SocketStream
 
 from indexer.config import Config
 from indexer.errors import ConfigError
+from mcp_server import timing
 from mcp_server.notes import write_note
 from mcp_server.page.door import PageDoor
 from mcp_server.port import Lent
@@ -27,11 +28,11 @@ from mcp_server.processes.ends import end_at, working
 from mcp_server.processes.location import Location
 from mcp_server.processes.named_folders import NamedFolders
 from mcp_server.processes.reception import Address, Visitor, welcome
-from mcp_server.processes.release import newer, release
 from mcp_server.processes.requests import Requests
 from mcp_server.processes.selfcheck import SelfCheck
 from mcp_server.processes.shared import SharedEngine
 from mcp_server.processes.traffic import Clients, Connected
+from mcp_server.version import newer, release
 
 if TYPE_CHECKING:
     from mcp_server.port import EnginePort
@@ -41,14 +42,10 @@ log = logging.getLogger(__name__)
 
 RESTART = 75
 """Exit code (EX_TEMPFAIL) of an owner whose process must be replaced; relays start another."""
-DRAIN = 10.0
-"""Seconds calls in flight have when the owner ends."""
 CHECK = 60.0
 """Seconds between two looks at whether we are still behind our own address."""
 TICK = 10.0
 """Seconds between two looks at whether work goes on, while no client is there."""
-PATIENCE = 10.0
-"""Seconds the engine's heavy part waits at most for the first answer to be written: they share a processor."""
 
 OwnerOpener = Callable[..., AbstractAsyncContextManager["EnginePort"]]
 """``opening.open_real``: takes the configuration, ``start`` and ``on_wedged``."""
@@ -84,10 +81,10 @@ class Owner:
         self._first_answer = anyio.Event()
         self._over = anyio.Event()
         self._why, self._code = "", 0
-        self._drain = DRAIN
+        self._drain = timing.DRAIN_S
         self.successor = False
 
-    def end(self, why: str, *, code: int = 0, drain: float = DRAIN) -> None:
+    def end(self, why: str, *, code: int = 0, drain: float = timing.DRAIN_S) -> None:
         """Begin to end; the first reason counts."""
         if self._over.is_set():
             return
@@ -149,7 +146,7 @@ class Owner:
                 self._opened.set()
                 if self._door is not None:
                     await self._serve_door(lent, self._door, start)
-                with anyio.move_on_after(PATIENCE):
+                with anyio.move_on_after(timing.FIRST_ANSWER_S):
                     await self._first_answer.wait()
                 start.set()
                 await anyio.sleep_forever()

@@ -13,11 +13,10 @@ from typing import Any
 import anyio
 from anyio.abc import SocketAttribute, SocketStream
 
+from mcp_server import timing
 from mcp_server.processes.claim import PROTOCOL, Place
 from mcp_server.processes.hello import MARK, MAX_HELLO, NotThere, connect, nonce, proof, proves, same_user
 
-WAIT = 10.0
-"""Seconds a newcomer has for its hello."""
 MAX_LINE = 64 * 1024 * 1024
 """Bytes of a single message; more is not a message."""
 
@@ -153,7 +152,7 @@ async def welcome(stream: SocketStream, address: Address, about: dict[str, Any])
         The visitor, or None if it may not come in; it has then been told, and may be closed.
     """
     visitor = Visitor(stream)
-    with anyio.move_on_after(WAIT):
+    with anyio.move_on_after(timing.HANDSHAKE_S):
         try:
             refusal = await _examined(visitor, stream, address)
         except (ValueError, TypeError, RecursionError):

@@ -15,15 +15,13 @@ from indexer.errors import FolderMcpError, StoreError
 from indexer.history import History
 from indexer.known_folders import KnownFolder
 from indexer.status import IndexReport, Status
+from mcp_server import timing
 from mcp_server.processes.attach import Attached
 from mcp_server.processes.hello import Line, NotThere, Refused, Silent, greeting
 from mcp_server.processes.plain import made, plain
 
 if TYPE_CHECKING:
     from mcp_server.processes.attach import Attachment
-
-LIMIT = 10.0
-"""Seconds for what never waits."""
 
 
 class RemoteEngine:
@@ -108,7 +106,7 @@ class RemoteEngine:
     def _ask_now(self, kind: Any, do: str, **given: Any) -> Any:
         line = self._request(do, given)
         try:
-            return made(kind, self._heard(line, time.monotonic() + LIMIT)["result"])
+            return made(kind, self._heard(line, time.monotonic() + timing.ANSWER_S)["result"])
         finally:
             line.close()
 
@@ -123,7 +121,7 @@ class RemoteEngine:
 
     def _dialled(self) -> Line:
         try:
-            return self._attachment.dial(greeting("control"), LIMIT)[0]
+            return self._attachment.dial(greeting("control"), timing.ANSWER_S)[0]
         except (NotThere, Silent, Refused) as error:
             if not (self._start and isinstance(error, NotThere)):
                 raise _lost(error) from error

@@ -11,7 +11,7 @@ from mcp_server.notes import write_note
 from mcp_server.processes import hello
 from mcp_server.processes.claim import PROTOCOL, Claim, Place
 from mcp_server.processes.location import Location
-from mcp_server.processes.release import release
+from mcp_server.version import release
 
 
 class SelfCheck:

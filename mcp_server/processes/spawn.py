@@ -11,13 +11,13 @@ import sys
 import time
 
 from mcp_server.processes.claim import Place
+from mcp_server.version import ROOT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Mapping, Sequence
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 _DETACHED = 0x00000008 | 0x00000200  # Windows: DETACHED_PROCESS, CREATE_NEW_PROCESS_GROUP
 MAX_LOG = 1_000_000
 """Bytes of ``owner.log`` after which it is begun anew."""

@@ -11,7 +11,6 @@ import pytest
 from disks import small_disk
 from engines import ask, engine_over, names, settings
 
-from indexer import running
 from indexer.engine import Engine
 from indexer.known_folders import add_folder, list_folders, mend_folders
 
@@ -35,10 +34,7 @@ def notes(tmp_path: Path) -> Path:
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look again at once, not after the seconds a user would hardly notice."""
-    monkeypatch.setattr(running, "RETRY_DELAY", 0.05)
-    monkeypatch.setattr("indexer.engine.RETRY_DELAY", 0.05)
-    monkeypatch.setattr("indexer.text_pass.RETRY_DELAY", 0.05)
-    monkeypatch.setattr("indexer.vector_commits.RETRY_DELAY", 0.05)
+    monkeypatch.setattr("indexer.timing.INDEX_RETRY_S", 0.05)
 
 
 async def until(engine: Engine, state: str) -> None:

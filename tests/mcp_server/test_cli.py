@@ -19,7 +19,7 @@ from mcp_server import cli
 from mcp_server.report_schema import FoldersResult, IndexResult
 from mcp_server.schemas import ReadResult, SearchResult
 from mcp_server.status_schema import StatusResult
-from mcp_server.version import version
+from mcp_server.version import release
 
 HERE = Path(__file__).resolve().parent
 Run = Callable[..., int]
@@ -234,7 +234,7 @@ def test_a_bug_is_one_line_too(tmp_path: Path, capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize("argv", [["--version"], ["-v", "--version"]])
 def test_version_is_the_projects(run: Run, capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
     assert run(*argv) == 0
-    assert capsys.readouterr().out == f"folder-mcp {version()}\n"
+    assert capsys.readouterr().out == f"folder-mcp {release()}\n"
 
 
 def test_help_names_every_command(run: Run, capsys: pytest.CaptureFixture[str]) -> None:

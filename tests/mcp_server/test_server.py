@@ -12,7 +12,7 @@ import anyio
 import pytest
 from mcp import Client, StdioServerParameters
 
-from mcp_server.version import version
+from mcp_server.version import release
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = ROOT / "mcp_server" / "server.py"
@@ -37,7 +37,7 @@ async def test_mcp_run_serves_from_any_directory(tmp_path: Path, notes: Path, mo
     with anyio.fail_after(90):
         async with Client(command, mode=mode) as client:
             assert client.server_info is not None
-            assert client.server_info.version == version()
+            assert client.server_info.version == release()
             while True:
                 result = await client.call_tool("search", {"query": "signing key", "mode": "keyword"})
                 if not result.is_error and result.structured_content["hits"]:

@@ -277,6 +277,11 @@ def test_a_question_that_makes_no_sense_is_told_why(
     assert words in json.loads(body)["error"]
 
 
+def test_a_long_query_is_cut_as_the_tool_cuts_it_and_said_so(page: Page) -> None:
+    notice = asked(page, "search", query="whale " * 2_500)["notices"][0]
+    assert "15,000 characters; only the first 2,000 were used" in notice
+
+
 def test_what_is_no_json_is_refused(page: Page) -> None:
     assert knock(page, "/api/search", b"{")[0] == 400
     assert knock(page, "/api/search")[0] == 405
