@@ -45,13 +45,19 @@ class Engine:
     """One index, one slot, any number of clients. Use ``open_engine``."""
 
     def __init__(
-        self, config: Config, version: str, loader: Loader | None, on_wedged: Callable[[str], None] | None = None
+        self,
+        config: Config,
+        version: str,
+        loader: Loader | None,
+        on_wedged: Callable[[str], None] | None = None,
+        complete_owner: Callable[[OwnerStatus], OwnerStatus] | None = None,
     ) -> None:
         self.config = config
         self._models = Models(config)
         self._loader: Loader = loader or RuntimeLoader()
         self._version = version
         self._on_wedged = on_wedged
+        self._complete_owner = complete_owner
         self._since = time.time()
         self._clients = 0
         self._state: OwnerState = "uninitialized"
@@ -103,6 +109,8 @@ class Engine:
     def _snapshot(self, *, verbose: bool = False) -> Status:
         state = self._state, self._detail, self._clients, self._since, str(self.config.data_dir)
         owner, found = OwnerStatus(os.getpid(), self._version, *state), (self._parts, self._stock.models)
+        if self._complete_owner is not None:
+            owner = self._complete_owner(owner)
         return survey(owner, self._folders, self._ledger, *found, verbose=verbose, failure=self._failure)
 
     def watch(self, *, at_most_every: float = 0.2) -> AsyncIterator[Status]:
@@ -276,6 +284,7 @@ async def open_engine(
     start: anyio.Event | None = None,
     loader: Loader | None = None,
     on_wedged: Callable[[str], None] | None = None,
+    complete_owner: Callable[[OwnerStatus], OwnerStatus] | None = None,
 ) -> AsyncIterator[Engine]:
     """Open an engine; returns at once, heavy imports and indexing begin in the background.
 
@@ -286,8 +295,9 @@ async def open_engine(
         start: Begin the heavy part when this is set; None begins at once.
         loader: Loads models; None is the real one.
         on_wedged: Called with the reason when only a restart of the process helps the model slot.
+        complete_owner: Adds to the owner's part of each status what only the process around the engine knows.
     """
-    engine = Engine(config, version, loader, on_wedged)
+    engine = Engine(config, version, loader, on_wedged, complete_owner)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(engine.run, start, read_only)
         tasks.start_soon(engine.keep_models_known, start)

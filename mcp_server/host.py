@@ -14,7 +14,7 @@ import anyio
 
 from indexer.config import Config
 from indexer.errors import FolderMcpError
-from mcp_server.broken import BrokenEngine
+from mcp_server.broken import failed_engine
 from mcp_server.port import Lent, Opener
 from mcp_server.version import version
 
@@ -79,7 +79,7 @@ class Host:
     async def _open(self) -> Lent:
         if isinstance(self._config, FolderMcpError):
             log.error("%s", self._config)
-            lent = Lent(BrokenEngine(self._config, version()))
+            lent = Lent(failed_engine(self._config, version()))
             lent.ready.set()
             return lent
         opened: asyncio.Future[Lent] = asyncio.get_running_loop().create_future()
@@ -112,11 +112,11 @@ class Host:
                 await anyio.sleep_forever()
         except Exception as error:
             log.exception("the engine ended")
-            broken = BrokenEngine(shown(error), version(), str(config.data_dir))
+            failed = failed_engine(shown(error), version(), str(config.data_dir))
             if lent is None:
-                lent = Lent(broken)
+                lent = Lent(failed)
                 opened.set_result(lent)
-            lent.engine = broken
+            lent.engine = failed
             lent.ready.set()
 
     async def _prepare(self, config: Config, lent: Lent) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import anyio
 
     from indexer.config import Config
-    from mcp_server.port import EnginePort
+    from mcp_server.port import CompleteOwner, EnginePort
     from mcp_server.processes.attach import Attachment
     from mcp_server.processes.claim import Claim
     from mcp_server.processes.remote import RemoteEngine
@@ -34,14 +34,22 @@ def open_real(
     start: anyio.Event | None = None,
     read_only: bool = False,
     on_wedged: Callable[[str], None] | None = None,
+    complete_owner: CompleteOwner | None = None,
 ) -> AbstractAsyncContextManager[EnginePort]:
     """Open the engine in this process; see ``Opener``. The caller has the claim, or only reads.
 
-    ``on_wedged`` is called when only a restart of the process helps.
+    ``on_wedged`` is called when only a restart of the process helps; ``complete_owner`` adds to each status.
     """
     from indexer.engine import open_engine  # noqa: PLC0415 - see above
 
-    return open_engine(config, version=release(), start=start, read_only=read_only, on_wedged=on_wedged)
+    return open_engine(
+        config,
+        version=release(),
+        start=start,
+        read_only=read_only,
+        on_wedged=on_wedged,
+        complete_owner=complete_owner,
+    )
 
 
 @asynccontextmanager
