@@ -21,7 +21,7 @@ from indexer.answer import Answer, Query, Reading
 from indexer.config import Config
 from indexer.errors import FolderError, QueryError, StoreBusy, StoreError
 from indexer.folder import Folders, LiveFolder
-from indexer.history import History, Recorder
+from indexer.history import History, Recorder, Searched
 from indexer.ledger import Ledger
 from indexer.model.embedder import Loader
 from indexer.model.loading import RuntimeLoader
@@ -84,9 +84,10 @@ class Engine:
             QueryError: The query makes no sense, or the index is not open yet.
             StoreError: The index cannot be opened or read.
         """
-        self._stock.miss()
+        if self._stock.incomplete:
+            self._stock.look_again()
         answer = await (await self._opened()).search.answer(query)
-        self._recorder.answered(time.time(), answer)
+        self._recorder.searches.append(Searched(time.time(), answer.elapsed_ms, answer.semantic.status))
         self._shown.beat()
         return answer
 
@@ -103,7 +104,8 @@ class Engine:
 
     def status(self, *, verbose: bool = False) -> Status:
         """A snapshot of everything. Never waits."""
-        self._stock.miss()
+        if self._stock.incomplete:
+            self._stock.look_again()
         return self._snapshot(verbose=verbose)
 
     def _snapshot(self, *, verbose: bool = False) -> Status:
@@ -154,6 +156,7 @@ class Engine:
         known = await anyio.to_thread.run_sync(add)
         parts = await self._opened(math.inf)
         self._folders.put(await self._live(known))
+        self._stock.look_again()
         parts.queue.add(known.path)
         self._folders_changed.beat()
         self._pulse.beat()
@@ -168,6 +171,7 @@ class Engine:
         parts = await self._opened(math.inf)
         root = (await anyio.to_thread.run_sync(known_folders.remove_folder, self.config, path)).path
         self._folders.drop(root)
+        self._stock.look_again()
         parts.queue.drop(root)
         await parts.store.remove_folder(root)
         parts.manifest.drop_folder(root)
@@ -239,6 +243,7 @@ class Engine:
         self._detail = " ".join((self._detail, mended, *listed.refused)).strip()
         for known in listed.known:
             self._folders.put(await self._live(known))
+        self._stock.look_again()
 
     async def _opened(self, wait: float | None = None) -> Parts:
         """The open parts; waits for them ``wait`` seconds, ``search.wait`` when None."""

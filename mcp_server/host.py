@@ -14,8 +14,10 @@ import anyio
 
 from indexer.config import Config
 from indexer.errors import FolderMcpError
+from indexer.one_error import first_error
 from mcp_server.broken import failed_engine
 from mcp_server.port import Lent, Opener
+from mcp_server.processes.named_folders import remember
 from mcp_server.version import version
 
 log = logging.getLogger(__name__)
@@ -126,23 +128,12 @@ class Host:
         else:
             with anyio.move_on_after(PATIENCE):
                 await self._answered.wait()
-        from indexer.known_folders import add_folder  # noqa: PLC0415 - not before the first answer
-
-        for folder in self._named:
-            try:
-                known = await anyio.to_thread.run_sync(add_folder, config, folder)
-            except FolderMcpError as error:
-                log.error("%s", error)
-                lent.notices.append(str(error))
-            else:
-                lent.folders.append(known.path)
-        lent.ready.set()
+        await remember(config, lent, self._named)
 
 
 def shown(error: Exception) -> FolderMcpError:
     """Return an error as a user can act on it."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    if isinstance(error, FolderMcpError):
-        return error
-    return FolderMcpError(f"the indexer ended with {type(error).__name__}: {error}; restart the server, see its log")
+    found = first_error(error)
+    if isinstance(found, FolderMcpError):
+        return found
+    return FolderMcpError(f"the indexer ended with {type(found).__name__}: {found}; restart the server, see its log")
