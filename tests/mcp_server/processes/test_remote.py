@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
@@ -22,7 +20,7 @@ from indexer.errors import FolderError, FolderMcpError, QueryError
 from indexer.known_folders import KnownFolder
 from indexer.types import Scope
 from mcp_server.port import EnginePort
-from mcp_server.processes.claim import Claim, Place, place_of
+from mcp_server.processes.claim import Claim, Place
 from mcp_server.processes.hello import dial
 from mcp_server.processes.location import Location
 from mcp_server.processes.owner import Owner
@@ -31,13 +29,6 @@ from mcp_server.processes.reception import listen
 from mcp_server.processes.remote import RemoteEngine
 
 METHODS = sorted(name for name in vars(EnginePort) if not name.startswith("_"))
-
-
-@pytest.fixture
-def place() -> Iterator[Place]:
-    base = tempfile.mkdtemp(prefix="fm-", dir="/tmp")
-    yield place_of("/data", base)
-    shutil.rmtree(base)
 
 
 @asynccontextmanager
