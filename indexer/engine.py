@@ -21,7 +21,7 @@ from indexer.answer import Answer, Query, Reading
 from indexer.config import Config
 from indexer.errors import FolderError, QueryError, StoreBusy, StoreError
 from indexer.folder import Folders, LiveFolder
-from indexer.history import History, Recorder
+from indexer.history import History, Recorder, Searched
 from indexer.ledger import Ledger
 from indexer.model.embedder import Loader
 from indexer.model.loading import RuntimeLoader
@@ -45,13 +45,19 @@ class Engine:
     """One index, one slot, any number of clients. Use ``open_engine``."""
 
     def __init__(
-        self, config: Config, version: str, loader: Loader | None, on_wedged: Callable[[str], None] | None = None
+        self,
+        config: Config,
+        version: str,
+        loader: Loader | None,
+        on_wedged: Callable[[str], None] | None = None,
+        complete_owner: Callable[[OwnerStatus], OwnerStatus] | None = None,
     ) -> None:
         self.config = config
         self._models = Models(config)
         self._loader: Loader = loader or RuntimeLoader()
         self._version = version
         self._on_wedged = on_wedged
+        self._complete_owner = complete_owner
         self._since = time.time()
         self._clients = 0
         self._state: OwnerState = "uninitialized"
@@ -78,9 +84,10 @@ class Engine:
             QueryError: The query makes no sense, or the index is not open yet.
             StoreError: The index cannot be opened or read.
         """
-        self._stock.miss()
+        if self._stock.incomplete:
+            self._stock.look_again()
         answer = await (await self._opened()).search.answer(query)
-        self._recorder.answered(time.time(), answer)
+        self._recorder.searches.append(Searched(time.time(), answer.elapsed_ms, answer.semantic.status))
         self._shown.beat()
         return answer
 
@@ -97,12 +104,15 @@ class Engine:
 
     def status(self, *, verbose: bool = False) -> Status:
         """A snapshot of everything. Never waits."""
-        self._stock.miss()
+        if self._stock.incomplete:
+            self._stock.look_again()
         return self._snapshot(verbose=verbose)
 
     def _snapshot(self, *, verbose: bool = False) -> Status:
         state = self._state, self._detail, self._clients, self._since, str(self.config.data_dir)
         owner, found = OwnerStatus(os.getpid(), self._version, *state), (self._parts, self._stock.models)
+        if self._complete_owner is not None:
+            owner = self._complete_owner(owner)
         return survey(owner, self._folders, self._ledger, *found, verbose=verbose, failure=self._failure)
 
     def watch(self, *, at_most_every: float = 0.2) -> AsyncIterator[Status]:
@@ -146,6 +156,7 @@ class Engine:
         known = await anyio.to_thread.run_sync(add)
         parts = await self._opened(math.inf)
         self._folders.put(await self._live(known))
+        self._stock.look_again()
         parts.queue.add(known.path)
         self._folders_changed.beat()
         self._pulse.beat()
@@ -160,6 +171,7 @@ class Engine:
         parts = await self._opened(math.inf)
         root = (await anyio.to_thread.run_sync(known_folders.remove_folder, self.config, path)).path
         self._folders.drop(root)
+        self._stock.look_again()
         parts.queue.drop(root)
         await parts.store.remove_folder(root)
         parts.manifest.drop_folder(root)
@@ -231,6 +243,7 @@ class Engine:
         self._detail = " ".join((self._detail, mended, *listed.refused)).strip()
         for known in listed.known:
             self._folders.put(await self._live(known))
+        self._stock.look_again()
 
     async def _opened(self, wait: float | None = None) -> Parts:
         """The open parts; waits for them ``wait`` seconds, ``search.wait`` when None."""
@@ -276,6 +289,7 @@ async def open_engine(
     start: anyio.Event | None = None,
     loader: Loader | None = None,
     on_wedged: Callable[[str], None] | None = None,
+    complete_owner: Callable[[OwnerStatus], OwnerStatus] | None = None,
 ) -> AsyncIterator[Engine]:
     """Open an engine; returns at once, heavy imports and indexing begin in the background.
 
@@ -286,8 +300,9 @@ async def open_engine(
         start: Begin the heavy part when this is set; None begins at once.
         loader: Loads models; None is the real one.
         on_wedged: Called with the reason when only a restart of the process helps the model slot.
+        complete_owner: Adds to the owner's part of each status what only the process around the engine knows.
     """
-    engine = Engine(config, version, loader, on_wedged)
+    engine = Engine(config, version, loader, on_wedged, complete_owner)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(engine.run, start, read_only)
         tasks.start_soon(engine.keep_models_known, start)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 
-from indexer.answer import Answer
 from indexer.model.snapshot import SlotState, SlotStatus
 from indexer.status import Work
 
@@ -86,12 +85,16 @@ class History:
 
 
 class Recorder:
-    """Writes the history down. One event loop, no lock; the caller brings the time."""
+    """Writes the history down. One event loop, no lock; the caller brings the time.
+
+    Attributes:
+        searches: The last searches; whoever answers one appends it.
+    """
 
     def __init__(self, began: float) -> None:
         self._began = began
         self._changes: deque[SlotChange] = deque(maxlen=CHANGES)
-        self._searches: deque[Searched] = deque(maxlen=SEARCHES)
+        self.searches: deque[Searched] = deque(maxlen=SEARCHES)
         self._minutes: deque[Minute] = deque(maxlen=int(KEPT_S / MINUTE) + 1)
         self._epoch = -1
         self._work = Work()
@@ -102,10 +105,6 @@ class Recorder:
             return
         self._epoch = slot.epoch
         self._changes.append(SlotChange(slot.since or 0.0, slot.state, slot.model.name if slot.model else ""))
-
-    def answered(self, now: float, answer: Answer) -> None:
-        """Take note of a search."""
-        self._searches.append(Searched(now, answer.elapsed_ms, answer.semantic.status))
 
     def work_is(self, now: float, work: Work) -> None:
         """Take note of the work done since the last call: it goes to the present minute."""
@@ -131,7 +130,7 @@ class Recorder:
             now,
             start,
             tuple(each for each in changes if each.at > after),
-            tuple(each for each in self._searches if each.at >= start and each.at > after),
+            tuple(each for each in self.searches if each.at >= start and each.at > after),
             tuple(each for each in self._minutes if each.at + MINUTE > max(start, after)),
         )
 

@@ -1,7 +1,8 @@
 """Which models are on this machine, and the folders that wait for one that is not.
 
-A pull happens in another process. It is noticed by whoever misses the model: a search, a look at the status, an
-``index`` run, or the clock of the rescans. Looking costs some ``stat`` calls in a thread and delays nobody.
+A pull happens in another process. While a model is known to be missing, each search and each look at the status has
+it looked for again, and so does an ``index`` run; the clock of the rescans looks in any case. Looking costs some
+``stat`` calls in a thread and delays nobody.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Stock:
 
     Attributes:
         models: What was found of each when last looked; empty before the first look.
+        incomplete: Whether one of them was missing then, or the look is still to come: another one may find more.
     """
 
     def __init__(self, config: Config, models: Models, folders: Folders, arrived: Callable[[str], None]) -> None:
@@ -36,37 +38,36 @@ class Stock:
             arrived: Called on the event loop with the root of a folder whose model has come.
         """
         self.models: tuple[ModelAvailability, ...] = ()
+        self.incomplete = True
         self._config = config
         self._resolver = models
         self._folders = folders
         self._arrived = arrived
-        self._missed = Pulse()
+        self._asked = Pulse()
 
     async def run(self, changed: Callable[[], None]) -> None:
-        """Look now, whenever a model is missed, and at each rescan; until cancelled.
+        """Look now, whenever ``look_again`` asks for it, and at each rescan; until cancelled.
 
         Args:
             changed: Called when ``models`` says something new.
         """
         pause = self._config.index.rescan_minutes * 60 or math.inf
         while True:
+            asked = self._asked.beats
             await self.take_up()
             found = await to_thread.run_sync(self._resolver.available, self._names())
+            waiting = any(folder.model.problem is not None for folder in self._folders)
+            self.incomplete = waiting or not all(model.local for model in found)
             if found != self.models:
                 self.models = found
                 changed()
             with anyio.move_on_after(pause):
-                await self._missed.wait()
-
-    def miss(self) -> None:
-        """Have the models looked for again if one is missing or new; returns at once."""
-        waiting = any(folder.model.problem is not None for folder in self._folders)
-        if waiting or self._names() != [model.name for model in self.models]:
-            self._missed.beat()
+                await self._asked.after(asked)
 
     def look_again(self) -> None:
-        """Have the models looked for again: one has another form now; returns at once."""
-        self._missed.beat()
+        """Have the models looked for again: one is missing, new, or has another form; returns at once."""
+        self.incomplete = True
+        self._asked.beat()
 
     async def take_up(self) -> None:
         """Give folders that wait for a model that model, if it is here by now."""

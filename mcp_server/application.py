@@ -54,10 +54,9 @@ def create_server(source: EngineSource) -> MCPServer[Lent]:
         extensions=[Forgiving({tool.name: tool for tool in made})],
         resources=[status.resource],
         subscriptions=status.bus,
-        middleware=[status.middleware],
         lifespan=lifespan,
         cache_hints={"tools/list": hour, "server/discover": hour, "resources/list": hour},
         log_level="INFO",
     )
-    status.serve_changes(server)
+    status.serve(server)
     return server

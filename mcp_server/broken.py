@@ -1,4 +1,4 @@
-"""A stand-in engine for a server that cannot open one: alive, and saying why.
+"""Stands in for an engine that could not be opened or has ended, so that the server goes on and says why.
 
 A process that ends at a wrong setting leaves its client with "connection closed". This one answers: ``status`` shows
 the error and its remedy, the other tools refuse with it.
@@ -8,45 +8,54 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from indexer.errors import FolderMcpError
 from indexer.history import History
 from indexer.model.snapshot import SlotStatus
 from indexer.status import Halves, IndexStatus, OwnerStatus, Status, Work
+from mcp_server.port import EnginePort
 
 if TYPE_CHECKING:
-    from indexer.answer import Answer, Query, Reading
     from indexer.known_folders import KnownFolder
-    from indexer.status import IndexReport
+    from mcp_server.port import CompleteOwner
 
 
-class BrokenEngine:
-    """Answers everything with one error. Fits ``EnginePort``."""
+def failed_engine(
+    error: FolderMcpError, version: str, data_dir: str = "", complete_owner: CompleteOwner | None = None
+) -> EnginePort:
+    """Return an engine whose status is the error, and whose other methods raise it or return nothing.
 
-    def __init__(self, error: FolderMcpError, version: str, data_dir: str = "") -> None:
+    Args:
+        error: Why there is no engine.
+        version: Of the program, for status.
+        data_dir: The data directory, empty when it is not known.
+        complete_owner: Adds to the owner's part of each status.
+    """
+    owner = OwnerStatus(os.getpid(), version, "uninitialized", str(error), 1, time.time(), data_dir)
+    return cast(EnginePort, FailedEngine(error, owner, complete_owner or (lambda status: status)))
+
+
+class FailedEngine:
+    """Fits ``EnginePort``: what waits for an index raises the error, by whatever name it is called."""
+
+    def __init__(self, error: FolderMcpError, owner: OwnerStatus, complete_owner: CompleteOwner) -> None:
         self._error = error
-        self._version = version
-        self._data_dir = data_dir
-        self._since = time.time()
+        self._owner = owner
+        self._complete_owner = complete_owner
 
-    async def search(self, query: Query) -> Answer:
-        """Refuse."""
-        self._refuse()
-
-    async def read(self, path: str, locator: str | None = None, *, max_chars: int = 16_000) -> Reading:
-        """Refuse."""
-        self._refuse()
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[NoReturn]]:
+        if name.startswith("_") or name not in vars(EnginePort):
+            raise AttributeError(name)
+        return self._refuse
 
     def status(self, *, verbose: bool = False) -> Status:
         """Show the error."""
         return Status(
             at=time.time(),
-            owner=OwnerStatus(
-                os.getpid(), self._version, "uninitialized", str(self._error), 1, self._since, self._data_dir
-            ),
+            owner=self._complete_owner(self._owner),
             services=Halves("unavailable", "unavailable"),
             slot=SlotStatus(),
             index=IndexStatus(0, 0, None, 0.0, None, str(self._error), ""),
@@ -60,19 +69,7 @@ class BrokenEngine:
 
     async def history(self, after: float = 0.0) -> History:
         """Return that nothing happened."""
-        return History(time.time(), self._since)
-
-    async def index(self, folders: Sequence[str] | None = None) -> IndexReport:
-        """Refuse."""
-        self._refuse()
-
-    async def add_folder(self, path: str, model: str | None = None) -> KnownFolder:
-        """Refuse."""
-        self._refuse()
-
-    async def remove_folder(self, path: str) -> object:
-        """Refuse."""
-        self._refuse()
+        return History(time.time(), self._owner.since)
 
     def folders(self) -> Sequence[KnownFolder]:
         """Return no folder."""
@@ -82,5 +79,5 @@ class BrokenEngine:
         """Count nothing."""
         return nullcontext()
 
-    def _refuse(self) -> NoReturn:
+    async def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise FolderMcpError(f"folder-mcp cannot start its index: {self._error}") from self._error

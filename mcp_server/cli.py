@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from indexer.errors import ConfigError, FolderError, FolderMcpError
+from indexer.one_error import first_error
 from mcp_server import console, logs
 from mcp_server.call import Call
 from mcp_server.processes.opening import open_real
@@ -130,16 +131,15 @@ def _flags() -> Parser:
 
 def _failed(error: Exception, *, verbose: bool) -> int:
     """Say what went wrong; return the exit code."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    found = first_error(error)
     if verbose:
         import traceback  # noqa: PLC0415 - only to explain a failure
 
         traceback.print_exception(error)
-    if isinstance(error, FolderMcpError):
-        console.complain(str(error))
-        return 2 if isinstance(error, ConfigError | FolderError) else 1
-    if isinstance(error, BrokenPipeError):
+    if isinstance(found, FolderMcpError):
+        console.complain(str(found))
+        return 2 if isinstance(found, ConfigError | FolderError) else 1
+    if isinstance(found, BrokenPipeError):
         return 0
-    console.complain(f"failed with {type(error).__name__}: {error}; run it again with -v for the details")
+    console.complain(f"failed with {type(found).__name__}: {found}; run it again with -v for the details")
     return 1

@@ -29,22 +29,23 @@ async def converse(server: Server[Any], incoming: Incoming, outgoing: Outgoing, 
         outgoing: Messages to the client; closed when this returns.
         lent: What the lifespan yields.
     """
-    begun = await _after_probes(server, incoming, outgoing, lent)
-    send, receive = anyio.create_memory_object_stream[Message](0)
+    async with incoming, outgoing:
+        begun = await _after_probes(server, incoming, outgoing, lent)
+        send, receive = anyio.create_memory_object_stream[Message](0)
 
-    async def relay() -> None:
-        async with send:
-            for message in begun:
-                await send.send(message)
-            async for message in incoming:
-                await send.send(message)
+        async def relay() -> None:
+            async with send:
+                for message in begun:
+                    await send.send(message)
+                async for message in incoming:
+                    await send.send(message)
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(relay)
-        await serve_dual_era_loop(
-            server, receive, outgoing, lifespan_state=lent, init_options=server.create_initialization_options()
-        )
-        group.cancel_scope.cancel()
+        async with anyio.create_task_group() as group:
+            group.start_soon(relay)
+            await serve_dual_era_loop(
+                server, receive, outgoing, lifespan_state=lent, init_options=server.create_initialization_options()
+            )
+            group.cancel_scope.cancel()
 
 
 async def _after_probes(server: Server[Any], incoming: Incoming, outgoing: Outgoing, lent: object) -> list[Message]:

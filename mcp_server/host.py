@@ -14,9 +14,11 @@ import anyio
 
 from indexer.config import Config
 from indexer.errors import FolderMcpError
+from indexer.one_error import first_error
 from mcp_server import timing
-from mcp_server.broken import BrokenEngine
+from mcp_server.broken import failed_engine
 from mcp_server.port import Lent, Opener
+from mcp_server.processes.named_folders import remember
 from mcp_server.version import release
 
 log = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ class Host:
     async def _open(self) -> Lent:
         if isinstance(self._config, FolderMcpError):
             log.error("%s", self._config)
-            lent = Lent(BrokenEngine(self._config, release()))
+            lent = Lent(failed_engine(self._config, release()))
             lent.ready.set()
             return lent
         opened: asyncio.Future[Lent] = asyncio.get_running_loop().create_future()
@@ -108,11 +110,11 @@ class Host:
                 await anyio.sleep_forever()
         except Exception as error:
             log.exception("the engine ended")
-            broken = BrokenEngine(shown(error), release(), str(config.data_dir))
+            failed = failed_engine(shown(error), release(), str(config.data_dir))
             if lent is None:
-                lent = Lent(broken)
+                lent = Lent(failed)
                 opened.set_result(lent)
-            lent.engine = broken
+            lent.engine = failed
             lent.ready.set()
 
     async def _prepare(self, config: Config, lent: Lent) -> None:
@@ -122,23 +124,12 @@ class Host:
         else:
             with anyio.move_on_after(timing.FIRST_ANSWER_S):
                 await self._answered.wait()
-        from indexer.known_folders import add_folder  # noqa: PLC0415 - not before the first answer
-
-        for folder in self._named:
-            try:
-                known = await anyio.to_thread.run_sync(add_folder, config, folder)
-            except FolderMcpError as error:
-                log.error("%s", error)
-                lent.notices.append(str(error))
-            else:
-                lent.folders.append(known.path)
-        lent.ready.set()
+        await remember(config, lent, self._named)
 
 
 def shown(error: Exception) -> FolderMcpError:
     """Return an error as a user can act on it."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    if isinstance(error, FolderMcpError):
-        return error
-    return FolderMcpError(f"the indexer ended with {type(error).__name__}: {error}; restart the server, see its log")
+    found = first_error(error)
+    if isinstance(found, FolderMcpError):
+        return found
+    return FolderMcpError(f"the indexer ended with {type(found).__name__}: {found}; restart the server, see its log")

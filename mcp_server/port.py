@@ -14,11 +14,14 @@ if TYPE_CHECKING:
     from indexer.config import Config
     from indexer.history import History
     from indexer.known_folders import KnownFolder
-    from indexer.status import IndexReport, Status
+    from indexer.status import IndexReport, OwnerStatus, Status
 
 
 class EnginePort(Protocol):
-    """The engine, as tools and commands use it. Every method answers in every state of the engine."""
+    """The engine, as tools and commands use it. Every method answers in every state of the engine.
+
+    A new method is written here, in ``indexer.engine.Engine``, in ``RemoteEngine`` and in the tests' fake engine.
+    """
 
     async def search(self, query: Query) -> Answer:
         """Answer a query within the configured wait.
@@ -73,12 +76,12 @@ def _unset() -> anyio.Event:
     return anyio.Event()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Lent:
     """What one connection works with.
 
     Attributes:
-        engine: The one engine of this process, lent, never owned.
+        engine: The one engine of this process, lent, never owned; another one when that has ended.
         named: Whether the connection named folders of its own.
         folders: Roots searched when a call names none; all when the connection named none.
         notices: What is wrong with the folders it named, one sentence each.
@@ -109,3 +112,6 @@ class Opener(Protocol):
 
 EngineSource = Callable[[], AbstractAsyncContextManager[Lent]]
 """Entered once for a connection; opens nothing heavy and never raises."""
+
+CompleteOwner = Callable[["OwnerStatus"], "OwnerStatus"]
+"""Adds to the owner's part of a status what only its process knows, and not the engine."""

@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import Any
 
 import anyio
-from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.context import HandlerResult, ServerRequestContext
 from mcp.server.mcpserver import MCPServer
 from mcp.server.mcpserver.resources import FunctionResource, Resource
 from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourceUpdated, ServerEvent
 from mcp.types import (
     EmptyResult,
+    ReadResourceRequestParams,
     SubscribeRequestParams,
     SubscriptionsListenRequestParams,
     SubscriptionsListenResult,
@@ -56,17 +57,23 @@ class StatusResource:
             self._read, URI, name="status", title="Index status", description=DESCRIPTION, mime_type="application/json"
         )
 
-    async def middleware(self, ctx: Request, call_next: CallNext) -> HandlerResult:
-        """Remember who asks, for as long as the request lasts."""
-        token = self._asking.set(ctx.lifespan_context)
-        try:
-            return await call_next(ctx)
-        finally:
-            self._asking.reset(token)
+    def serve(self, server: MCPServer[Lent]) -> None:
+        """Answer the requests for resources with what the SDK's own class lacks.
 
-    def serve_changes(self, server: MCPServer[Lent]) -> None:
-        """Answer the requests by which clients ask to be told; the SDK's own class has them for one era only."""
+        It does not tell a resource who reads it, and it has the requests to be told of changes for one era only.
+        """
         low = server._lowlevel_server
+        entry = low.get_request_handler("resources/read")
+        assert entry is not None
+
+        async def read(ctx: Request, params: ReadResourceRequestParams) -> HandlerResult:
+            token = self._asking.set(ctx.lifespan_context)
+            try:
+                return await entry.handler(ctx, params)
+            finally:
+                self._asking.reset(token)
+
+        low.add_request_handler("resources/read", ReadResourceRequestParams, read)
         low.add_request_handler("resources/subscribe", SubscribeRequestParams, _subscribe)
         low.add_request_handler("resources/unsubscribe", UnsubscribeRequestParams, _unsubscribe)
         low.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, self._listen)

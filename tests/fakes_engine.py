@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -51,6 +51,7 @@ class FakeEngine:
         was_cancelled: Set when a held search was cancelled.
         clients: Connections now.
         watchers: Who watches the status now.
+        complete_owner: What an owner adds to its part of the status.
     """
 
     def __init__(self, folders: Sequence[str] = (), *, config: Config | None = None) -> None:
@@ -68,6 +69,7 @@ class FakeEngine:
         self.watchers = 0
         self.started = False
         self.version = "9.9.9"
+        self.complete_owner: Callable[[OwnerStatus], OwnerStatus] = lambda status: status
         self._changed = anyio.Event()
         self.recorder = Recorder(time.time())
 
@@ -128,9 +130,10 @@ class FakeEngine:
         folders = tuple(self._folder_status(folder, verbose) for folder in self._folders)
         chunks = sum(folder.chunks for folder in folders)
         state = "serving" if self.started else "initializing"
+        owner = OwnerStatus(os.getpid(), self.version, state, "", self.clients, 1_700_000_000.0, "/data")
         return Status(
             at=time.time(),
-            owner=OwnerStatus(os.getpid(), self.version, state, "", self.clients, 1_700_000_000.0, "/data"),
+            owner=self.complete_owner(owner),
             services=Halves("serving", "serving"),
             slot=self.slot,
             index=IndexStatus(chunks, chunks, 4096, 0.0, None, "", "in-process"),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
+from indexer.one_error import first_error
 from mcp_server.clients.entry import Launch
 from mcp_server.clients.sample import Sample
 
@@ -96,7 +97,9 @@ async def _tried(launch: Launch, wanted: Sequence[Sample], env: dict[str, str], 
     except TimeoutError:
         return Trial("failed", f"no answer within {time.monotonic() - begun:.0f} s{_last(said)}", _look(launch))
     except (OSError, MCPError, ExceptionGroup) as error:
-        return Trial("failed", f"it does not serve: {_first(error)}{_last(said)}", _look(launch))
+        found = first_error(error)
+        why = str(found) or type(found).__name__
+        return Trial("failed", f"it does not serve: {why}{_last(said)}", _look(launch))
 
 
 async def _searched(client: Client, wanted: Sequence[Sample], seconds: float) -> Trial:
@@ -155,9 +158,3 @@ def _last(said: IO[str]) -> str:
     said.seek(0)
     lines = [line.strip() for line in said.read().splitlines() if line.strip()]
     return f"; it said: {lines[-1][:300]}" if lines else ""
-
-
-def _first(error: BaseException) -> str:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return str(error) or type(error).__name__

@@ -17,6 +17,21 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
+async def remember(config: Config, lent: Lent, names: Sequence[str]) -> None:
+    """Remember folders that a connection named; it gets them, and what is wrong with the others, and is ready."""
+    from indexer.known_folders import add_folder  # noqa: PLC0415 - not before the first answer
+
+    for name in names:
+        try:
+            known = await anyio.to_thread.run_sync(add_folder, config, name)
+        except FolderMcpError as error:
+            log.warning("%s", error)
+            lent.notices.append(str(error))
+        else:
+            lent.folders.append(known.path)
+    lent.ready.set()
+
+
 class NamedFolders:
     """Brings folders to the one engine, one at a time."""
 
@@ -31,17 +46,7 @@ class NamedFolders:
             lent: Of the connection; gets the folders, and what is wrong with the others.
             names: Paths, absolute.
         """
-        from indexer.known_folders import add_folder  # noqa: PLC0415
-
-        for name in names:
-            try:
-                known = await anyio.to_thread.run_sync(add_folder, self._config, name)
-            except FolderMcpError as error:
-                log.warning("%s", error)
-                lent.notices.append(str(error))
-            else:
-                lent.folders.append(known.path)
-        lent.ready.set()
+        await remember(self._config, lent, names)
         for path in lent.folders:
             async with self._adding:
                 if path in {folder.path for folder in lent.engine.folders()}:

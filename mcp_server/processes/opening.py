@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     import anyio
 
     from indexer.config import Config
-    from mcp_server.port import EnginePort
+    from mcp_server.port import CompleteOwner, EnginePort, Opener
     from mcp_server.processes.attach import Attachment
-    from mcp_server.processes.claim import Claim
     from mcp_server.processes.remote import RemoteEngine
 
 log = logging.getLogger(__name__)
@@ -34,14 +33,22 @@ def open_real(
     start: anyio.Event | None = None,
     read_only: bool = False,
     on_wedged: Callable[[str], None] | None = None,
+    complete_owner: CompleteOwner | None = None,
 ) -> AbstractAsyncContextManager[EnginePort]:
     """Open the engine in this process; see ``Opener``. The caller has the claim, or only reads.
 
-    ``on_wedged`` is called when only a restart of the process helps.
+    ``on_wedged`` is called when only a restart of the process helps; ``complete_owner`` adds to each status.
     """
     from indexer.engine import open_engine  # noqa: PLC0415 - see above
 
-    return open_engine(config, version=release(), start=start, read_only=read_only, on_wedged=on_wedged)
+    return open_engine(
+        config,
+        version=release(),
+        start=start,
+        read_only=read_only,
+        on_wedged=on_wedged,
+        complete_owner=complete_owner,
+    )
 
 
 @asynccontextmanager
@@ -49,13 +56,9 @@ async def open_alone(
     config: Config, *, start: anyio.Event | None = None, read_only: bool = False
 ) -> AsyncIterator[EnginePort]:
     """Open the engine in this process, as the owner for as long as it is open; beside another owner it only reads."""
-    claim = None if read_only else _claimed(config)
-    try:
-        async with open_real(config, start=start, read_only=read_only or claim is None) as engine:
+    with _claim(config, wanted=not read_only) as ours:
+        async with open_real(config, start=start, read_only=not ours) as engine:
             yield engine
-    finally:
-        if claim is not None:
-            claim.release()
 
 
 @asynccontextmanager
@@ -96,16 +99,10 @@ async def open_here_or_there(
     config: Config, *, start: anyio.Event | None = None, read_only: bool = False
 ) -> AsyncIterator[EnginePort]:
     """Open the engine in this process if nobody owns the data directory, else use the owner's."""
-    claim = None if read_only else _claimed(config)
-    if claim is None:
-        async with open_shared(config, start=start, read_only=read_only) as engine:
+    with _claim(config, wanted=not read_only) as ours:
+        opener: Opener = open_real if ours else open_shared
+        async with opener(config, start=start, read_only=read_only) as engine:
             yield engine
-        return
-    try:
-        async with open_real(config, start=start) as engine:
-            yield engine
-    finally:
-        claim.release()
 
 
 def running(config: Config) -> RemoteEngine | None:
@@ -138,17 +135,22 @@ def attachment_for(config: Config) -> Attachment:
     return attachment_to(location, mine)
 
 
-def _claimed(config: Config) -> Claim | None:
-    """Take the claim, with a note that says there is nothing to dial; None if somebody else has it."""
+@contextmanager
+def _claim(config: Config, *, wanted: bool) -> Iterator[bool]:
+    """Hold the claim for a block, if wanted. Yields whether it is ours; its note then has nothing to dial."""
     from mcp_server.notes import write_note  # noqa: PLC0415
     from mcp_server.processes.claim import Claim, place_of  # noqa: PLC0415
 
-    try:
-        claim = Claim(place_of(str(config.data_dir)))
-        if not claim.take():
-            return None
-        write_note(claim.place.note, {"pid": os.getpid(), "version": release(), "endpoint": None})
-    except OSError as error:
-        log.warning("the data directory cannot be claimed: %s", error)
-        return None
-    return claim
+    ours = False
+    with ExitStack() as stack:
+        try:
+            if wanted:
+                claim = stack.enter_context(Claim(place_of(str(config.data_dir))))
+                ours = claim.take()
+            if ours:
+                write_note(claim.place.note, {"pid": os.getpid(), "version": release(), "endpoint": None})
+        except OSError as error:
+            log.warning("the data directory cannot be claimed: %s", error)
+            stack.close()
+            ours = False
+        yield ours

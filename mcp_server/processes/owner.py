@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -30,11 +31,11 @@ from mcp_server.processes.named_folders import NamedFolders
 from mcp_server.processes.reception import Address, Visitor, welcome
 from mcp_server.processes.requests import Requests
 from mcp_server.processes.selfcheck import SelfCheck
-from mcp_server.processes.shared import SharedEngine
 from mcp_server.processes.traffic import Clients, Connected
 from mcp_server.version import newer, release
 
 if TYPE_CHECKING:
+    from indexer.status import OwnerStatus
     from mcp_server.port import EnginePort
     from mcp_server.processes.network import Door
 
@@ -48,7 +49,7 @@ TICK = 10.0
 """Seconds between two looks at whether work goes on, while no client is there."""
 
 OwnerOpener = Callable[..., AbstractAsyncContextManager["EnginePort"]]
-"""``opening.open_real``: takes the configuration, ``start`` and ``on_wedged``."""
+"""``opening.open_real``: takes the configuration, ``start``, ``on_wedged`` and ``complete_owner``."""
 
 
 class Owner:
@@ -74,7 +75,9 @@ class Owner:
         self._check = SelfCheck(location, config, place, claim)
         self._clients = Clients(location.fingerprint)
         self._page = PageDoor(place.directory, self._engine_when_open, lambda: self._clients.entered({"kind": "page"}))
-        self._engine: SharedEngine | None = None
+        self._engine: EnginePort | None = None
+        self._lent: set[Lent] = set()
+        self._remark = ""
         self._server: Any = None
         self._opened = anyio.Event()
         self._named = NamedFolders(config)
@@ -139,9 +142,11 @@ class Owner:
         start = anyio.Event()
         try:
             server = await anyio.to_thread.run_sync(_import_server, abandon_on_cancel=True)
-            async with self._opener(self._config, start=start, on_wedged=self._wedged) as engine:
-                self._engine = SharedEngine(engine, self._clients)
-                lent = Lent(self._engine)
+            told = {"on_wedged": self._wedged, "complete_owner": self._complete}
+            async with self._opener(self._config, start=start, **told) as engine:
+                self._engine = engine
+                lent = Lent(engine)
+                self._lent.add(lent)
                 self._server = server(lent)
                 self._opened.set()
                 if self._door is not None:
@@ -162,15 +167,23 @@ class Owner:
             await door.serve(self._server, lent.engine.status)
 
     def _go_on_without(self, error: Exception) -> None:
-        from mcp_server.broken import BrokenEngine  # noqa: PLC0415
+        """Put a failed engine in the place of the one that has ended, for connections that are open as well."""
+        from mcp_server.broken import failed_engine  # noqa: PLC0415
         from mcp_server.host import shown  # noqa: PLC0415
 
-        broken = BrokenEngine(shown(error), release(), str(self._config.data_dir))
         if self._engine is None or self._server is None:
             self.end(f"it cannot serve: {error}", code=1)
             return
-        self._engine.inner = broken
+        self._engine = failed_engine(shown(error), release(), str(self._config.data_dir), self._complete)
+        for lent in self._lent:
+            lent.engine = self._engine
         self._opened.set()
+
+    def _complete(self, status: OwnerStatus) -> OwnerStatus:
+        """Add who is connected, and what the owner has to say, to the owner's part of a status."""
+        relays = self._clients.status()
+        detail = " ".join(filter(None, (status.detail, self._remark)))
+        return replace(status, relays=relays, clients=len(relays), detail=detail)
 
     def _wedged(self, reason: str) -> None:
         self.end(f"only a new process helps: {reason}", code=RESTART)
@@ -204,12 +217,16 @@ class Owner:
         from mcp_server.processes.session import serve_session  # noqa: PLC0415 - imports the SDK, which is there by now
 
         lent = Lent(engine, named=bool(connected.folders))
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._named.bring, lent, connected.folders)
-            tasks.start_soon(self._note_first_answer, connected)
-            with engine.connected():
-                await serve_session(self._server, visitor, lent, connected.traffic)
-            tasks.cancel_scope.cancel()
+        self._lent.add(lent)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._named.bring, lent, connected.folders)
+                tasks.start_soon(self._note_first_answer, connected)
+                with engine.connected():
+                    await serve_session(self._server, visitor, lent, connected.traffic)
+                tasks.cancel_scope.cancel()
+        finally:
+            self._lent.discard(lent)
 
     async def _note_first_answer(self, connected: Connected) -> None:
         await connected.traffic.served.wait()
@@ -267,8 +284,7 @@ class Owner:
                 changed = await anyio.to_thread.run_sync(self._check.changed_config)
             except ConfigError as error:
                 log.warning("the configuration changed and is wrong; going on with the old one: %s", error)
-                if self._engine is not None:
-                    self._engine.remarks["config"] = f"The changed configuration is not in use: {error}"
+                self._remark = f"The changed configuration is not in use: {error}"
                 continue
             if changed:  # the next owner begins with it
                 self.successor = True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import anyio
 
@@ -16,12 +17,16 @@ from indexer.history import History
 from indexer.known_folders import KnownFolder
 from indexer.status import IndexReport, Status
 from mcp_server import timing
+from mcp_server.port import EnginePort
 from mcp_server.processes.attach import Attached
 from mcp_server.processes.hello import Line, NotThere, Refused, Silent, greeting
-from mcp_server.processes.plain import made, plain
+from mcp_server.processes.plain import call_types, made, plain
 
 if TYPE_CHECKING:
     from mcp_server.processes.attach import Attachment
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class RemoteEngine:
@@ -39,18 +44,15 @@ class RemoteEngine:
 
     async def search(self, query: Query) -> Answer:
         """Search; see ``EnginePort``."""
-        found: Answer = await self._ask(Answer, "search", query=plain(query))
-        return found
+        return await self._ask(EnginePort.search, query)
 
     async def read(self, path: str, locator: str | None = None, *, max_chars: int = 16_000) -> Reading:
         """Read; see ``EnginePort``."""
-        found: Reading = await self._ask(Reading, "read", path=path, locator=locator, max_chars=max_chars)
-        return found
+        return await self._ask(EnginePort.read, path, locator, max_chars=max_chars)
 
     def status(self, *, verbose: bool = False) -> Status:
         """Show everything; see ``EnginePort``."""
-        found: Status = self._ask_now(Status, "status", verbose=verbose)
-        return found
+        return self._ask_now(EnginePort.status, verbose=verbose)
 
     async def watch(self) -> AsyncIterator[Status]:
         """Show everything, again after every change; see ``EnginePort``."""
@@ -64,49 +66,55 @@ class RemoteEngine:
 
     async def history(self, after: float = 0.0) -> History:
         """Tell what happened; see ``EnginePort``."""
-        found: History = await self._ask(History, "history", after=after)
-        return found
-
-    async def page(self) -> str:
-        """Return the address of the owner's page, which it serves from now on."""
-        return str(await self._ask(str, "page"))
+        return await self._ask(EnginePort.history, after)
 
     async def index(self, folders: Sequence[str] | None = None) -> IndexReport:
         """Index; see ``EnginePort``."""
-        found: IndexReport = await self._ask(IndexReport, "index", folders=None if folders is None else list(folders))
-        return found
+        return await self._ask(EnginePort.index, folders)
 
     async def add_folder(self, path: str, model: str | None = None) -> KnownFolder:
         """Add a folder; see ``EnginePort``."""
-        found: KnownFolder = await self._ask(KnownFolder, "add_folder", path=path, model=model)
-        return found
+        return await self._ask(EnginePort.add_folder, path, model)
 
     async def remove_folder(self, path: str) -> object:
         """Remove a folder; see ``EnginePort``."""
-        return await self._ask(object, "remove_folder", path=path)
+        return await self._ask(EnginePort.remove_folder, path)
 
     def folders(self) -> Sequence[KnownFolder]:
         """List the folders; see ``EnginePort``."""
-        found: Sequence[KnownFolder] = self._ask_now(tuple[KnownFolder, ...], "folders")
-        return found
+        return self._ask_now(EnginePort.folders)
 
     def connected(self) -> AbstractContextManager[None]:
         """Nothing: whoever opened this stays connected for as long as it is open."""
         return nullcontext()
 
-    async def _ask(self, kind: Any, do: str, **given: Any) -> Any:
+    async def page(self) -> str:
+        """Return the address of the owner's page, which it serves from now on."""
+        return str(await self._answer("page", {}))
+
+    async def _ask(
+        self, method: Callable[Concatenate[EnginePort, P], Awaitable[T]], *args: P.args, **named: P.kwargs
+    ) -> T:
+        """Call a method of the owner's engine and wait for its result."""
+        do, given = _call(method, args, named)
+        result: T = made(call_types(do)["return"], await self._answer(do, given))
+        return result
+
+    def _ask_now(self, method: Callable[Concatenate[EnginePort, P], T], *args: P.args, **named: P.kwargs) -> T:
+        """Call a method that never waits; blocks for as long as the owner takes."""
+        do, given = _call(method, args, named)
+        line = self._request(do, given)
+        try:
+            result: T = made(call_types(do)["return"], self._heard(line, time.monotonic() + timing.ANSWER_S)["result"])
+        finally:
+            line.close()
+        return result
+
+    async def _answer(self, do: str, given: dict[str, Any]) -> Any:
         """Ask and wait; leaving the wait closes the connection, which ends the work at the other side."""
         line = await anyio.to_thread.run_sync(self._request, do, given)
         try:
-            document = await anyio.to_thread.run_sync(self._heard, line, None, abandon_on_cancel=True)
-        finally:
-            line.close()
-        return made(kind, document["result"])
-
-    def _ask_now(self, kind: Any, do: str, **given: Any) -> Any:
-        line = self._request(do, given)
-        try:
-            return made(kind, self._heard(line, time.monotonic() + timing.ANSWER_S)["result"])
+            return (await anyio.to_thread.run_sync(self._heard, line, None, abandon_on_cancel=True))["result"]
         finally:
             line.close()
 
@@ -138,6 +146,12 @@ class RemoteEngine:
         if "error" in document:
             raise _error(document["error"])
         return document
+
+
+def _call(method: Callable[..., Any], args: tuple[Any, ...], named: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Return a method's name and its arguments by name, as JSON has them."""
+    bound = inspect.signature(method).bind(None, *args, **named).arguments
+    return method.__name__, {name: plain(value) for name, value in bound.items() if name != "self"}
 
 
 def _lost(error: Exception) -> FolderMcpError:

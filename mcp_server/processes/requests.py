@@ -6,16 +6,16 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from indexer.answer import Query
 from indexer.errors import FolderMcpError
-from mcp_server.processes.plain import made, plain
+from mcp_server.processes.plain import call_types, made, plain
 from mcp_server.processes.reception import Visitor
 
 if TYPE_CHECKING:
@@ -75,25 +75,20 @@ class Requests:
             return True
         if do == "page":
             return await self._page()
+        types = call_types(do)
+        if not types:
+            raise FolderMcpError(f"this background process does not know how to {do}; restart it: folder-mcp stop")
         engine = await self._engine()
-        if do == "search":
-            return await engine.search(made(Query, given["query"]))
-        if do == "read":
-            return await engine.read(given["path"], given.get("locator"), max_chars=int(given["max_chars"]))
-        if do == "status":
-            return engine.status(verbose=bool(given.get("verbose")))
-        if do == "history":
-            return await engine.history(float(given.get("after", 0.0)))
+        asked = {name: made(types[name], value) for name, value in given.items() if name in types}
         if do == "index":
-            known = {folder.path for folder in engine.folders()}
-            for path in given.get("folders") or ():
-                if path not in known:  # it was remembered by another process
-                    await engine.add_folder(path)
-            return await engine.index(given.get("folders"))
-        if do == "add_folder":
-            return await engine.add_folder(given["path"], given.get("model"))
-        if do == "remove_folder":
-            return await engine.remove_folder(given["path"])
-        if do == "folders":
-            return list(engine.folders())
-        raise FolderMcpError(f"this background process does not know how to {do}; restart it: folder-mcp stop")
+            await _remember(engine, asked.get("folders"))
+        result = getattr(engine, do)(**asked)
+        return await result if inspect.isawaitable(result) else result
+
+
+async def _remember(engine: EnginePort, folders: Sequence[str] | None) -> None:
+    """Have the engine index folders that another process remembered."""
+    known = {folder.path for folder in engine.folders()}
+    for path in folders or ():
+        if path not in known:
+            await engine.add_folder(path)

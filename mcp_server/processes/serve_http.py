@@ -14,7 +14,6 @@ from mcp_server.processes.candidate import end_anyway, leave
 from mcp_server.processes.claim import Claim, place_of
 from mcp_server.processes.location import locate
 from mcp_server.processes.network import PATH, TOKEN_FILE, Door, door
-from mcp_server.processes.opening import open_real
 from mcp_server.processes.owner import Owner
 from mcp_server.processes.reception import listen
 
@@ -40,8 +39,8 @@ def serve_http(call: Call) -> int:
         )
         folders = tuple(os.path.abspath(os.path.expanduser(folder)) for folder in args.folders)
         logs.configure(logs.folder_for(config.data_dir), verbose=args.verbose)
-        opener = open_real if call.opener is open_real else call.opener
-        owner = Owner(location, config, claim.place, claim, opener, Door(bound, token, hosts, certificate, folders))
+        extra = Door(bound, token, hosts, certificate, folders)
+        owner = Owner(location, config, claim.place, claim, call.opener, extra)
         host, port = bound.getsockname()[:2]
         url = f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
 

@@ -8,8 +8,7 @@ from fakes import model_spec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.answer import Answer, Semantic
-from indexer.history import CHANGES, KEPT_S, MINUTE, SEARCHES, History, Minute, Recorder, SlotChange
+from indexer.history import CHANGES, KEPT_S, MINUTE, SEARCHES, History, Minute, Recorder, Searched, SlotChange
 from indexer.model.snapshot import ModelStatus, SlotState, SlotStatus
 from indexer.status import Work
 from mcp_server.processes.plain import made, plain
@@ -23,8 +22,8 @@ def slot(state: SlotState, epoch: int, since: float) -> SlotStatus:
     return SlotStatus(state, epoch, model, since=since)
 
 
-def answer(ms: float) -> Answer:
-    return Answer((), "hybrid", Semantic("served", 1.0), (), None, (), ms)
+def searched(at: float, ms: float) -> Searched:
+    return Searched(at, ms, "served")
 
 
 def states(history: History) -> list[tuple[float, str]]:
@@ -64,7 +63,7 @@ def test_memory_is_bounded_whatever_happens() -> None:
     for number in range(3 * max(CHANGES, SEARCHES)):
         at = START + number / 10
         recorder.slot_is(slot("ready" if number % 2 else "loading", number, at))
-        recorder.answered(at, answer(1.0))
+        recorder.searches.append(searched(at, 1.0))
         recorder.work_is(START + number * 60, Work(files_read=number))
     history = recorder.history(START + 180)
     assert (len(history.changes), len(history.searches), len(history.minutes)) == (CHANGES, SEARCHES, 61)
@@ -72,7 +71,7 @@ def test_memory_is_bounded_whatever_happens() -> None:
 
 def test_a_search_is_forgotten_after_an_hour_and_its_words_are_never_kept() -> None:
     recorder = Recorder(START)
-    recorder.answered(START + 1, answer(12.5))
+    recorder.searches.append(searched(START + 1, 12.5))
     assert [search.elapsed_ms for search in recorder.history(START + 2).searches] == [12.5]
     assert recorder.history(START + 2 + KEPT_S).searches == ()
 
@@ -109,7 +108,7 @@ def test_what_was_known_and_what_came_after_it_make_the_whole(
         if what == "slot":
             recorder.slot_is(slot("ready" if number % 2 else "loading", number, at))
         elif what == "search":
-            recorder.answered(at, answer(float(number)))
+            recorder.searches.append(searched(at, float(number)))
         else:
             work = Work(files_read=work.files_read + 1, chunks_embedded=work.chunks_embedded + number)
             recorder.work_is(at, work)

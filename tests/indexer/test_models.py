@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,9 +14,12 @@ from tiny_models import write_hub
 
 from indexer.config import Config
 from indexer.engine import Engine
+from indexer.folder import Folders
 from indexer.models import Models
+from indexer.pulse import Pulse
 from indexer.settings import FolderSettings
-from indexer.status import Status
+from indexer.status import ModelAvailability, Status
+from indexer.stock import Stock
 
 DEFAULT = "all-MiniLM-L6-v2"
 
@@ -118,6 +123,66 @@ async def test_a_model_named_later_appears_in_status(tmp_path: Path, notes: Path
         status = await seen(engine, "bge-m3")
     assert [(model.name, model.local) for model in status.models] == [(DEFAULT, True), ("bge-m3", False)]
     assert status.models[1].size and status.models[1].size > 1_000_000_000
+
+
+async def test_a_model_that_no_folder_names_any_more_leaves_the_status(tmp_path: Path, notes: Path) -> None:
+    async with engine_over(tmp_path / "data") as engine:
+        await engine.add_folder(str(notes), "bge-m3")
+        await seen(engine, "bge-m3")
+        await engine.remove_folder(str(notes))
+        async for status in engine.watch(at_most_every=0):
+            if [model.name for model in status.models] == [DEFAULT]:
+                break
+
+
+class Looks(Models):
+    """Models that count how often they are looked for, and can hold a look until they are told to go on."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.number = 0
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self.go_on.set()
+
+    def available(self, names: Iterable[str]) -> tuple[ModelAvailability, ...]:
+        self.number += 1
+        self.begun.set()
+        assert self.go_on.wait(30)
+        return super().available(names)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+async def test_models_are_looked_for_again_only_while_one_is_missing(
+    tmp_path: Path, notes: Path, missing: bool
+) -> None:
+    config = missing_model(tmp_path, notes, "acme/tiny" if missing else DEFAULT)
+    async with engine_over(tmp_path / "data", config=config) as engine:
+        await engine.index()
+        stock = engine._stock
+        while not stock.models or stock.incomplete is not missing:
+            await anyio.lowlevel.checkpoint()
+        asked = stock._asked.beats
+        await ask(engine, "swarm")
+        assert stock._asked.beats - asked == int(missing)
+        engine.status()
+        assert stock._asked.beats - asked == 2 * int(missing)
+
+
+async def test_a_question_that_falls_into_a_look_is_followed_by_another_look(tmp_path: Path) -> None:
+    config = replace(settings(tmp_path / "data"), hub_cache=tmp_path / "hub")
+    config = replace(config, model=replace(config.model, default="acme/tiny"))
+    looks, changed = Looks(config), Pulse()
+    stock = Stock(config, looks, Folders(), lambda root: None)
+    looks.go_on.clear()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(stock.run, changed.beat)
+        with anyio.fail_after(20):
+            await anyio.to_thread.run_sync(looks.begun.wait)
+            stock.look_again()
+            looks.go_on.set()
+            while looks.number < 2:
+                await anyio.lowlevel.checkpoint()
+            tasks.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("damaged", ["modules.json", "config.json", "tokenizer.json"])

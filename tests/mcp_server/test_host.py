@@ -15,8 +15,9 @@ from indexer.answer import Query
 from indexer.config import Config
 from indexer.errors import ConfigError, FolderMcpError
 from mcp_server.application import create_server
+from mcp_server.broken import failed_engine
 from mcp_server.host import Host
-from mcp_server.port import Opener
+from mcp_server.port import EnginePort, Opener
 
 
 class Counted:
@@ -152,6 +153,26 @@ async def test_an_index_that_cannot_be_opened_keeps_its_own_words(config: Config
 
     async with Host(config, opener).lend() as lent:  # type: ignore[arg-type]
         assert lent.engine.status().owner.detail == "the disk is full; free some space"
+
+
+async def test_every_method_of_a_failed_engine_answers_or_says_why() -> None:
+    engine = failed_engine(FolderMcpError("the disk is full; free some space"), "1.0.0", "/data")
+    answers: dict[str, object] = {
+        "status": engine.status().owner.detail,
+        "watch": [status.index.last_error async for status in engine.watch()],
+        "history": (await engine.history()).searches,
+        "folders": engine.folders(),
+    }
+    with engine.connected() as answers["connected"]:
+        pass
+    why = "the disk is full; free some space"
+    assert answers == {"status": why, "watch": [why], "history": (), "folders": (), "connected": None}
+    refusing = {name for name in vars(EnginePort) if not name.startswith("_")} - set(answers)
+    assert refusing == {"search", "read", "index", "add_folder", "remove_folder"}
+    for name in refusing:
+        with pytest.raises(FolderMcpError, match=why):
+            await getattr(engine, name)("x")
+    assert not hasattr(engine, "anything_else")
 
 
 def crashing(moment: str, crash: anyio.Event) -> Opener:

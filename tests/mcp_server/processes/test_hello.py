@@ -18,22 +18,11 @@ from anyio.abc import SocketListener, SocketStream
 
 from mcp_server.notes import write_note
 from mcp_server.processes import hello
-from mcp_server.processes.claim import PROTOCOL, Place, place_of
+from mcp_server.processes.claim import PROTOCOL, Place
 from mcp_server.processes.hello import MARK, NotThere, Refused, Silent, dial, greeting
 from mcp_server.processes.reception import listen, welcome
 
 LIMIT = 5.0
-
-
-@pytest.fixture
-def place() -> Any:
-    """A short path, as runtime directories have it."""
-    import shutil
-    import tempfile
-
-    base = tempfile.mkdtemp(prefix="fm-", dir="/tmp")
-    yield place_of("/data", base)
-    shutil.rmtree(base)
 
 
 @asynccontextmanager

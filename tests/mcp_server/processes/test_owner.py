@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,25 +14,22 @@ from fakes_engine import FakeEngine
 
 from indexer.config import Config
 from indexer.settings import OwnerSettings
-from mcp_server.processes.claim import Claim, Place, place_of
-from mcp_server.processes.hello import NotThere, dial, greeting
+from mcp_server.port import CompleteOwner
+from mcp_server.processes.claim import Claim, Place
+from mcp_server.processes.hello import Line, NotThere, dial, greeting
 from mcp_server.processes.location import Location, locate
 from mcp_server.processes.owner import Owner
 from mcp_server.processes.reception import listen
 from mcp_server.processes.selfcheck import configuration
 
 
-@pytest.fixture
-def place() -> Iterator[Place]:
-    base = tempfile.mkdtemp(prefix="fm-", dir="/tmp")
-    yield place_of("/data", base)
-    shutil.rmtree(base)
-
-
 @asynccontextmanager
-async def opener(config: Config, *, start: anyio.Event, on_wedged: Callable[[str], None]) -> AsyncIterator[FakeEngine]:
+async def opener(
+    config: Config, *, start: anyio.Event, on_wedged: Callable[[str], None], complete_owner: CompleteOwner
+) -> AsyncIterator[FakeEngine]:
     engine = FakeEngine()
     engine.started = True
+    engine.complete_owner = complete_owner
     yield engine
 
 
@@ -42,6 +37,21 @@ def owner(place: Place, claim: Claim, tmp_path: Path, settings: OwnerSettings) -
     assert claim.take()
     config = Config(data_dir=tmp_path, owner=settings)
     return Owner(Location("", str(tmp_path), ""), config, place, claim, opener)
+
+
+async def lived(one: Owner, place: Place, meanwhile: Callable[[], Awaitable[None]]) -> int:
+    """The exit code of an owner's life, in which something is done as soon as it is ready."""
+    ready = anyio.Event()
+
+    async def do() -> None:
+        await ready.wait()
+        await meanwhile()
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(do)
+            return await one.run(listen(place, "i" * 8), ready.set)
+    raise AssertionError
 
 
 async def test_looking_whether_it_is_there_does_not_keep_an_owner_alive(place: Place, tmp_path: Path) -> None:
@@ -73,7 +83,7 @@ async def test_a_wedged_slot_ends_the_owner_with_its_own_code(place: Place, tmp_
     wedge: list[Callable[[str], None]] = []
 
     @asynccontextmanager
-    async def catching(config: Config, *, start: anyio.Event, on_wedged: Any) -> AsyncIterator[FakeEngine]:
+    async def catching(config: Config, *, on_wedged: Any, **_: object) -> AsyncIterator[FakeEngine]:
         wedge.append(on_wedged)
         yield FakeEngine()
 
@@ -81,20 +91,15 @@ async def test_a_wedged_slot_ends_the_owner_with_its_own_code(place: Place, tmp_
         assert claim.take()
         config = Config(data_dir=tmp_path)
         one = Owner(Location("", str(tmp_path), ""), config, place, claim, catching)
-        ready = anyio.Event()
 
         async def wedge_when_open() -> None:
-            await ready.wait()
             line, _ = await anyio.to_thread.run_sync(dial, place, greeting("control"), 5.0)
             line.send({"id": 1, "do": "status"})
             assert "result" in await anyio.to_thread.run_sync(line.receive)
             line.close()
             wedge[0]("stuck")
 
-        with anyio.fail_after(30):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(wedge_when_open)
-                assert await one.run(listen(place, "i" * 8), ready.set) == 75
+        assert await lived(one, place, wedge_when_open) == 75
 
 
 @pytest.mark.parametrize("what", ["configuration", "lock"])
@@ -131,10 +136,8 @@ async def test_a_wrong_change_of_the_configuration_is_told_and_not_used(
     with Claim(place) as claim:
         assert claim.take()
         one = Owner(location, configuration(location), place, claim, opener)
-        ready = anyio.Event()
 
         async def spoil() -> None:
-            await ready.wait()
             line, _ = await anyio.to_thread.run_sync(dial, place, greeting("control"), 5.0)
             line.send({"id": 1, "do": "watch"})
             await anyio.to_thread.run_sync(line.receive)  # the engine is open
@@ -152,8 +155,61 @@ async def test_a_wrong_change_of_the_configuration_is_told_and_not_used(
             line.close()
             one.end("seen")
 
-        with anyio.fail_after(30):
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(spoil)
-                assert await one.run(listen(place, "i" * 8), ready.set) == 0
+        assert await lived(one, place, spoil) == 0
     assert not one.successor
+
+
+async def test_an_engine_that_has_ended_is_replaced_for_the_connections_that_are_open(
+    place: Place, tmp_path: Path
+) -> None:
+    crash = anyio.Event()
+
+    async def fail() -> None:
+        await crash.wait()
+        raise ZeroDivisionError("oh")
+
+    @asynccontextmanager
+    async def crashing(config: Config, **given: Any) -> AsyncIterator[FakeEngine]:
+        async with opener(config, **given) as engine, anyio.create_task_group() as tasks:
+            tasks.start_soon(fail)
+            yield engine
+
+    with Claim(place) as claim:
+        assert claim.take()
+        one = Owner(Location("", str(tmp_path), ""), Config(data_dir=tmp_path), place, claim, crashing)
+
+        async def ask() -> None:
+            client, _ = await anyio.to_thread.run_sync(dial, place, greeting("client"), 5.0)
+            info = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+            await answered(client, "initialize", **info)
+            client.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
+
+            async def called(tool: str, **arguments: object) -> dict[str, Any]:
+                found: dict[str, Any] = await answered(client, "tools/call", name=tool, arguments=arguments)
+                return found
+
+            status = (await called("status"))["structuredContent"]["owner"]
+            assert (status["state"], status["clients"], len(status["relays"])) == ("serving", 1, 1)
+            assert not (await called("search", query="a")).get("isError")
+            crash.set()
+            while "ZeroDivisionError" not in status["detail"]:
+                status = (await called("status"))["structuredContent"]["owner"]
+            assert (status["state"], status["clients"], len(status["relays"])) == ("uninitialized", 1, 1)
+            refused = await called("search", query="a")
+            assert refused["isError"] and "ZeroDivisionError" in refused["content"][0]["text"]
+            control, _ = await anyio.to_thread.run_sync(dial, place, greeting("control"), 5.0)
+            control.send({"id": 1, "do": "index", "with": {"folders": None}})
+            assert "ZeroDivisionError" in (await anyio.to_thread.run_sync(control.receive))["error"]["text"]
+            control.close()
+            client.close()
+            one.end("seen")
+
+        assert await lived(one, place, ask) == 0
+
+
+async def answered(line: Line, method: str, **params: Any) -> Any:
+    line.send({"jsonrpc": "2.0", "id": method, "method": method, "params": params})
+    while True:
+        said = await anyio.to_thread.run_sync(line.receive)
+        if said.get("id") == method:
+            return said["result"]

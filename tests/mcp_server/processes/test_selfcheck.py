@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,17 +13,10 @@ from anyio.abc import SocketListener, SocketStream
 
 from indexer.errors import ConfigError
 from mcp_server.notes import read_note, write_note
-from mcp_server.processes.claim import Claim, Place, place_of
+from mcp_server.processes.claim import Claim, Place
 from mcp_server.processes.location import Location, locate
 from mcp_server.processes.reception import listen, welcome
 from mcp_server.processes.selfcheck import SelfCheck, configuration
-
-
-@pytest.fixture
-def place() -> Iterator[Place]:
-    base = tempfile.mkdtemp(prefix="fm-", dir="/tmp")
-    yield place_of("/data", base)
-    shutil.rmtree(base)
 
 
 @pytest.fixture

@@ -19,7 +19,9 @@ from mcp_server.processes.candidate import main  # noqa: E402
 
 
 @asynccontextmanager
-async def opener(config: Config, *, start: anyio.Event, on_wedged: Callable[[str], None]) -> AsyncIterator[FakeEngine]:
+async def opener(
+    config: Config, *, start: anyio.Event, on_wedged: Callable[[str], None], **_: object
+) -> AsyncIterator[FakeEngine]:
     async def watch() -> None:
         await anyio.to_thread.run_sync(sys.stdin.read, abandon_on_cancel=True)
         on_wedged("the model thread does not come back")

@@ -1,0 +1,64 @@
+"""Where a process finds an engine: its own where nobody owns the data directory."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from indexer.config import Config
+from mcp_server.notes import read_note
+from mcp_server.processes.claim import Claim, Place, held, place_of
+from mcp_server.processes.opening import open_alone, open_here_or_there
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return Config(data_dir=tmp_path / "data")
+
+
+@pytest.fixture
+def ours(config: Config) -> Iterator[Place]:
+    place = place_of(str(config.data_dir))
+    yield place
+    shutil.rmtree(place.directory)
+
+
+@pytest.mark.parametrize("opener", [open_alone, open_here_or_there])
+async def test_whoever_opens_alone_owns_the_data_directory_for_as_long(
+    config: Config, ours: Place, opener: type
+) -> None:
+    async with opener(config) as engine:
+        async for status in engine.watch():
+            if status.owner.state == "serving":
+                break
+        assert held(ours)
+        assert read_note(ours.note) == {"pid": os.getpid(), "version": status.owner.version, "endpoint": None}
+    assert not held(ours)
+
+
+async def test_beside_another_owner_the_engine_only_reads(config: Config, ours: Place) -> None:
+    async with open_alone(config) as first:
+        async for status in first.watch():
+            if status.owner.state == "serving":
+                break
+        async with open_alone(config) as second:
+            async for status in second.watch():
+                if status.owner.state != "initializing" and status.owner.state != "uninitialized":
+                    break
+            assert status.owner.state == "read_only"
+        assert held(ours)
+
+
+async def test_a_claim_that_cannot_be_noted_is_given_back(
+    config: Config, ours: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.mkdir(ours.note)
+    async with open_alone(config):
+        assert not held(ours)
+        with Claim(ours) as other:
+            assert other.take()
+    assert "cannot be claimed" in caplog.text
