@@ -1,7 +1,8 @@
-"""Which models are on this machine, and the folders that wait for one that is not.
+"""Which models are on this machine, and the folders that wait for one that is not, or not as it could be.
 
-A pull happens in another process. It is noticed by whoever misses the model: a search, a look at the status, an
-``index`` run, or the clock of the rescans. Looking costs some ``stat`` calls in a thread and delays nobody.
+Models are pulled and prepared in other processes. It is noticed by whoever misses the model: a search, a look at the
+status (both commands end with one), an ``index`` run, or the clock of the rescans. Looking costs some ``stat`` calls
+in a thread and delays nobody.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import anyio
 from anyio import to_thread
 
 from indexer.config import Config
-from indexer.folder import Folders
+from indexer.folder import Folders, LiveFolder
 from indexer.models import Models
 from indexer.pulse import Pulse
 from indexer.status import ModelAvailability
@@ -59,22 +60,22 @@ class Stock:
                 await self._missed.wait()
 
     def miss(self) -> None:
-        """Have the models looked for again if one is missing or new; returns at once."""
-        waiting = any(folder.model.problem is not None for folder in self._folders)
-        if waiting or self._names() != [model.name for model in self.models]:
+        """Have the models looked for again if one is missing, new or not prepared; returns at once."""
+        known = [model.name for model in self.models]
+        if self._names() != known or any(_may_change(folder) for folder in self._folders):
             self._missed.beat()
 
-    def look_again(self) -> None:
-        """Have the models looked for again: one has another form now; returns at once."""
-        self._missed.beat()
-
     async def take_up(self) -> None:
-        """Give folders that wait for a model that model, if it is here by now."""
+        """Give folders that wait for a model that model, if it is here by now; and others the prepared form of theirs.
+
+        A prepared form has the same vectors: nothing of the folder is read or embedded again.
+        """
         for folder in self._folders:
-            if folder.model.problem is None:
+            if not _may_change(folder):
                 continue
+            waited = folder.model.problem is not None
             folder.model = await to_thread.run_sync(self._resolver.for_folder, folder.known.model)
-            if folder.model.problem is None:
+            if waited and folder.model.problem is None:
                 self._arrived(folder.path)
 
     def _names(self) -> list[str]:
@@ -83,3 +84,7 @@ class Stock:
         kept = [folder.known.model for folder in self._folders]
         reranker = [self._config.search.rerank] if self._config.search.rerank else []
         return list(dict.fromkeys(self._resolver.name(name) for name in (None, *written, *kept, *reranker)))
+
+
+def _may_change(folder: LiveFolder) -> bool:
+    return folder.model.problem is not None or folder.model.could_be_prepared

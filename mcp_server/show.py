@@ -75,7 +75,7 @@ def status(result: StatusResult, *, verbose: bool = False) -> str:
         slot_line(result.slot).rstrip("."),
     ]
     for model in result.models:
-        lines.append(model_line(model) + (f", {size(model.size)}" if model.local and model.size else ""))
+        lines.append(model_line(model, f", {size(model.size)}" if model.size else ""))
     for relay in owner.relays:
         named = ", ".join(relay.folders) or "all folders"
         other = "" if relay.same_config else "; read another configuration, which is not in use"

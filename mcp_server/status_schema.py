@@ -30,7 +30,7 @@ class ModelRecord(Record):
 class HolderRecord(Record):
     """Who uses the model now."""
 
-    kind: Literal["tool", "index", "unload", "load", "export"]
+    kind: Literal["tool", "index", "unload", "load"]
     since: Time
 
 
@@ -117,10 +117,8 @@ class SlotRecord(Record):
     warm_until: Time | None = Field(description="Until when the model stays loaded for searches.")
     holder: HolderRecord | None
     queue: QueueRecord
-    stage: str = Field(
-        description="While loading: runtime, files, tokenizer, weights, self-test; while exporting: of that."
-    )
-    progress: float = Field(description="While loading or exporting: 0 to 1.")
+    stage: str = Field(description="While loading: runtime, files, tokenizer, weights, self-test.")
+    progress: float = Field(description="While loading: 0 to 1.")
     memory: MemoryRecord
     gpu: GpuRecord
     last_error: ErrorRecord | None

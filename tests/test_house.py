@@ -48,7 +48,6 @@ FLOORS = [
         "indexer.search",
         "indexer.reading",
         "indexer.watching",
-        "indexer.export_pass",
     },
     {"indexer.parts", "indexer.maintenance", "indexer.mending", "indexer.stock", "indexer.recording"},
     {"indexer.condition"},

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-SlotState = Literal["idle", "loading", "ready", "unloading", "error", "exporting"]
+SlotState = Literal["idle", "loading", "ready", "unloading", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class ModelStatus:
 class HolderStatus:
     """Who holds the slot."""
 
-    kind: Literal["tool", "index", "unload", "load", "export"]
+    kind: Literal["tool", "index", "unload", "load"]
     since: float
 
 

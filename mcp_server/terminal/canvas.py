@@ -14,7 +14,7 @@ NARROW = 60
 TONES = {
     "serving": "green", "ready": "green", "embedding": "cyan", "reading": "cyan", "scanning": "cyan",
     "waiting": "yellow", "blocked": "yellow", "degraded": "yellow", "loading": "yellow", "initializing": "yellow",
-    "uninitialized": "yellow", "exporting": "magenta", "unloading": "blue", "unavailable": "red", "error": "red",
+    "uninitialized": "yellow", "unloading": "blue", "unavailable": "red", "error": "red",
     "stopping": "yellow", "read_only": "yellow", "idle": "bright_black",
 }  # fmt: skip
 

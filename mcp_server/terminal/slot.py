@@ -24,7 +24,7 @@ def draw_slot(drawn: Canvas, slot: SlotStatus, history: History) -> None:
         drawn.facts(slot.model.name, where)
     elif slot.state == "idle":
         drawn.add(("  none in memory; it is loaded when somebody asks", "bright_black"))
-    if slot.stage and slot.state in ("loading", "exporting"):
+    if slot.stage and slot.state == "loading":
         drawn.bar(cut(slot.stage, 10), slot.progress, "", TONES[slot.state])
     _use(drawn, slot)
     for error in slot.errors:

@@ -16,7 +16,6 @@ STATES: Final[dict[SlotState, tuple[str, str, str]]] = {
     "ready": ("█", "#", "green"),
     "unloading": ("░", "u", "blue"),
     "loading": ("▒", "l", "yellow"),
-    "exporting": ("▓", "e", "magenta"),
     "error": ("╳", "x", "red"),
 }
 """Character, character where only ASCII can be shown, and colour; of two states in one cell the later named wins."""

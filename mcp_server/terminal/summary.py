@@ -12,7 +12,7 @@ def summary(status: Status) -> str:
     parts = [status.owner.state.replace("_", " ")]
     slot = status.slot
     model = slot.model.name if slot.model else slot.requested
-    stage = f" {slot.stage} {percent(slot.progress)}" if slot.stage and slot.state in ("loading", "exporting") else ""
+    stage = f" {slot.stage} {percent(slot.progress)}" if slot.stage and slot.state == "loading" else ""
     parts.append(f"slot {slot.state}" + (f" {model}" if model else "") + stage)
     for folder in status.folders:
         files = folder.files
