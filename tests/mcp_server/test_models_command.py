@@ -27,6 +27,8 @@ from mcp_server.call import Call
 from mcp_server.commands import models
 from mcp_server.fetching import Lines
 from mcp_server.model_schema import ModelsResult
+from mcp_server.render import model_line
+from mcp_server.status_schema import AvailabilityRecord
 
 
 class LocalHub:
@@ -349,6 +351,14 @@ def test_what_cannot_be_prepared_has_been_pulled_all_the_same(
     assert "is on this machine" in captured.out
     assert "runs only with code from its own repository" in captured.err
     assert find("acme/tiny", hub_cache=tmp_path / "cache")
+
+
+def test_status_says_in_one_line_what_a_model_would_gain() -> None:
+    gain = {"reason": "Prepared, it gains.", "remedy": "Run: folder-mcp models prepare m"}
+    record = AvailabilityRecord(name="m", local=True, size=1, runtime="torch", **gain)
+    said = "Model m: on this machine, loaded by torch"
+    assert model_line(record) == f"{said}. Prepared, it gains. Run: folder-mcp models prepare m"
+    assert model_line(record.model_copy(update={"reason": "", "remedy": ""}), ", 1 MB") == f"{said}, 1 MB"
 
 
 def test_the_list_says_which_models_would_gain(
