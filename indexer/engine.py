@@ -71,9 +71,7 @@ class Engine:
         self._shown = Pulse()
         self._recorder = Recorder(self._since)
         self._stock = Stock(config, self._models, self._folders, self._model_arrived)
-        self._shared = Shared(
-            self._folders, self._ledger, self._pulse, self._models, self._stock.look_again, self._recorder, self._shown
-        )
+        self._shared = Shared(self._folders, self._ledger, self._pulse, self._models, self._recorder, self._shown)
 
     # What clients ask -----------------------------------------------------------------------------------------
 

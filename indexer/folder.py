@@ -36,6 +36,11 @@ class FolderModel:
     languages: frozenset[str] | None
 
     @property
+    def could_be_prepared(self) -> bool:
+        """Whether torch loads it on the CPU: it may have an ONNX form one day (see ``exports``)."""
+        return self.spec is not None and (self.spec.runtime, self.spec.device) == ("torch", "cpu")
+
+    @property
     def recipe(self) -> str:
         """Stamp of everything that shapes a chunk; the tokenizer last (see ``changes.same_recipe``)."""
         return f"{PARSERS} {CHUNKER} {WORDS} {self.tokens.stamp}/{self.tokens.limit}"

@@ -12,10 +12,11 @@ from indexer.folder import FolderModel
 from indexer.model.availability import availability
 from indexer.model.catalogue import lookup
 from indexer.model.embedder import ModelSpec
-from indexer.model.exports import verdict
+from indexer.model.exports import due, exported, verdict
 from indexer.model.failure import HINTS
 from indexer.model.languages import languages_of
 from indexer.model.local import Located, find
+from indexer.model.prepared import prepare_command
 from indexer.model.rerankers import RerankModel, resolve_reranker
 from indexer.model.specs import resolve
 from indexer.model.tokenizer import Tokens, open_tokenizer
@@ -39,12 +40,14 @@ class Models:
         """The model of a folder that names ``name`` (None: the default one).
 
         A model that cannot be had is no error here: its folder is indexed with the embedded model's tokenizer and
-        searched by word, and ``problem`` says why. It is looked for again at the next call.
+        searched by word, and ``problem`` says why. It is looked for again at the next call, and so is one that
+        only torch could load and that has been prepared since.
         """
         name = self.name(name)
         with self._lock:
             found = self._found.get(name)
-            if found is None or found.problem is not None:
+            if found is None or found.problem is not None or self._prepared(found):
+                self._found.pop(name, None)
                 found = self._found[name] = self._resolve(name)
             return found
 
@@ -55,12 +58,6 @@ class Models:
             if found is None or found.problem is not None:
                 found = self._rerankers[name] = self._resolve_reranker(name)
             return found
-
-    def again(self, name: str) -> FolderModel:
-        """The model looked for anew: its ONNX form has been made."""
-        with self._lock:
-            self._found.pop(name, None)
-        return self.for_folder(name)
 
     def name(self, name: str | None) -> str:
         """The model that a folder means: the one it names, or the default."""
@@ -91,8 +88,16 @@ class Models:
         except SlotUnavailable as problem:
             return RerankModel(name, None, problem, None)
 
+    def _prepared(self, found: FolderModel) -> bool:
+        """Whether a model that torch loads has got an ONNX form since it was looked for."""
+        spec, config = found.spec, self._config
+        if spec is None or not found.could_be_prepared or config.model.runtime != "auto":
+            return False
+        return exported(config.data_dir, spec.key) is not None
+
     def _languages(self, name: str) -> frozenset[str] | None:
-        located = find(name, hub_cache=self._config.hub_cache)  # not the spec's: an export lies apart from its card
+        # Not the spec's directory: an ONNX form lies apart from the model's card.
+        located = find(name, hub_cache=self._config.hub_cache, data_dir=self._config.data_dir)
         return languages_of(name, Path(located.directory) if isinstance(located, Located) else None)
 
     def _available(self, name: str) -> ModelAvailability:
@@ -103,12 +108,17 @@ class Models:
                 spec = self._spec(name)
         except SlotUnavailable as problem:
             return ModelAvailability(name, False, fetched, "", str(problem), problem.hint)
-        exportable = spec.runtime == "torch" and spec.kind == "embedder"
-        refused = verdict(self._config.data_dir, spec.key) if exportable else None
-        reason = (
-            f"Only torch loads it: its ONNX form was refused, {refused.reason}." if refused and not refused.ok else ""
-        )
-        return ModelAvailability(name, True, size_of(Path(spec.directory)), spec.runtime, reason, "")
+        reason, remedy = self._gain(name, spec)
+        return ModelAvailability(name, True, size_of(Path(spec.directory)), spec.runtime, reason, remedy)
+
+    def _gain(self, name: str, spec: ModelSpec) -> tuple[str, str]:
+        """What a model that torch loads would gain by being prepared and how, or why it cannot be."""
+        if (spec.runtime, spec.kind) != ("torch", "embedder") or self._config.model.runtime != "auto":
+            return "", ""
+        if due(spec, self._config.data_dir):
+            return "Prepared, it would start faster and use less memory.", f"Run: {prepare_command(name)}"
+        refused = verdict(self._config.data_dir, spec.key)
+        return (f"Only torch loads it: its ONNX form was refused, {refused.reason}.", "") if refused else ("", "")
 
     def _spec(self, name: str) -> ModelSpec:
         """Pin a model: a reranker if the configuration or the catalogue says that it is one.
@@ -119,7 +129,7 @@ class Models:
         known = self._found.get(name)
         if known is not None and known.spec is not None:
             return known.spec
-        found = availability([name], hub_cache=self._config.hub_cache)[0]
+        found = availability([name], hub_cache=self._config.hub_cache, data_dir=self._config.data_dir)[0]
         if found.code == "corrupt_files":
             raise SlotUnavailable(found.code, found.reason, found.remedy)
         settings = self._config.model

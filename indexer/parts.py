@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from indexer.embedding_pass import EmbeddingPass
 from indexer.errors import StoreError
-from indexer.export_pass import ExportPass
 from indexer.manifest import Manifest
 from indexer.model.slot import ModelSlot
 from indexer.search import Search
@@ -33,6 +32,5 @@ class Parts:
     slot: ModelSlot | None
     text_pass: TextPass | None
     embedding_pass: EmbeddingPass | None
-    export_pass: ExportPass | None
     refused: StoreError | None = None
     warnings: tuple[str, ...] = ()

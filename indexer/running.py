@@ -16,7 +16,6 @@ from indexer import timing
 from indexer.config import Config
 from indexer.embedding_pass import EmbeddingPass
 from indexer.errors import StoreBusy, StoreError
-from indexer.export_pass import ExportPass
 from indexer.files.places import warnings
 from indexer.folder import Folders
 from indexer.history import Recorder
@@ -53,7 +52,6 @@ class Shared:
     """What engine and passes share from the first moment, open or not.
 
     Attributes:
-        models_changed: Called when what a model is on this machine has changed.
         recorder: Writes the history down.
         shown: Beats for those who watch.
     """
@@ -62,7 +60,6 @@ class Shared:
     ledger: Ledger
     pulse: Pulse
     models: Models
-    models_changed: Callable[[], None]
     recorder: Recorder
     shown: Pulse
 
@@ -92,21 +89,17 @@ async def open_parts(
             workers=config.index.parser_workers, interpreter=config.parser_python, module="indexer.parser_process"
         )
     )
-    slot, text_pass, embedding_pass, export_pass = None, None, None, None
+    slot, text_pass, embedding_pass = None, None, None
     if not isinstance(refused, StoreBusy) and not read_only:
         slot = await stack.enter_async_context(open_slot(loader, slot_settings(config, on_wedged), gpu=gpu_status()))
     if slot is not None and not store.read_only:
         common = (manifest, queue, shared.folders, shared.ledger, shared.pulse)
         text_pass = TextPass(store, parsers, *common)
         embedding_pass = EmbeddingPass(store, slot, *common)
-        export_pass = ExportPass(
-            slot, loader, shared.models, config, shared.folders, shared.pulse, shared.models_changed
-        )
     reranker = partial(shared.models.reranker, config.search.rerank) if config.search.rerank else None
     search = Search(store, slot, manifest, queue, shared.folders, config.search, reranker)
     found = await anyio.to_thread.run_sync(warnings, config.data_dir)
-    passes = (text_pass, embedding_pass, export_pass)
-    return Parts(store, manifest, parsers, queue, search, slot, *passes, refused, found), detail
+    return Parts(store, manifest, parsers, queue, search, slot, text_pass, embedding_pass, refused, found), detail
 
 
 async def _open_store(stack: AsyncExitStack, directory: Path, *, read_only: bool) -> tuple[Store, StoreError | None]:
@@ -132,7 +125,7 @@ async def work(parts: Parts, config: Config, shared: Shared, folders_changed: Pu
 
     Begins with what changed while nobody was looking: folders that are no longer kept go, all others are walked.
     """
-    if parts.slot is None or parts.text_pass is None or parts.embedding_pass is None or parts.export_pass is None:
+    if parts.slot is None or parts.text_pass is None or parts.embedding_pass is None:
         if parts.refused is None:
             await anyio.sleep_forever()
         await _until_writable(parts.store.directory)
@@ -142,7 +135,6 @@ async def work(parts: Parts, config: Config, shared: Shared, folders_changed: Pu
         parts.queue.add(folder.path)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(record_slot, shared.recorder, parts.slot, shared.shown)
-        tasks.start_soon(parts.export_pass.run)
         tending = partial(maintain, parts.store, shared.ledger, shared.pulse, lambda: _idle(parts))
         passes = (parts.text_pass.run, parts.embedding_pass.run, tending)
         common = (parts.store, parts.manifest, parts.queue, shared.folders, shared.ledger, shared.pulse)

@@ -1,8 +1,8 @@
-"""Which models are on this machine, and the folders that wait for one that is not.
+"""Which models are on this machine, and the folders that wait for one that is not, or not as it could be.
 
-A pull happens in another process. While a model is known to be missing, each search and each look at the status has
-it looked for again, and so does an ``index`` run; the clock of the rescans looks in any case. Looking costs some
-``stat`` calls in a thread and delays nobody.
+Models are pulled and prepared in other processes. While a model is known to be missing, or could be prepared, each
+search and each look at the status has it looked for again (both commands end with a status), and so does an ``index``
+run; the clock of the rescans looks in any case. Looking costs some ``stat`` calls in a thread and delays nobody.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import anyio
 from anyio import to_thread
 
 from indexer.config import Config
-from indexer.folder import Folders
+from indexer.folder import Folders, LiveFolder
 from indexer.models import Models
 from indexer.pulse import Pulse
 from indexer.status import ModelAvailability
@@ -25,7 +25,8 @@ class Stock:
 
     Attributes:
         models: What was found of each when last looked; empty before the first look.
-        incomplete: Whether one of them was missing then, or the look is still to come: another one may find more.
+        incomplete: Whether one of them was missing or could be prepared then, or the look is still to come: another
+            may find more.
     """
 
     def __init__(self, config: Config, models: Models, folders: Folders, arrived: Callable[[str], None]) -> None:
@@ -56,7 +57,7 @@ class Stock:
             asked = self._asked.beats
             await self.take_up()
             found = await to_thread.run_sync(self._resolver.available, self._names())
-            waiting = any(folder.model.problem is not None for folder in self._folders)
+            waiting = any(map(_may_change, self._folders))
             self.incomplete = waiting or not all(model.local for model in found)
             if found != self.models:
                 self.models = found
@@ -70,12 +71,16 @@ class Stock:
         self._asked.beat()
 
     async def take_up(self) -> None:
-        """Give folders that wait for a model that model, if it is here by now."""
+        """Give folders that wait for a model that model, if it is here by now; and others the prepared form of theirs.
+
+        A prepared form has the same vectors: nothing of the folder is read or embedded again.
+        """
         for folder in self._folders:
-            if folder.model.problem is None:
+            if not _may_change(folder):
                 continue
+            waited = folder.model.problem is not None
             folder.model = await to_thread.run_sync(self._resolver.for_folder, folder.known.model)
-            if folder.model.problem is None:
+            if waited and folder.model.problem is None:
                 self._arrived(folder.path)
 
     def _names(self) -> list[str]:
@@ -84,3 +89,7 @@ class Stock:
         kept = [folder.known.model for folder in self._folders]
         reranker = [self._config.search.rerank] if self._config.search.rerank else []
         return list(dict.fromkeys(self._resolver.name(name) for name in (None, *written, *kept, *reranker)))
+
+
+def _may_change(folder: LiveFolder) -> bool:
+    return folder.model.problem is not None or folder.model.could_be_prepared

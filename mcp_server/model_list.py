@@ -71,7 +71,8 @@ def shown(result: ModelsResult) -> str:
     """Return the list for people, two or three lines a model."""
     lines: list[str] = []
     for model in result.models:
-        here = f"here, {model.runtime}" if model.local else "not here"
+        unprepared = not model.local and "models prepare" in model.remedy
+        here = f"here, {model.runtime}" if model.local else "here, not loadable yet" if unprepared else "not here"
         amount = size(model.size) if model.size else "size unknown"
         chosen = "" if not model.default else "  default" if model.kind == "embedder" else "  search.rerank"
         lines.append(f"{model.name}  ({here}, {amount}){chosen}")
@@ -86,7 +87,7 @@ def shown(result: ModelsResult) -> str:
         lines += [f"    {kind} prompt: {prompt!r}" for kind, prompt in prompts.items() if prompt]
         lines += [f"    {model.note}"] if model.note else []
         lines += [f"    used by {folder}" for folder in model.folders]
-        if not model.local and (model.folders or model.default):
+        if model.reason and (model.local or unprepared or model.folders or model.default):
             lines.append(f"    {model.reason} {model.remedy}")
     lines.append("")
     mode = "offline mode is on: nothing is fetched" if result.offline else "folder-mcp models pull NAME fetches one"

@@ -58,8 +58,6 @@ def what_is_awaited(status: Status) -> str:
         )
     if slot.state == "unloading":
         return "making room for the model"
-    if slot.state == "exporting":
-        return "waiting for one step of making a model's ONNX form"
     if slot.holder is not None and slot.holder.kind == "index":
         return "waiting for the running batch of indexing"
     return ""

@@ -97,7 +97,7 @@ def slot_line(slot: SlotStatus) -> str:
     parts = [f"Model slot: {slot.state}" + (f" {name}" if name else "")]
     if slot.model and slot.state == "ready":
         parts.append(f"on {slot.model.device} ({slot.model.runtime})")
-    if slot.stage and slot.state in ("loading", "exporting"):
+    if slot.stage and slot.state == "loading":
         parts.append(f"{slot.stage} {slot.progress:.0%}")
     if slot.holder:
         parts.append(f"used for {slot.holder.kind}")
@@ -112,11 +112,11 @@ def slot_line(slot: SlotStatus) -> str:
     return ", ".join(parts) + "."
 
 
-def model_line(model: ModelAvailability) -> str:
-    """Return whether a model is on this machine, in one line."""
+def model_line(model: ModelAvailability, more: str = "") -> str:
+    """Return whether a model is on this machine, in one line; ``more`` is added to what loads it."""
     if model.local:
-        why = f" ({model.reason.rstrip('.')})" if model.reason else ""
-        return f"Model {model.name}: on this machine, loaded by {model.runtime}{why}"
+        gain = f". {model.reason} {model.remedy}".rstrip() if model.reason else ""
+        return f"Model {model.name}: on this machine, loaded by {model.runtime}{more}{gain}"
     return f"Model {model.name}: not usable. {model.reason} {model.remedy}".rstrip()
 
 

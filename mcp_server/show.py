@@ -86,7 +86,7 @@ def status(found: Status, *, verbose: bool = False) -> str:
         slot_line(found.slot).rstrip("."),
     ]
     for model in found.models:
-        lines.append(model_line(model) + (f", {size(model.size)}" if model.local and model.size else ""))
+        lines.append(model_line(model, f", {size(model.size)}" if model.size else ""))
     for relay in owner.relays:
         named = ", ".join(relay.folders) or "all folders"
         other = "" if relay.same_config else "; read another configuration, which is not in use"

@@ -190,33 +190,44 @@ SLOT = (
     ),
 )  # fmt: skip
 
-EMPTY = (
+PREPARE = (
     mutant(
-        "export makes no room", "policy", "occupation::test_whoever_comes_waits_for_one_step",
-        ("unwanted = waiting if view.occupied else", "unwanted = () if view.occupied else"),
+        "pickles are run", "pickled", "pickled::test_a_hostile_pickle_is_refused",
+        ("weights_only=True", "weights_only=False"),
     ),
     mutant(
-        "export before due work", "policy", "occupation::test_it_waits_until_nobody",
-        (
-            "    if view.loaded is None:\n",
-            "    if view.spare is not None:\n        return Lend()\n    if view.loaded is None:\n",
-        ),
+        "what was written is not compared", "pickled", "pickled::test_what_comes_back_otherwise",
+        ("if not same or not all(", "if not same and not all("),
     ),
     mutant(
-        "export starves behind warm windows", "policy", "occupation::test_a_warm_window_that_never_ends",
-        ("if view.spare is not None and rules.starvation_cap:", "if False:"),
+        "tied tensors share their memory", "pickled", "pickled::test_tensors_that_share_memory",
+        ("            plain = plain.clone()", "            pass"),
     ),
     mutant(
-        "lock free before the export's model is gone", "occupation", "occupation::test_cancelled_in_a_step",
-        (
-            "        self._lock.job_started(lease)\n        self._runner.submit(partial(_close",
-            "        self._runner.submit(partial(_close",
-        ),
-        ('("idle")\n            self._lock.job_ended(lease)', '("idle")'),
+        "modules outside of the model are followed", "local", "pickled::test_names_that_lead_out_of_the_model",
+        (' and ".." not in Path(path).parts)', ")"),
     ),
     mutant(
-        "a closed slot still lends itself empty", "occupation", "occupation::test_closing_the_slot",
-        ("                self._lock.dismiss(lease)", "                pass"),
+        "unfinished work stays", "prepared", "prepare::test_a_workspace_takes_no_leftovers",
+        ("    finally:\n        shutil.rmtree(part, ignore_errors=True)", "    finally:\n        pass"),
+    ),
+    mutant(
+        "a refused form is made again", "exports", "exports::test_a_refusal_is_kept_alone",
+        ("and verdict(data_dir, spec.key) is None", "and exported(data_dir, spec.key) is None"),
+    ),
+    mutant(
+        "undefined numbers pass", "exports", "exports::test_undefined_numbers",
+        ("if not cosine >= COSINE:", "if cosine < COSINE:"),
+        ("elif not spread <= INVARIANCE:", "elif spread > INVARIANCE:"),
+    ),
+    mutant(
+        "two prepare at once", "prepare", "prepare::test_two_processes_never",
+        ("    try:\n        _lock(fd)", "    try:\n        pass"),
+    ),
+    mutant(
+        "the user's own files are deleted", "prepare", "prepare::test_what_was_made_and_is_damaged",
+        ('    if Path(spec.directory).parent != request.directory / "models":', "    if False:"),
+        ("    except SlotUnavailable:\n        import", "    finally:\n        import"),
     ),
 )  # fmt: skip
 
@@ -247,7 +258,7 @@ def caught(change: Mutant, copy: Path) -> tuple[str, float]:
 
 def main() -> int:
     word = sys.argv[1] if len(sys.argv) > 1 else ""
-    chosen = [m for m in (*LOCK, *POLICY, *SLOT, *EMPTY) if word in m.name or word in m.module or word in m.test]
+    chosen = [m for m in (*LOCK, *POLICY, *SLOT, *PREPARE) if word in m.name or word in m.module or word in m.test]
     survivors = 0
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory)

@@ -48,7 +48,6 @@ FLOORS = [
         "indexer.search",
         "indexer.reading",
         "indexer.watching",
-        "indexer.export_pass",
     },
     {"indexer.parts", "indexer.maintenance", "indexer.mending", "indexer.stock", "indexer.recording"},
     {"indexer.condition"},
@@ -93,7 +92,7 @@ BANNED = re.compile(
     r"manager|handler|helper|utils?$|utils?_|service|orchestrator|coordinator|factory|processor|common|misc$|core$|base$",
     re.IGNORECASE,
 )
-MAX_LINES = 300
+MAX_LINES = 600
 MAX_BODY = 60
 
 

@@ -1,25 +1,25 @@
-"""ONNX forms made here, once, of models that only torch can load; kept in the data directory with their proof.
+"""ONNX forms of models that only torch can load, made once by torch's exporter and compared with torch.
 
-``<data_dir>/models/<vector key>/`` holds ``model.onnx`` (and its data), the tokenizer, and ``export.json`` with the
-source, the versions, the figures of the check and the verdict. A refusal is kept too: nothing is ever made twice.
-How one comes to be, step by step, is in ``export_steps``.
+One that passed lies in ``<data_dir>/models/<vector key>/``: ``model.onnx`` (and its data), the tokenizer, and
+``export.json`` with the figures of the comparison.
 """
 
 from __future__ import annotations
 
-import json
+import gc
 import shutil
-from dataclasses import asdict, dataclass, replace
-from importlib import metadata
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.model.embedder import Embedder, ModelSpec
-from indexer.model.failure import ModelRefused
+from indexer.model import prepared
+from indexer.model.embedder import Embedder, Loader, ModelSpec, embedding
+from indexer.model.failure import classify
 from indexer.model.identity import digest
+from indexer.model.prepared import Verdict
 
 if TYPE_CHECKING:
-    from indexer.model.torch_runtime import TorchEmbedder
     from indexer.types import Matrix
 
 COSINE = 0.999
@@ -39,151 +39,121 @@ FIXED_TEXTS = (
     "Temperature 21.5 °C, pressure 1013 hPa, wind 3 m/s from the north-west. " * 12,
 )
 """What both runtimes embed for the comparison: scripts, code, one word, a long passage."""
+RECORD = "export.json"
+UNLOADABLE = frozenset({"incompatible", "corrupt_files", "internal"})
+"""What a load says of a form that is at fault itself."""
 _BESIDE = ("tokenizer.json", "tokenizer_config.json", "config.json", "sentence_bert_config.json")
-_RECORD = "export.json"
-_EXPECTED = "expected.npy"
-"""In an export not yet compared: torch's vectors of the fixed texts; written last, so where it is all is there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The outcome of an export, as ``export.json`` keeps it.
-
-    Attributes:
-        key: Vector key of the model.
-        ok: Whether the export serves from now on.
-        reason: Why it was refused, empty when it was not.
-        cosine: Least cosine between the runtimes over ``FIXED_TEXTS``, 0 when it never came to that.
-        spread: Largest difference between a text alone and among others.
-        versions: Versions of the packages that made it.
-        checks: SHA-256 by file name.
-    """
-
-    key: str
-    ok: bool
-    reason: str = ""
-    cosine: float = 0.0
-    spread: float = 0.0
-    versions: tuple[tuple[str, str], ...] = ()
-    checks: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """An export not yet compared.
-
-    Attributes:
-        spec: What to load for the comparison.
-        expected: The fixed texts as torch embedded them, float32 [n, dim].
-    """
-
-    spec: ModelSpec
-    expected: Matrix
 
 
 def verdict(data_dir: Path, key: str) -> Verdict | None:
-    """Return what became of the export of ``key``, None when none was tried (or its record is damaged)."""
-    try:
-        fields = json.loads((_home(data_dir, key) / _RECORD).read_text(encoding="utf-8"))
-        fields["versions"] = tuple(tuple(v) for v in fields["versions"])
-        fields["checks"] = tuple(tuple(c) for c in fields["checks"])
-        return Verdict(**fields)
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+    """Return what became of the export of ``key``, None when none was tried."""
+    return prepared.verdict(data_dir, key, RECORD)
 
 
 def exported(data_dir: Path, key: str) -> tuple[Path, Verdict] | None:
     """Return where the export of ``key`` lies and its record, if there is one that passed."""
-    found, home = verdict(data_dir, key), _home(data_dir, key)
-    if found and found.ok and all((home / name).is_file() for name, _ in found.checks):
-        return home, found
-    return None
+    return prepared.made(data_dir, key, RECORD)
 
 
 def due(spec: ModelSpec, data_dir: Path) -> bool:
-    """Whether an export of ``spec`` should be made: torch serves it on the CPU, and none was ever tried."""
-    return spec.runtime == "torch" and spec.device == "cpu" and verdict(data_dir, spec.key) is None
+    """Whether an export of ``spec`` should be made: torch serves it on the CPU, and none was refused.
+
+    Rerankers have none: the exporter's graph ends in a sentence's vector.
+    """
+    only_torch = (spec.kind, spec.runtime, spec.device) == ("embedder", "torch", "cpu")
+    return only_torch and verdict(data_dir, spec.key) is None
 
 
-def draft(source: TorchEmbedder, data_dir: Path) -> Draft | Verdict:
-    """Embed the fixed texts and export, with the torch model loaded; a refusal is recorded and returned.
+def export(spec: ModelSpec, loader: Loader, data_dir: Path, said: Callable[[str], None]) -> Verdict:
+    """Export the torch model ``spec``, compare and record. Never are two models in memory.
+
+    A model that torch cannot export is refused, with the reason, like one whose vectors differ.
+
+    Args:
+        spec: The model.
+        loader: Loads it, and its ONNX form.
+        data_dir: The data directory.
+        said: Told of each stage.
 
     Raises:
-        ModelRefused: ``dependency_missing`` or ``disk_full``.
+        indexer.model.failure.ModelRefused: A package is missing or the disk is full; nothing is recorded.
+        OSError: The data directory cannot be written; nothing is recorded.
+        Exception: Whatever loading the model raises; nothing is recorded.
     """
-    import numpy as np  # noqa: PLC0415
-
-    from indexer.model.torch_export import Unexportable, write  # noqa: PLC0415
-
-    spec = source.spec
-    part = _part(data_dir, spec.key)
-    shutil.rmtree(part, ignore_errors=True)
-    _check_space(Path(spec.directory), data_dir)
-    part.mkdir(parents=True)
-    expected = source.embed_passages(FIXED_TEXTS)
-    try:
-        write(source.module, part / "model.onnx", spec.max_tokens)
-    except Unexportable as e:
-        return refuse(data_dir, spec.key, str(e))
-    _copy_configuration(Path(spec.directory), part)
-    written = part / f"{_EXPECTED}.part"
-    with written.open("wb") as file:
-        np.save(file, expected)
-    written.rename(part / _EXPECTED)
-    return _draft(spec, part, expected)
+    source = Path(spec.directory)
+    # As large as the float32 weights: at most twice the files.
+    size = sum(file.stat().st_size for file in source.rglob("*.safetensors"))
+    prepared.check_space(2 * size, data_dir, f"The ONNX form of {spec.name}")
+    with prepared.workspace(data_dir, spec.key) as part:
+        expected = _written(spec, loader, part, said)
+        gc.collect()  # a module graph is cyclic: only a collection makes it go
+        if isinstance(expected, str):
+            outcome = _refused(spec.key, expected)
+        else:
+            copy = replace(spec, runtime="onnx", directory=str(part), checks=())
+            outcome = _loaded_and_compared(copy, expected, loader, said)
+            gc.collect()  # the session holds the file, which could not be renamed on Windows
+        if outcome.ok:
+            files = sorted(part.glob("model.onnx*"))
+            outcome = replace(outcome, checks=tuple((file.name, digest(file)) for file in files))
+        return prepared.keep(part, data_dir, outcome, RECORD)
 
 
-def drafted(spec: ModelSpec, data_dir: Path) -> Draft | None:
-    """Return the export of ``spec`` that was written but not compared yet, also by an earlier process."""
-    import numpy as np  # noqa: PLC0415
-
-    part = _part(data_dir, spec.key)
-    try:
-        return _draft(spec, part, np.load(part / _EXPECTED, allow_pickle=False))
-    except (OSError, ValueError, EOFError):
-        return None
-
-
-def refuse(data_dir: Path, key: str, reason: str) -> Verdict:
-    """Record that the model ``key`` stays with torch."""
-    _part(data_dir, key).mkdir(parents=True, exist_ok=True)
-    return _record(data_dir, Verdict(key, ok=False, reason=reason, versions=_versions()))
-
-
-def _draft(spec: ModelSpec, part: Path, expected: Matrix) -> Draft:
-    return Draft(replace(spec, runtime="onnx", directory=str(part), checks=()), expected)
-
-
-def judge(copy: Embedder, made: Draft, data_dir: Path) -> Verdict:
-    """Compare the loaded export with what torch said, keep it or refuse it, and record which."""
+def compare(copy: Embedder, expected: Matrix) -> Verdict:
+    """Compare a loaded export with the vectors that torch made of the fixed texts, float32 [n, dim]."""
     import numpy as np  # noqa: PLC0415
 
     together = copy.embed_passages(FIXED_TEXTS)
     alone = np.concatenate([copy.embed_passages([text]) for text in FIXED_TEXTS])
-    cosine = float((together * made.expected).sum(axis=1).min())
+    cosine = float((together * expected).sum(axis=1).min())
     spread = float(np.abs(together - alone).max())
     reason = ""
     if not cosine >= COSINE:
         reason = f"its vectors differ from torch's: cosine {cosine:.5f}, at least {COSINE} is asked"
     elif not spread <= INVARIANCE:
         reason = f"its vectors depend on what else is in the batch: by {spread:.1e}, at most {INVARIANCE} is allowed"
-    part = _part(data_dir, made.spec.key)
-    files = sorted(part.glob("model.onnx*"))
-    checks = () if reason else tuple((file.name, digest(file)) for file in files)
-    return _record(data_dir, Verdict(made.spec.key, not reason, reason, cosine, spread, _versions(), checks))
+    return Verdict(copy.spec.key, not reason, reason, cosine, spread, prepared.versions())
 
 
-def _record(data_dir: Path, outcome: Verdict) -> Verdict:
-    """Write the record; the finished directory appears in one step, a refused one holds the record alone."""
-    part, home = _part(data_dir, outcome.key), _home(data_dir, outcome.key)
-    if not outcome.ok:
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-    (part / _EXPECTED).unlink(missing_ok=True)
-    (part / _RECORD).write_text(json.dumps(asdict(outcome), indent=1), encoding="utf-8")
-    shutil.rmtree(home, ignore_errors=True)
-    part.rename(home)
-    return outcome
+def _written(spec: ModelSpec, loader: Loader, part: Path, said: Callable[[str], None]) -> Matrix | str:
+    """Write the ONNX form into ``part``; the fixed texts as torch embedded them, or why it cannot be written."""
+    from indexer.model.torch_export import Unexportable, write  # noqa: PLC0415
+    from indexer.model.torch_runtime import TorchEmbedder  # noqa: PLC0415
+
+    said("loading the model with torch")
+    model = loader.load(replace(spec, runtime="torch"), _nothing, _never)
+    try:
+        if not isinstance(model, TorchEmbedder):
+            raise TypeError(f"only a torch model can be exported, not {type(model).__name__}")
+        expected = model.embed_passages(FIXED_TEXTS)
+        said("writing the ONNX form")
+        write(model.module, part / "model.onnx", spec.max_tokens)
+    except Unexportable as error:
+        return str(error)
+    finally:
+        model.close()
+    _copy_configuration(Path(spec.directory), part)
+    return expected
+
+
+def _loaded_and_compared(copy: ModelSpec, expected: Matrix, loader: Loader, said: Callable[[str], None]) -> Verdict:
+    said("loading the ONNX form")
+    try:
+        model = embedding(loader.load(copy, _nothing, _never))
+    except Exception as error:  # whatever a runtime raises of a graph it cannot run; recorded as a sentence
+        found = classify(error)
+        if found.code not in UNLOADABLE:
+            raise
+        return _refused(copy.key, f"ONNX Runtime cannot load it: {found.message}")
+    try:
+        said("comparing it with torch")
+        return compare(model, expected)
+    finally:
+        model.close()
+
+
+def _refused(key: str, reason: str) -> Verdict:
+    return Verdict(key, ok=False, reason=reason, versions=prepared.versions())
 
 
 def _copy_configuration(source: Path, part: Path) -> None:
@@ -196,25 +166,9 @@ def _copy_configuration(source: Path, part: Path) -> None:
             shutil.copyfile(file, part / name)
 
 
-def _check_space(source: Path, data_dir: Path) -> None:
-    """Refuse to begin what cannot fit: an export is as large as the float32 weights, at most twice the files."""
-    need = 2 * sum(f.stat().st_size for f in source.rglob("*.safetensors")) + 64 * 1024 * 1024
-    data_dir.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(data_dir).free
-    if free < need:
-        message = f"The ONNX form of {source.name} needs {need >> 20} MiB in {data_dir}, {free >> 20} MiB are free."
-        raise ModelRefused("disk_full", message)
+def _nothing(stage: str, share: float) -> None:
+    del stage, share
 
 
-def _versions() -> tuple[tuple[str, str], ...]:
-    names = ("torch", "transformers", "sentence-transformers", "onnx", "onnxscript", "onnxruntime")
-    found = {dist.metadata["Name"].lower(): dist.version for n in names for dist in metadata.distributions(name=n)}
-    return tuple((name, found[name]) for name in names if name in found)
-
-
-def _home(data_dir: Path, key: str) -> Path:
-    return data_dir / "models" / key
-
-
-def _part(data_dir: Path, key: str) -> Path:
-    return data_dir / "models" / f"{key}.part"
+def _never() -> bool:
+    return False

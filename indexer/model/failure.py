@@ -58,6 +58,7 @@ HINTS: dict[str, str] = {
     "dependency_missing": "Install the missing package, then restart folder-mcp.",
     "model_not_found": "Check the model's name, or download it with `folder-mcp models pull`.",
     "offline_missing": "Go online once and run `folder-mcp models pull`.",
+    "unprepared": "Run `folder-mcp models prepare` with the model's name.",
     "auth_required": "Accept the model's licence on its page and set a token, then pull it again.",
     "network": "Check the connection and proxy settings, or download the model beforehand.",
     "disk_full": "Free space on the disk that holds the models.",
@@ -114,6 +115,7 @@ _BY_NAME: dict[str, str] = {
 
 # Words of the message -> code; first match wins. Libraries raise RuntimeError, OSError, ValueError for all of these.
 _BY_WORDS: tuple[tuple[str, str], ...] = (
+    (r"no space left on device|disk quota exceeded", "disk_full"),
     (
         r"DefaultCPUAllocator|can't allocate memory|cannot allocate memory|bad_alloc|bad allocation",
         "out_of_memory_host",

@@ -9,7 +9,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from indexer.model import pickled
 from indexer.model.catalogue import Entry, lookup, nearest
+from indexer.model.prepared import made, prepare_command, verdict
 
 Source = Literal["embedded", "directory", "hub"]
 
@@ -40,7 +42,8 @@ class Missing:
     """A model that cannot be loaded from this machine.
 
     Attributes:
-        code: ``model_not_found``, ``offline_missing`` or ``incompatible``.
+        code: ``model_not_found``, ``offline_missing``, ``incompatible``, or ``unprepared``: it is here, and
+            ``folder-mcp models prepare`` makes it loadable.
         reason: One sentence for people.
         remedy: What to do, one sentence.
     """
@@ -55,7 +58,7 @@ def default_hub_cache() -> Path:
     return Path.home() / ".cache" / "huggingface" / "hub"
 
 
-def find(name: str, *, hub_cache: Path | None = None) -> Located | Missing:
+def find(name: str, *, hub_cache: Path | None = None, data_dir: Path | None = None) -> Located | Missing:
     """Find the files of the model ``name``.
 
     A name that begins with ``/``, ``./``, ``../`` or ``~`` (or a drive letter) is a directory; any other is looked
@@ -64,20 +67,35 @@ def find(name: str, *, hub_cache: Path | None = None) -> Located | Missing:
     Args:
         name: Catalogue name, hub repository ``owner/name``, or local directory.
         hub_cache: The hub cache, ``default_hub_cache()`` when None.
+        data_dir: Where safetensors made of pickled weights are kept; without it none are found.
     """
     if is_directory_name(name):
-        return _directory(name)
+        return _directory(name, data_dir)
     entry = lookup(name)
     if entry and entry.distribution:
         embedded = _embedded(entry)
         if embedded:
             return embedded
-    cache = hub_cache or default_hub_cache()
-    for repo in _repositories(name, entry):
-        located = _snapshot(cache, repo)
-        if located:
+    missing: Missing | None = None
+    for directory in _snapshots(name, entry, hub_cache):
+        located = _usable(directory, "hub", name, data_dir)
+        if isinstance(located, Located):
             return located
-    return _missing(name, entry)
+        if missing is None and _is_pickled(directory):  # all others are files that have not come whole
+            missing = located
+    return missing or _missing(name, entry)
+
+
+def find_pickled(name: str, *, hub_cache: Path | None = None) -> Located | None:
+    """Find the model ``name`` where its weights are here as pickles, whether or not they were converted.
+
+    Arguments as those of ``find``.
+    """
+    if is_directory_name(name):
+        place = Path(name).expanduser().resolve()
+        return Located(str(place), "directory") if _is_pickled(place) else None
+    places = _snapshots(name, lookup(name), hub_cache)
+    return next((Located(str(place), "hub", revision=place.name) for place in places if _is_pickled(place)), None)
 
 
 def is_directory_name(name: str) -> bool:
@@ -97,12 +115,34 @@ def weight_files(directory: Path) -> tuple[str, ...]:
     elif index.is_file():
         names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
     else:
-        first = next(iter(_module_paths(directory)), "")
-        names = [f"{first}/model.safetensors"] if first else []
+        names = [f"{first}/model.safetensors" for first in module_paths(directory)[:1]]
     if not names or not all((directory / name).is_file() for name in names):
         return ()
-    later = [f"{p}/model.safetensors" for p in _module_paths(directory)]
+    later = [f"{p}/model.safetensors" for p in module_paths(directory)]
     return (*names, *(n for n in later if n not in names and (directory / n).is_file()))
+
+
+def pickled_files(directory: Path) -> tuple[str, ...]:
+    """Return the names of the pickled files that hold a model without safetensors, relative to ``directory``.
+
+    Empty when they are not all there, or when there are safetensors.
+    """
+    if weight_files(directory):
+        return ()
+    index = directory / "pytorch_model.bin.index.json"
+    paths = module_paths(directory)
+    if (directory / "pytorch_model.bin").is_file():
+        names = ["pytorch_model.bin"]
+    elif index.is_file():
+        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = sorted(name for name in shards if Path(name).name == name)
+    else:
+        names = [f"{paths[0]}/pytorch_model.bin"] if paths else []
+    if not names or not all((directory / name).is_file() for name in names):
+        return ()
+    later = [path for path in paths if not (directory / path / "model.safetensors").is_file()]
+    more = [f"{path}/pytorch_model.bin" for path in later]
+    return (*names, *(n for n in more if n not in names and (directory / n).is_file()))
 
 
 def onnx_file(directory: Path, entry: Entry | None = None) -> str:
@@ -115,12 +155,12 @@ def onnx_file(directory: Path, entry: Entry | None = None) -> str:
     return next((name for name in forms if (directory / name).is_file()), "")
 
 
-def _module_paths(directory: Path) -> Iterator[str]:
+def module_paths(directory: Path) -> tuple[str, ...]:
+    """Return the directories of the model's modules as its files name them; none outside ``directory``."""
     modules = directory / "modules.json"
-    if modules.is_file():
-        for module in json.loads(modules.read_text(encoding="utf-8")):
-            if module.get("path"):
-                yield str(module["path"])
+    named = json.loads(modules.read_text(encoding="utf-8")) if modules.is_file() else []
+    paths = [str(module["path"]) for module in named if module.get("path")]
+    return tuple(path for path in paths if not Path(path).is_absolute() and ".." not in Path(path).parts)
 
 
 def _embedded(entry: Entry) -> Located | None:
@@ -137,14 +177,31 @@ def _embedded(entry: Entry) -> Located | None:
     return None
 
 
-def _directory(name: str) -> Located | Missing:
+def _directory(name: str, data_dir: Path | None) -> Located | Missing:
     directory = Path(name).expanduser()
     if not directory.is_dir():
         return Missing("model_not_found", f"There is no model directory {directory}.", "Check the path.")
-    lack = _lack(directory)
+    return _usable(directory.resolve(), "directory", name, data_dir)
+
+
+def _usable(directory: Path, source: Source, name: str, data_dir: Path | None) -> Located | Missing:
+    """Return a directory as a model, the one made of its pickled weights in its place, or what is the matter."""
+    lack, revision = _lack(directory), directory.name if source == "hub" else ""
+    pickles = pickled_files(directory) if _is_pickled(directory) else ()
+    if pickles and data_dir is not None:
+        key = pickled.key_of(directory, pickles, module_paths(directory), data_dir)
+        if converted := made(data_dir, key, pickled.RECORD):
+            return Located(str(converted[0]), source, converted[1].checks, revision)
+        refused = verdict(data_dir, key, pickled.RECORD)
+        if refused and not refused.ok and lack:
+            reason = f"The pickled weights of {name} were refused: {refused.reason}."
+            return Missing("incompatible", reason, "Choose another model, or one with safetensors.")
+    if pickles and lack:
+        reason = f"The model {name} cannot be loaded yet: its weights are pickled, which can run code."
+        return Missing("unprepared", reason, f"Run: {prepare_command(name)}")
     if lack:
         return Missing("incompatible", f"The directory {directory} holds no usable model: {lack}.", _FORMS)
-    return Located(str(directory.resolve()), "directory")
+    return Located(str(directory), source, revision=revision)
 
 
 _FORMS = "A model needs tokenizer.json, config.json and model.safetensors or an ONNX form (onnx/model.onnx)."
@@ -152,17 +209,18 @@ _FORMS = "A model needs tokenizer.json, config.json and model.safetensors or an 
 
 def _lack(directory: Path) -> str:
     """Say what a directory lacks to be a model, empty when nothing."""
-    if not any((directory / p).is_file() for p in ("tokenizer.json", *_tokenizers(directory))):
+    if not _has_tokenizer(directory):
         return "tokenizer.json is missing"
-    if weight_files(directory) or onnx_file(directory):
-        return ""
-    if (directory / "pytorch_model.bin").is_file():
-        return "its weights are pickled (pytorch_model.bin), which can run code and is refused"
-    return "model.safetensors is missing"
+    return "" if weight_files(directory) or onnx_file(directory) else "model.safetensors is missing"
 
 
-def _tokenizers(directory: Path) -> list[str]:
-    return [f"{path}/tokenizer.json" for path in _module_paths(directory)]
+def _is_pickled(directory: Path) -> bool:
+    """Whether a directory would be a model if its weights were not pickled."""
+    return directory.is_dir() and _has_tokenizer(directory) and bool(pickled_files(directory))
+
+
+def _has_tokenizer(directory: Path) -> bool:
+    return any((directory / path / "tokenizer.json").is_file() for path in ("", *module_paths(directory)))
 
 
 def _repositories(name: str, entry: Entry | None) -> list[str]:
@@ -171,19 +229,17 @@ def _repositories(name: str, entry: Entry | None) -> list[str]:
     return [name] if "/" in name else [f"sentence-transformers/{name}"]
 
 
-def _snapshot(cache: Path, repo: str) -> Located | None:
-    """Find the newest complete snapshot of ``repo``: the one ``refs/main`` names, else the latest."""
-    root = cache / ("models--" + repo.replace("/", "--"))
-    snapshots = root / "snapshots"
-    if not snapshots.is_dir():
-        return None
-    ref = root / "refs" / "main"
-    commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else ""
-    found = sorted(snapshots.iterdir(), key=lambda p: (p.name != commit, -p.stat().st_mtime))
-    for directory in found:
-        if directory.is_dir() and not _lack(directory):
-            return Located(str(directory), "hub", revision=directory.name)
-    return None
+def _snapshots(name: str, entry: Entry | None, hub_cache: Path | None) -> Iterator[Path]:
+    """The snapshots of a model in the hub's cache: first the one ``refs/main`` names, then the latest."""
+    for repo in _repositories(name, entry):
+        root = (hub_cache or default_hub_cache()) / ("models--" + repo.replace("/", "--"))
+        snapshots = root / "snapshots"
+        if not snapshots.is_dir():
+            continue
+        ref = root / "refs" / "main"
+        commit = ref.read_text(encoding="utf-8").strip() if ref.is_file() else ""
+        found = sorted(snapshots.iterdir(), key=lambda p: (p.name != commit, -p.stat().st_mtime))
+        yield from (directory for directory in found if directory.is_dir())
 
 
 def _missing(name: str, entry: Entry | None) -> Missing:

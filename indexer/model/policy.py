@@ -89,8 +89,6 @@ class View:
         not_before: Models that may not be loaded before a time (a retry is due then, or a breaker half-opens).
         retries: Loads to try again for their own sake.
         unload_asked: Somebody asked to unload.
-        occupied: What keeps the lock is work in the empty slot.
-        spare: Since when somebody waits for the empty slot, None when nobody does.
     """
 
     busy: bool = False
@@ -106,8 +104,6 @@ class View:
     not_before: Mapping[Key, float] = field(default_factory=dict)
     retries: tuple[Retry, ...] = ()
     unload_asked: bool = False
-    occupied: bool = False
-    spare: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +127,8 @@ class Unload:
 
 
 @dataclass(frozen=True, slots=True)
-class Lend:
-    """Lend the empty slot to the first who has work for it."""
-
-
-@dataclass(frozen=True, slots=True)
 class Drop:
-    """Stop the running load, or work in the empty slot, at its next stage: somebody wants something else more."""
+    """Stop the running load at its next stage: somebody wants something else more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,15 +138,14 @@ class Wait:
     until: float | None = None
 
 
-Action: TypeAlias = Serve | Load | Unload | Lend | Drop | Wait
+Action: TypeAlias = Serve | Load | Unload | Drop | Wait
 
 
 def decide(view: View, now: float, rules: Rules) -> Action:
     """What to do now. Called again after every change and when ``Wait.until`` has come."""
     waiting = tuple(t for t in view.tickets if now >= view.not_before.get(t.key, now))
     if view.busy:
-        unwanted = waiting if view.occupied else view.loading is not None and _unwanted(view, waiting)
-        return Drop() if unwanted else Wait()
+        return Drop() if view.loading is not None and _unwanted(view, waiting) else Wait()
     if view.loaded is None:
         return _fill(view, waiting, now)
     if view.lost:
@@ -201,8 +191,6 @@ def _fill(view: View, waiting: tuple[Ticket, ...], now: float) -> Action:
     due = [r for r in live if now >= r.at]
     if due:
         return Load(min(due, key=lambda r: r.at).key)
-    if view.spare is not None:
-        return Lend()
     times = [r.at for r in live] + [view.not_before[t.key] for t in view.tickets if t not in waiting]
     return Wait(min(times, default=None))
 
@@ -251,8 +239,6 @@ def _idle(view: View, others: tuple[Ticket, ...], now: float, rules: Rules) -> A
             return Unload("swap")
         capped = view.blocked_since + rules.starvation_cap if view.blocked_since is not None else None
         return Wait(min(warm_until, capped) if rules.starvation_cap and capped is not None else warm_until)
-    if view.spare is not None and rules.starvation_cap:  # work for the empty slot waits no longer than indexing
-        warm_until = min(warm_until, view.spare + rules.starvation_cap)
     stay = max(warm_until, view.used_until + rules.linger) if view.used_until is not None else warm_until
     if now >= stay:
         return Unload("idle")

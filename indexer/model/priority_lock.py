@@ -29,12 +29,11 @@ AGE_AFTER: Final = 60.0
 
 
 class Priority(IntEnum):
-    """Who goes first: smaller before larger. UNLOAD is the slot's own, SPARE whoever works while nobody else does."""
+    """Who goes first: smaller before larger. UNLOAD is the slot's own."""
 
     TOOL = 0
     INDEX = 1
     UNLOAD = 2
-    SPARE = 3
 
 
 class Dismissed(Exception):

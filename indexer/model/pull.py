@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,7 +12,15 @@ from indexer.errors import SlotUnavailable
 from indexer.model.catalogue import Entry, lookup
 from indexer.model.failure import HINTS
 from indexer.model.languages import CARD
-from indexer.model.local import ONNX_FORMS, Located, Missing, default_hub_cache, find, is_directory_name
+from indexer.model.local import (
+    ONNX_FORMS,
+    Located,
+    Missing,
+    default_hub_cache,
+    find,
+    find_pickled,
+    is_directory_name,
+)
 
 BytesDone = Callable[[int, int], None]
 """``progress(done, total)``, bytes; called from the downloading threads."""
@@ -21,6 +30,8 @@ MARGIN = 256 * 1024 * 1024
 
 _CONFIGURATION = (".json", ".txt", ".model")
 _CONFIGURATION_LIMIT = 64 * 1024 * 1024
+_PICKLED = re.compile(r"(.*/)?pytorch_model(-\d+-of-\d+)?\.bin")
+_COPIES = ("onnx/", "openvino/")
 
 
 class Hub(Protocol):
@@ -44,7 +55,9 @@ def pull(
 ) -> Located:
     """Fetch the model ``name`` and return where it lies; what is here already is not fetched again.
 
-    Blocking, for minutes: run it on a thread, outside the slot. What an interrupted pull fetched is kept.
+    Pickled weights are fetched where a repository has no others; they cannot be loaded before they are converted
+    (see ``prepare``). Blocking, for minutes: run it on a thread, outside the slot. What an interrupted pull fetched is
+    kept.
 
     Args:
         name: Catalogue name or hub repository.
@@ -66,6 +79,9 @@ def pull(
     here = find(name, hub_cache=cache)
     if isinstance(here, Located) and (here.source == "embedded" or runtime == "auto"):
         return here
+    pickles = find_pickled(name, hub_cache=cache) if runtime != "onnx" else None
+    if pickles:
+        return pickles
     if offline:
         raise SlotUnavailable("offline_missing", f"Offline mode is on: {name} is not fetched.", "Switch it off once.")
     if isinstance(here, Missing) and here.code == "model_not_found":
@@ -76,10 +92,12 @@ def pull(
     wanted = choose(files, entry, runtime)
     if not wanted:
         raise SlotUnavailable(
-            "incompatible", f"{repo} has neither safetensors nor a fitting ONNX form.", "Choose another model."
+            "incompatible", f"{repo} has neither weights nor an ONNX form that fit.", "Choose another model."
         )
     _fetch(hub, repo, {n: files[n] for n in wanted}, cache, progress)
     found = find(name, hub_cache=cache)
+    if isinstance(found, Missing) and found.code == "unprepared":
+        found = find_pickled(name, hub_cache=cache) or found
     if isinstance(found, Missing):
         raise SlotUnavailable("incompatible", f"{repo} was fetched, but: {found.reason}", "Choose another model.")
     return found
@@ -100,12 +118,12 @@ def choose(files: Mapping[str, int], entry: Entry | None, runtime: Literal["auto
         weights = tensors
     else:
         weights = [n for f in forms[:1] for n in (f, f"{f}_data", f"{f}.data") if n in files]
+    if not weights and runtime != "onnx":
+        weights = [n for n in files if _PICKLED.fullmatch(n) and not n.startswith(_COPIES)]
     small = [
         n
         for n, size in files.items()
-        if (n.endswith(_CONFIGURATION) or n == CARD)
-        and size <= _CONFIGURATION_LIMIT
-        and not n.startswith(("onnx/", "openvino/"))
+        if (n.endswith(_CONFIGURATION) or n == CARD) and size <= _CONFIGURATION_LIMIT and not n.startswith(_COPIES)
     ]
     return sorted({*weights, *small}) if weights else []
 

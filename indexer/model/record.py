@@ -31,9 +31,6 @@ EDGES: Final[frozenset[tuple[SlotState, SlotState]]] = frozenset(
         ("error", "unloading"),  # ... and the model on it goes
         ("unloading", "idle"),
         ("unloading", "error"),
-        ("idle", "exporting"),
-        ("error", "exporting"),  # the slot is as empty as when idle
-        ("exporting", "idle"),
     }
 )
 """Every change of state there is."""
@@ -66,22 +63,6 @@ class Want:
     def key(self) -> Key:
         """The model wanted."""
         return self.spec.load_key
-
-
-@dataclass(slots=True)
-class Occupation:
-    """The tag of a lease on the empty slot: what the work is for, and how far it is.
-
-    Attributes:
-        spec: The model it is for.
-        stage: What it does now, and ``share`` how much of that is done, 0..1.
-        unwanted: Read by the work at every stage: somebody else wants the slot.
-    """
-
-    spec: ModelSpec
-    stage: str = ""
-    share: float = 0.0
-    unwanted: bool = False
 
 
 @dataclass(slots=True)
@@ -175,8 +156,6 @@ def view(record: Record, lock: PriorityLock, now: float, keep_warm: float) -> Vi
             if not trouble.open
         ),
         unload_asked=record.unload_asked is not None,
-        occupied=lock.owner is not None and isinstance(lock.owner.tag, Occupation),
-        spare=min((w.enqueued for w in lock.waiters if isinstance(w.tag, Occupation)), default=None),
     )
 
 

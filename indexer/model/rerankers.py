@@ -18,6 +18,8 @@ from indexer.model.local import Missing, find, onnx_file, weight_files
 from indexer.model.pair_graph import covers
 from indexer.model.specs import RuntimeChoice, unavailable
 
+_PAIRS = "ForSequenceClassification"
+
 
 @dataclass(frozen=True, slots=True)
 class RerankModel:
@@ -53,7 +55,7 @@ def resolve_reranker(
         SlotUnavailable: ``model_not_found``, ``offline_missing``, ``incompatible`` or ``corrupt_files``.
     """
     entry = lookup(name)
-    located = find(name, hub_cache=hub_cache)
+    located = find(name, hub_cache=hub_cache, data_dir=data_dir)
     if isinstance(located, Missing):
         raise unavailable(located, offline)
     directory = Path(located.directory)
@@ -80,6 +82,13 @@ def resolve_reranker(
     )
 
 
+def is_cross_encoder(directory: Path) -> bool:
+    """Whether the model in ``directory`` compares pairs of texts, by its configuration."""
+    file = directory / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return any(str(kind).endswith(_PAIRS) for kind in config.get("architectures") or ())
+
+
 def _check(name: str, directory: Path) -> None:
     """Refuse what is no cross-encoder with one number for a pair.
 
@@ -94,7 +103,7 @@ def _check(name: str, directory: Path) -> None:
     except (ValueError, TypeError, AttributeError) as e:
         remedy = "Delete this model's files and pull it again."
         raise SlotUnavailable("corrupt_files", f"{file} is damaged: {e}", remedy) from e
-    if not any(kind.endswith("ForSequenceClassification") for kind in kinds) or labels != 1:
+    if not any(kind.endswith(_PAIRS) for kind in kinds) or labels != 1:
         raise SlotUnavailable(
             "incompatible",
             f"{name} is no reranker: that is a sequence classification model with one label.",

@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TypeVar
 
 import anyio
 
@@ -19,7 +18,6 @@ from indexer.model.embedder import Loader, ModelSpec
 from indexer.model.failure import failure
 from indexer.model.lent import Lent
 from indexer.model.memory import Recipe
-from indexer.model.occupation import EmptySlot, Steps
 from indexer.model.priority_lock import Dismissed, Lease, Priority
 from indexer.model.record import Record, Want
 from indexer.model.slot_settings import SlotSettings
@@ -30,7 +28,6 @@ from indexer.model.trouble import forgiven
 from indexer.model.turns import Turns
 from indexer.timing import LOAD_RETRY_S
 
-T = TypeVar("T")
 SHORTEST_WAIT = 0.001
 """Seconds a wait of zero becomes: a free slot is lent at once, but never through a scope that is over already."""
 
@@ -90,7 +87,6 @@ class ModelSlot:
         self._record = Record(clock, since=clock())
         self._turns = Turns(self._record, settings, runner, loader, recipe)
         self._lock = self._turns.lock
-        self._empty = EmptySlot(self._record, self._lock, runner, loader, recipe, self._turns.touched)
 
     @asynccontextmanager
     async def use(
@@ -117,21 +113,6 @@ class ModelSlot:
         except anyio.get_cancelled_exc_class():
             self._record.count("cancelled")
             raise
-
-    async def occupy(self, spec: ModelSpec, steps: Steps[T]) -> T:
-        """Do work in the empty slot, step by step, when nobody else wants anything; returns its result.
-
-        As soon as somebody wants a model the work is given up at its next step, and begun again later: what it
-        shall not do twice it keeps itself. It may have one model alive at a time, and none once it is closed.
-
-        Args:
-            spec: The model it is for, shown in the status (state ``exporting``).
-            steps: Begins the work; called, like each step, on the model thread.
-
-        Raises:
-            SlotUnavailable: A step failed, or the slot was closed.
-        """
-        return await self._empty.occupy(spec, steps)
 
     async def unload(self, reason: str = "asked") -> None:
         """Unload the model once nobody waits for it, warm or not; returns when it is out."""
@@ -259,7 +240,6 @@ class ModelSlot:
         self._turns.transit.refuse(lambda want, tool: True, failure("stopping", "The slot is being closed."), None)
         if record.load is not None:
             record.load.dropped = True
-        self._empty.shut()
         if lock.owner is not None and isinstance(lock.owner.tag, Want):
             lock.release(lock.owner)
         with anyio.move_on_after(self._limits.shutdown):

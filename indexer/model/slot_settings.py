@@ -17,7 +17,6 @@ class Limits:
         orphan: A load that outlived its limit by this long is wedged: only a restart of the process helps.
         idle_lease: A lease without a running job for this long is revoked.
         job: A single job (or unload) running for this long is wedged.
-        step: Likewise a single step of work in the empty slot (writing an ONNX form takes its time).
         shutdown: Closing the slot takes at most this long, whatever it is doing.
         waiting_tools: Tool calls that may wait at once; the next is told ``busy``.
     """
@@ -28,7 +27,6 @@ class Limits:
     orphan: float = 120.0
     idle_lease: float = 30.0
     job: float = 300.0
-    step: float = 900.0
     shutdown: float = 2.0
     waiting_tools: int = 64
 

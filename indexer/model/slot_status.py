@@ -10,7 +10,7 @@ import anyio
 from indexer.model.embedder import ModelSpec
 from indexer.model.memory import anonymous_bytes, device_bytes, resident_bytes
 from indexer.model.priority_lock import Priority, PriorityLock
-from indexer.model.record import Occupation, Record, Want
+from indexer.model.record import Record, Want
 from indexer.model.snapshot import (
     ErrorStatus,
     GpuStatus,
@@ -55,14 +55,14 @@ def slot_status(record: Record, lock: PriorityLock, now: float, gpu: GpuStatus) 
     def wall(at: float | None) -> float | None:
         return at + offset if at is not None and math.isfinite(at) else None
 
-    loaded, load, work = record.loaded, record.load, _work(lock)
+    loaded, load = record.loaded, record.load
     errors = tuple(_error(trouble, wall) for trouble in record.troubles.values())
     last = record.troubles.get(record.last_trouble) if record.last_trouble is not None else None
     orphaned = load is not None and load.orphaned_at is not None
     return SlotStatus(
         state=record.state,
         epoch=record.epoch,
-        model=_model(record, work),
+        model=_model(record),
         requested=_requested(lock),
         since=record.since,
         loaded_at=wall(loaded.at) if loaded is not None else None,
@@ -70,8 +70,8 @@ def slot_status(record: Record, lock: PriorityLock, now: float, gpu: GpuStatus) 
         warm_until=wall(loaded.warm_until) if loaded is not None else None,
         holder=_holder(lock, offset),
         queue=_queue(lock, now),
-        stage=load.stage if load is not None else work.stage if work is not None else "",
-        progress=load.share if load is not None else work.share if work is not None else 0.0,
+        stage=load.stage if load is not None else "",
+        progress=load.share if load is not None else 0.0,
         memory=_memory(record),
         gpu=gpu,
         last_error=_error(last, wall) if last is not None else None,
@@ -84,14 +84,8 @@ def slot_status(record: Record, lock: PriorityLock, now: float, gpu: GpuStatus) 
     )
 
 
-def _work(lock: PriorityLock) -> Occupation | None:
-    """The work in the empty slot."""
-    tag = lock.owner.tag if lock.owner is not None else None
-    return tag if isinstance(tag, Occupation) else None
-
-
-def _model(record: Record, work: Occupation | None) -> ModelStatus | None:
-    spec: ModelSpec | None = work.spec if work is not None else None
+def _model(record: Record) -> ModelStatus | None:
+    spec: ModelSpec | None = None
     if record.loaded is not None:
         spec = record.loaded.spec
     elif record.load is not None:
@@ -114,13 +108,11 @@ def _holder(lock: PriorityLock, offset: float) -> HolderStatus | None:
     since = owner.granted_at + offset
     if isinstance(owner.tag, Want):
         return HolderStatus("tool" if owner.priority is Priority.TOOL else "index", since)
-    if isinstance(owner.tag, Occupation):
-        return HolderStatus("export", since)
     return HolderStatus("unload" if owner.tag == "unload" else "load", since)
 
 
 def _queue(lock: PriorityLock, now: float) -> QueueStatus:
-    waiting = [lease for lease in lock.waiters if isinstance(lease.tag, Want)]  # not who waits for spare time
+    waiting = [lease for lease in lock.waiters if isinstance(lease.tag, Want)]
     tools = sum(lease.priority is Priority.TOOL for lease in waiting)
     oldest = max((now - lease.enqueued for lease in waiting), default=0.0)
     return QueueStatus(tools, len(waiting) - tools, oldest)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from indexer.types import OneLine, Timestamp
 
-SlotState = Literal["idle", "loading", "ready", "unloading", "error", "exporting"]
+SlotState = Literal["idle", "loading", "ready", "unloading", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class ModelStatus:
 class HolderStatus:
     """Who uses the model now."""
 
-    kind: Literal["tool", "index", "unload", "load", "export"]
+    kind: Literal["tool", "index", "unload", "load"]
     since: Timestamp
 
 
@@ -125,10 +125,8 @@ class SlotStatus:
     warm_until: Annotated[Timestamp | None, "Until when the model stays loaded for searches."] = None
     holder: HolderStatus | None = None
     queue: QueueStatus = field(default_factory=QueueStatus)
-    stage: Annotated[
-        str, "While loading: runtime, files, tokenizer, weights, self-test; while exporting: of that."
-    ] = ""
-    progress: Annotated[float, "While loading or exporting: 0 to 1."] = 0.0
+    stage: Annotated[str, "While loading: runtime, files, tokenizer, weights, self-test."] = ""
+    progress: Annotated[float, "While loading: 0 to 1."] = 0.0
     memory: MemoryStatus = field(default_factory=MemoryStatus)
     gpu: GpuStatus = field(default_factory=GpuStatus)
     last_error: ErrorStatus | None = None

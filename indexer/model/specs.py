@@ -18,6 +18,7 @@ from indexer.model.embedder import ModelSpec, Runtime
 from indexer.model.exports import exported
 from indexer.model.identity import digest
 from indexer.model.local import Located, Missing, find, onnx_file, weight_files
+from indexer.model.prepared import prepare_command
 from indexer.model.recipe import Recipe
 
 RuntimeChoice = Literal["auto", "torch", "onnx"]
@@ -40,7 +41,7 @@ def resolve(
 
     Args:
         name: Catalogue name, hub repository, or local directory (see ``local.find``).
-        data_dir: Where exports and hashes are kept; without it exports are not found.
+        data_dir: Where prepared models and hashes are kept; without it no prepared form is found.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         runtime: ``auto`` takes ONNX Runtime on the CPU wherever there is a form for it, torch otherwise.
         allow_remote_code: Whether the user lets code shipped with this very model run.
@@ -49,10 +50,11 @@ def resolve(
         dtype: Number format on an accelerator; the CPU computes in ``float32``.
 
     Raises:
-        SlotUnavailable: ``model_not_found``, ``offline_missing``, ``incompatible`` or ``corrupt_files``.
+        SlotUnavailable: ``model_not_found``, ``offline_missing``, ``unprepared``, ``incompatible`` or
+            ``corrupt_files``.
     """
     entry = lookup(name)
-    located = find(name, hub_cache=hub_cache)
+    located = find(name, hub_cache=hub_cache, data_dir=data_dir)
     if isinstance(located, Missing):
         raise unavailable(located, offline)
     model = _Model(name, entry, located, Path(located.directory), recipes.read(Path(located.directory), entry))
@@ -123,9 +125,9 @@ def vector_key(model: _Model, data_dir: Path | None = None) -> str:
         "prompts": [recipe.query_prompt, recipe.passage_prompt],
     }
     short = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:10]
-    last = model.entry.repo.rsplit("/", 1)[-1] if model.entry else directory.name
-    if model.entry is None and model.located.source == "hub":
-        last = model.name.rsplit("/", 1)[-1]
+    last = (model.entry.repo if model.entry else model.name).rsplit("/", 1)[-1]
+    if model.located.source == "directory":  # its name, also where the weights are a conversion elsewhere
+        last = Path(model.name).expanduser().resolve().name
     slug = re.sub(r"[^a-z0-9]+", "_", last.lower()).strip("_")[:40].strip("_") or "model"
     return f"{slug}_{short}"
 
@@ -148,7 +150,7 @@ def _runtime(model: _Model, runtime: RuntimeChoice, where: str, export: Path | N
             raise SlotUnavailable(
                 "incompatible",
                 f"The model {model.name} has no ONNX form yet.",
-                'Set runtime = "auto": torch serves it until its ONNX form has been made in the background.',
+                f'Run: {prepare_command(model.name)}, or set runtime = "auto": torch serves it.',
             )
     if not has_weights:
         raise SlotUnavailable(

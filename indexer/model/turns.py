@@ -13,9 +13,9 @@ import anyio
 
 from indexer.model.embedder import Loader, ModelSpec
 from indexer.model.memory import Recipe
-from indexer.model.policy import Action, Drop, Key, Lend, Load, Rules, Serve, Unload, Wait, decide
+from indexer.model.policy import Action, Drop, Key, Load, Rules, Serve, Unload, Wait, decide
 from indexer.model.priority_lock import Priority, PriorityLock
-from indexer.model.record import Occupation, Record, Want, view
+from indexer.model.record import Record, Want, view
 from indexer.model.slot_settings import SlotSettings
 from indexer.model.thread import Runner
 from indexer.model.transit import Transit
@@ -66,19 +66,11 @@ class Turns:
                     record.count("starvation_cap_hits")
                     record.owed = capped
                 self.transit.begin_unload()
-            case Lend():
-                self.lock.hand_over(lambda w: isinstance(w.tag, Occupation))
             case Drop():
-                self._drop()
+                if record.load is not None:
+                    record.load.dropped = True
             case Wait(until):
                 self._policy_deadline = math.inf if until is None else until
-
-    def _drop(self) -> None:
-        load, owner = self._record.load, self.lock.owner
-        if load is not None:
-            load.dropped = True
-        elif owner is not None and isinstance(owner.tag, Occupation):
-            owner.tag.unwanted = True
 
     def _serve(self, now: float) -> None:
         record, loaded = self._record, self._record.loaded
@@ -133,7 +125,7 @@ class Turns:
             return []
         if load is not None:
             return [(load.orphaned_at or 0.0) + limits.orphan]
-        return [owner.busy_since + (limits.step if isinstance(owner.tag, Occupation) else limits.job)]
+        return [owner.busy_since + limits.job]
 
     def _on_time(self, now: float) -> None:
         load, owner, limits = self._record.load, self.lock.owner, self._limits

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mcp_server.port import EnginePort
 
 ON_DISK = "This is the index as it lies on disk; what a running server does now, its client's status tool shows."
-SLOT = ("idle", "loading", "ready", "unloading", "error", "exporting")
+SLOT = ("idle", "loading", "ready", "unloading", "error")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

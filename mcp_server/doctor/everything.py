@@ -155,7 +155,7 @@ def _models(settings: Settings) -> Iterator[Finding]:
             users.setdefault(resolver.name(folder.model), []).append(folder.path)
     except ConfigError:  # said by the check of the folders
         pass
-    locate = partial(find, hub_cache=settings.config.hub_cache)
+    locate = partial(find, hub_cache=settings.config.hub_cache, data_dir=settings.config.data_dir)
     return models(resolver.available(users), users, locate, verify)
 
 
@@ -195,5 +195,5 @@ def _languages(settings: Settings) -> Iterator[Finding]:
         kept = {folder.path: resolver.name(folder.model) for folder in _known(settings).known}
     except ConfigError:  # said by the check of the folders
         return iter(())
-    reads = fits(kept.values(), settings.config.hub_cache)
+    reads = fits(kept.values(), settings.config.hub_cache, settings.config.data_dir)
     return languages(kept, reads, lambda: written_in(settings.config.data_dir / "index"))

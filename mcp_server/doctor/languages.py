@@ -42,11 +42,11 @@ def languages(
         yield Finding("languages", "ok", "each folder's model reads what the folder is written in")
 
 
-def fits(models: Iterable[str], hub_cache: Path) -> dict[str, frozenset[str] | None]:
+def fits(models: Iterable[str], hub_cache: Path, data_dir: Path) -> dict[str, frozenset[str] | None]:
     """The languages each model was made for, by name."""
     found = {}
     for name in models:
-        located = find(name, hub_cache=hub_cache)
+        located = find(name, hub_cache=hub_cache, data_dir=data_dir)
         found[name] = languages_of(name, Path(located.directory) if isinstance(located, Located) else None)
     return found
 

@@ -42,7 +42,8 @@ def models(
             continue
         amount = f", {model.size / 1e6:.0f} MB" if model.size else ""
         proof = "SHA-256 verified" if checks else "files present"
-        yield Finding(name, "ok", f"here{amount}, {proof}, runs on {model.runtime}")
+        gain = f". {model.reason} {model.remedy}".rstrip() if model.reason else ""
+        yield Finding(name, "ok", f"here{amount}, {proof}, runs on {model.runtime}{gain}")
 
 
 def _counted(folders: list[str]) -> str:

@@ -28,7 +28,7 @@ LONGEST = 300
 TONES = {
     "serving": "green", "ready": "green", "embedding": "cyan", "reading": "cyan", "scanning": "cyan",
     "waiting": "yellow", "blocked": "yellow", "degraded": "yellow", "loading": "yellow", "initializing": "yellow",
-    "uninitialized": "yellow", "exporting": "magenta", "unloading": "blue", "unavailable": "red", "error": "red",
+    "uninitialized": "yellow", "unloading": "blue", "unavailable": "red", "error": "red",
     "stopping": "yellow", "read_only": "yellow", "idle": "bright_black",
 }  # fmt: skip
 USES = {"tool": "answering a search", "index": "indexing"}
@@ -200,7 +200,7 @@ def _toned(state: str) -> tuple[str, str]:
 
 
 def _stage(slot: SlotStatus) -> str:
-    return f"{slot.stage} {percent(slot.progress)}" if slot.stage and slot.state in ("loading", "exporting") else ""
+    return f"{slot.stage} {percent(slot.progress)}" if slot.stage and slot.state == "loading" else ""
 
 
 def _clock(seconds: float) -> str:

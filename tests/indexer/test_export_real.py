@@ -1,19 +1,24 @@
-"""A model that only torch can load, in the whole program: torch first, then its ONNX form, then no torch at all."""
+"""A model that only torch can load, in the whole program: torch first, then prepared, then no torch at all."""
 
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import hypothesis  # noqa: F401 - its plugin would at the end, and trip over what the slot has frozen
 import numpy as np
 import pytest
+from anyio import to_thread
 from engines import ask, settings
 from tiny_models import write_mpnet
 
 from indexer.engine import open_engine
 from indexer.model.exports import exported, verdict
 from indexer.model.loading import RuntimeLoader
+from indexer.model.prepare import Outcome, Request
+from mcp_server import prepare_process
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["the lease is valid", "how long is the notice period of a contract " * 3, "valve", "wine in a glass"]
@@ -53,31 +58,46 @@ def vectors(spec):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)  # imports torch, exports, and starts a second process
+@pytest.mark.timeout(400)  # imports torch in two processes, and starts a third
 @pytest.mark.filterwarnings("ignore")
-async def test_torch_serves_until_the_onnx_form_has_been_made_and_is_needed_no_more_after_that(tmp_path):
+async def test_torch_serves_until_the_model_is_prepared_and_is_needed_no_more_after_that(tmp_path):
     model, folder, data = write_mpnet(tmp_path / "mpnet"), tmp_path / "folder", tmp_path / "data"
     folder.mkdir()
     for number, text in enumerate(TEXTS):
         (folder / f"{number}.txt").write_text(text, encoding="utf-8")
+    request = Request(str(model), str(data), str(tmp_path / "hub"))
     async with open_engine(settings(data), version="test") as engine:
-        with anyio.fail_after(240):
+        with anyio.fail_after(300):
             await engine.add_folder(str(folder), str(model))
             live = engine._folders.get(str(folder))
             torch_spec = live.model.spec
             assert torch_spec.runtime == "torch"
             report = await engine.index()
-            embedded = report.work.chunks_embedded
-            assert report.complete and embedded >= len(TEXTS)
-            async for _ in engine.watch():
-                if live.model.spec.runtime == "onnx":
+            before = engine.status().work
+            assert report.complete and before.chunks_embedded >= len(TEXTS)
+            assert (await ask(engine, "notice period", "semantic")).semantic.status == "served"
+            engine.status()
+            async for status in engine.watch():
+                (found,) = [each for each in status.models if each.name == str(model)] or [None]
+                if found:
                     break
-            assert "exporting" in [change.state for change in (await engine.history()).changes]
+            assert (found.local, found.runtime) == (True, "torch")
+            assert "start faster" in found.reason and found.remedy == f"Run: folder-mcp models prepare {model}"
+            outcomes = await to_thread.run_sync(prepare_process.run, request, dict(os.environ), lambda stage: None)
+            assert outcomes == [Outcome("ONNX form", "")]
+            engine.status()  # as the command does at its end
+            async for status in engine.watch():
+                (found,) = [each for each in status.models if each.name == str(model)]
+                if live.model.spec.runtime == "onnx" and found.runtime == "onnx":
+                    break
+            assert found.reason == found.remedy == ""
             answer = await ask(engine, "notice period", "semantic")
             assert answer.semantic.status == "served"
             slot = engine.status().slot
             assert (slot.model.runtime, slot.model.key) == ("onnx", torch_spec.key)
-            assert engine.status().work.chunks_embedded == embedded, "nothing is embedded again"
+            assert (await engine.index()).complete
+            after = engine.status().work
+            assert after == replace(before, files_walked=after.files_walked), "nothing is read or embedded again"
     found = verdict(data, torch_spec.key)
     assert found.ok and found.cosine >= 0.999
     home, _ = exported(data, torch_spec.key)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,11 +12,17 @@ from pathlib import Path
 import anyio
 import pytest
 from engines import ask, engine_over, local_model, settings
-from tiny_models import write_hub
+from tiny_models import write_bert, write_hub
 
 from indexer.config import Config
 from indexer.engine import Engine
 from indexer.folder import Folders
+from indexer.model.embedder import ModelSpec
+from indexer.model.exports import RECORD
+from indexer.model.identity import digest
+from indexer.model.local import module_paths, pickled_files
+from indexer.model.pickled import convert
+from indexer.model.prepared import Verdict, keep, workspace
 from indexer.models import Models
 from indexer.pulse import Pulse
 from indexer.settings import FolderSettings
@@ -183,6 +191,89 @@ async def test_a_question_that_falls_into_a_look_is_followed_by_another_look(tmp
             while looks.number < 2:
                 await anyio.lowlevel.checkpoint()
             tasks.cancel_scope.cancel()
+
+
+def slow_model(directory: Path) -> Path:
+    """A model that only torch could load."""
+    local_model(directory, b"\1" * 64)
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    (directory / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}), encoding="utf-8")
+    return directory
+
+
+def write_export(data: Path, spec: ModelSpec, reason: str = "") -> None:
+    """Write what preparing a model leaves, with a graph that is none."""
+    with workspace(data, spec.key) as part:
+        shutil.copyfile(Path(spec.directory) / "tokenizer.json", part / "tokenizer.json")
+        (part / "model.onnx").write_bytes(b"graph")
+        checks = () if reason else (("model.onnx", digest(part / "model.onnx")),)
+        keep(part, data, Verdict(spec.key, not reason, reason, checks=checks), RECORD)
+
+
+@pytest.mark.parametrize("asked", ["status", "search", "index"])
+async def test_a_prepared_model_is_taken_up_and_nothing_is_embedded_again(
+    tmp_path: Path, notes: Path, asked: str
+) -> None:
+    model, data = slow_model(tmp_path / "model"), tmp_path / "data"
+    config = replace(settings(data), folders=(FolderSettings(path=str(notes), model=str(model)),))
+    async with engine_over(data, config=config) as engine:
+        before = await engine.index()
+        (folder,) = engine._folders
+        spec = folder.model.spec
+        assert before.complete and spec is not None and spec.runtime == "torch"
+        write_export(data, spec)
+        if asked == "status":
+            engine.status()
+        elif asked == "search":
+            await ask(engine, "swarm")
+        else:
+            await engine.index()
+        async for status in engine.watch(at_most_every=0):
+            if [each.runtime for each in status.models] == ["onnx", "onnx"]:
+                break
+        prepared = folder.model.spec
+        assert prepared is not None and (prepared.runtime, prepared.key) == ("onnx", spec.key)
+        after = await engine.index()
+    assert after.complete
+    assert (after.work.chunks_embedded, after.work.files_read) == (0, 0)
+
+
+async def test_status_says_what_a_model_would_gain_or_why_it_cannot(tmp_path: Path) -> None:
+    model, data = slow_model(tmp_path / "model"), tmp_path / "data"
+    config = settings(data)
+    (gains,) = Models(config).available([str(model)])
+    assert (gains.local, gains.runtime) == (True, "torch")
+    assert gains.reason == "Prepared, it would start faster and use less memory."
+    assert gains.remedy == f"Run: folder-mcp models prepare {model}"
+    chosen = replace(config, model=replace(config.model, runtime="torch"))
+    (same,) = Models(chosen).available([str(model)])
+    assert same.reason == same.remedy == "", "a runtime that the user has chosen is left alone"
+    spec = Models(config).for_folder(str(model)).spec
+    assert spec is not None
+    write_export(data, spec, "its vectors differ")
+    (refused,) = Models(config).available([str(model)])
+    assert refused.reason == "Only torch loads it: its ONNX form was refused, its vectors differ."
+    assert refused.remedy == ""
+
+
+async def test_a_folder_whose_model_is_pickled_waits_for_it_to_be_converted(tmp_path: Path, notes: Path) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    model, data = write_bert(tmp_path / "model"), tmp_path / "data"
+    torch.save(load_file(model / "model.safetensors"), model / "pytorch_model.bin")
+    (model / "model.safetensors").unlink()
+    config = replace(settings(data), folders=(FolderSettings(path=str(notes), model=str(model)),))
+    async with engine_over(data, config=config) as engine:
+        assert not (await engine.index()).complete
+        (folder,) = engine.status().folders
+        assert "cannot be loaded yet: its weights are pickled" in folder.detail
+        assert f"Run: folder-mcp models prepare {model}" in folder.detail
+        answer = await ask(engine, "swarm")
+        assert (answer.semantic.code, len(answer.hits)) == ("unprepared", 1)
+        assert convert(model, pickled_files(model), module_paths(model), data, str).ok
+        report = await engine.index()
+    assert report.complete and report.embedded == report.chunks > 0
 
 
 @pytest.mark.parametrize("damaged", ["modules.json", "config.json", "tokenizer.json"])

@@ -11,17 +11,25 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from fakes_engine import open_fake
-from tiny_models import write_hub
+from safetensors.torch import load_file
+from tiny_models import write_bert, write_hub
 
-from mcp_server import cli
+from indexer.errors import SlotUnavailable
+from indexer.model.local import find
+from indexer.model.prepare import Outcome, Request
+from indexer.status import ModelAvailability
+from mcp_server import cli, prepare_process
 from mcp_server.call import Call
 from mcp_server.commands import models
 from mcp_server.fetching import Lines
 from mcp_server.model_schema import ModelsResult
+from mcp_server.render import model_line
 
 
 class LocalHub:
@@ -82,9 +90,20 @@ def quiet_root_logger() -> Iterator[None]:
     logging.captureWarnings(False)
 
 
-def call_for(environ: dict[str, str], name: str) -> Call:
-    args = argparse.Namespace(config=None, data_dir=None, no_daemon=True, name=name, runtime="auto")
+def call_for(environ: dict[str, str], name: str, *, no_prepare: bool = False) -> Call:
+    args = argparse.Namespace(
+        config=None, data_dir=None, no_daemon=True, name=name, runtime="auto", no_prepare=no_prepare
+    )
     return Call(args, environ, open_fake)
+
+
+@pytest.fixture
+def pickled_hub(hub: LocalHub) -> LocalHub:
+    """A hub whose one repository has pickled weights and no others."""
+    place = hub.root / "acme" / "tiny"
+    torch.save(load_file(place / "model.safetensors"), place / "pytorch_model.bin")
+    (place / "model.safetensors").unlink()
+    return hub
 
 
 def test_the_list_says_what_is_here_and_who_uses_it(
@@ -209,6 +228,151 @@ def test_lines_come_at_most_every_five_seconds_and_at_the_end(capsys: pytest.Cap
     assert capsys.readouterr().err.splitlines() == [
         "m: 0 bytes of 1.0 kB", "m: 950 bytes of 1.0 kB", "m: 1.0 kB of 1.0 kB"
     ]  # fmt: skip
+
+
+def test_pickled_weights_are_pulled_and_wait_when_nothing_is_to_be_prepared(
+    tmp_path: Path, pickled_hub: LocalHub, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert models.pull(call_for(environ, "acme/tiny", no_prepare=True), pickled_hub) == 0
+    assert "is on this machine" in capsys.readouterr().out
+    cli.main(["folders", "add", str(tmp_path / "hub"), "--model", "acme/tiny"], environ, open_fake)
+    capsys.readouterr()
+    assert cli.main(["models"], environ, open_fake) == 0
+    out = capsys.readouterr().out
+    at = out.index("acme/tiny  (here, not loadable yet, ")
+    assert "cannot be loaded yet: its weights are pickled" in out[at:]
+    assert "Run: folder-mcp models prepare acme/tiny" in out[at:]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)  # a process that imports torch
+def test_pickled_weights_are_pulled_and_converted_and_then_need_nothing(
+    tmp_path: Path, pickled_hub: LocalHub, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert models.pull(call_for(os.environ | environ, "acme/tiny"), pickled_hub) == 0
+    captured = capsys.readouterr()
+    assert captured.out.splitlines()[1:] == [
+        "acme/tiny: safetensors made and verified", "acme/tiny is loaded by onnx"
+    ]  # fmt: skip
+    assert "acme/tiny: converting pytorch_model.bin" in captured.err.splitlines()
+    assert models.pull(call_for(environ, "acme/tiny"), BrokenHub(AssertionError("asked"))) == 0
+    capsys.readouterr()
+    assert cli.main(["models", "prepare", "acme/tiny"], environ, open_fake) == 0
+    assert capsys.readouterr().out == "nothing to prepare: onnx loads acme/tiny on cpu\n"
+
+
+@pytest.fixture
+def prepared(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], list[Request]]:
+    """Let the process that prepares models answer with outcomes, or raise; gives back what it was asked."""
+
+    def answering(answer: object) -> list[Request]:
+        asked: list[Request] = []
+
+        def run(request: Request, environ: Mapping[str, str], said: Callable[[str], None]) -> object:
+            asked.append(request)
+            said("writing the ONNX form")
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        monkeypatch.setattr(prepare_process, "run", run)
+        return asked
+
+    return answering
+
+
+def test_a_directory_is_prepared_by_whatever_way_it_is_named(
+    tmp_path: Path,
+    environ: dict[str, str],
+    prepared: Callable[[object], list[Request]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_bert(tmp_path / "m", hidden_act="relu")
+    monkeypatch.chdir(tmp_path)
+    asked = prepared([Outcome("ONNX form", "its vectors differ")])
+    assert cli.main(["models", "prepare", "./m"], environ, open_fake) == 0, "torch serves it all the same"
+    assert asked[0].name == str(tmp_path / "m"), "the process has another working directory"
+    captured = capsys.readouterr()
+    assert captured.out == "./m: ONNX form refused: its vectors differ\n./m is loaded by torch\n"
+    assert captured.err == "./m: writing the ONNX form\n"
+
+
+def test_weights_that_were_refused_leave_nothing_to_load(
+    tmp_path: Path,
+    environ: dict[str, str],
+    prepared: Callable[[object], list[Request]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    directory = write_bert(tmp_path / "m")
+    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
+    prepared([Outcome("safetensors", "pytorch_model.bin holds more than tensors")])
+    assert cli.main(["models", "prepare", str(directory)], environ, open_fake) == 1
+    captured = capsys.readouterr()
+    assert "safetensors refused: pytorch_model.bin holds more than tensors" in captured.out
+    assert "cannot be loaded" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("acme/none", 1, "Run: folder-mcp models pull acme/none"),
+        ("bge-m4", 2, "Did you mean bge-m3?"),
+        ("/no/such/model", 2, "Check the path."),
+    ],
+)
+def test_what_is_not_here_is_not_prepared_and_says_how_to_get_it(
+    environ: dict[str, str], capsys: pytest.CaptureFixture[str], name: str, code: int, words: str
+) -> None:
+    assert cli.main(["models", "prepare", name], environ, open_fake) == code
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("\n") == 1
+    assert words in captured.err
+
+
+def test_a_failure_says_what_and_what_to_do(
+    tmp_path: Path,
+    environ: dict[str, str],
+    prepared: Callable[[object], list[Request]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    prepared(SlotUnavailable("disk_full", "The ONNX form needs 9 MiB.", "Free space."))
+    model = write_bert(tmp_path / "m", hidden_act="relu")
+    assert cli.main(["models", "prepare", str(model)], environ, open_fake) == 1
+    assert "folder-mcp: The ONNX form needs 9 MiB. Free space." in capsys.readouterr().err
+
+
+def test_what_cannot_be_prepared_has_been_pulled_all_the_same(
+    tmp_path: Path, hub: LocalHub, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = hub.root / "acme" / "tiny" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"auto_map": {"AutoModel": "m.M"}}))
+    assert models.pull(call_for(environ, "acme/tiny"), hub) == 0
+    captured = capsys.readouterr()
+    assert "is on this machine" in captured.out
+    assert "runs only with code from its own repository" in captured.err
+    assert find("acme/tiny", hub_cache=tmp_path / "cache")
+
+
+def test_status_says_in_one_line_what_a_model_would_gain() -> None:
+    gain = {"reason": "Prepared, it gains.", "remedy": "Run: folder-mcp models prepare m"}
+    model = ModelAvailability("m", local=True, size=1, runtime="torch", **gain)
+    said = "Model m: on this machine, loaded by torch"
+    assert model_line(model) == f"{said}. Prepared, it gains. Run: folder-mcp models prepare m"
+    assert model_line(replace(model, reason="", remedy=""), ", 1 MB") == f"{said}, 1 MB"
+
+
+def test_the_list_says_which_models_would_gain(
+    tmp_path: Path, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_bert(tmp_path / "m", hidden_act="relu")
+    (tmp_path / "notes").mkdir()
+    cli.main(["folders", "add", str(tmp_path / "notes"), "--model", str(model)], environ, open_fake)
+    capsys.readouterr()
+    assert cli.main(["models"], environ, open_fake) == 0
+    out = capsys.readouterr().out
+    at = out.index(f"{model}  (here, torch, ")
+    assert f"it would start faster and use less memory. Run: folder-mcp models prepare {model}" in out[at:]
 
 
 SLOW_PULL = """

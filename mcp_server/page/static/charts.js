@@ -2,7 +2,7 @@
 import { at, clock, count, draw, make, say, show } from "./dom.js";
 
 const HOUR = 3600;
-const STATES = ["idle", "ready", "unloading", "loading", "exporting", "error"];
+const STATES = ["idle", "ready", "unloading", "loading", "error"];
 const EMPTY = { at: 0, since: 0, changes: [], searches: [], minutes: [] };
 
 let past = EMPTY;

@@ -3,9 +3,9 @@ import { about, ago, at, clock, count, make, measure, say, seconds, show, size }
 
 const TONES = {
   serving: "good", ready: "good", embedding: "busy", reading: "busy", scanning: "busy", waiting: "wait", blocked: "wait",
-  degraded: "wait", loading: "wait", unloading: "busy", exporting: "odd", unavailable: "bad", error: "bad",
+  degraded: "wait", loading: "wait", unloading: "busy", unavailable: "bad", error: "bad",
 };
-const USES = { tool: "used by a search", index: "used by indexing", export: "making its ONNX form" };
+const USES = { tool: "used by a search", index: "used by indexing" };
 
 export function tone(state) {
   return TONES[state] ?? "";
@@ -68,7 +68,7 @@ function showSlot(slot, now) {
     const where = slot.state === "ready" ? ` · ${slot.model.runtime} on ${slot.model.device}` : "";
     facts.push(make("p", "", make("b", "", slot.model.name), make("span", "quiet", where)));
   } else if (slot.state === "idle") facts.push(make("p", "quiet", "No model in memory; it is loaded when somebody asks."));
-  if (["loading", "exporting"].includes(slot.state) && slot.stage) facts.push(measure(slot.stage, slot.progress, "", "warm"));
+  if (slot.state === "loading" && slot.stage) facts.push(measure(slot.stage, slot.progress, "", "warm"));
   if (slot.holder && USES[slot.holder.kind]) facts.push(make("p", "", `${USES[slot.holder.kind]} for ${clock(now - seconds(slot.holder.since))}`));
   const waiting = [slot.queue.tool && count(slot.queue.tool, "search", "searches"), slot.queue.index && count(slot.queue.index, "indexing job")];
   if (waiting.some(Boolean)) facts.push(make("p", "remark", `waiting: ${waiting.filter(Boolean).join(" and ")}`));

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,13 +11,13 @@ import numpy as np
 import pytest
 from tiny_models import HIDDEN, write_json, write_modules, write_mpnet
 
-from indexer.model import exports
+from indexer.model import prepared, torch_export
 from indexer.model.embedder import Embedder, ModelSpec, Progress
-from indexer.model.export_steps import MOST_DEATHS, spared, steps
-from indexer.model.exports import FIXED_TEXTS, Draft, drafted, due, judge, verdict
-from indexer.model.failure import ModelRefused, Stopped
+from indexer.model.exports import FIXED_TEXTS, compare, due, export, exported, verdict
+from indexer.model.failure import ModelRefused
 from indexer.model.loading import RuntimeLoader
 from indexer.model.specs import resolve
+from indexer.model.torch_runtime import TorchEmbedder
 
 SPEC = ModelSpec(name="m", key="m_0123456789", directory="/nowhere", dim=4, max_tokens=32, runtime="onnx")
 
@@ -44,76 +45,67 @@ def rows() -> Any:
     return made / np.linalg.norm(made, axis=1, keepdims=True)
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    part = tmp_path / "models" / f"{SPEC.key}.part"
-    part.mkdir(parents=True)
-    (part / "model.onnx").write_bytes(b"graph")
-    return tmp_path
-
-
-def test_equal_vectors_pass_and_are_kept_with_their_proof(data: Path, rows: Any) -> None:
-    outcome = judge(Copy(rows), Draft(SPEC, rows), data)
+def test_equal_vectors_pass(rows: Any) -> None:
+    outcome = compare(Copy(rows), rows)
     assert outcome.ok
     assert outcome.cosine == pytest.approx(1.0)
-    home, kept = exports.exported(data, SPEC.key) or (None, None)
-    assert home == data / "models" / SPEC.key
-    assert kept == outcome == verdict(data, SPEC.key)
-    assert [name for name, _ in outcome.checks] == ["model.onnx"]
     assert dict(outcome.versions).keys() >= {"torch", "onnx", "onnxruntime"}
-    assert not due(replace(SPEC, runtime="torch"), data)
 
 
-def test_other_vectors_are_refused_and_the_refusal_is_kept(data: Path, rows: Any) -> None:
-    torch_spec = replace(SPEC, runtime="torch")
-    assert due(torch_spec, data)
+def test_other_vectors_are_refused(rows: Any) -> None:
     turned = rows.copy()
     turned[3] = np.roll(rows[3], 1)
-    outcome = judge(Copy(turned), Draft(SPEC, rows), data)
+    outcome = compare(Copy(turned), rows)
     assert not outcome.ok
     assert "differ from torch's" in outcome.reason
-    assert exports.exported(data, SPEC.key) is None
-    assert verdict(data, SPEC.key) == outcome
-    assert not due(torch_spec, data), "a refused export is never made again"
-    assert not list((data / "models").glob("**/model.onnx")), "nothing of it stays on the disk"
 
 
-def test_vectors_that_depend_on_the_batch_are_refused(data: Path, rows: Any) -> None:
-    assert judge(Copy(rows, drift=5e-5), Draft(SPEC, rows), data).ok
-    (data / "models" / f"{SPEC.key}.part").mkdir()
-    outcome = judge(Copy(rows, drift=2e-4), Draft(SPEC, rows), data)
-    assert "depend on what else is in the batch" in outcome.reason
+def test_vectors_that_depend_on_the_batch_are_refused(rows: Any) -> None:
+    assert compare(Copy(rows, drift=5e-5), rows).ok
+    assert "depend on what else is in the batch" in compare(Copy(rows, drift=2e-4), rows).reason
 
 
-def test_undefined_numbers_are_refused(data: Path, rows: Any) -> None:
-    assert not judge(Copy(np.full_like(rows, np.nan)), Draft(SPEC, rows), data).ok
+def test_undefined_numbers_are_refused(rows: Any) -> None:
+    assert not compare(Copy(np.full_like(rows, np.nan)), rows).ok
 
 
 def test_only_torch_on_the_cpu_needs_an_export(tmp_path: Path) -> None:
     assert due(replace(SPEC, runtime="torch"), tmp_path)
     assert not due(SPEC, tmp_path)
     assert not due(replace(SPEC, runtime="torch", device="cuda"), tmp_path)
+    assert not due(replace(SPEC, runtime="torch", kind="reranker"), tmp_path)
 
 
-def make(spec: ModelSpec, loader: Any, data_dir: Path) -> Any:
-    """Take every step, as the slot does when nobody comes."""
-    work = steps(spec, loader, data_dir, lambda _stage, _done: None, lambda: False)
-    while True:
-        try:
-            next(work)
-        except StopIteration as end:
-            return end.value
+class FakeTorch(TorchEmbedder):
+    """A torch model whose vectors are given."""
+
+    def __init__(self, spec: ModelSpec, rows: Any) -> None:
+        self._spec, self.rows = spec, rows
+
+    @property
+    def module(self) -> Any:
+        return None
+
+    def embed_passages(self, texts: Sequence[str]) -> Any:
+        assert tuple(texts) == FIXED_TEXTS
+        return self.rows
+
+    def close(self) -> None:
+        return
 
 
-class OnlyCopies:
-    """A loader for the second half: loads exports, whose vectors are given, or raises."""
+class GivenModels:
+    """A loader of both runtimes' models, whose vectors are given; loading the ONNX form may raise."""
 
     def __init__(self, rows: Any, error: Exception | None = None) -> None:
-        self.rows, self.error, self.loads = rows, error, 0
+        self.rows, self.error = rows, error
+        self.loads: list[str] = []
 
-    def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Copy:
-        assert spec.runtime == "onnx", "the first half is done already"
-        self.loads += 1
+    def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Any:
+        self.loads.append(spec.runtime)
+        if spec.runtime == "torch":
+            return FakeTorch(spec, self.rows)
+        assert (Path(spec.directory) / "model.onnx").is_file(), "it is compared before it appears under its name"
         if self.error is not None:
             raise self.error
         return Copy(self.rows)
@@ -122,64 +114,104 @@ class OnlyCopies:
         return
 
 
-def write_first_half(data: Path, rows: Any) -> None:
-    with (data / "models" / f"{SPEC.key}.part" / "expected.npy").open("wb") as file:
-        np.save(file, rows)
+@pytest.fixture
+def source(tmp_path: Path) -> ModelSpec:
+    """A model that torch serves, and an exporter that writes five bytes."""
+    directory = tmp_path / "m"
+    directory.mkdir()
+    (directory / "model.safetensors").write_bytes(b"weights")
+    write_json(directory / "config.json", {"model_type": "mpnet"})
+    write_json(directory / "tokenizer.json", {})
+    return replace(SPEC, runtime="torch", directory=str(directory))
 
 
-def test_a_second_half_goes_on_from_what_lies_on_the_disk(data: Path, rows: Any) -> None:
-    assert drafted(SPEC, data) is None
-    write_first_half(data, rows)
-    loader = OnlyCopies(rows)
-    outcome = make(replace(SPEC, runtime="torch"), loader, data)
-    assert (outcome.ok, loader.loads) == (True, 1)
-    home = data / "models" / SPEC.key
-    assert sorted(file.name for file in home.iterdir()) == ["export.json", "model.onnx"]
+@pytest.fixture(autouse=True)
+def quick_exporter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.node.get_closest_marker("slow") is None:
+        monkeypatch.setattr(torch_export, "write", lambda model, file, max_tokens: file.write_bytes(b"graph"))
 
 
-def test_an_export_that_onnx_runtime_cannot_load_is_refused(data: Path, rows: Any) -> None:
-    write_first_half(data, rows)
-    loader = OnlyCopies(rows, RuntimeError("INVALID_GRAPH: This is an invalid model."))
-    outcome = make(replace(SPEC, runtime="torch"), loader, data)
+def quiet(stage: str) -> None:
+    assert stage
+
+
+def test_a_form_that_passed_is_kept_with_its_proof_and_never_made_again(
+    tmp_path: Path, source: ModelSpec, rows: Any
+) -> None:
+    data, stages = tmp_path / "data", []
+    outcome = export(source, GivenModels(rows), data, stages.append)
+    assert stages == [
+        "loading the model with torch", "writing the ONNX form", "loading the ONNX form", "comparing it with torch",
+    ]  # fmt: skip
+    home, kept = exported(data, SPEC.key) or (None, None)
+    assert home == data / "models" / SPEC.key
+    assert kept == outcome == verdict(data, SPEC.key)
+    assert [name for name, _ in outcome.checks] == ["model.onnx"]
+    assert sorted(file.name for file in home.iterdir()) == [
+        "config.json", "export.json", "model.onnx", "tokenizer.json",
+    ]  # fmt: skip
+    assert not due(source, data)
+    assert [file.name for file in (data / "models").iterdir()] == [SPEC.key], "no part is left"
+
+
+def test_a_refusal_is_kept_alone_and_nothing_is_made_again(tmp_path: Path, source: ModelSpec, rows: Any) -> None:
+    data = tmp_path / "data"
+    assert due(source, data)
+
+    class Turned(GivenModels):
+        def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Any:
+            model = super().load(spec, progress, stopped)
+            model.rows = model.rows if spec.runtime == "torch" else -self.rows
+            return model
+
+    outcome = export(source, Turned(rows), data, quiet)
+    assert exported(data, SPEC.key) is None
+    assert verdict(data, SPEC.key) == outcome
+    assert not due(source, data)
+    assert [file.name for file in (data / "models" / SPEC.key).iterdir()] == ["export.json"]
+
+
+def test_an_export_that_onnx_runtime_cannot_load_is_refused(tmp_path: Path, source: ModelSpec, rows: Any) -> None:
+    data = tmp_path / "data"
+    loader = GivenModels(rows, RuntimeError("INVALID_GRAPH: This is an invalid model."))
+    outcome = export(source, loader, data, quiet)
     assert "cannot load it" in outcome.reason
     assert verdict(data, SPEC.key) == outcome
 
 
-@pytest.mark.parametrize("error", [ModelRefused("disk_full", "The disk is full."), MemoryError(), Stopped()])
-def test_what_is_not_the_exports_fault_is_not_held_against_it(data: Path, rows: Any, error: Exception) -> None:
-    write_first_half(data, rows)
+@pytest.mark.parametrize("error", [ModelRefused("disk_full", "The disk is full."), MemoryError()])
+def test_what_is_not_the_exports_fault_is_not_held_against_it(
+    tmp_path: Path, source: ModelSpec, rows: Any, error: Exception
+) -> None:
+    data = tmp_path / "data"
     with pytest.raises(type(error)):
-        make(replace(SPEC, runtime="torch"), OnlyCopies(rows, error), data)
-    assert verdict(data, SPEC.key) is None
-    assert make(replace(SPEC, runtime="torch"), OnlyCopies(rows), data).ok
+        export(source, GivenModels(rows, error), data, quiet)
+    assert verdict(data, SPEC.key) is None and due(source, data)
+    assert list((data / "models").iterdir()) == []
+    assert export(source, GivenModels(rows), data, quiet).ok
 
 
-def test_an_export_that_ends_the_program_again_and_again_is_refused(data: Path, rows: Any) -> None:
-    def die() -> None:
-        work = steps(SPEC, OnlyCopies(rows), data, lambda _stage, _done: None, lambda: False)
-        next(work)
-        marks.append((data / "models" / f"{SPEC.key}.begun").read_text(encoding="utf-8"))
-        work.close()
-        (data / "models" / f"{SPEC.key}.begun").write_text(marks[-1], encoding="utf-8")  # as if close never came
-
-    write_first_half(data, rows)
-    marks: list[str] = []
-    for _ in range(MOST_DEATHS):
-        die()
-    assert marks == ["1", "2", "3"]
-    outcome = make(SPEC, OnlyCopies(rows), data)
-    assert "3 times" in outcome.reason
-    assert verdict(data, SPEC.key) == outcome
-    assert not list((data / "models").glob("*.begun"))
+def test_a_disk_that_is_full_before_the_export_is_named(
+    tmp_path: Path, source: ModelSpec, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepared, "MARGIN", 1 << 60)
+    loader = GivenModels(rows)
+    with pytest.raises(ModelRefused, match=r"The ONNX form of m needs \d+ MiB") as caught:
+        export(source, loader, tmp_path / "data", quiet)
+    assert (caught.value.code, loader.loads) == ("disk_full", [])
 
 
-def test_a_closing_program_does_not_count_as_dying(data: Path, rows: Any) -> None:
-    write_first_half(data, rows)
-    work = steps(SPEC, OnlyCopies(rows), data, lambda _stage, _done: None, lambda: False)
-    next(work)
-    spared(data, SPEC.key)
-    assert not list((data / "models").glob("*.begun"))
-    work.close()
+def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(
+    tmp_path: Path, source: ModelSpec, rows: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(model: Any, file: Path, max_tokens: int) -> None:
+        file.write_bytes(b"gr")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch_export, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        export(source, GivenModels(rows), tmp_path / "data", quiet)
+    assert list((tmp_path / "data" / "models").iterdir()) == []
 
 
 class Watched(RuntimeLoader):
@@ -220,7 +252,7 @@ def test_a_model_only_torch_can_load_is_exported_once_and_then_served_without_to
     spec = resolve(str(directory), device="cpu", data_dir=data)
     assert (spec.runtime, spec.dim, due(spec, data)) == ("torch", 8, True)
     loader = Watched()
-    outcome = make(spec, loader, data)
+    outcome = export(spec, loader, data, quiet)
     assert outcome.ok, outcome.reason
     assert (loader.log, loader.most, loader.open) == (["torch", "onnx"], 1, 0)
     now = resolve(str(directory), device="cpu", data_dir=data)
@@ -244,7 +276,7 @@ def test_a_chain_that_cannot_be_exported_is_refused_with_the_reason(tmp_path: Pa
     pooling = {"word_embedding_dimension": HIDDEN, "pooling_mode_mean_tokens": True, "include_prompt": False}
     write_json(directory / "1_Pooling" / "config.json", pooling)
     spec = resolve(str(directory), device="cpu", data_dir=data)
-    outcome = make(spec, RuntimeLoader(), data)
+    outcome = export(spec, RuntimeLoader(), data, quiet)
     assert not outcome.ok
     assert "chain of modules" in outcome.reason
     assert not due(spec, data)

@@ -47,14 +47,6 @@ def test_a_directory_that_does_not_exist_is_named(tmp_path: Path) -> None:
     assert str(tmp_path / "nowhere") in found.reason
 
 
-def test_pickled_weights_are_refused(tmp_path: Path) -> None:
-    directory = write_bert(tmp_path / "mine")
-    (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
-    found = find(str(directory))
-    assert isinstance(found, Missing)
-    assert "can run code" in found.reason
-
-
 def test_the_hub_cache_answers_with_the_snapshot_that_main_names(tmp_path: Path) -> None:
     write_hub(tmp_path, "acme/tiny", commit="a" * 40)
     snapshot = write_hub(tmp_path, "acme/tiny", commit="b" * 40)

@@ -213,7 +213,7 @@ async def test_statistics_say_who_holds_and_who_waits_for_how_long():
         await anyio.sleep(7)
         figures = lock.statistics()
         assert (figures.held, figures.busy, figures.oldest_wait_s) == (True, True, pytest.approx(7))
-        assert figures.waiting == {Priority.TOOL: 0, Priority.INDEX: 1, Priority.UNLOAD: 0, Priority.SPARE: 0}
+        assert figures.waiting == {Priority.TOOL: 0, Priority.INDEX: 1, Priority.UNLOAD: 0}
         tasks.cancel_scope.cancel()
 
 

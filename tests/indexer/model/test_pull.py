@@ -10,7 +10,7 @@ from tiny_models import write_hub
 from indexer.errors import SlotUnavailable
 from indexer.model import pull as pulling
 from indexer.model.catalogue import lookup
-from indexer.model.local import Located
+from indexer.model.local import Located, pickled_files
 from indexer.model.pull import choose, pull
 
 FILES = {
@@ -39,13 +39,16 @@ class FakeHub:
         write_hub(cache, repo)
 
 
-def test_one_form_of_the_weights_is_fetched_and_never_a_pickled_one() -> None:
+def test_one_form_of_the_weights_is_fetched_and_a_pickled_one_only_where_there_is_no_other() -> None:
     assert set(choose(FILES, None, "auto")) == SMALL | {"model.safetensors", "2_Dense/model.safetensors"}
     assert set(choose(FILES, None, "onnx")) == SMALL | {"onnx/model.onnx", "onnx/model.onnx_data"}
     without = {n: s for n, s in FILES.items() if not n.endswith(".safetensors")}
     assert set(choose(without, None, "auto")) == SMALL | {"onnx/model.onnx", "onnx/model.onnx_data"}
-    assert choose(without, None, "torch") == []
-    assert choose({"pytorch_model.bin": 9, "config.json": 1}, None, "auto") == []
+    assert set(choose(without, None, "torch")) == SMALL | {"pytorch_model.bin"}
+    pickles = {"pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin", "2_Dense/pytorch_model.bin"}
+    old = dict.fromkeys((*pickles, "config.json", "rust_model.ot", "optimizer.bin", "onnx/pytorch_model.bin"), 9)
+    assert set(choose(old, None, "auto")) == {*pickles, "config.json"}
+    assert choose(old, None, "onnx") == []
 
 
 def test_the_catalogue_says_which_form() -> None:
@@ -100,10 +103,24 @@ def test_a_name_that_is_none_is_refused_before_the_network(tmp_path: Path, name:
     assert caught.value.code == code
 
 
-def test_a_repository_of_pickles_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SlotUnavailable, match="neither safetensors") as caught:
-        pull("acme/old", hub_cache=tmp_path, hub=FakeHub({"pytorch_model.bin": 9, "config.json": 1}))
+def test_a_repository_without_any_form_of_weights_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SlotUnavailable, match="neither weights nor an ONNX form") as caught:
+        pull("acme/old", hub_cache=tmp_path, hub=FakeHub({"tf_model.h5": 9, "config.json": 1}))
     assert caught.value.code == "incompatible"
+
+
+def test_pickled_weights_are_fetched_once_and_where_they_are_is_told(tmp_path: Path) -> None:
+    class Pickles(FakeHub):
+        def fetch(self, repo: str, names: list[str], cache: Path, advance: Callable[[int], None]) -> None:
+            super().fetch(repo, names, cache, advance)
+            (snapshot,) = cache.glob("*/snapshots/*")
+            (snapshot / "model.safetensors").rename(snapshot / "pytorch_model.bin")
+
+    hub = Pickles({"pytorch_model.bin": 9, "config.json": 1, "tokenizer.json": 3})
+    for runtime in ("auto", "auto", "torch"):
+        found = pull("acme/old", hub_cache=tmp_path, hub=hub, runtime=runtime)  # type: ignore[arg-type]
+        assert (found.source, pickled_files(Path(found.directory))) == ("hub", ("pytorch_model.bin",))
+    assert [names for _, names in hub.asked] == [["config.json", "pytorch_model.bin", "tokenizer.json"]]
 
 
 def test_the_clients_bars_draw_nothing_and_count_the_bytes_written(capfd: Any) -> None:
