@@ -17,7 +17,7 @@ from indexer.store import open_store
 from indexer.store.aside import COPIES, kept, set_aside
 from indexer.types import Scope
 
-PROGRAM = Path(__file__).resolve().parents[2] / "damaged_index.py"
+PROGRAM = Path(__file__).resolve().parents[2] / "support" / "damaged_index.py"
 
 
 @pytest.fixture(scope="module")
