@@ -10,7 +10,6 @@ from index_data import DIM, FOLDER, vectors_of, written
 from indexer.errors import QueryError
 from indexer.store import Store, open_store
 from indexer.store.maintenance import EXACT
-from indexer.store.vectors import VectorTable
 from indexer.types import Chunk, FileWrite, Scope
 
 NAMES = [
@@ -205,10 +204,8 @@ async def test_scores_are_cosines_with_a_quantised_index_and_an_unindexed_tail(s
     chunks = await store.pending("m", dim, FOLDER)
     await store.add_vectors("m", dim, [(chunks[:EXACT], matrix[:EXACT])])
     await store.maintain(force=True)
-    table: VectorTable = store._vectors["m"]
-    assert [i.index_type for i in await table.table.list_indices() if i.columns == ["vector"]] == [
-        "IvfSq" if dim % 8 else "IvfRq"
-    ]
+    indexes = (await store.statistics()).vectors["m"].indexes.values()
+    assert [index.kind for index in indexes if index.columns == ("vector",)] == ["IvfSq" if dim % 8 else "IvfRq"]
     for tail in (0, 400):
         end = EXACT + tail
         if tail:
