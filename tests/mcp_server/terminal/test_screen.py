@@ -79,7 +79,7 @@ def test_what_does_not_fit_can_be_reached_by_scrolling_and_not_more() -> None:
     assert last[-1].endswith("end") and last[-2].startswith("  15,880 passages")
 
 
-@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio"), virtual_backend("trio")], ids=str)
+@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio"), virtual_backend("trio")], ids=lambda it: it[0])
 async def test_the_view_lives_through_the_end_of_an_owner() -> None:
     seen = Seen()
     engine = Told([NOTHING], FolderMcpError("nobody there"), FolderMcpError("nobody there"), [STATUS])
@@ -99,7 +99,7 @@ async def test_the_view_lives_through_the_end_of_an_owner() -> None:
         tasks.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio")], ids=str)
+@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio")], ids=["asyncio"])
 @pytest.mark.parametrize(("status", "expected"), [(NOTHING, 1), (STATUS, 10)])
 async def test_the_screen_is_drawn_each_second_only_while_something_counts(
     status: Status, expected: int, monkeypatch: pytest.MonkeyPatch
