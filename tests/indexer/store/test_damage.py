@@ -63,6 +63,7 @@ def test_whatever_file_is_damaged_the_index_ends_as_a_fresh_one(
     assert done.returncode == 0, done.stderr[-4000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 async def test_an_index_that_an_upkeep_made_from_a_damaged_one_goes_with_it(
     grown: tuple[Path, Contents], tmp_path: Path, seed: int

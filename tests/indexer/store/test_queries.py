@@ -195,6 +195,7 @@ async def test_places_taken_by_vectors_without_a_chunk_are_filled_from_further_d
     assert [s.chunk.path for s in rest] == near[35:39]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dim", [32, 36])  # 36 is not a multiple of eight: the other kind of index
 async def test_scores_are_cosines_with_a_quantised_index_and_an_unindexed_tail(store: Store, dim: int) -> None:
     rng = np.random.default_rng(3)

@@ -206,6 +206,7 @@ async def test_vectors_that_are_not_finite_or_not_of_unit_length_are_refused(sto
     assert store.embedded_count("m", FOLDER) == 0
 
 
+@pytest.mark.slow
 async def test_no_reader_sees_none_both_or_a_mixture_while_files_are_replaced(tmp_path: Path) -> None:
     generations, bad = set(), []
 
