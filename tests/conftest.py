@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 
 from effort import FULL_EXAMPLES
 from hypothesis import HealthCheck, settings
@@ -23,7 +24,13 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
 
 
-def pytest_collection_finish() -> None:
-    """Exempt what the imports made from garbage collection: each unload of a model makes full ones, of 0.5 s else."""
-    gc.collect()
-    gc.freeze()
+_modules_at_freeze = 0
+
+
+def pytest_runtest_setup() -> None:
+    """Keep what imports made out of garbage collection: an unload of a model makes two full ones, of 0.5 s each."""
+    global _modules_at_freeze  # noqa: PLW0603
+    if len(sys.modules) > _modules_at_freeze + 300:
+        gc.collect()
+        gc.freeze()
+        _modules_at_freeze = len(sys.modules)
