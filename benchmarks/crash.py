@@ -3,7 +3,8 @@
     python benchmarks/crash.py [--kills 10] [--files 400] [--seed 7] [--writers 1000]
 
 With ``--writers`` so many writers of one index are killed besides, in editing, removing, embedding, compacting, index
-building, cleaning up and taking over (see ``tests/killed_writers.py``); about half a second each on a quiet machine.
+building, cleaning up and taking over (see ``tests/support/killed_writers.py``); about half a second each on a quiet
+machine.
 
 Real store, real files, real parsers and tokenizer; fake weights, so that the time goes into what can be interrupted.
 """
@@ -18,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1])]
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "support"), str(Path(__file__).parents[1])]
 
 from killed_indexing import plant, survive
 
@@ -31,7 +32,7 @@ async def main() -> int:
     parser.add_argument("--writers", type=int, default=0)
     chosen = parser.parse_args()
     if chosen.writers:
-        program = str(Path(__file__).parents[1] / "tests" / "killed_writers.py")
+        program = str(Path(__file__).parents[1] / "tests" / "support" / "killed_writers.py")
         arguments = ["--kills", str(chosen.writers), "--seed", str(chosen.seed)]
         subprocess.run([sys.executable, "-W", "ignore", program, *arguments], check=True)
     started = time.perf_counter()

@@ -19,7 +19,7 @@ from typing import Any
 
 import anyio
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1])]
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "support"), str(Path(__file__).parents[1])]
 
 from broken_files import make
 from fakes import FakeLoader

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
+sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT)]
 
 import anyio
 import notes
@@ -101,11 +101,11 @@ async def live(data: Path, folder: Path, files: int, rounds: int) -> dict[str, A
 
 def as_a_process(data: Path, folder: Path, rounds: int) -> dict[str, Any]:
     """Start the whole indexing process on the index that is there: nothing has changed."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/support'}"}
     took = []
     for _ in range(rounds):
         began = time.perf_counter()
-        command = [sys.executable, str(ROOT / "tests" / "indexing_child.py"), str(data), str(folder)]
+        command = [sys.executable, str(ROOT / "tests" / "support" / "indexing_child.py"), str(data), str(folder)]
         subprocess.run(command, capture_output=True, check=True, env=environment)
         took.append(time.perf_counter() - began)
     return report.spread(took)

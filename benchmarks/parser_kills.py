@@ -20,7 +20,7 @@ from pathlib import Path
 
 import anyio
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1])]
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "support"), str(Path(__file__).parents[1])]
 
 from documents import docx, xlsx
 from fakes import FakeLoader

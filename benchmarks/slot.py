@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
 import anyio
 
@@ -194,7 +194,7 @@ async def cycles(slot: Any, spec: Any, lag: Lag) -> None:
 def start() -> None:
     """The owner's part of a start: everything opened, one status, no model."""
     code = (
-        "import sys, time; began = time.perf_counter(); sys.path[:0] = ['.', 'tests']\n"
+        "import sys, time; began = time.perf_counter(); sys.path[:0] = ['.', 'tests/support']\n"
         "import anyio\nfrom pathlib import Path\nfrom engines import settings\n"
         "from indexer.engine import open_engine\n"
         "async def main():\n"

@@ -19,7 +19,7 @@ from pathlib import Path
 import anyio
 import psutil
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1])]
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "support"), str(Path(__file__).parents[1])]
 
 from fakes import FakeLoader
 

@@ -37,11 +37,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder.resolve()
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/support'}"}
     with tempfile.TemporaryDirectory(prefix="unchanged-") as data:
         for what in ("first", "again", "again"):
             started = time.perf_counter()
-            command = [sys.executable, str(ROOT / "tests" / "indexing_child.py"), data, str(folder)]
+            command = [sys.executable, str(ROOT / "tests" / "support" / "indexing_child.py"), data, str(folder)]
             done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
             print(f"{what}: {time.perf_counter() - started:.1f} s as a process; {done.stdout.splitlines()[-1]}")
         files, seconds = min(bare_walk(folder) for _ in range(3))

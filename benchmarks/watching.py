@@ -16,7 +16,7 @@ from pathlib import Path
 
 import anyio
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1])]
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "support"), str(Path(__file__).parents[1])]
 
 from fakes import FakeLoader
 from live_folder import burst, contents, fresh_contents, plant, until_equal, watched

@@ -1,7 +1,8 @@
 """Seeded faults, each of which a named test must catch. Run by hand: ``python tests/mutants.py [WORD]``.
 
 Copies the project to a temporary directory, applies one fault at a time, runs the test that should notice, and
-prints a table. Exits 1 when a fault survives. Not collected by pytest and not run in CI: it takes some minutes.
+prints a table. Exits 1 when a fault survives. Not run in CI, for it takes some minutes; ``tests/test_mutants.py``
+holds that each fault still finds its line and its test.
 """
 
 from __future__ import annotations
@@ -20,45 +21,71 @@ LIMIT_S = 90
 
 @dataclass(frozen=True)
 class Mutant:
-    """A fault: in which module, what is replaced by what (each found exactly once), and the test that catches it."""
+    """A seeded fault.
+
+    Attributes:
+        name: What is wrong with it.
+        module: The file that is changed, from the root of the project.
+        test: The test that catches it: its file, from the root of the project, ``::``, a part of its name.
+        changes: What is replaced by what, one after the other; each is found exactly once.
+    """
 
     name: str
     module: str
-    changes: tuple[tuple[str, str], ...]
     test: str
+    changes: tuple[tuple[str, str], ...]
+
+    def applied(self, source: str) -> str:
+        """The source with the fault in it.
+
+        Raises:
+            ValueError: What is to be replaced does not stand there exactly once.
+        """
+        for old, new in self.changes:
+            if source.count(old) != 1:
+                raise ValueError(f"{self.module} has this {source.count(old)} times: {old.strip()!r}")
+            source = source.replace(old, new)
+        return source
 
 
 def mutant(name: str, module: str, test: str, *changes: tuple[str, str]) -> Mutant:
-    return Mutant(name, module, changes, test)
+    return Mutant(name, module, test, changes)
 
 
 LOCK = (
     mutant(
-        "hand-over dropped on cancel", "priority_lock", "priority_lock::test_a_hand_over_that_races_with",
+        "hand-over dropped on cancel", "indexer/model/priority_lock.py",
+        "tests/indexer/model/test_priority_lock.py::test_a_hand_over_that_races_with",
         ("        if lease.granted:\n            self.release(lease)", "        if lease.granted:\n            pass"),
     ),
     mutant(
-        "cancelled waiter left in line", "priority_lock", "priority_lock::test_a_cancelled_waiter_is_forgotten",
+        "cancelled waiter left in line", "indexer/model/priority_lock.py",
+        "tests/indexer/model/test_priority_lock.py::test_a_cancelled_waiter_is_forgotten",
         ("            self._waiters.remove(lease)\n            self._on_change()", "            self._on_change()"),
     ),
     mutant(
-        "released while its job runs", "priority_lock", "priority_lock::test_the_lock_stays_held_until_the_job",
+        "released while its job runs", "indexer/model/priority_lock.py",
+        "tests/indexer/model/test_priority_lock.py::test_the_lock_stays_held_until_the_job",
         ("if lease.open or lease.busy or", "if lease.open or"),
     ),
     mutant(
-        "priority ignored", "priority_lock", "priority_lock::test_a_waiting_query_goes_before",
+        "priority ignored", "indexer/model/priority_lock.py",
+        "tests/indexer/model/test_priority_lock.py::test_a_waiting_query_goes_before",
         ("return (lease.priority, lease.order, lease.seq)", "return (0, lease.order, lease.seq)"),
     ),
     mutant(
-        "no aging", "priority_lock", "priority_lock::test_an_index_waiter_counts_as_a_tool_call",
+        "no aging", "indexer/model/priority_lock.py",
+        "tests/indexer/model/test_priority_lock.py::test_an_index_waiter_counts_as_a_tool_call",
         ("if lease.priority is Priority.INDEX and", "if False and"),
     ),
     mutant(
-        "last come, first served", "priority_lock", "priority_lock::test_within_a_class_the_first_to_come",
+        "last come, first served", "indexer/model/priority_lock.py",
+        "tests/indexer/model/test_priority_lock.py::test_within_a_class_the_first_to_come",
         ("return (lease.priority, lease.order, lease.seq)", "return (lease.priority, lease.order, -lease.seq)"),
     ),
     mutant(
-        "notified instead of handed over", "priority_lock", "priority_lock::test_a_newcomer_never_overtakes",
+        "notified instead of handed over", "indexer/model/priority_lock.py",
+        "tests/indexer/model/test_priority_lock.py::test_a_newcomer_never_overtakes",
         ("        self._grant(lease)  # direct", "        lease.event.set()  # direct"),
         ("            raise Dismissed\n        return lease", "            raise Dismissed\n"
          "        if not lease.granted:\n            self._grant(lease)\n        return lease"),
@@ -67,184 +94,222 @@ LOCK = (
 
 POLICY = (
     mutant(
-        "indexing loads before a tool call", "policy", "policy::test_an_empty_slot_loads_for_the_tool_call",
+        "indexing loads before a tool call", "indexer/model/policy.py",
+        "tests/indexer/model/test_policy.py::test_an_empty_slot_loads_for_the_tool_call",
         ("    if tools:\n        return Load", "    if tools and not index:\n        return Load"),
     ),
     mutant(
-        "passing without end in time", "policy", "policy::test_a_passed_tool_call_goes_by_age_after_five",
+        "passing without end in time", "indexer/model/policy.py",
+        "tests/indexer/model/test_policy.py::test_a_passed_tool_call_goes_by_age_after_five",
         ("now - rival.since < rules.coalesce_s and", "True and"),
     ),
     mutant(
-        "passing without end in number", "policy", "policy::test_a_passed_tool_call_goes_by_age_after_eight",
+        "passing without end in number", "indexer/model/policy.py",
+        "tests/indexer/model/test_policy.py::test_a_passed_tool_call_goes_by_age_after_eight",
         (" and view.passed < rules.coalesce_grants", ""),
     ),
     mutant(
-        "warm window ignored", "policy", "policy::test_indexing_of_another_model_waits_for_the_end",
+        "warm window ignored", "indexer/model/policy.py",
+        "tests/indexer/model/test_policy.py::test_indexing_of_another_model_waits_for_the_end",
         ("        if now >= warm_until:\n            return Unload(\"swap\")",
          "        if True:\n            return Unload(\"swap\")"),
     ),
     mutant(
-        "no starvation cap", "policy", "slot_soak::test_indexing_of_another_model_gets_its_share",
+        "no starvation cap", "indexer/model/policy.py",
+        "tests/indexer/model/test_slot_soak.py::test_indexing_of_another_model_gets_its_share",
         ("if not rules.starvation_cap or view.blocked_since", "if True or view.blocked_since"),
     ),
     mutant(
-        "owed micro-batch forgotten", "policy", "policy::test_what_came_in_by_the_cap_gets_its_micro_batch",
+        "owed micro-batch forgotten", "indexer/model/policy.py",
+        "tests/indexer/model/test_policy.py::test_what_came_in_by_the_cap_gets_its_micro_batch",
         ("if view.owed == loaded and any", "if False and any"),
     ),
     mutant(
-        "folder order ignored", "policy", "policy::test_an_empty_slot_loads_for_the_oldest_folder",
+        "folder order ignored", "indexer/model/policy.py",
+        "tests/indexer/model/test_policy.py::test_an_empty_slot_loads_for_the_oldest_folder",
         ("key=lambda t: (t.folder_rank, t.number)", "key=lambda t: (t.number,)"),
     ),
     mutant(
-        "wanted load dropped", "policy", "policy::test_a_load_is_dropped_only_when",
+        "wanted load dropped", "indexer/model/policy.py",
+        "tests/indexer/model/test_policy.py::test_a_load_is_dropped_only_when",
         ("return any(t.priority is Priority.TOOL or not mine for t in others)", "return bool(others)"),
     ),
     mutant(
-        "lingering shortens warmth", "policy", "policy::test_lingering_does_not_shorten",
+        "lingering shortens warmth", "indexer/model/policy.py",
+        "tests/indexer/model/test_policy.py::test_lingering_does_not_shorten",
         ("stay = max(warm_until,", "stay = min(warm_until,"),
     ),
     mutant(
-        "tool call does not pre-empt", "policy", "policy::test_indexing_yields_to_any_tool_call",
+        "tool call does not pre-empt", "indexer/model/policy.py",
+        "tests/indexer/model/test_policy.py::test_indexing_yields_to_any_tool_call",
         ("        return True\n    return _starving", "        return False\n    return _starving"),
     ),
 )  # fmt: skip
 
 SLOT = (
     mutant(
-        "indexing re-arms the warm window", "slot", "slot_soak::test_indexing_in_the_warm_window_neither",
+        "indexing re-arms the warm window", "indexer/model/slot.py",
+        "tests/indexer/model/test_slot_soak.py::test_indexing_in_the_warm_window_neither",
         ("            if lease.priority is Priority.TOOL:\n                loaded.warm_until",
          "            if True:\n                loaded.warm_until"),
     ),
     mutant(
-        "an error does not fail fast", "slot", "slot_faults::test_a_retryable_failure_is_tried_three_times",
+        "an error does not fail fast", "indexer/model/slot.py",
+        "tests/indexer/model/test_slot_faults.py::test_a_retryable_failure_is_tried_three_times",
         ("and (tool or trouble.open):", "and trouble.open:"),
     ),
     mutant(
-        "no limit of waiting calls", "slot", "slot_faults::test_more_than_sixty_four",
+        "no limit of waiting calls", "indexer/model/slot.py",
+        "tests/indexer/model/test_slot_faults.py::test_more_than_sixty_four",
         ("if tool and waiting >= self._limits.waiting_tools:", "if False:"),
     ),
     mutant(
-        "progress does not extend the limit", "load", "slot_faults::test_progress_extends_the_limit",
+        "progress does not extend the limit", "indexer/model/load.py",
+        "tests/indexer/model/test_slot_faults.py::test_progress_extends_the_limit",
         ("self.stage, self.share, self.heard = stage, share, now", "self.stage, self.share = stage, share"),
     ),
     mutant(
-        "the import counts", "load", "slot_faults::test_the_first_import_of_a_runtime",
+        "the import counts", "indexer/model/load.py",
+        "tests/indexer/model/test_slot_faults.py::test_the_first_import_of_a_runtime",
         ("            self.began = now  # the import does not count", "            pass"),
     ),
     mutant(
-        "an orphan frees the slot", "transit", "slot_faults::test_while_an_orphan_holds_the_slot",
+        "an orphan frees the slot", "indexer/model/transit.py",
+        "tests/indexer/model/test_slot_faults.py::test_while_an_orphan_holds_the_slot",
         ("        blocked = failure(\"orphaned_load\"",
          "        self._record.load = None\n        self._lock.job_ended(load.lease)\n"
          "        self._lock.release(load.lease)\n        blocked = failure(\"orphaned_load\""),
     ),
     mutant(
-        "one model's failure sends all away", "transit", "slot_faults::test_the_failure_of_one_model",
+        "one model's failure sends all away", "indexer/model/transit.py",
+        "tests/indexer/model/test_slot_faults.py::test_the_failure_of_one_model",
         ("want.key == load.key and (tool or trouble.open)", "True"),
     ),
     mutant(
-        "lasting failures are retried", "trouble", "slot_faults::test_a_failure_that_lasts_is_tried_once",
+        "lasting failures are retried", "indexer/model/trouble.py",
+        "tests/indexer/model/test_slot_faults.py::test_a_failure_that_lasts_is_tried_once",
         ("over = not failure.retryable or attempt >= ATTEMPTS", "over = attempt >= ATTEMPTS"),
     ),
     mutant(
-        "no pause between attempts", "trouble", "slot_faults::test_a_retryable_failure_is_tried_three_times",
+        "no pause between attempts", "indexer/model/trouble.py",
+        "tests/indexer/model/test_slot_faults.py::test_a_retryable_failure_is_tried_three_times",
         ("max(LOAD_RETRY_S, failure.retry_after or 0.0)", "0.0"),
     ),
     mutant(
-        "the watchdog sleeps", "turns", "slot_faults::test_a_lease_without_a_job_is_revoked",
+        "the watchdog sleeps", "indexer/model/turns.py",
+        "tests/indexer/model/test_slot_faults.py::test_a_lease_without_a_job_is_revoked",
         ("            self.lock.release(owner)", "            pass"),
     ),
     mutant(
-        "a job is not counted as using the lock", "lent", "slot_races::test_a_caller_cancelled_during_its_job",
+        "a job is not counted as using the lock", "indexer/model/lent.py",
+        "tests/indexer/model/test_slot_races.py::test_a_caller_cancelled_during_its_job",
         ("        self._lock.job_started(self._lease)\n", ""),
         ("            self._lock.job_ended(self._lease)\n", ""),
     ),
     mutant(
-        "no time for the first job", "lent", "slot_soak::test_an_indexer_that_asks_before",
+        "no time for the first job", "indexer/model/lent.py",
+        "tests/indexer/model/test_slot_soak.py::test_an_indexer_that_asks_before",
         ("if not self._worked and", "if False and"),
     ),
     mutant(
-        "an owed turn outlives its owner", "record", "slot_soak::test_a_turn_owed_to_an_indexer",
+        "an owed turn outlives its owner", "indexer/model/record.py",
+        "tests/indexer/model/test_slot_soak.py::test_a_turn_owed_to_an_indexer",
         ("        record.owed = None  # who", "        pass  # who"),
     ),
     mutant(
-        "halves in the wrong order", "lent", "slot_races::test_a_batch_that_does_not_fit",
+        "halves in the wrong order", "indexer/model/lent.py",
+        "tests/indexer/model/test_slot_races.py::test_a_batch_that_does_not_fit",
         ("texts[:middle]", "texts[-middle:]"),
     ),
     mutant(
-        "a kept loan keeps the model", "lent", "memory::test_a_loan_that_a_caller_keeps",
+        "a kept loan keeps the model", "indexer/model/lent.py",
+        "tests/indexer/model/test_memory.py::test_a_loan_that_a_caller_keeps",
         ("loaded, self._loaded = self._loaded, None", "loaded = self._loaded"),
         ("        self._call = self._embedder = None\n", ""),
         ("        del job\n", "        self._job = job\n"),
     ),
     mutant(
-        "unload keeps its reference", "memory", "memory::test_the_steps_of_an_unload",
+        "unload keeps its reference", "indexer/model/memory.py",
+        "tests/indexer/model/test_memory.py::test_the_steps_of_an_unload",
         ("    box.clear()\n", ""),
     ),
     mutant(
-        "heap not trimmed", "memory", "memory::test_the_steps_of_an_unload",
+        "heap not trimmed", "indexer/model/memory.py",
+        "tests/indexer/model/test_memory.py::test_the_steps_of_an_unload",
         ("    recipe.trim()\n", ""),
     ),
     mutant(
-        "a dead thread answers nobody", "thread", "thread::test_a_dying_thread_fails_every_pending_job",
+        "a dead thread answers nobody", "indexer/model/thread.py",
+        "tests/indexer/model/test_thread.py::test_a_dying_thread_fails_every_pending_job",
         ("            self._fail_pending(\"thread_died\"", "            str(\"thread_died\""),
     ),
 )  # fmt: skip
 
 PREPARE = (
     mutant(
-        "pickles are run", "pickled", "pickled::test_a_hostile_pickle_is_refused",
+        "pickles are run", "indexer/model/pickled.py",
+        "tests/indexer/model/test_pickled.py::test_a_hostile_pickle_is_refused",
         ("weights_only=True", "weights_only=False"),
     ),
     mutant(
-        "what was written is not compared", "pickled", "pickled::test_what_comes_back_otherwise",
+        "what was written is not compared", "indexer/model/pickled.py",
+        "tests/indexer/model/test_pickled.py::test_what_comes_back_otherwise",
         ("if not same or not all(", "if not same and not all("),
     ),
     mutant(
-        "tied tensors share their memory", "pickled", "pickled::test_tensors_that_share_memory",
+        "tied tensors share their memory", "indexer/model/pickled.py",
+        "tests/indexer/model/test_pickled.py::test_tensors_that_share_memory",
         ("            plain = plain.clone()", "            pass"),
     ),
     mutant(
-        "modules outside of the model are followed", "local", "pickled::test_names_that_lead_out_of_the_model",
+        "modules outside of the model are followed", "indexer/model/local.py",
+        "tests/indexer/model/test_pickled.py::test_names_that_lead_out_of_the_model",
         (' and ".." not in Path(path).parts)', ")"),
     ),
     mutant(
-        "unfinished work stays", "prepared", "prepare::test_a_workspace_takes_no_leftovers",
+        "unfinished work stays", "indexer/model/prepared.py",
+        "tests/indexer/model/test_prepare.py::test_a_workspace_takes_no_leftovers",
         ("    finally:\n        shutil.rmtree(part, ignore_errors=True)", "    finally:\n        pass"),
     ),
     mutant(
-        "a refused form is made again", "exports", "exports::test_a_refusal_is_kept_alone",
+        "a refused form is made again", "indexer/model/exports.py",
+        "tests/indexer/model/test_exports.py::test_a_refusal_is_kept_alone",
         ("and verdict(data_dir, spec.key) is None", "and exported(data_dir, spec.key) is None"),
     ),
     mutant(
-        "undefined numbers pass", "exports", "exports::test_undefined_numbers",
+        "undefined numbers pass", "indexer/model/exports.py",
+        "tests/indexer/model/test_exports.py::test_undefined_numbers",
         ("if not cosine >= COSINE:", "if cosine < COSINE:"),
         ("elif not spread <= INVARIANCE:", "elif spread > INVARIANCE:"),
     ),
     mutant(
-        "two prepare at once", "prepare", "prepare::test_two_processes_never",
+        "two prepare at once", "indexer/model/prepare.py",
+        "tests/indexer/model/test_prepare.py::test_two_processes_never",
         ("    try:\n        _lock(fd)", "    try:\n        pass"),
     ),
     mutant(
-        "the user's own files are deleted", "prepare", "prepare::test_what_was_made_and_is_damaged",
+        "the user's own files are deleted", "indexer/model/prepare.py",
+        "tests/indexer/model/test_prepare.py::test_what_was_made_and_is_damaged",
         ('    if Path(spec.directory).parent != request.directory / "models":', "    if False:"),
         ("    except SlotUnavailable:\n        import", "    finally:\n        import"),
     ),
 )  # fmt: skip
 
 
+MUTANTS = (*LOCK, *POLICY, *SLOT, *PREPARE)
+
+
 def caught(change: Mutant, copy: Path) -> tuple[str, float]:
     """Apply a fault to the copy, run its test, undo it; what happened and seconds."""
-    path = copy / "indexer" / "model" / f"{change.module}.py"
+    path = copy / change.module
     original = path.read_text(encoding="utf-8")
-    text = original
-    for old, new in change.changes:
-        if text.count(old) != 1:
-            return f"NOT APPLIED ({text.count(old)} places: {old.strip()[:40]!r})", 0.0
-        text = text.replace(old, new)
-    path.write_text(text, encoding="utf-8")
-    module, name = change.test.split("::")
+    try:
+        path.write_text(change.applied(original), encoding="utf-8")
+    except ValueError as error:
+        return f"NOT APPLIED ({error})", 0.0
+    file, name = change.test.split("::")
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", "20"]
-    command += [f"tests/indexer/model/test_{module}.py", "-k", name]
+    command += [file, "-k", name]
     began = time.perf_counter()
     try:
         code = subprocess.run(command, cwd=copy, capture_output=True, timeout=LIMIT_S, check=False).returncode
@@ -258,17 +323,17 @@ def caught(change: Mutant, copy: Path) -> tuple[str, float]:
 
 def main() -> int:
     word = sys.argv[1] if len(sys.argv) > 1 else ""
-    chosen = [m for m in (*LOCK, *POLICY, *SLOT, *PREPARE) if word in m.name or word in m.module or word in m.test]
+    chosen = [m for m in MUTANTS if word in m.name or word in m.module or word in m.test]
     survivors = 0
     with tempfile.TemporaryDirectory() as directory:
         copy = Path(directory)
-        for part in ("indexer", "tests"):
-            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for part in ("indexer", "mcp_server", "tests"):
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
         shutil.copy(ROOT / "pyproject.toml", copy)
         for change in chosen:
             said, seconds = caught(change, copy)
             survivors += not said.startswith("caught")
-            sys.stdout.write(f"{said:16} {seconds:5.1f} s  {change.module:13} {change.name:42} {change.test}\n")
+            sys.stdout.write(f"{said:16} {seconds:5.1f} s  {change.name:46} {change.test}\n")
             sys.stdout.flush()
     sys.stdout.write(f"{len(chosen) - survivors} of {len(chosen)} caught\n")
     return 1 if survivors else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -96,6 +97,12 @@ MAX_LINES = 600
 MAX_BODY = 60
 
 
+@functools.cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@functools.cache
 def imports(path: Path) -> list[tuple[str, bool]]:
     """Modules a file imports, and whether at its top level (``TYPE_CHECKING`` blocks do not count)."""
     found = []
@@ -111,7 +118,7 @@ def imports(path: Path) -> list[tuple[str, bool]]:
                 found.extend((name if name in MODULES else child.module or "", top) for name in names)
             visit(child, top and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef))
 
-    visit(ast.parse(path.read_text(encoding="utf-8")), True)
+    visit(tree_of(path), True)
     return found
 
 
@@ -152,7 +159,7 @@ def test_each_library_has_one_door(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_names_explain_something(path: Path) -> None:
     assert not BANNED.search(path.stem), path
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ClassDef):
             assert not BANNED.search(node.name), f"{path}: class {node.name}"
 
@@ -161,7 +168,7 @@ def test_names_explain_something(path: Path) -> None:
 def test_files_and_functions_stay_small(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= MAX_LINES, f"{path} is over {MAX_LINES} lines: split it"
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = [n for n in node.body if not (isinstance(n, ast.Expr) and isinstance(n.value, ast.Constant))]
             if body:
@@ -173,7 +180,7 @@ def test_files_and_functions_stay_small(path: Path) -> None:
 def test_nothing_but_the_command_line_prints(path: Path) -> None:
     if path.name in {"cli.py", "console.py"} or "commands" in path.parts:
         pytest.skip("the command line may print")
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id != "print", f"{path}:{node.lineno}"
 
@@ -183,7 +190,7 @@ def test_the_environment_is_read_in_one_place() -> None:
     for path in FILES:
         name = path.relative_to(ROOT).as_posix()
         lines = path.read_text(encoding="utf-8").splitlines()
-        for node in ast.walk(ast.parse("\n".join(lines))):
+        for node in ast.walk(tree_of(path)):
             reads = isinstance(node, ast.Attribute) and node.attr in {"environ", "getenv"}
             if reads and ast.unparse(node).startswith("os.") and name not in allowed:
                 said = "# house:" in lines[node.lineno - 1]

@@ -37,3 +37,50 @@ class Counts:
 
     chunks: dict[str, int]
     embedded: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class IndexStatistics:
+    """One index of a table.
+
+    Attributes:
+        kind: As the storage library names it (``BTree``, ``Bitmap``, ``FTS``, ``IvfRq``, ``IvfSq``).
+        columns: What it is over.
+        segments: Parts that each search reads; one after a rebuild.
+    """
+
+    kind: str
+    columns: tuple[str, ...]
+    segments: int
+
+
+@dataclass(frozen=True, slots=True)
+class TableStatistics:
+    """The state of one table on disk.
+
+    Attributes:
+        rows: Rows that are not deleted; of the chunk table, files, chunks and tombstones.
+        fragments: Files of rows that each search opens.
+        written: Rows written since the last maintenance, which the indexes do not cover yet.
+        deleted: Rows that are deleted and still on the disk, at least one if there are any.
+        indexes: Index name -> its state.
+    """
+
+    rows: int
+    fragments: int
+    written: int
+    deleted: int
+    indexes: dict[str, IndexStatistics]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatistics:
+    """The state of the tables on disk.
+
+    Attributes:
+        chunks: Of the table of files and chunks.
+        vectors: Model key -> of its table of vectors.
+    """
+
+    chunks: TableStatistics
+    vectors: dict[str, TableStatistics]

@@ -15,7 +15,7 @@ import anyio.to_thread
 from indexer.store import queries
 from indexer.store.chunks import ChunkTable
 from indexer.store.fault import explained
-from indexer.store.figures import Counts, Replaced
+from indexer.store.figures import Counts, Replaced, StoreStatistics
 from indexer.store.guard import reading, writing
 from indexer.store.loading import open_vectors
 from indexer.store.maintenance import Upkeep
@@ -24,6 +24,7 @@ from indexer.store.paths import escape, unescape
 from indexer.store.reuse import reuse_all
 from indexer.store.rows import plan
 from indexer.store.vectors import VectorTable
+from indexer.store.wear import statistics
 from indexer.types import FileRow, FileWrite, Matrix, Scope, Scored, StoredChunk, Vector
 
 
@@ -243,6 +244,14 @@ class Store:
                 await vectors.scan(self._chunks)
         chunks = {unescape(folder): count for folder, count in self._chunks.counts.items() if count}
         return Counts(chunks, {key: vectors.counts() for key, vectors in self._vectors.items()})
+
+    @reading
+    async def statistics(self) -> StoreStatistics:
+        """Rows, fragments and indexes of every table as they are on disk: for tests and for measuring."""
+        chunks = await statistics(self._chunks.table, self._chunks.wear)
+        return StoreStatistics(
+            chunks, {key: await statistics(table.table, table.wear) for key, table in self._vectors.items()}
+        )
 
     # Upkeep
 

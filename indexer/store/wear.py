@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from indexer.store.fault import explained
+from indexer.store.figures import IndexStatistics, TableStatistics
 
 AGED = 3600.0
 """Seconds after which even little wear is mended when nothing else goes on: until then deleted text is on the disk."""
@@ -104,3 +105,19 @@ async def measure(table: Any) -> Wear:
     dead = round(fragments["num_fragments"] * fragments["lengths"]["mean"]) - rows  # the mean is of whole numbers
     commits = fragments["num_small_fragments"]
     return Wear(commits=commits, rows=behind, settled=rows - behind, since=since, dead=max(0, dead))
+
+
+async def statistics(table: Any, wear: Wear) -> TableStatistics:
+    """The state of a table, from the disk and from what was counted since it was opened.
+
+    Raises:
+        StoreError: The table cannot be read.
+    """
+    with explained("read the index"):
+        stats = await table.stats()
+        indexes = {
+            index.name: IndexStatistics(index.index_type, tuple(index.columns), index.num_segments or 1)
+            for index in await table.list_indices()
+        }
+    fragments = stats["fragment_stats"]["num_fragments"]
+    return TableStatistics(stats["num_rows"], fragments, wear.rows, wear.dead, indexes)

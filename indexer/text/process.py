@@ -224,7 +224,9 @@ async def start(launch: Launch, tasks: TaskGroup, complaints: Complaints) -> Par
     """
     arguments: dict[str, Any] = {"cwd": launch.directory, "env": launch.environment, "start_new_session": True}
     try:
-        process = await anyio.open_process(list(launch.command), **arguments)
+        # Cancelled in here, the process would be killed but not waited for: nobody has it yet who could.
+        with anyio.CancelScope(shield=True):
+            process = await anyio.open_process(list(launch.command), **arguments)
     except OSError as error:
         raise NotStarted(f"{launch.interpreter} cannot be started: {error.strerror or error}") from None
     assert process.stdout is not None

@@ -75,6 +75,7 @@ async def test_an_unchanged_folder_is_walked_but_no_file_is_read_again(tmp_path:
     assert loader.loads == []
 
 
+@pytest.mark.slow
 async def test_no_chunk_is_embedded_twice_though_windows_and_commits_overlap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

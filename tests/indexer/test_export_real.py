@@ -28,7 +28,7 @@ for name in ("torch", "transformers", "sentence_transformers", "onnxscript"):
     sys.modules[name] = None  # importing it fails
 import anyio
 from pathlib import Path
-sys.path.insert(0, "tests")
+sys.path.insert(0, "tests/support")
 from engines import ask, settings
 from indexer.engine import open_engine
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.folding import fold, with_own_words
@@ -37,7 +37,6 @@ def order(hits: object) -> list[str]:
 orders = st.permutations([chunk(name) for name in "abcdef"])
 
 
-@settings(deadline=None)  # the first example reads word lists
 @given(orders, orders, st.integers(1, 5))
 def test_moving_up_in_one_list_never_moves_a_chunk_down(
     by_word: list[StoredChunk], by_meaning: list[StoredChunk], at: int
@@ -49,7 +48,6 @@ def test_moving_up_in_one_list_never_moves_a_chunk_down(
     assert after.index(by_word[at].chunk_id) <= before.index(by_word[at].chunk_id)
 
 
-@settings(deadline=None)  # the first example reads word lists
 @given(orders, orders)
 def test_first_in_both_lists_is_first_with_strength_one(
     by_word: list[StoredChunk], by_meaning: list[StoredChunk]
@@ -62,7 +60,6 @@ def test_first_in_both_lists_is_first_with_strength_one(
     assert all(1.0 >= hit.score >= following.score > 0 for hit, following in pairwise(hits))
 
 
-@settings(deadline=None)  # the first example reads word lists
 @given(orders, orders)
 def test_a_model_that_does_not_know_the_language_changes_nothing_but_the_tail(
     by_word: list[StoredChunk], by_meaning: list[StoredChunk]
@@ -188,7 +185,6 @@ def test_folding_twice_changes_nothing() -> None:
     assert fold(hits) == hits
 
 
-@settings(deadline=None)  # the first example reads word lists
 @given(st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=14), min_size=2, max_size=8))
 def test_texts_are_folded_exactly_when_nine_tenths_of_their_runs_are_shared(texts: list[list[str]]) -> None:
     common = [f"word{n}" for n in range(70)]

@@ -266,6 +266,7 @@ def test_the_list_is_plain_ascii_json(here: Path, config: Config) -> None:
     assert raw.isascii() and json.loads(raw)["folders"][0]["path"] == notes
 
 
+@pytest.mark.slow
 def test_processes_that_add_at_once_lose_nothing(here: Path, config: Config) -> None:
     made(here, *(f"p{process}/{number}" for process in range(3) for number in range(15)))
     code = textwrap.dedent(

@@ -47,6 +47,7 @@ def files_of(data: Path, pattern: str) -> list[Path]:
     return [path for path in (data / "index" / "tables").glob(pattern) if path.is_file()]
 
 
+@pytest.mark.slow
 async def test_vectors_damaged_under_a_running_engine_are_rebuilt_and_words_are_found_meanwhile(
     tmp_path: Path, notes: Path
 ) -> None:
@@ -65,6 +66,7 @@ async def test_vectors_damaged_under_a_running_engine_are_rebuilt_and_words_are_
         assert any("damaged parts are kept in" in notice for notice in status.index.notices)
 
 
+@pytest.mark.slow
 async def test_text_damaged_under_a_running_engine_is_read_again_and_the_search_that_met_it_is_answered(
     tmp_path: Path, notes: Path
 ) -> None:
@@ -80,6 +82,7 @@ async def test_text_damaged_under_a_running_engine_is_read_again_and_the_search_
         assert engine.status().work.chunks_embedded == embedded  # the vectors served the text that came back
 
 
+@pytest.mark.slow
 async def test_word_index_damaged_under_a_running_engine_is_made_anew(tmp_path: Path, notes: Path) -> None:
     async with engine_over(tmp_path / "data", notes) as engine:
         await engine.index()
@@ -93,6 +96,7 @@ async def test_word_index_damaged_under_a_running_engine_is_made_anew(tmp_path: 
         assert engine.status().work.files_read == read + 1
 
 
+@pytest.mark.slow
 async def test_data_directory_deleted_under_a_running_engine_is_filled_again(tmp_path: Path, notes: Path) -> None:
     async with engine_over(tmp_path / "data", notes) as engine:
         await engine.index()
@@ -126,6 +130,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         yield place
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("patience")
 async def test_full_disk_is_said_searches_go_on_and_it_recovers_by_itself(
     tmp_path: Path, notes: Path, disk: Path
@@ -149,6 +154,7 @@ async def test_full_disk_is_said_searches_go_on_and_it_recovers_by_itself(
         assert names((await ask(engine, "dolphin", "keyword")).hits)[0] == "new.md"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("patience")
 async def test_disk_that_is_read_only_at_the_start_serves_and_is_written_when_it_can_be(
     tmp_path: Path, notes: Path, disk: Path

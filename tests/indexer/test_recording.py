@@ -31,7 +31,7 @@ async def test_a_change_while_the_watcher_is_busy_is_not_lost() -> None:
     assert seen == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio"), virtual_backend("trio")], ids=str)
+@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio"), virtual_backend("trio")], ids=lambda it: it[0])
 async def test_nobody_is_woken_while_nothing_changes_but_by_the_heartbeat() -> None:
     looks, started = 0, anyio.current_time()
     with anyio.move_on_after(HEARTBEAT * 3 + 1):

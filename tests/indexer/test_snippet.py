@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.snippet import clean, snippet
@@ -13,7 +13,6 @@ from indexer.text.words import query_tokens
 FILLER = "Nothing of interest stands here. " * 30
 
 
-@settings(deadline=None)
 @given(st.text(max_size=600), st.text(max_size=20), st.integers(16, 200))
 def test_snippet_keeps_to_the_budget_and_hides_nothing(text: str, query: str, budget: int) -> None:
     shown = snippet(text, query_tokens(query), budget)

@@ -40,6 +40,7 @@ def parsed(engine: Engine) -> int:
     return pool.parsed
 
 
+@pytest.mark.slow
 async def test_a_file_whose_parser_died_is_read_once_more_at_once(tmp_path: Path, folder: Path) -> None:
     mail(folder, "flaky")
     async with engine_over(tmp_path / "data", folder, config=hostile(tmp_path)) as engine:
@@ -47,6 +48,7 @@ async def test_a_file_whose_parser_died_is_read_once_more_at_once(tmp_path: Path
     assert (report.indexed, report.failed, report.problems) == (1, 0, ())
 
 
+@pytest.mark.slow
 async def test_a_file_that_kills_its_parser_twice_is_left_alone_until_it_changes(tmp_path: Path, folder: Path) -> None:
     mail(folder, "crash")
     mail(folder, "sound")
@@ -60,6 +62,7 @@ async def test_a_file_that_kills_its_parser_twice_is_left_alone_until_it_changes
         assert (await engine.index()).work.files_read == 2
 
 
+@pytest.mark.slow
 async def test_a_file_whose_package_is_missing_names_it_and_is_read_when_it_came(tmp_path: Path, folder: Path) -> None:
     mail(folder, "lacking")
     async with engine_over(tmp_path / "data", folder, config=hostile(tmp_path)) as engine:
@@ -104,6 +107,7 @@ async def test_a_clock_that_jumps_hides_no_change(tmp_path: Path, folder: Path, 
         assert (await engine.index()).work.files_read == 0
 
 
+@pytest.mark.slow
 async def test_an_edit_elsewhere_does_not_wait_for_the_whole_of_a_big_folder(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +140,7 @@ async def test_a_few_small_files_are_read_without_starting_a_process(tmp_path: P
         assert parsed(engine) == 1
 
 
+@pytest.mark.slow
 async def test_plain_text_that_kills_a_process_costs_that_file(tmp_path: Path, folder: Path) -> None:
     (folder / "crash.txt").write_text("words", encoding="utf-8")
     for number in range(6):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from fakes_engine import FakeEngine
 from mcp import Client
+from mcp.server import MCPServer
 
 from mcp_server.application import create_server
 from mcp_server.port import Lent
@@ -40,11 +41,23 @@ def lent(engine: FakeEngine) -> Lent:
     return Lent(engine)
 
 
-@pytest.fixture(params=["legacy", "auto"])
-async def client(request: pytest.FixtureRequest, lent: Lent) -> AsyncIterator[Client]:
+@pytest.fixture(scope="session")
+def shared_server() -> tuple[MCPServer[Lent], list[Lent]]:
+    """A server and what it lends to the next connection; making the schemas of its tools takes 60 ms."""
+    lends: list[Lent] = []
+
     @asynccontextmanager
     async def source() -> AsyncIterator[Lent]:
-        yield lent
+        yield lends[-1]
 
-    async with Client(create_server(source), mode=request.param) as client:
+    return create_server(source), lends
+
+
+@pytest.fixture(params=["legacy", "auto"])
+async def client(
+    request: pytest.FixtureRequest, lent: Lent, shared_server: tuple[MCPServer[Lent], list[Lent]]
+) -> AsyncIterator[Client]:
+    server, lends = shared_server
+    lends[:] = [lent]
+    async with Client(server, mode=request.param) as client:
         yield client

@@ -62,7 +62,7 @@ def test_a_cut_reading_says_how_to_go_on() -> None:
     assert "4\t" not in read_text(result)
 
 
-@pytest.mark.parametrize("moment", [0.0, -1e18, 1e18, time.time()])
+@pytest.mark.parametrize("moment", [0.0, -1e18, 1e18, time.time()], ids=["epoch", "long-ago", "far-off", "now"])
 def test_any_time_a_file_system_gives_becomes_a_date_with_zone(moment: float) -> None:
     text = to_iso(moment)
     assert text[4] == "-"

@@ -23,7 +23,7 @@ def test_every_client_has_a_section() -> None:
 @pytest.mark.parametrize("key", CLIENTS)
 def test_the_difference_is_the_real_one(key: str) -> None:
     section = SECTIONS[CLIENTS[key].title]
-    assert f"```diff\n{diff(key)}\n```" in section, "run python tests/client_diffs.py"
+    assert f"```diff\n{diff(key)}\n```" in section, "run python tests/support/client_diffs.py"
     assert f"`folder-mcp install {key} ~/notes`" in section
 
 

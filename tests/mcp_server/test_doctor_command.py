@@ -62,6 +62,7 @@ def indexed(data: Path, notes: Path) -> None:
     anyio.run(index)
 
 
+@pytest.mark.slow
 def test_a_healthy_set_up_has_no_failure(
     tmp_path: Path, notes: Path, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +149,7 @@ def without_packages(environ: dict[str, str]) -> tuple[int, dict[str, Any]]:
     return run.returncode, {finding["name"]: finding for finding in json.loads(run.stdout)["findings"]}
 
 
+@pytest.mark.slow
 def test_without_any_of_its_packages_the_doctor_still_works(
     tmp_path: Path, notes: Path, environ: dict[str, str]
 ) -> None:
@@ -162,6 +164,7 @@ def test_without_any_of_its_packages_the_doctor_still_works(
 HEAVY = {"torch", "transformers", "lancedb", "pyarrow", "numpy", "onnxruntime", "huggingface_hub", "mcp", "pydantic"}
 
 
+@pytest.mark.slow
 def test_the_doctor_imports_nothing_heavy_where_there_is_no_index(environ: dict[str, str]) -> None:
     run = doctor(f"from mcp_server.cli import main; main(['doctor'], {environ!r}); import sys; print(*sys.modules)")
     assert "there is none yet" in run.stdout, run.stderr

@@ -46,6 +46,7 @@ async def walked(client: Client, **arguments: Any) -> list[tuple[str, str]]:
     return found
 
 
+@pytest.mark.slow
 async def test_pages_of_any_size_have_every_hit_once_and_in_one_order(tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()

@@ -1,5 +1,6 @@
 import os
 
+from effort import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -51,7 +52,7 @@ def test_many_paths_become_their_directories() -> None:
 names = st.lists(st.sampled_from("abc"), min_size=0, max_size=4).map(lambda parts: "/".join(["/r", *parts]))
 
 
-@settings(max_examples=50)
+@settings(max_examples=scaled(50))
 @given(st.lists(names, max_size=30))
 def test_every_path_is_covered_and_none_twice(paths: list[str]) -> None:
     left = collapse(paths, "/r")
@@ -60,7 +61,7 @@ def test_every_path_is_covered_and_none_twice(paths: list[str]) -> None:
     assert set(left) <= set(paths)
 
 
-@settings(max_examples=15)
+@settings(max_examples=scaled(15))
 @given(st.integers(0, 3000))
 def test_a_batch_is_never_longer_than_many(count: int) -> None:
     paths = [f"/r/{number % 50}/{number % 1500}/{number}" for number in range(count)]

@@ -121,6 +121,7 @@ async def test_files_of_a_new_tree_are_covered_by_a_named_directory(root: Path) 
         assert not [path for path in named if path.startswith(str(root / "a") + "/")]
 
 
+@pytest.mark.slow
 async def test_a_burst_of_20_000_files_is_covered_in_few_batches(root: Path) -> None:
     async with watching(root, timing=Timing(0.3, 2.0, 0.02, 0.05, 5.0, 1.0)) as seen:
         for number in range(100):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
+from effort import scaled
 from fakes import virtual_backend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -239,7 +240,7 @@ VISITORS = st.lists(
 )
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=scaled(120), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(VISITORS)
 async def test_any_arrivals_holds_jobs_and_cancels_leave_the_lock_exclusive_and_nobody_forgotten(visitors):
     lock = PriorityLock(age_after=2.0)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import anyio
 import pytest
+from effort import scaled
 from fakes import FakeLoader, model_spec, virtual_backend, virtual_slot
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -140,7 +141,7 @@ class Play:
                 assert snapshot.model is None and snapshot.warm_until is None
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=scaled(60), suppress_health_check=list(HealthCheck))
 @given(CALLERS, EVENTS, OUTCOMES)
 async def test_any_calls_faults_and_cancels_leave_one_model_legal_states_and_a_usable_slot(callers, events, outcomes):
     loader = FakeLoader()

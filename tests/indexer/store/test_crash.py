@@ -42,7 +42,7 @@ def killed_writer(directory: Path, start: int, after: float) -> int:
         stdout=subprocess.PIPE,
         text=True,
         cwd=root,
-        env={"PYTHONPATH": f"{root}:{root / 'tests'}", "PATH": ""},
+        env={"PYTHONPATH": f"{root}:{root / 'tests/support'}", "PATH": ""},
     )
     assert process.stdout is not None
     with process:

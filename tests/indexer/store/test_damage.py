@@ -17,7 +17,7 @@ from indexer.store import open_store
 from indexer.store.aside import COPIES, kept, set_aside
 from indexer.types import Scope
 
-PROGRAM = Path(__file__).resolve().parents[2] / "damaged_index.py"
+PROGRAM = Path(__file__).resolve().parents[2] / "support" / "damaged_index.py"
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +63,7 @@ def test_whatever_file_is_damaged_the_index_ends_as_a_fresh_one(
     assert done.returncode == 0, done.stderr[-4000:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 async def test_an_index_that_an_upkeep_made_from_a_damaged_one_goes_with_it(
     grown: tuple[Path, Contents], tmp_path: Path, seed: int

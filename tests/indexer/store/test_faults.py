@@ -123,6 +123,7 @@ async def check(store: Store) -> None:
     assert store.health.trouble is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before it is made", "after it was made"])
 async def test_whichever_write_fails_nothing_is_lost_or_doubled(tmp_path: Path, after: bool) -> None:
     failed: list[str] = []

@@ -23,12 +23,11 @@ from indexer.store.wear import AGED, Wear
 from indexer.types import Scope
 
 
-async def fragments(table: object) -> int:
-    return (await table.stats())["fragment_stats"]["num_fragments"]
-
-
-async def parts(table: object) -> dict[str, int]:
-    return {index.name: index.num_segments for index in await table.list_indices()}
+async def segments(store: Store, key: str = "") -> dict[str, int]:
+    """Segments of each index of the vectors of a model, or of the chunks."""
+    statistics = await store.statistics()
+    table = statistics.vectors[key] if key else statistics.chunks
+    return {name: index.segments for name, index in table.indexes.items()}
 
 
 async def test_tombstones_and_orphans_go_and_the_rest_stays(store: Store) -> None:
@@ -39,8 +38,9 @@ async def test_tombstones_and_orphans_go_and_the_rest_stays(store: Store) -> Non
     await store.remove([f"{FOLDER}/b.md"])
     counts = await store.counts()
     await store.maintain(force=True)
-    assert await store._chunks.table.count_rows() == 2  # a file row and its chunk
-    assert await store._vectors["m"].table.count_rows() == 1
+    statistics = await store.statistics()
+    assert statistics.chunks.rows == 2  # a file row and its chunk
+    assert statistics.vectors["m"].rows == 1
     assert await store.counts() == counts
     assert len(await store.search_text(["one"], Scope(), 5)) == 1
     assert store.upkeep.last is not None
@@ -55,10 +55,10 @@ async def test_fifty_commits_are_joined_when_there_is_rest(store: Store) -> None
             assert not store.due()
         if store.due():
             await store.maintain()
-    assert await fragments(store._chunks.table) <= 21
+    assert (await store.statistics()).chunks.fragments <= 21
     assert not store.urgent()
     assert len(await store.search_text(["word"], Scope(), 100)) == 50
-    assert set((await parts(store._chunks.table)).values()) == {1}
+    assert set((await segments(store)).values()) == {1}
 
 
 def test_writing_forces_maintenance_less_often_the_larger_the_table() -> None:
@@ -98,16 +98,15 @@ async def test_vector_index_is_trained_when_there_are_enough_and_again_when_they
     await store.replace([written("few.md", "few")])
     assert len(await store.pending("m", 8, FOLDER)) == 1
     await grow(1)
-    table = store._vectors["m"].table
-    assert f"{VECTOR_INDEX}5001" not in await parts(table)
+    assert f"{VECTOR_INDEX}5001" not in await segments(store, "m")
     await store.maintain(force=True)
-    assert (await parts(table))[f"{VECTOR_INDEX}5001"] == 1
+    assert (await segments(store, "m"))[f"{VECTOR_INDEX}5001"] == 1
     await store.maintain(force=True)
-    assert (await parts(table))[f"{VECTOR_INDEX}5001"] == 1
+    assert (await segments(store, "m"))[f"{VECTOR_INDEX}5001"] == 1
     await grow(2)
     await grow(3)
     await store.maintain(force=True)
-    names = await parts(table)
+    names = await segments(store, "m")
     assert names[f"{VECTOR_INDEX}15001"] == 1
     assert f"{VECTOR_INDEX}5001" not in names
 
@@ -120,8 +119,8 @@ async def test_vector_index_of_an_earlier_kind_is_replaced(store: Store) -> None
     table = store._vectors["m"].table
     await table.create_index("vector", config=IvfRq(distance_type="cosine", num_partitions=1), name="vector_60")
     await store.maintain(force=True)
-    assert f"{VECTOR_INDEX}60" in await parts(table)
-    assert "vector_60" not in await parts(table)
+    assert f"{VECTOR_INDEX}60" in await segments(store, "m")
+    assert "vector_60" not in await segments(store, "m")
     assert len(await store.search_vectors("m", DIM, vectors_of(["word3"])[0], Scope(), 5)) == 5
 
 
@@ -134,7 +133,7 @@ async def test_vector_index_in_too_many_parts_is_made_anew(store: Store) -> None
     seen = set()
     for at in range(5001, 5400, 33):
         await store.maintain(force=True)
-        found = await parts(store._vectors["m"].table)
+        found = await segments(store, "m")
         seen |= {count for name, count in found.items() if name.startswith(VECTOR_INDEX)}
         await store.add_vectors("m", DIM, [(chunks[at : at + 33], matrix[at : at + 33])])
     assert max(seen) <= 9
@@ -275,7 +274,8 @@ async def test_deleted_text_is_erased_even_from_a_large_fragment_and_nothing_of_
     await anyio.sleep(0.01)
     await store.maintain(force=True)
     assert marked() == 0
-    assert store._chunks.wear.dead == store._vectors["m"].wear.dead == 0
+    statistics = await store.statistics()
+    assert statistics.chunks.deleted == statistics.vectors["m"].deleted == 0
     assert len(await store.files()) == 60
     assert store.embedded_count("m", FOLDER) == 600
 

@@ -63,9 +63,9 @@ async def test_small_edit_keeps_the_ids_and_vectors_of_all_other_chunks(store: S
 
 async def test_rows_that_did_not_change_are_not_written_again(store: Store) -> None:
     await store.replace([written("a.md", "one", "two", "three")])
-    rows = store._chunks.wear.rows
+    written_before = (await store.statistics()).chunks.written
     await store.replace([written("a.md", "one", "two", "three", "four")])
-    assert store._chunks.wear.rows - rows == 2  # the file row and the new chunk
+    assert (await store.statistics()).chunks.written - written_before == 2  # the file row and the new chunk
 
 
 @pytest.mark.parametrize("texts", [("one", "drei", "three"), ("one", "three"), ("one", "two"), ("two", "three")])
@@ -87,9 +87,10 @@ async def test_rows_beyond_the_reach_of_a_change_are_not_written_again(store: St
         return FileWrite(write.row, write.chunks, write.tokens, (1,) * len(texts))
 
     await store.replace([lent("one", "two", "three", "four", "five")])
-    rows = store._chunks.wear.rows
+    written_before = (await store.statistics()).chunks.written
     await store.replace([lent("one", "two", "three", "four", "fünf")])
-    assert store._chunks.wear.rows - rows == 4  # the file row, the new chunk, the lost one's tombstone, its neighbour
+    # The file row, the new chunk, the lost one's tombstone, its neighbour.
+    assert (await store.statistics()).chunks.written - written_before == 4
 
 
 async def test_new_recipe_writes_the_tokens_of_unchanged_chunks_again(store: Store) -> None:
@@ -148,7 +149,7 @@ async def test_vector_of_a_chunk_that_went_meanwhile_is_not_written_and_none_is_
     assert await store.add_vectors("m", DIM, [(chunks, vectors_of(chunks))]) == 1
     assert await store.add_vectors("m", DIM, [(chunks, vectors_of(chunks))]) == 0
     assert store.embedded_count("m", FOLDER) == 1
-    assert await store._vectors["m"].table.count_rows() == 1
+    assert (await store.statistics()).vectors["m"].rows == 1
 
 
 async def test_counts_follow_a_chunk_that_goes_and_comes_back(store: Store) -> None:
@@ -176,7 +177,7 @@ async def test_removed_folder_is_gone_with_its_vectors_and_no_other_is(store: St
     await embed_all(store, folder="/home/me/notes2")
     assert await store.remove_folder(FOLDER) == 1
     assert [file.folder for file in await store.files()] == ["/home/me/notes2"]
-    assert await store._vectors["m"].table.count_rows() == 1
+    assert (await store.statistics()).vectors["m"].rows == 1
     assert (await store.counts()).embedded == {"m": {"/home/me/notes2": 1}}
 
 
@@ -205,6 +206,7 @@ async def test_vectors_that_are_not_finite_or_not_of_unit_length_are_refused(sto
     assert store.embedded_count("m", FOLDER) == 0
 
 
+@pytest.mark.slow
 async def test_no_reader_sees_none_both_or_a_mixture_while_files_are_replaced(tmp_path: Path) -> None:
     generations, bad = set(), []
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from effort import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,19 +75,17 @@ TEXTS = st.lists(WORDS, max_size=120).map("".join)
 
 
 @given(TEXTS, SYNTAXES, st.integers(16, 60))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=scaled(150))
 def test_chunks_cover_the_text_as_exact_slices_within_the_limit(text: str, syntax: str, limit: int) -> None:
     check_laws(one(text, syntax), TOKENS, limit)
 
 
 @given(st.text(max_size=300), st.integers(16, 40))
-@settings(max_examples=100, deadline=None)
 def test_any_text_at_all_is_covered(text: str, limit: int) -> None:
     check_laws(one(text), TOKENS, limit)
 
 
 @given(TEXTS, st.integers(16, 30))
-@settings(max_examples=100, deadline=None)
 def test_the_limit_holds_when_cutting_a_word_changes_its_count(text: str, limit: int) -> None:
     check_laws(one(text, "markdown"), EdgeTokens(), limit)
 
@@ -96,7 +95,7 @@ CELLS = st.text(st.characters(exclude_characters="\n\r", exclude_categories=["Cs
 
 
 @given(st.lists(CELLS, max_size=60), st.integers(16, 50))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60))
 def test_sheets_are_covered_row_by_row(rows: list[str], limit: int) -> None:
     check_laws(one("\n".join(rows), "table", "sheet", "Budget"), TOKENS, limit)
 

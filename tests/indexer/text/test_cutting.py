@@ -54,6 +54,7 @@ def said(parsers: Parsers) -> str:
     return " ".join(complaint.text for complaint in parsers.status().warnings)
 
 
+@pytest.mark.slow
 async def test_a_file_cut_in_a_worker_has_the_chunks_it_would_have_here(tmp_path: Path, tokens: Tokens) -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     files = [
@@ -86,6 +87,7 @@ def test_a_long_text_travels_in_frames_of_bounded_size() -> None:
     assert frames.prepared_from([frames.decode(body) for body in sent]) == Prepared("plain/1", "ab", 5, 6, made)
 
 
+@pytest.mark.slow
 async def test_plain_text_that_kills_its_process_costs_one_file(tmp_path: Path, tokens: Tokens, hostile: str) -> None:
     short = ParseLimits(seconds=2, seconds_per_mb=0, memory_bytes=700 << 20)
     with anyio.fail_after(60):
@@ -100,6 +102,7 @@ async def test_plain_text_that_kills_its_process_costs_one_file(tmp_path: Path, 
             assert made is not None and made.ready is not None and len(made.ready.chunks) == 1
 
 
+@pytest.mark.slow
 async def test_cutting_has_a_time_limit_of_its_own(tmp_path: Path, tokens: Tokens) -> None:
     limits = ParseLimits(cut_seconds=0.01, cut_seconds_per_mchar=0)
     with anyio.fail_after(60):
@@ -108,6 +111,7 @@ async def test_cutting_has_a_time_limit_of_its_own(tmp_path: Path, tokens: Token
                 await parsers.prepare(written(tmp_path, "long.md", "# One\n\nmany words\n\n" * 40_000), order(tokens))
 
 
+@pytest.mark.slow
 async def test_three_processes_lost_in_a_row_leave_the_cutting_to_the_caller(
     tmp_path: Path, tokens: Tokens, hostile: str
 ) -> None:
@@ -121,6 +125,7 @@ async def test_three_processes_lost_in_a_row_leave_the_cutting_to_the_caller(
             assert "died over files to cut" in said(parsers)
 
 
+@pytest.mark.slow
 async def test_a_worker_that_cannot_have_the_tokenizer_leaves_the_cutting_to_the_caller(
     tmp_path: Path, tokens: Tokens
 ) -> None:

@@ -132,6 +132,7 @@ async def test_sheet_rows_are_the_numbers_the_spreadsheet_shows(tmp_path: Path) 
     assert places(found["low.xlsx"])[0][2].split("\n")[3:] == ["Name\tCity", "Ada\tTurin"]
 
 
+@pytest.mark.slow
 async def test_broken_and_misnamed_files_get_an_outcome_of_one_sentence(tmp_path: Path) -> None:
     whole = docx(BOOK)
     found = await read_all(
@@ -171,6 +172,7 @@ async def test_broken_and_misnamed_files_get_an_outcome_of_one_sentence(tmp_path
     assert found["nested.eml"]
 
 
+@pytest.mark.slow
 async def test_pages_in_old_encodings_are_read_by_what_they_declare(tmp_path: Path) -> None:
     page = (
         "<html><head><meta charset='{}'><title>Т</title></head><body><p>Съешь ещё этих мягких булок</p></body></html>"

@@ -20,6 +20,8 @@ from indexer.files.walk import Skipped, walk
 from indexer.text.parse import ParseLimits
 from indexer.text.pool import open_parsers
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 # Name -> how it ends: words of its text, or of the reason why it has none.

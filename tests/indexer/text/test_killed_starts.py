@@ -13,6 +13,8 @@ from hostile import HOSTILE, mail, script, still_well
 from indexer.text.pool import ParserDied, open_parsers
 from indexer.text.pool_status import PoolTiming
 
+pytestmark = pytest.mark.slow
+
 QUICK = PoolTiming(ready=30, attempts=3, pause=0.01, idle=60)
 
 # The first ``times`` starts end by a signal nobody can catch: before Python's own start, with the libraries half

@@ -12,6 +12,8 @@ from indexer.errors import ParseFailed
 from indexer.text.pool import ParsersUnavailable, open_parsers
 from indexer.text.pool_status import PoolTiming
 
+pytestmark = pytest.mark.slow
+
 QUICK = PoolTiming(ready=30, attempts=3, pause=0.01, idle=60)
 
 

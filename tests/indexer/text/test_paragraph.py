@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 import pytest
+from effort import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -129,7 +130,7 @@ def test_units_of_one_name_are_not_mixed_up() -> None:
     assert surroundings(document, parts) == [each for unit in alone for each in unit]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=scaled(60))
 @given(st.text(alphabet="абв гд.\n-|1", max_size=1500))
 def test_what_is_borrowed_stands_in_neighbouring_chunks_within_reach(text: str) -> None:
     document = one(text)

@@ -17,6 +17,8 @@ from indexer.text.parse import ParseLimits
 from indexer.text.pool import open_parsers
 from indexer.text.pool_status import PoolTiming
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[3]
 
 QUICK = PoolTiming(ready=30, attempts=3, pause=0.01, idle=60)

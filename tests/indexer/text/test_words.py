@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.text.language import detect
@@ -20,7 +20,6 @@ def finds(query: str, text: str, *, language: str | None = None, heading: str = 
     return bool(set(query_tokens(query)) & set(tokens(text, heading, name, language).split(" ")))
 
 
-@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_tokens_never_hold_white_space_surrogates_or_more_than_the_longest_token(text: str) -> None:
     for token in [*tokens(text).split(" "), *query_tokens(text)]:
@@ -29,7 +28,6 @@ def test_tokens_never_hold_white_space_surrogates_or_more_than_the_longest_token
         token.encode("utf-8")
 
 
-@settings(deadline=None)
 @given(st.text(alphabet=st.characters(categories=("Lu", "Ll", "Nd", "Zs")), max_size=80))
 def test_every_word_a_document_holds_is_found_by_asking_for_it(text: str) -> None:
     for word in unicodedata.normalize("NFKC", text).split():

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from effort import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,7 +68,7 @@ def outside(before: str, after: str) -> tuple[str, str]:
     return before[start : len(before) - same], after[start : len(after) - same]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=scaled(80))
 @given(documents())
 def test_an_added_entry_is_one_span_and_everything_else_stays(case: tuple[dict[str, Any], str]) -> None:
     document, text = case
@@ -85,7 +86,7 @@ def test_an_added_entry_is_one_span_and_everything_else_stays(case: tuple[dict[s
         assert jsonc.take(new, PATH[:1]) == text
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60))
 @given(documents(), st.lists(st.text(), max_size=3))
 def test_a_changed_entry_leaves_every_byte_around_it(case: tuple[dict[str, Any], str], args: list[str]) -> None:
     _, text = case
@@ -96,7 +97,7 @@ def test_a_changed_entry_leaves_every_byte_around_it(case: tuple[dict[str, Any],
     assert jsonc.read(new)["mcpServers"]["folder-mcp"] == {"command": "folder-mcp", "args": args}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60))
 @given(documents(), st.data())
 def test_any_key_can_be_taken_out_and_the_others_stay(case: tuple[dict[str, Any], str], data: st.DataObject) -> None:
     document, text = case

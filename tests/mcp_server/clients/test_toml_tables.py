@@ -7,6 +7,7 @@ import tomllib
 from typing import Any
 
 import pytest
+from effort import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -52,7 +53,7 @@ def documents(draw: st.DrawFn) -> str:
     return text[: -len(new)] if text.endswith(new) and draw(st.booleans()) else text
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=scaled(80))
 @given(documents())
 def test_an_added_table_leaves_the_text_before_it_and_comes_out_again(text: str) -> None:
     before = tomllib.loads(text)

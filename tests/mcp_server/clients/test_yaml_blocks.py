@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from effort import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +45,7 @@ values = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=scaled(60))
 @given(
     st.dictionaries(keys, values, max_size=3),
     st.none() | st.dictionaries(keys, st.dictionaries(keys, values, min_size=1, max_size=3), max_size=3),

@@ -20,8 +20,16 @@ from pages import Page, served
 from mcp_server.page.door import NOTE, PageDoor
 
 
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """For all tests that only ask: nothing is indexed, nobody is told that the owner ends."""
+    with served(tmp_path_factory.mktemp("page")) as page:
+        yield page
+
+
 @pytest.fixture
-def page(tmp_path: Path) -> Iterator[Page]:
+def own_page(tmp_path: Path) -> Iterator[Page]:
+    """For a test that indexes something, counts who looks, or ends the owner."""
     with served(tmp_path) as page:
         yield page
 
@@ -179,19 +187,19 @@ def listened(page: Page, until: str, notes: Path | None = None) -> list[tuple[st
         connection.close()
 
 
-def test_an_open_page_is_told_what_happens_as_it_happens(page: Page, notes: Path) -> None:
-    events = listened(page, "indexed", notes)
+def test_an_open_page_is_told_what_happens_as_it_happens(own_page: Page, notes: Path) -> None:
+    events = listened(own_page, "indexed", notes)
     assert events[0][0] == "past"
     assert events[-1][1]["folders"][0]["path"] == str(notes)
     assert any(name == "news" and news["minutes"] for name, news in events)
 
 
-def test_a_page_that_leaves_is_not_counted_any_more(page: Page) -> None:
-    listened(page, "status")
+def test_a_page_that_leaves_is_not_counted_any_more(own_page: Page) -> None:
+    listened(own_page, "status")
     for _ in range(500):
-        if not page.pages:
+        if not own_page.pages:
             return
-        page.portal.call(_tick)
+        own_page.portal.call(_tick)
     pytest.fail("the page is still counted")
 
 
@@ -201,15 +209,15 @@ async def _tick() -> None:
     await anyio.sleep(0.01)
 
 
-def test_a_page_is_told_that_the_owner_ends(page: Page) -> None:
+def test_a_page_is_told_that_the_owner_ends(own_page: Page) -> None:
     import threading
 
     events: list[Any] = []
-    thread = threading.Thread(target=lambda: events.extend(listened(page, "end")))
+    thread = threading.Thread(target=lambda: events.extend(listened(own_page, "end")))
     thread.start()
-    while not page.pages:
-        page.portal.call(_tick)
-    page.portal.call(page.door.farewell, "stop")
+    while not own_page.pages:
+        own_page.portal.call(_tick)
+    own_page.portal.call(own_page.door.farewell, "stop")
     thread.join(30)
     assert events[-1] == ("end", {"why": "stop"})
 
@@ -217,43 +225,43 @@ def test_a_page_is_told_that_the_owner_ends(page: Page) -> None:
 # What can be asked -----------------------------------------------------------------------------------------------
 
 
-def test_hits_come_in_pieces_that_match_and_pieces_that_do_not(page: Page, notes: Path) -> None:
-    page.add(notes)
-    page.index()
-    answer = asked(page, "search", query="swarms")
+def test_hits_come_in_pieces_that_match_and_pieces_that_do_not(own_page: Page, notes: Path) -> None:
+    own_page.add(notes)
+    own_page.index()
+    answer = asked(own_page, "search", query="swarms")
     assert {Path(hit["path"]).name for hit in answer["hits"]} == {"bees.md", "evil.md"}
     for hit in answer["hits"]:
         assert "snippet" not in hit
         assert [part for part, matches in hit["parts"] if matches] == ["swarm"]
-    assert asked(page, "search", query="queen", folder="notes")["hits"]
-    assert not asked(page, "search", query="queen", type="pdf")["hits"]
+    assert asked(own_page, "search", query="queen", folder="notes")["hits"]
+    assert not asked(own_page, "search", query="queen", type="pdf")["hits"]
 
 
-def test_a_place_is_shown_with_what_stands_around_it(page: Page, notes: Path) -> None:
-    page.add(notes)
-    page.index()
-    reading = asked(page, "read", path=str(notes / "bees.md"), locator="lines 20-21", around=2)
+def test_a_place_is_shown_with_what_stands_around_it(own_page: Page, notes: Path) -> None:
+    own_page.add(notes)
+    own_page.index()
+    reading = asked(own_page, "read", path=str(notes / "bees.md"), locator="lines 20-21", around=2)
     assert (reading["locator"], reading["first_line"], reading["first"], reading["last"]) == (
         "lines 18-23",
         18,
         20,
         21,
     )
-    start = asked(page, "read", path=str(notes / "bees.md"), locator="lines 1-3", around=2)
+    start = asked(own_page, "read", path=str(notes / "bees.md"), locator="lines 1-3", around=2)
     assert start["locator"] == "lines 1-5"
 
 
-def test_files_that_are_not_searchable_are_listed_and_filtered(page: Page, notes: Path) -> None:
+def test_files_that_are_not_searchable_are_listed_and_filtered(own_page: Page, notes: Path) -> None:
     (notes / "logo.png").write_bytes(b"\x89PNG")
-    page.add(notes)
-    page.index()
-    everything = asked(page, "files")
-    failed = asked(page, "files", outcome="failed")
+    own_page.add(notes)
+    own_page.index()
+    everything = asked(own_page, "files")
+    failed = asked(own_page, "files", outcome="failed")
     assert [Path(one["path"]).name for one in failed["files"]] == ["broken.docx"]
     assert everything["files"][0] == failed["files"][0] and failed["files"][0]["reason"]
     assert sum(one["files"] for one in everything["reasons"]) == everything["total"]
-    assert asked(page, "files", text="BROKEN docx")["total"] == 1
-    assert asked(page, "files", text="no such file")["total"] == 0
+    assert asked(own_page, "files", text="BROKEN docx")["total"] == 1
+    assert asked(own_page, "files", text="no such file")["total"] == 0
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,11 @@ async def lived(one: Owner, place: Place, meanwhile: Callable[[], Awaitable[None
     raise AssertionError
 
 
-async def test_looking_whether_it_is_there_does_not_keep_an_owner_alive(place: Place, tmp_path: Path) -> None:
+async def test_looking_whether_it_is_there_does_not_keep_an_owner_alive(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It looks at itself once a minute: that must not count as use."""
+    monkeypatch.setattr("mcp_server.processes.owner.TICK", 0.1)
     ended: list[int] = []
     with Claim(place) as claim:
         one = owner(place, claim, tmp_path, OwnerSettings(idle_exit=0.5))

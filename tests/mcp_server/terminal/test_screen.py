@@ -79,7 +79,7 @@ def test_what_does_not_fit_can_be_reached_by_scrolling_and_not_more() -> None:
     assert text(seen)[-1].endswith("1 more line") and text(seen)[1] == last[0]
 
 
-@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio"), virtual_backend("trio")], ids=str)
+@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio"), virtual_backend("trio")], ids=lambda it: it[0])
 async def test_the_view_lives_through_the_end_of_an_owner() -> None:
     seen = Seen()
     engine = Told([NOTHING], FolderMcpError("nobody there"), FolderMcpError("nobody there"), [STATUS])
@@ -98,7 +98,7 @@ async def test_the_view_lives_through_the_end_of_an_owner() -> None:
         tasks.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio")], ids=str)
+@pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio")], ids=["asyncio"])
 @pytest.mark.parametrize(("status", "expected"), [(NOTHING, 1), (STATUS, 10)])
 async def test_the_screen_is_drawn_each_second_only_while_something_counts(status: Status, expected: int) -> None:
     drawn = []

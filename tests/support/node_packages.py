@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-ROOM = Path(__file__).resolve().parent / "node"
+ROOM = Path(__file__).resolve().parents[1] / "node"
 PINNED: dict[str, str] = json.loads((ROOM / "package.json").read_text(encoding="utf-8"))["dependencies"]
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from mcp_server.notes import read_note
 from mcp_server.processes.claim import Place, place_of
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 MODERN = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},

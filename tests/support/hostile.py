@@ -12,7 +12,7 @@ import anyio
 from indexer.text.pool import Parsers
 from indexer.types import File
 
-ROOT = str(Path(__file__).parents[1])
+ROOT = str(Path(__file__).parents[2])
 
 # The real worker, whose parser does what a file's name says: stands for a library's crash, hang or leak.
 HOSTILE = f"""#!{sys.executable}

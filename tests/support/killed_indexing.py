@@ -12,7 +12,7 @@ from typing import Any
 
 from indexer.store.opening import open_store
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def plant(folder: Path, files: int) -> None:
@@ -25,8 +25,8 @@ def plant(folder: Path, files: int) -> None:
 
 def index(data: Path, folder: Path, kill_after: int | None) -> dict[str, Any] | None:
     """Run the indexing process; kill it after so many lines, or let it finish and return its last line."""
-    command = [sys.executable, str(ROOT / "tests" / "indexing_child.py"), str(data), str(folder)]
-    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, str(ROOT / "tests" / "support" / "indexing_child.py"), str(data), str(folder)]
+    environment = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests/support'}", "PATH": "/usr/bin:/bin"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT) as process:
         assert process.stdout is not None
         for number, line in enumerate(process.stdout):

@@ -1,6 +1,6 @@
 """What ``folder-mcp install`` changes in a usual file of each client, byte for byte.
 
-``python tests/client_diffs.py`` prints the diffs that stand in ``docs/clients.md``.
+``python tests/support/client_diffs.py`` prints the diffs that stand in ``docs/clients.md``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
 from client_files import FILES  # noqa: E402
 

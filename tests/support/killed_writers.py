@@ -5,7 +5,7 @@ indexes and cleans up without a pause, telling before and after each step throug
 random moment and hands the next one what was told. Writers are forked after the storage library was imported and
 before it was used, so that a kill costs a tenth of a second and not an import.
 
-    python tests/killed_writers.py --kills 100 [--seed 1] [--deep 25]
+    python tests/support/killed_writers.py --kills 100 [--seed 1] [--deep 25]
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
 
 import anyio
 from index_data import DIM, FOLDER, vectors_of, written

@@ -1,6 +1,6 @@
 """Indexes damaged file by file and mended, in a process of its own: some damage makes the storage library abort it.
 
-    python tests/damaged_index.py ORIGINAL EXPECTED WAY SCRATCH [START]
+    python tests/support/damaged_index.py ORIGINAL EXPECTED WAY SCRATCH [START]
 
 Damages each kind of file of a copy of ORIGINAL, before it is opened and while it is open in turn, has it mended, and
 compares what is then in it with EXPECTED (JSON). Says the number of each file before it begins. With START it begins
@@ -15,7 +15,7 @@ import shutil
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
+sys.path[:0] = [str(Path(__file__).resolve().parents[2]), str(Path(__file__).resolve().parent)]
 
 import anyio
 from index_data import DIM, FOLDER, vectors_of, written
