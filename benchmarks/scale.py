@@ -52,8 +52,7 @@ from searches import (
 from indexer.model.embedder import embedding
 from indexer.model.loading import RuntimeLoader
 from indexer.model.specs import resolve
-from indexer.store.opening import open_store
-from indexer.store.store import Store
+from indexer.store.store import Store, open_store
 from indexer.types import FileWrite
 
 SIZES = (10_000, 100_000, 1_000_000)

@@ -39,10 +39,9 @@ from indexer.fusion import SemanticList, fuse
 from indexer.locator import Locator
 from indexer.manifest import Manifest
 from indexer.passages import hits_of, passages
-from indexer.store.opening import open_store
 from indexer.store.queries import probes
 from indexer.store.schema import CHUNK_COLUMNS, vectors_name
-from indexer.store.store import Store
+from indexer.store.store import Store, open_store
 from indexer.text.question import read_question
 from indexer.text.words import tokens
 from indexer.types import Chunk, FileRow, FileWrite, Scope

@@ -113,10 +113,10 @@ async def imported(folder: Path, data: Path) -> dict[str, float]:
     from indexer.config import load_config
     from indexer.engine import open_engine
     from indexer.errors import QueryError
-    from indexer.store import runtime
+    from indexer.store import connection
 
     before = time.monotonic()
-    runtime.load()
+    connection.load()
     began = time.monotonic()
     async with open_engine(load_config(None, data_dir=data, environ={}), version="benchmark") as engine:
         await engine.add_folder(str(folder))

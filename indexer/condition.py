@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from indexer.errors import StoreError
 from indexer.parts import Parts
-from indexer.store.fault import REMEDIES
+from indexer.store.health import REMEDIES
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,8 +34,7 @@ from indexer.parts import Parts
 from indexer.pulse import Pulse
 from indexer.recording import record_slot
 from indexer.search import Search
-from indexer.store.opening import open_store, writable
-from indexer.store.store import Store
+from indexer.store.store import Store, open_store, writable
 from indexer.text.pool import open_parsers
 from indexer.text_pass import TextPass
 from indexer.watching import keep_watching, rescan_now_and_then

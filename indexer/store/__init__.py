@@ -1,7 +1,6 @@
 """The index on disk. The only place that knows LanceDB."""
 
-from indexer.store.figures import Counts, Replaced, StoreStatistics
-from indexer.store.opening import open_store
-from indexer.store.store import Store
+from indexer.store.schema import Counts, Replaced, StoreStatistics
+from indexer.store.store import Store, open_store
 
 __all__ = ["Counts", "Replaced", "Store", "StoreStatistics", "open_store"]

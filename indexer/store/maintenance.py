@@ -7,8 +7,10 @@ tables; only a vector index is trained beside them.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from types import TracebackType
 from typing import Any
 
 import anyio
@@ -16,16 +18,14 @@ import anyio.to_thread
 
 from indexer import timing
 from indexer.errors import StoreError
-from indexer.store import runtime
-from indexer.store.chunks import ChunkTable
+from indexer.store import connection
+from indexer.store.chunk_table import ChunkTable
 from indexer.store.connection import Connection
-from indexer.store.disk import check_space, sync_files, tree_bytes
-from indexer.store.fault import explain, explained, raised
+from indexer.store.files_on_disk import check_space, sync_files, tree_bytes
+from indexer.store.health import explain, explained, raised
 from indexer.store.schema import VECTOR_INDEX, vector_index, words_index
-from indexer.store.tables import upsert
-from indexer.store.turn import Turn
-from indexer.store.vectors import VectorTable
-from indexer.store.wear import AGED, measure
+from indexer.store.table import AGED, measure, upsert
+from indexer.store.vector_table import VectorTable
 
 EXACT = 5000
 """Vectors below which every search compares all of them: about 8 ms, and nothing to train."""
@@ -68,7 +68,7 @@ class Upkeep:
         """Whether any table has been written to so much that maintenance pays."""
         return any(wear.due(idle=idle) for wear in (chunks.wear, *(table.wear for table in vectors)))
 
-    async def run(self, chunks: ChunkTable, vectors: Collection[VectorTable], turn: Turn, *, force: bool) -> None:
+    async def run(self, chunks: ChunkTable, vectors: Collection[VectorTable], turn: WriteLock, *, force: bool) -> None:
         """Put every table that needs it in order, one a turn; a run that can wait is broken off for a waiting writer.
 
         Raises:
@@ -91,7 +91,7 @@ class Upkeep:
             raise failed
         self.last = time.time()
 
-    async def _in_turn(self, table: ChunkTable | VectorTable, turn: Turn, *, force: bool) -> None:
+    async def _in_turn(self, table: ChunkTable | VectorTable, turn: WriteLock, *, force: bool) -> None:
         await anyio.to_thread.run_sync(check_space, self._place, f"{table.table.name}.lance")
         await self._see_indexes(table.table.name)
         if isinstance(table, VectorTable):  # beside writers: vectors are only appended, which an index does not mind
@@ -110,7 +110,7 @@ class Upkeep:
         self.broken_off = 0
         self.runs += 1
 
-    async def _settle(self, turn: Turn) -> None:
+    async def _settle(self, turn: WriteLock) -> None:
         """Sum and flush what was written, and give memory back."""
         started, self._synced = self._synced, time.time()
         async with turn:  # while nobody writes every file is complete
@@ -118,7 +118,7 @@ class Upkeep:
         await anyio.to_thread.run_sync(sync_files, self._place, started)
         with explained("write down the sums of the index's files"):
             await anyio.to_thread.run_sync(self._sums.learn, fresh)
-        await anyio.to_thread.run_sync(runtime.give_back_memory)
+        await anyio.to_thread.run_sync(connection.give_back_memory)
         await self.measure()
 
     async def measure(self) -> int:
@@ -208,3 +208,55 @@ async def _prewarm(table: Any) -> None:
                 await table.prewarm_index(index.name)
             except raised():  # the cache evicted a part before the whole was in: searches load it as they go
                 continue
+
+
+# Order of writers ---------------------------------------------------------------------------------------------------
+# The turn in which writers take the tables, and how long maintenance may keep them waiting for it.
+
+
+class WriteLock:
+    """A lock, first come first served; who holds it and can be broken off hears that somebody is waiting.
+
+    Attributes:
+        longest: Seconds for which it was held at the longest.
+    """
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._lock = anyio.Lock()
+        self._waiting = 0
+        self._wanted = anyio.Event()
+        self._since = 0.0
+
+    async def __aenter__(self) -> None:
+        self._waiting += 1
+        self._wanted.set()
+        try:
+            await self._lock.acquire()
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._wanted = anyio.Event()
+        self._since = time.monotonic()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.longest = max(self.longest, time.monotonic() - self._since)
+        self._lock.release()
+
+    @asynccontextmanager
+    async def yielding(self) -> AsyncIterator[anyio.CancelScope]:
+        """A turn that ends early once a writer has waited for ``WRITER_WAIT_S``; the scope says whether it did."""
+        async with self, anyio.create_task_group() as tasks:
+            tasks.start_soon(self._break_off, tasks.cancel_scope)
+            yield tasks.cancel_scope
+            tasks.cancel_scope.cancel()
+
+    async def _break_off(self, scope: anyio.CancelScope) -> None:
+        while True:
+            await self._wanted.wait()
+            await anyio.sleep(timing.WRITER_WAIT_S)
+            if self._waiting:
+                scope.cancel()
+                return

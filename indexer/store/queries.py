@@ -8,14 +8,11 @@ from typing import Any
 
 import anyio.to_thread
 
-from indexer.store.chunks import ChunkTable
-from indexer.store.fault import explained
-from indexer.store.filters import both, one_of, scope_filter
-from indexer.store.paths import escape
-from indexer.store.rows import to_chunks
-from indexer.store.schema import CHUNK_COLUMNS, FILE
-from indexer.store.tables import select
-from indexer.store.vectors import VectorTable
+from indexer.store.chunk_table import ChunkTable
+from indexer.store.health import explained
+from indexer.store.schema import CHUNK_COLUMNS, FILE, escape, to_chunks
+from indexer.store.table import both, one_of, scope_filter, select
+from indexer.store.vector_table import VectorTable
 from indexer.types import Scope, Scored, StoredChunk, Vector
 
 _MANY_PATHS = 1000  # an IN list of so many paths costs a word search 10 ms at 100,000 rows

@@ -6,26 +6,76 @@ index that opens. Searches never wait for a write.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import anyio
 import anyio.to_thread
 
-from indexer.store import queries
-from indexer.store.chunks import ChunkTable
-from indexer.store.fault import explained
-from indexer.store.figures import Counts, Replaced, StoreStatistics
-from indexer.store.guard import reading, writing
-from indexer.store.loading import open_vectors
+from indexer.errors import StoreError
+from indexer.store import connection, queries
+from indexer.store.chunk_table import ChunkTable
+from indexer.store.connection import connect, prepare
+from indexer.store.health import explained
 from indexer.store.maintenance import Upkeep
-from indexer.store.opened import Opened
-from indexer.store.paths import escape, unescape
-from indexer.store.reuse import reuse_all
-from indexer.store.rows import plan
-from indexer.store.vectors import VectorTable
-from indexer.store.wear import statistics
+from indexer.store.open_tables import Opened, open_vectors
+from indexer.store.schema import Counts, Replaced, StoreStatistics, escape, plan, unescape
+from indexer.store.table import statistics
+from indexer.store.vector_table import VectorTable, reuse_all
+from indexer.store.writer_lock import WriterLock, free
 from indexer.types import FileRow, FileWrite, Matrix, Scope, Scored, StoredChunk, Vector
+
+# Recording of errors ------------------------------------------------------------------------------------------------
+# At the store's door: what every read and every write reports to ``Health``.
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def reading(
+    method: Callable[Concatenate[Store, P], Awaitable[T]],
+) -> Callable[Concatenate[Store, P], Coroutine[Any, Any, T]]:
+    """A method that reads the tables: damage it meets is noted."""
+
+    @functools.wraps(method)
+    async def guarded(store: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return await method(store, *args, **kwargs)
+        except StoreError as error:
+            store.health.met(error)
+            raise
+
+    return guarded
+
+
+def writing(
+    method: Callable[Concatenate[Store, P], Awaitable[T]],
+) -> Callable[Concatenate[Store, P], Coroutine[Any, Any, T]]:
+    """A method that writes: a reader is refused, a failure is noted as what is in the way, a success clears it."""
+
+    @functools.wraps(method)
+    async def guarded(store: Store, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if store.read_only:
+            raise StoreError(
+                f"the index in {store.directory} is open for reading only, another folder-mcp writes it", "read_only"
+            )
+        try:
+            done = await method(store, *args, **kwargs)
+        except StoreError as error:
+            store.health.refused(error)
+            raise
+        store.health.wrote()
+        return done
+
+    return guarded
+
+
+# Store --------------------------------------------------------------------------------------------------------------
 
 
 class Store:
@@ -307,3 +357,62 @@ class Store:
     @property
     def _vectors(self) -> dict[str, VectorTable]:
         return self._open.vectors
+
+
+# Opening ------------------------------------------------------------------------------------------------------------
+# ``open_store``: everything between a data directory and a ``Store`` that answers.
+
+_ROOM = 64 << 10  # bytes that must fit on the disk before writing is tried again
+
+
+@asynccontextmanager
+async def open_store(directory: Path | str, *, read_only: bool = False) -> AsyncIterator[Store]:
+    """Open the index in a data directory, make it if there is none, mend it if it is broken.
+
+    The first time in a process this imports the storage library, in a thread, which takes seconds. What was mended
+    is in ``Store.damage``.
+
+    Args:
+        directory: The data directory; the database is in its ``tables``, what was broken goes to its ``damaged``.
+        read_only: Open beside the writer, without its lock; every write is refused.
+
+    Raises:
+        StoreBusy: Another process is the writer.
+        StoreError: See ``StoreError.code``: ``unsupported`` (no hard links), ``missing`` (nothing to read yet),
+            ``newer_version``, ``permission``, ``disk_full``, ``read_only``, ``damaged`` (reading only).
+    """
+    root = Path(directory)
+    await anyio.to_thread.run_sync(connection.load)
+    with ExitStack() as stack:
+        lock: WriterLock | None = None
+        if not read_only:
+            lock = await anyio.to_thread.run_sync(_take, stack, root)
+        opened = Opened(await connect(root, read_only=read_only), lock)
+        unclean = lock is not None and lock.unclean
+        await opened.load(unclean=unclean)
+        for table in opened.tables:
+            table.wear.litter = unclean
+        store = Store(opened)
+        await store.upkeep.measure()
+        yield store
+
+
+def writable(directory: Path) -> bool:
+    """Whether the index in a data directory could be opened for writing now; changes nothing. For threads."""
+    probe = directory / f".room-{os.getpid()}"
+    try:
+        prepare(directory / "tables")
+        probe.write_bytes(bytes(_ROOM))
+    except (OSError, StoreError):
+        return False
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return free(directory / "writer.lock")
+
+
+def _take(stack: ExitStack, root: Path) -> WriterLock:
+    """Take the writer's lock."""
+    with explained(f"create the data directory {root}"):
+        root.mkdir(parents=True, exist_ok=True)
+    return stack.enter_context(WriterLock(root / "writer.lock"))

@@ -82,7 +82,7 @@ def contents(place: Path) -> Contents:
 
 
 async def _contents(place: Path) -> Contents:
-    from indexer.store.opening import open_store  # noqa: PLC0415
+    from indexer.store.store import open_store  # noqa: PLC0415
 
     async with open_store(place, read_only=True) as store:
         rows = await store.files()

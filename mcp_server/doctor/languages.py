@@ -64,7 +64,7 @@ def written_in(place: Path) -> dict[str, Counter[str]]:
 
 
 async def _written_in(place: Path) -> dict[str, Counter[str]]:
-    from indexer.store.opening import open_store  # noqa: PLC0415
+    from indexer.store.store import open_store  # noqa: PLC0415
 
     found: dict[str, Counter[str]] = {}
     async with open_store(place, read_only=True) as store:

@@ -19,7 +19,7 @@ from indexer.errors import FolderMcpError
 from mcp_server.page import questions
 from mcp_server.page.guard import App, guarded, proof
 from mcp_server.page.live import Live
-from mcp_server.page.visits import Parting, Visits
+from mcp_server.page.visits import Farewell, Visits
 
 if TYPE_CHECKING:
     from mcp_server.port import EnginePort
@@ -38,7 +38,7 @@ EngineWhenOpen = Callable[[], "Awaitable[EnginePort]"]
 def application(
     engine: EngineWhenOpen,
     looking: Callable[[], AbstractContextManager[Any]],
-    parting: Parting,
+    parting: Farewell,
     visits: Visits,
     port: int,
     token: str,

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from mcp_server.notes import read_note, write_note
-from mcp_server.page.visits import Parting, Visits
+from mcp_server.page.visits import Farewell, Visits
 
 if TYPE_CHECKING:
     from mcp_server.port import EnginePort
@@ -56,7 +56,7 @@ class PageDoor:
         self._token = ""
         self._asked = anyio.Event()
         self._visits = Visits()
-        self._parting = Parting()
+        self._parting = Farewell()
 
     async def address(self) -> str:
         """Return the page's address, with the token behind ``#``, where no server and no log sees it.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from mcp_server.page.visits import Parting
+from mcp_server.page.visits import Farewell
 from mcp_server.processes.plain import plain
 from mcp_server.status_schema import StatusResult
 
@@ -24,7 +24,7 @@ class Live:
         self,
         engine: Callable[[], Awaitable[EnginePort]],
         looking: Callable[[], AbstractContextManager[Any]],
-        parting: Parting,
+        parting: Farewell,
     ) -> None:
         self._engine = engine
         self._looking = looking

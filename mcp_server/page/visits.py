@@ -10,7 +10,7 @@ import anyio
 
 
 @dataclass(slots=True)
-class Parting:
+class Farewell:
     """That the owner ends, and why; pages are told."""
 
     why: str = ""

@@ -36,7 +36,7 @@ class Attached:
         self.answer = answer
 
 
-class Alone:
+class NoOwner:
     """There is no owner and none can be started: serve in a process of one's own.
 
     Attributes:
@@ -49,7 +49,7 @@ class Alone:
         self.reason = reason
 
 
-class Mute:
+class OwnerUnresponsive:
     """There is an owner and it does not answer: read beside it, without a model.
 
     Attributes:
@@ -84,7 +84,7 @@ class Attachment:
 
     def attach(
         self, hello: dict[str, Any], patience: float = timing.ATTACH_S, *, start: bool = True
-    ) -> Attached | Alone | Mute:
+    ) -> Attached | NoOwner | OwnerUnresponsive:
         """Connect to the owner.
 
         Args:
@@ -104,35 +104,37 @@ class Attachment:
         """Connect to a running owner; see ``hello.dial``."""
         return dial(self.place, {**hello, "version": self.version}, limit)
 
-    def _attach(self, hello: dict[str, Any], patience: float, *, start: bool) -> Attached | Alone | Mute:
+    def _attach(
+        self, hello: dict[str, Any], patience: float, *, start: bool
+    ) -> Attached | NoOwner | OwnerUnresponsive:
         until, pause, reason = time.monotonic() + patience, 0.01, ""
         while (left := until - time.monotonic()) > 0:
             try:
                 return Attached(*self.dial(hello, left))
             except Silent as silent:
-                return Mute(
+                return OwnerUnresponsive(
                     f"the background process {self._pid()} accepts connections but does not answer", silent.line
                 )
             except Refused as refused:
-                return Mute(f"the background process {self._pid()} refuses this one: {refused}")
+                return OwnerUnresponsive(f"the background process {self._pid()} refuses this one: {refused}")
             except NotThere as missing:
                 reason = str(missing)
             if held(self.place):
                 if read_note(self.place.note).get("endpoint", ...) is None:
-                    return Mute(f"process {self._pid()} has the index for itself")
+                    return OwnerUnresponsive(f"process {self._pid()} has the index for itself")
             elif not start:
-                return Alone("there is no background process")
+                return NoOwner("there is no background process")
             elif self._may_start():
                 said = self._start(until - time.monotonic())
                 if said.startswith("ERROR"):
-                    return Alone(said.removeprefix("ERROR").strip())
+                    return NoOwner(said.removeprefix("ERROR").strip())
                 if said.startswith("READY"):
                     continue
             time.sleep(min(pause, max(0.0, until - time.monotonic())))
             pause = min(pause * 2, 0.25)
         if held(self.place):
-            return Mute(f"the background process {self._pid()} is not reachable ({reason})")
-        return Alone(f"no background process came up within {patience:g} s ({reason})")
+            return OwnerUnresponsive(f"the background process {self._pid()} is not reachable ({reason})")
+        return NoOwner(f"no background process came up within {patience:g} s ({reason})")
 
     def _start(self, limit: float) -> str:
         """Start a candidate and return what it said."""

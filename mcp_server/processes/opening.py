@@ -71,14 +71,14 @@ async def open_shared(
     """
     import anyio  # noqa: PLC0415
 
-    from mcp_server.processes.attach import Alone, Attached, Mute  # noqa: PLC0415
+    from mcp_server.processes.attach import Attached, NoOwner, OwnerUnresponsive  # noqa: PLC0415
     from mcp_server.processes.hello import greeting  # noqa: PLC0415
     from mcp_server.processes.remote import RemoteEngine  # noqa: PLC0415
 
     try:
         attachment = attachment_for(config)
     except OSError as error:
-        found: Attached | Alone | Mute = Alone(str(error))
+        found: Attached | NoOwner | OwnerUnresponsive = NoOwner(str(error))
     else:
         found = await anyio.to_thread.run_sync(partial(attachment.attach, greeting("presence"), start=not read_only))
     if isinstance(found, Attached):
@@ -88,9 +88,13 @@ async def open_shared(
             found.line.close()
         return
     if not read_only:
-        how = "searching by word only, in this process" if isinstance(found, Mute) else "working in this process"
+        how = (
+            "searching by word only, in this process"
+            if isinstance(found, OwnerUnresponsive)
+            else "working in this process"
+        )
         log.warning("%s; %s", found.reason, how)
-    async with open_alone(config, start=start, read_only=read_only or isinstance(found, Mute)) as engine:
+    async with open_alone(config, start=start, read_only=read_only or isinstance(found, OwnerUnresponsive)) as engine:
         yield engine
 
 

@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 
-from mcp_server.processes.attach import Alone, Attached, Attachment, Mute
+from mcp_server.processes.attach import Attached, Attachment, NoOwner, OwnerUnresponsive
 from mcp_server.processes.calls import Calls
 from mcp_server.processes.claim import wait_until_free
 from mcp_server.processes.hello import Line, NotThere, Refused, Silent, greeting
@@ -131,16 +131,18 @@ class Relay:
         self._check_at = None
         self._thread(lambda: self._put(self._attached, self._attachment.attach(self._hello)))
 
-    def _attached(self, found: Attached | Alone | Mute) -> None:
+    def _attached(self, found: Attached | NoOwner | OwnerUnresponsive) -> None:
         if isinstance(found, Attached):
             self._use(to_owner(found.line, self._received))
             return
-        if isinstance(found, Mute) and self._link is not None:  # served already, and the owner is still silent
+        if (
+            isinstance(found, OwnerUnresponsive) and self._link is not None
+        ):  # served already, and the owner is still silent
             self._thread(self._watch_owner, found.line)
             return
         if self._link is not None:
             return
-        if isinstance(found, Mute):
+        if isinstance(found, OwnerUnresponsive):
             note(f"{found.reason}; searching by word only, in this process, until it answers")
             words = [*self._alone, "--read-only", f"--because={found.reason}"]
             self._thread(self._watch_owner, found.line)
@@ -216,7 +218,7 @@ class Relay:
         now = time.monotonic()
         self._losses = [at for at in self._losses if now - at < CRASH_WINDOW] + [now]
         if len(self._losses) > CRASHES:
-            self._attached(Alone(f"the background process ended {len(self._losses)} times within a minute"))
+            self._attached(NoOwner(f"the background process ended {len(self._losses)} times within a minute"))
         else:
             self._attach()
 
@@ -264,7 +266,7 @@ class Relay:
             return
         reason = "the background process accepts connections but does not answer"
         self._drop(reason)
-        self._attached(Mute(reason, line))
+        self._attached(OwnerUnresponsive(reason, line))
 
     def _watch_owner(self, line: Line | None) -> None:
         """Wait until a silent owner answers or is gone, then attach again."""

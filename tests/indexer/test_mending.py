@@ -177,7 +177,7 @@ async def test_disk_that_is_read_only_at_the_start_serves_and_is_written_when_it
         assert names((await ask(engine, "dolphin", "keyword")).hits) == ["new.md"]
 
 
-HOLD = "import sys; from indexer.store.lock import WriterLock; from pathlib import Path\n"
+HOLD = "import sys; from indexer.store.writer_lock import WriterLock; from pathlib import Path\n"
 HOLD += "with WriterLock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 
 

@@ -15,9 +15,9 @@ from indexer.config import Config
 from indexer.errors import FolderError, StoreError
 from indexer.known_folders import add_folder, list_folders, mend_folders
 from indexer.model.identity import _keep, _known
+from indexer.store.files_on_disk import Checksums
 from indexer.store.health import Health
-from indexer.store.lock import WriterLock
-from indexer.store.sums import Sums
+from indexer.store.writer_lock import WriterLock
 from mcp_server.notes import read_note, write_note
 
 CALLS = ("open", "write", "fsync", "ftruncate", "replace", "rename")
@@ -104,7 +104,7 @@ def test_sums_that_cannot_be_written_leave_those_of_before(tmp_path: Path) -> No
         root = tmp_path / str(number)
         (root / "tables" / "t.lance").mkdir(parents=True)
         (root / "tables" / "t.lance" / "one").write_bytes(b"1")
-        sums = Sums.load(root)
+        sums = Checksums.load(root)
         sums.learn(sums.fresh())
         (root / "tables" / "t.lance" / "two").write_bytes(b"2")
         with failing(number) as made:
@@ -112,7 +112,7 @@ def test_sums_that_cannot_be_written_leave_those_of_before(tmp_path: Path) -> No
                 sums.learn(sums.fresh())
             except OSError as error:
                 assert error is FULL
-        kept = Sums.load(root)
+        kept = Checksums.load(root)
         assert {Path(name).name for name in kept.files} in ({"one"}, {"one", "two"})
         assert kept.bad(thorough=True) == []
         return made

@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from indexer.store.opening import open_store
+from indexer.store.store import open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 

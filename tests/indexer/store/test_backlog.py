@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from indexer.store.backlog import Backlog
+from indexer.store.vector_table import Backlog
 
 
 def test_queue_is_what_is_in_one_column_and_not_in_the_other() -> None:

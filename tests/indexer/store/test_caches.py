@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.store.caches import sizes
+from indexer.store.files_on_disk import sizes
 
 MIB = 1 << 20
 

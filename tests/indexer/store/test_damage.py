@@ -14,7 +14,7 @@ from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import StoreError
 from indexer.store import open_store
-from indexer.store.aside import COPIES, kept, set_aside
+from indexer.store.health import COPIES, kept, quarantine
 from indexer.types import Scope
 
 PROGRAM = Path(__file__).resolve().parents[2] / "support" / "damaged_index.py"
@@ -180,7 +180,7 @@ async def test_the_newest_copies_are_kept_of_what_is_set_aside(tmp_path: Path) -
     for time in ("20200101T000000", "20200102T000000", "20200103T000000"):
         (tmp_path / "damaged" / time).mkdir(parents=True)
     (tmp_path / "tables" / "x").write_bytes(b"bad")
-    aside = set_aside(tmp_path, tmp_path / "tables" / "x")
+    aside = quarantine(tmp_path, tmp_path / "tables" / "x")
     assert aside.read_bytes() == b"bad"
     assert kept(tmp_path) == ["20200103T000000", aside.parent.name]
     assert len(kept(tmp_path)) == COPIES

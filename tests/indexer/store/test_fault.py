@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from indexer.errors import StoreError
-from indexer.store.fault import code_of, explained, mendable
+from indexer.store.health import code_of, explained, mendable
 
 
 @pytest.mark.parametrize(

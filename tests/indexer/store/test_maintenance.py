@@ -15,11 +15,10 @@ from lancedb.index import IvfRq
 
 from indexer.errors import StoreError
 from indexer.store import Store, open_store
-from indexer.store.disk import sync_files, tree_bytes
-from indexer.store.maintenance import EXACT, Upkeep
+from indexer.store.files_on_disk import sync_files, tree_bytes
+from indexer.store.maintenance import EXACT, Upkeep, WriteLock
 from indexer.store.schema import VECTOR_INDEX
-from indexer.store.turn import Turn
-from indexer.store.wear import AGED, Wear
+from indexer.store.table import AGED, Fragmentation
 from indexer.types import Scope
 
 
@@ -62,24 +61,24 @@ async def test_fifty_commits_are_joined_when_there_is_rest(store: Store) -> None
 
 
 def test_writing_forces_maintenance_less_often_the_larger_the_table() -> None:
-    assert not Wear(commits=99, rows=7999).due(idle=False)
-    assert Wear(commits=100).due(idle=False)
-    assert Wear(rows=8000).due(idle=False)
-    assert not Wear(rows=29_999, settled=30_000).due(idle=False)
-    assert Wear(rows=30_000, settled=30_000).due(idle=False)
-    assert Wear(rows=100_000, settled=10_000_000).due(idle=False)
-    assert Wear(commits=300, settled=10_000_000).due(idle=False)
-    assert Wear(commits=20).due(idle=True)
-    assert Wear(rows=200).due(idle=True)
-    assert not Wear(commits=19, rows=199).due(idle=True)
-    assert not Wear(commits=19, rows=1999, settled=100_000).due(idle=True)
-    assert Wear(rows=2000, settled=100_000).due(idle=True)
-    assert Wear(commits=60, settled=10_000_000).due(idle=True)
-    assert Wear(commits=1, since=time.monotonic() - AGED).due(idle=True)
-    assert not Wear(commits=1, since=time.monotonic()).due(idle=True)
-    assert not Wear(commits=500, rest=float("inf")).due(idle=False)
-    assert Wear(expires=0.0).due(idle=True)
-    assert not Wear(expires=float("inf")).due(idle=True)
+    assert not Fragmentation(commits=99, rows=7999).due(idle=False)
+    assert Fragmentation(commits=100).due(idle=False)
+    assert Fragmentation(rows=8000).due(idle=False)
+    assert not Fragmentation(rows=29_999, settled=30_000).due(idle=False)
+    assert Fragmentation(rows=30_000, settled=30_000).due(idle=False)
+    assert Fragmentation(rows=100_000, settled=10_000_000).due(idle=False)
+    assert Fragmentation(commits=300, settled=10_000_000).due(idle=False)
+    assert Fragmentation(commits=20).due(idle=True)
+    assert Fragmentation(rows=200).due(idle=True)
+    assert not Fragmentation(commits=19, rows=199).due(idle=True)
+    assert not Fragmentation(commits=19, rows=1999, settled=100_000).due(idle=True)
+    assert Fragmentation(rows=2000, settled=100_000).due(idle=True)
+    assert Fragmentation(commits=60, settled=10_000_000).due(idle=True)
+    assert Fragmentation(commits=1, since=time.monotonic() - AGED).due(idle=True)
+    assert not Fragmentation(commits=1, since=time.monotonic()).due(idle=True)
+    assert not Fragmentation(commits=500, rest=float("inf")).due(idle=False)
+    assert Fragmentation(expires=0.0).due(idle=True)
+    assert not Fragmentation(expires=float("inf")).due(idle=True)
 
 
 @pytest.mark.slow
@@ -215,7 +214,7 @@ async def test_removed_text_is_gone_from_the_disk_after_cleaning_up(store: Store
     await store.replace([written("a.md", secret.decode()), written("b.md", "harmless")])
     assert on_disk()
     await store.remove([f"{FOLDER}/a.md"])
-    await Upkeep(store._open.connection, timedelta(milliseconds=1)).run(store._chunks, [], Turn(), force=True)
+    await Upkeep(store._open.connection, timedelta(milliseconds=1)).run(store._chunks, [], WriteLock(), force=True)
     assert not on_disk()
     assert [file.path for file in await store.files()] == [f"{FOLDER}/b.md"]
 
@@ -281,13 +280,13 @@ async def test_deleted_text_is_erased_even_from_a_large_fragment_and_nothing_of_
 
 
 def test_deleted_text_waits_an_hour_at_most_for_its_erasure_when_there_is_rest() -> None:
-    wear = Wear(dead=1, erased=time.time() - 3599)
+    wear = Fragmentation(dead=1, erased=time.time() - 3599)
     assert not wear.due(idle=True)
     assert 0.0 < wear.again() <= 2.0
-    assert Wear(dead=1, erased=time.time() - 3601).due(idle=True)
-    assert not Wear(dead=1, erased=time.time() - 3601).due(idle=False)
-    assert Wear(dead=1, erased=time.time() - 24 * 3601).due(idle=False)
-    assert not Wear(dead=0, erased=0.0).due(idle=True)
+    assert Fragmentation(dead=1, erased=time.time() - 3601).due(idle=True)
+    assert not Fragmentation(dead=1, erased=time.time() - 3601).due(idle=False)
+    assert Fragmentation(dead=1, erased=time.time() - 24 * 3601).due(idle=False)
+    assert not Fragmentation(dead=0, erased=0.0).due(idle=True)
 
 
 async def test_writer_that_waits_breaks_maintenance_off_which_is_made_up_for(store: Store) -> None:

@@ -14,12 +14,10 @@ from index_data import DIM, FOLDER, vectors_of, written
 from indexer.errors import StoreBusy, StoreError
 from indexer.store import open_store
 from indexer.store.connection import _link
-from indexer.store.paths import digest
-from indexer.store.rows import file_rows
-from indexer.store.schema import CHUNKS, chunks_schema, vectors_name, words_index
+from indexer.store.schema import CHUNKS, chunks_schema, digest, file_rows, vectors_name, words_index
 from indexer.types import Scope
 
-HOLD = "import sys; from indexer.store.lock import WriterLock; from pathlib import Path\n"
+HOLD = "import sys; from indexer.store.writer_lock import WriterLock; from pathlib import Path\n"
 HOLD += "with WriterLock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.store.paths import below, clean, digest, escape, fingerprint, unescape
+from indexer.store.schema import below, clean, digest, escape, fingerprint, unescape
 
 ANY = st.text(
     st.one_of(st.characters(exclude_characters="\0", exclude_categories=()), st.sampled_from("\udc80\ud800\udfff"))

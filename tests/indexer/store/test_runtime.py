@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.store.runtime import keep_small
+from indexer.store.connection import keep_small
 
 BLOCKS, SIZE = 20_000, 2048
 

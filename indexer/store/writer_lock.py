@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from indexer.errors import StoreBusy, StoreError
-from indexer.store.fault import explained
+from indexer.store.health import explained
 
 _FAR = 1 << 30  # Windows locks bytes and then refuses to read them: lock one that the text never reaches
 

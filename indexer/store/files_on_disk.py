@@ -1,18 +1,91 @@
-"""Checksums of the database's files: how a flipped bit is found, which the storage library would not notice.
-
-The library's files never change once they are written, so each is summed once, after the maintenance that made it.
-What was written since is not covered yet; a loss there shows when it is read.
-"""
+"""What the database takes on the disk, and whether it is really there: measuring, flushing, room for upkeep."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
+import sys
 import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from indexer.errors import StoreError
+
+
+def tree_bytes(place: Path) -> int:
+    """Size of all files below a directory, bytes; files that vanish meanwhile count nothing."""
+    total = 0
+    for folder, _, names in os.walk(place):
+        for name in names:
+            with contextlib.suppress(OSError):
+                total += (Path(folder) / name).stat().st_size
+    return total
+
+
+def sync_files(place: Path, since: float) -> None:
+    """Flush to the disk what was written after ``since``.
+
+    The storage library never does, so a power cut takes back whatever the system had not yet written by itself.
+    """
+    for folder, _, names in os.walk(place):
+        for path in (*(Path(folder) / name for name in names), Path(folder)):
+            with contextlib.suppress(OSError):  # gone meanwhile, or a directory on Windows
+                if path.stat().st_mtime >= since - 1:
+                    _flush(path)
+
+
+def _flush(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY if sys.platform != "win32" else os.O_RDWR)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def check_space(place: Path, name: str) -> None:
+    """Refuse when compaction would not fit: it needs 1.2 times the table before it frees anything."""
+    needed, free = int(1.2 * tree_bytes(place / name)), shutil.disk_usage(place).free
+    if free < needed:
+        raise StoreError(
+            f"maintenance of the index is passed over: it needs {needed >> 20} MiB of free disk "
+            f"and {free >> 20} MiB are left",
+            "disk_full",
+        )
+
+
+# Cache sizes --------------------------------------------------------------------------------------------------------
+# How much memory the storage library may keep of what it has read, by the size of the index.
+
+# Entries of versions that are gone stay until there is no room for new ones, so a cache that is too large fills with
+# them: 5 kB for each file written, the whole growth of a process that indexes. One that is too small makes every
+# search read the search indexes again: twice the time at a million chunks.
+_INDEX, _METADATA = (128 << 20, 2 << 30), (16 << 20, 256 << 20)  # least and most, bytes; the library has 6 GB and 1 GB
+
+
+def sizes(place: Path) -> tuple[int, int]:
+    """Bytes for the cache of search indexes and for that of metadata, for a database as it is now.
+
+    One and a half times the search indexes on disk, since they take more in memory, and a 64th of everything: what
+    searches need of metadata is 15 MB at 164,000 chunks. The least is for 170,000 chunks: an index may grow so far
+    before it is opened again.
+    """
+    indexes = sum(map(tree_bytes, place.glob("*/_indices")))
+    return _between(_INDEX, indexes * 3 // 2), _between(_METADATA, tree_bytes(place) // 64)
+
+
+def _between(limits: tuple[int, int], wanted: int) -> int:
+    return min(max(limits[0], wanted), limits[1])
+
+
+# Checksums ----------------------------------------------------------------------------------------------------------
+# Checksums of the database's files: how a flipped bit is found, which the storage library would not notice.
+#
+# The library's files never change once they are written, so each is summed once, after the maintenance that made
+# it. What was written since is not covered yet; a loss there shows when it is read.
 
 _BLOCK = 1 << 20  # bytes read at once
 _HINT = "latest_version_hint.json"  # the one file that is overwritten; the library does without it
@@ -20,7 +93,7 @@ _DAILY = 86_400.0  # seconds between two readings of everything
 
 
 @dataclass(frozen=True, slots=True)
-class Sum:
+class Checksum:
     """What a file was when it was complete.
 
     Attributes:
@@ -36,7 +109,7 @@ class Sum:
 
 
 @dataclass(slots=True)
-class Sums:
+class Checksums:
     """The sums of one database.
 
     Attributes:
@@ -49,17 +122,17 @@ class Sums:
 
     place: Path
     note: Path
-    files: dict[str, Sum] = field(default_factory=dict)
+    files: dict[str, Checksum] = field(default_factory=dict)
     verified: float = 0.0
     erased: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def load(cls, root: Path) -> Sums:
+    def load(cls, root: Path) -> Checksums:
         """The sums of a data directory."""
         sums = cls(root / "tables", root / "sums.json")
         try:
             document = json.loads(sums.note.read_text(encoding="utf-8"))
-            files = {str(name): Sum(*map(int, row)) for name, row in document["files"].items()}
+            files = {str(name): Checksum(*map(int, row)) for name, row in document["files"].items()}
             sums.files, sums.verified = files, float(document["verified"])
             sums.erased = {str(table): float(when) for table, when in document["erased"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -136,7 +209,7 @@ def _immutable(place: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names if name != _HINT and not name.startswith("."))
 
 
-def _sum(path: Path) -> Sum | None:
+def _sum(path: Path) -> Checksum | None:
     """The sum of a file as it is, None when it has gone or cannot be read."""
     size = crc = 0
     try:
@@ -146,4 +219,4 @@ def _sum(path: Path) -> Sum | None:
             mtime_ns = os.fstat(stream.fileno()).st_mtime_ns if path.suffix == ".manifest" else 0
     except OSError:
         return None
-    return Sum(size, crc, mtime_ns)
+    return Checksum(size, crc, mtime_ns)

@@ -8,23 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import Any
 
 import anyio
 import anyio.to_thread
 
 from indexer.errors import StoreError
-from indexer.store.backlog import Backlog
-from indexer.store.filters import equals, one_of
-from indexer.store.paths import below, escape, unescape
-from indexer.store.runtime import keep_small
-from indexer.store.schema import vectors_schema
-from indexer.store.tables import append, delete, lookup, select
-from indexer.store.wear import Wear, measure
+from indexer.store.chunk_table import ChunkTable
+from indexer.store.connection import keep_small
+from indexer.store.schema import below, escape, unescape, vectors_schema
+from indexer.store.table import Fragmentation, append, delete, equals, lookup, measure, one_of, select
 from indexer.types import Matrix, StoredChunk, Vector
-
-if TYPE_CHECKING:
-    from indexer.store.chunks import ChunkTable
 
 _WINDOW = 2000  # chunks checked at once when the embedding queue is read
 _UNIT = 1e-3  # how far a squared length may be from one: float16 models round that much
@@ -46,7 +41,7 @@ class VectorTable:
         self.embedded: Counter[str] = Counter()
         self.orphans: dict[str, str] = {}
         self.backlogs: dict[str, Backlog] = {}
-        self.wear = Wear()
+        self.wear = Fragmentation()
 
     async def scan(self, chunks: ChunkTable) -> None:
         """Read off the tables which vectors have a chunk.
@@ -246,3 +241,84 @@ def _check(matrix: Matrix, rows: int, dim: int) -> None:
             f"vector {int(wrong[0])} of {rows} has squared length {float(lengths[wrong[0]]):.4g} instead of 1; "
             "the model produced numbers that cannot be searched"
         )
+
+
+# Chunks without a vector --------------------------------------------------------------------------------------------
+# The embedding queue of one folder and one model: derived from the tables, never stored.
+
+
+@dataclass(slots=True)
+class Backlog:
+    """Chunk ids that had no vector when the tables were compared, in table order.
+
+    Kept as Arrow memory: 36 bytes an id, so 36 MB for a million. It may name chunks that have since gone or been
+    embedded; whoever takes ids from it checks them against the tables.
+
+    Attributes:
+        ids: Arrow array of ids.
+        head: How many at the front are dealt with.
+        late: Ids of chunks that came afterwards.
+    """
+
+    ids: Any
+    head: int = 0
+    late: list[str] = field(default_factory=list)
+
+    @classmethod
+    def between(cls, chunks: Any, done: Any) -> Backlog:
+        """The ids of one Arrow column that are not in another."""
+        import pyarrow.compute as pc  # noqa: PLC0415
+
+        waiting = chunks.filter(pc.invert(pc.is_in(chunks, value_set=done.combine_chunks())))
+        return cls(waiting.combine_chunks())
+
+    def window(self, start: int, count: int) -> list[str]:
+        """Up to ``count`` ids from ``start`` on, counted from the head."""
+        at = self.head + start
+        out: list[str] = self.ids.slice(at, count).to_pylist() if at < len(self.ids) else []
+        rest = max(at + len(out) - len(self.ids), 0)
+        return out + self.late[rest : rest + count - len(out)]
+
+    def pass_over(self, count: int) -> None:
+        """Advance the head; what it has passed is not offered again."""
+        self.head += count
+        if self.head >= len(self.ids) and self.late:
+            import pyarrow as pa  # noqa: PLC0415
+
+            self.ids = pa.array(self.late[self.head - len(self.ids) :], pa.string())
+            self.head, self.late = 0, []
+
+
+# Vectors of equal text ----------------------------------------------------------------------------------------------
+# Vectors for text that the index has seen before, for a whole folder at once.
+
+_BATCH = 2000  # chunks a commit
+
+
+async def reuse_all(vectors: VectorTable, chunks: ChunkTable, folder: str) -> int:
+    """Give the waiting chunks of an (escaped) folder the vector of equal text; returns how many got one.
+
+    Compares hashes in Arrow memory (about 150 bytes a chunk) and reads text only of the chunks served.
+
+    Raises:
+        StoreError: A table cannot be read or written; what was committed stays.
+    """
+    if not (vectors.orphans or vectors.embedded.total()):
+        return 0
+    have = await select(vectors.table, ("chunk_id", "text_hash"))
+    ids = await anyio.to_thread.run_sync(_servable, await chunks.texts(folder), have)
+    served = 0
+    for at in range(0, len(ids), _BATCH):
+        alive = await chunks.fetch(ids[at : at + _BATCH])
+        served += await vectors.add([await vectors.twins(list(alive.values()))], chunks)
+    return served
+
+
+def _servable(texts: Any, have: Any) -> list[str]:
+    """Ids of the chunks that have no vector while their text has one."""
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    done = pc.is_in(texts["chunk_id"], value_set=have["chunk_id"].combine_chunks())
+    known = pc.is_in(texts["text_hash"], value_set=have["text_hash"].combine_chunks())
+    ids: list[str] = texts["chunk_id"].filter(pc.and_(pc.invert(done), known)).to_pylist()
+    return ids

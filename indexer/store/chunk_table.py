@@ -8,14 +8,23 @@ from typing import Any
 
 import anyio.to_thread
 
-from indexer.store.fault import explained
-from indexer.store.filters import both, equals, one_of
-from indexer.store.paths import escape, fingerprint
-from indexer.store.rows import Known, Plan, file_rows, known_from, to_chunks, to_files
-from indexer.store.runtime import keep_small
-from indexer.store.schema import CHUNK_COLUMNS, FILE, FILE_COLUMNS, TOMBSTONE
-from indexer.store.tables import append, delete, lookup, select, upsert
-from indexer.store.wear import Wear, measure
+from indexer.store.connection import keep_small
+from indexer.store.health import explained
+from indexer.store.schema import (
+    CHUNK_COLUMNS,
+    FILE,
+    FILE_COLUMNS,
+    TOMBSTONE,
+    Known,
+    Plan,
+    escape,
+    file_rows,
+    fingerprint,
+    known_from,
+    to_chunks,
+    to_files,
+)
+from indexer.store.table import Fragmentation, append, both, delete, equals, lookup, measure, one_of, select, upsert
 from indexer.types import FileRow, StoredChunk
 
 KNOWN = ("chunk_id", "path", "folder", "ordinal", "locator", "heading", "parser", "recipe")
@@ -36,7 +45,7 @@ class ChunkTable:
         self.table = table
         self.counts: Counter[str] = Counter()
         self.tombstones = 0
-        self.wear = Wear()
+        self.wear = Fragmentation()
         self._paths: set[int] = set()  # may hold paths that have gone, never misses one that is there
 
     async def scan(self) -> None:
