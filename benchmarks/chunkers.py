@@ -2,7 +2,7 @@
 
 Needs ``semantic-text-splitter`` (a dependency) and, for its column, ``langchain-text-splitters``. All three count with
 the embedded model's own tokenizer and get the same limit; ours is measured with the remembered words of
-``indexer.model.tokenizer`` and without. For each: speed, chunks, the share over the window, and how
+``indexer.models.tokenizer`` and without. For each: speed, chunks, the share over the window, and how
 many chunks are new (would be embedded again) after an edit of one line, at random lines of every file.
 """
 
@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from indexer.model.local import Located, find
-from indexer.model.tokenizer import Tokens
+from indexer.models.locate import Located, find
+from indexer.models.tokenizer import Tokens
 from indexer.text.chunk import TokenCounter, chunk
 from indexer.text.code import LANGUAGES
 from indexer.text.formats import by_name

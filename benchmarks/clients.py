@@ -36,7 +36,7 @@ from pipeline import TimedLoader
 from indexer.answer import Mode, Query
 from indexer.config import load_config
 from indexer.engine import Engine, open_engine
-from indexer.model.local import Located, find
+from indexer.models.locate import Located, find
 from indexer.types import Scope
 
 MODES: tuple[Mode, ...] = ("keyword", "hybrid")

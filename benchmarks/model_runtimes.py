@@ -26,8 +26,8 @@ def memory() -> dict[str, float]:
 
 def run(name: str, runtime: Literal["onnx", "torch"]) -> dict[str, float]:
     start, cpu = time.perf_counter(), time.process_time()
-    from indexer.model.loading import RuntimeLoader
-    from indexer.model.specs import resolve
+    from indexer.models.loader import RuntimeLoader
+    from indexer.models.spec import resolve
 
     loader = RuntimeLoader()
     spec = resolve(name, runtime=runtime)

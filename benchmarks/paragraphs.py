@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from quality import DEPTH, Set, bm25, difference, measures, read_set
 
-from indexer.model.specs import resolve
-from indexer.model.tokenizer import Tokens, open_tokenizer
+from indexer.models.spec import resolve
+from indexer.models.tokenizer import Tokens, open_tokenizer
 from indexer.settings import ModelSettings
 from indexer.text import paragraph
 from indexer.text.chunk import chunk

@@ -38,10 +38,10 @@ from corpus import sample
 
 from indexer.config import load_config
 from indexer.engine import open_engine
-from indexer.model import passes
-from indexer.model.embedder import Embedder, ModelSpec, Progress
-from indexer.model.loading import RuntimeLoader
-from indexer.model.specs import resolve
+from indexer.models import onnx
+from indexer.models.loader import RuntimeLoader
+from indexer.models.spec import resolve
+from indexer.slot.embedder import Embedder, ModelSpec, Progress
 from indexer.types import Matrix, Vector
 
 MODEL = "all-MiniLM-L6-v2"
@@ -160,7 +160,7 @@ def bare(chunks: Path, budget: int, runtime: str, way: str, started: float) -> d
     """The model alone over all chunks, longest first; with budget 0, try which is fastest on a sample."""
     texts = sorted(json.loads(chunks.read_text(encoding="utf-8")), key=len, reverse=True)
     if way != WAYS[0]:
-        passes.SMALL = 0  # no model is small enough to work side by side
+        onnx.SMALL = 0  # no model is small enough to work side by side
     if way == WAYS[2]:
         _let_threads_spin()
     model: Any = RuntimeLoader().load(

@@ -49,9 +49,9 @@ from searches import (
     written,
 )
 
-from indexer.model.embedder import embedding
-from indexer.model.loading import RuntimeLoader
-from indexer.model.specs import resolve
+from indexer.models.loader import RuntimeLoader
+from indexer.models.spec import resolve
+from indexer.slot.embedder import embedding
 from indexer.store.store import Store, open_store
 from indexer.types import FileWrite
 

@@ -71,9 +71,9 @@ class Lag:
 
 
 async def real(runtime: str, name: str) -> None:
-    from indexer.model.loading import RuntimeLoader
-    from indexer.model.slot import open_slot
-    from indexer.model.specs import resolve
+    from indexer.models.loader import RuntimeLoader
+    from indexer.models.spec import resolve
+    from indexer.slot.slot import open_slot
 
     spec = resolve(name, runtime="onnx" if runtime == "onnx" else "torch", device="cpu")
     lag = Lag()
@@ -106,7 +106,7 @@ async def real(runtime: str, name: str) -> None:
 
 async def preempted(slot: Any, spec: Any, lag: Lag) -> None:
     """A tool call every so often while an indexer works: from asking to holding, against the batch that ran."""
-    from indexer.model.priority_lock import Priority
+    from indexer.slot.priority_lock import Priority
 
     batches: list[tuple[float, float]] = []
     pool = sorted(texts(2000), key=len)
@@ -239,7 +239,7 @@ async def share(period: float, hours: float = 10.0, batch_s: float = 4.0) -> flo
     """Share of the time in which indexing of one model ran while a search asked another every ``period`` seconds."""
     from fakes import FakeLoader, model_spec, virtual_slot
 
-    from indexer.model.priority_lock import Priority
+    from indexer.slot.priority_lock import Priority
 
     loader = FakeLoader(stages=[("weights", 2.0)])
     indexed = 0.0
@@ -292,7 +292,7 @@ def virtual() -> None:
 @asynccontextmanager
 async def counting() -> AsyncIterator[tuple[Any, list[int]]]:
     """The real loader, and how many of the models it ever loaded were alive after each load."""
-    from indexer.model.loading import RuntimeLoader
+    from indexer.models.loader import RuntimeLoader
 
     made: list[weakref.ref[Any]] = []
     alive: list[int] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from indexer.model.catalogue import Entry, entries
+from indexer.models.catalogue import Entry, entries
 
 SHARE = 0.2
 """Share of a folder's text in languages its model does not read, above which another model is worth its cost."""

@@ -21,11 +21,11 @@ from indexer.errors import SlotUnavailable, StoreError
 from indexer.folder import Folders, LiveFolder
 from indexer.ledger import Ledger
 from indexer.manifest import Manifest
-from indexer.model.embedder import ModelSpec
-from indexer.model.lent import Lent
-from indexer.model.priority_lock import Priority
-from indexer.model.slot import ModelSlot
 from indexer.pulse import Pulse
+from indexer.slot.embedder import ModelSpec
+from indexer.slot.lease import ModelLease
+from indexer.slot.priority_lock import Priority
+from indexer.slot.slot import ModelSlot
 from indexer.store.store import Store
 from indexer.types import StoredChunk
 from indexer.vector_commits import VectorCommits
@@ -154,7 +154,7 @@ class EmbeddingPass:
             commits.forget(window.chunks[window.done :])
             self._pulse.beat()
 
-    async def _embed_some(self, spec: ModelSpec, lent: Lent, window: _Window, commits: VectorCommits) -> None:
+    async def _embed_some(self, spec: ModelSpec, lent: ModelLease, window: _Window, commits: VectorCommits) -> None:
         """Embed micro-batches until the window is done, or somebody who goes first is waiting."""
         lengths = [len(chunk.passage) for chunk in window.chunks]
         while window.done < len(window.chunks) and not lent.should_yield():

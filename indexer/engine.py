@@ -21,18 +21,17 @@ from indexer.answer import Answer, Query, Reading
 from indexer.config import Config
 from indexer.errors import FolderError, QueryError, StoreBusy, StoreError
 from indexer.folder import Folders, LiveFolder
+from indexer.folders.model_availability import AvailableModels, Models
 from indexer.history import History, Recorder, Searched
 from indexer.ledger import Ledger
-from indexer.model.embedder import Loader
-from indexer.model.loading import RuntimeLoader
-from indexer.models import Models
+from indexer.models.loader import RuntimeLoader
 from indexer.parts import Parts
 from indexer.pulse import Pulse
 from indexer.reading import read_place
 from indexer.recording import record_work, snapshots
 from indexer.running import Shared, open_parts, work
+from indexer.slot.embedder import Loader
 from indexer.status import IndexReport, OwnerStatus, Status
-from indexer.stock import Stock
 from indexer.survey import report, survey
 from indexer.watching import ignore_for
 
@@ -70,7 +69,7 @@ class Engine:
         self._folders_changed = Pulse()
         self._shown = Pulse()
         self._recorder = Recorder(self._since)
-        self._stock = Stock(config, self._models, self._folders, self._model_arrived)
+        self._stock = AvailableModels(config, self._models, self._folders, self._model_arrived)
         self._shared = Shared(self._folders, self._ledger, self._pulse, self._models, self._recorder, self._shown)
 
     # What clients ask -----------------------------------------------------------------------------------------

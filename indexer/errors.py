@@ -61,7 +61,7 @@ class SlotUnavailable(FolderMcpError):
     """The model slot cannot lend the model within the wait asked for.
 
     Attributes:
-        code: One of the codes of ``indexer.model.failure`` or ``busy``, ``waiting``, ``loading``.
+        code: One of the codes of ``indexer.slot.failure`` or ``busy``, ``waiting``, ``loading``.
         hint: What the user can do, one sentence.
         retry_after: Seconds after which asking again makes sense, or None.
     """

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from indexer.errors import SlotUnavailable
 from indexer.files.ignore import Ignore
 from indexer.known_folders import KnownFolder
-from indexer.model.embedder import ModelSpec
-from indexer.model.tokenizer import Tokens
+from indexer.models.tokenizer import Tokens
+from indexer.slot.embedder import ModelSpec
 from indexer.status import FolderState
 from indexer.text.chunk import CHUNKER
 from indexer.text.parse import PARSERS

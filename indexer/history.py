@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, replace
 
-from indexer.model.snapshot import SlotState, SlotStatus
+from indexer.slot.slot_types import SlotState, SlotStatus
 from indexer.status import Work
 
 KEPT_S = 3600.0

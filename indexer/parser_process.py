@@ -6,7 +6,7 @@ tokenizer, never a model.
 
 from __future__ import annotations
 
-from indexer.model.tokenizer import open_counter
+from indexer.models.tokenizer import open_counter
 from indexer.text import worker
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from indexer.embedding_pass import EmbeddingPass
 from indexer.errors import StoreError
 from indexer.manifest import Manifest
-from indexer.model.slot import ModelSlot
 from indexer.search import Search
+from indexer.slot.slot import ModelSlot
 from indexer.store.store import Store
 from indexer.text.pool import Parsers
 from indexer.text_pass import TextPass

@@ -9,8 +9,8 @@ import anyio
 
 from indexer.history import Recorder
 from indexer.ledger import Ledger
-from indexer.model.slot import ModelSlot
 from indexer.pulse import Pulse
+from indexer.slot.slot import ModelSlot
 from indexer.status import Status
 
 HEARTBEAT = 15.0

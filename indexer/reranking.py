@@ -14,9 +14,9 @@ import anyio
 from indexer.answer import Query, Reranking
 from indexer.errors import SlotUnavailable
 from indexer.fusion import Fused
-from indexer.model.priority_lock import Priority
-from indexer.model.rerankers import RerankModel
-from indexer.model.slot import ModelSlot
+from indexer.models.spec import RerankModel
+from indexer.slot.priority_lock import Priority
+from indexer.slot.slot import ModelSlot
 from indexer.text.question import Question
 
 PIECE = 4

@@ -18,22 +18,21 @@ from indexer.embedding_pass import EmbeddingPass
 from indexer.errors import StoreBusy, StoreError
 from indexer.files.places import warnings
 from indexer.folder import Folders
+from indexer.folders.model_availability import Models
 from indexer.history import Recorder
 from indexer.known_folders import restore_folders
 from indexer.ledger import Ledger
 from indexer.maintenance import maintain
 from indexer.manifest import Manifest
 from indexer.mending import keep_whole
-from indexer.model.device import detect
-from indexer.model.embedder import Loader
-from indexer.model.slot import open_slot
-from indexer.model.slot_settings import SlotSettings
-from indexer.model.snapshot import GpuStatus
-from indexer.models import Models
+from indexer.models.loader import detect
 from indexer.parts import Parts
 from indexer.pulse import Pulse
 from indexer.recording import record_slot
 from indexer.search import Search
+from indexer.slot.embedder import Loader
+from indexer.slot.slot import open_slot
+from indexer.slot.slot_types import GpuStatus, SlotSettings
 from indexer.store.store import Store, open_store, writable
 from indexer.text.pool import open_parsers
 from indexer.text_pass import TextPass

@@ -30,13 +30,13 @@ from indexer.folding import fold, with_own_words
 from indexer.freshness import fresh
 from indexer.fusion import Fused, fuse
 from indexer.manifest import Manifest
-from indexer.model.rerankers import RerankModel
-from indexer.model.slot import ModelSlot
+from indexer.models.spec import RerankModel
 from indexer.one_error import one_error
 from indexer.passages import Seen, hits_of, passages
 from indexer.reranking import rerank
 from indexer.semantic import SemanticLeg, contribution, search_by_meaning
 from indexer.settings import SearchSettings
+from indexer.slot.slot import ModelSlot
 from indexer.store.store import Store
 from indexer.text.question import Question, read_question
 from indexer.text.words import has_phrase

@@ -12,10 +12,10 @@ from indexer.answer import Query, Semantic
 from indexer.errors import SlotUnavailable, StoreError
 from indexer.folder import LiveFolder
 from indexer.fusion import SemanticList
-from indexer.model.embedder import ModelSpec
-from indexer.model.priority_lock import Priority
-from indexer.model.slot import ModelSlot
 from indexer.settings import SearchSettings
+from indexer.slot.embedder import ModelSpec
+from indexer.slot.priority_lock import Priority
+from indexer.slot.slot import ModelSlot
 from indexer.store.store import Store
 from indexer.types import Scope, StoredChunk
 

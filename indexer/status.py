@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from indexer.model.snapshot import SlotStatus
+from indexer.slot.slot_types import SlotStatus
 from indexer.text.pool_status import PoolStatus
 from indexer.types import OneLine, Outcome, PathName, Timestamp
 

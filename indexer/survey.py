@@ -12,8 +12,8 @@ from indexer.errors import StoreError
 from indexer.folder import Folders, LiveFolder
 from indexer.ledger import Ledger
 from indexer.manifest import Manifest, format_name
-from indexer.model.snapshot import SlotStatus
 from indexer.parts import Parts
+from indexer.slot.slot_types import SlotStatus
 from indexer.status import (
     FileCounts,
     FileProblem,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, cast
 
 from indexer.errors import FolderMcpError
 from indexer.history import History
-from indexer.model.snapshot import SlotStatus
+from indexer.slot.slot_types import SlotStatus
 from indexer.status import Halves, IndexStatus, OwnerStatus, Status, Work
 from mcp_server.port import EnginePort
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from indexer.model.pull import BytesDone
+from indexer.models.download import BytesDone
 from mcp_server import console
 from mcp_server.render import size
 

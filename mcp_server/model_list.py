@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from indexer.config import Config
+from indexer.folders.model_availability import Models
 from indexer.known_folders import KnownFolder
-from indexer.model.catalogue import Entry, entries, lookup
-from indexer.models import Models
+from indexer.models.catalogue import Entry, entries, lookup
 from indexer.status import ModelAvailability
 from mcp_server.model_schema import ModelEntry, ModelsResult
 from mcp_server.render import size

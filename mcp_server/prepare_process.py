@@ -1,4 +1,4 @@
-"""The process that prepares a model (``indexer.model.prepare``): started, listened to, ended with this one.
+"""The process that prepares a model (``indexer.models.prepare``): started, listened to, ended with this one.
 
 It holds our end of its stdin: when this process ends, however it ends, the other one does.
 """
@@ -17,9 +17,9 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from indexer.errors import SlotUnavailable
-from indexer.model.failure import HINTS
-from indexer.model.prepare import Outcome, Request, alone
-from indexer.model.prepared import delete_parts
+from indexer.models.prepare import Outcome, Request, alone
+from indexer.models.prepared import delete_parts
+from indexer.slot.failure import HINTS
 from mcp_server.processes.spawn import kept
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def run(request: Request, environ: Mapping[str, str], said: Callable[[str], None
 def _start(environ: Mapping[str, str]) -> subprocess.Popen[str]:
     try:
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "indexer.model.prepare"],
+            [sys.executable, "-P", "-m", "indexer.models.prepare"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

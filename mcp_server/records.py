@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchem
 from pydantic_core import CoreSchema
 
 from indexer.answer import FolderCoverage, Reranking, Semantic
-from indexer.model.snapshot import Counters, GpuStatus, MemoryStatus, QueueStatus, SlotStatus
+from indexer.slot.slot_types import Counters, GpuStatus, MemoryStatus, QueueStatus, SlotStatus
 from indexer.status import (
     FileCounts,
     FileProblem,

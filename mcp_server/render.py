@@ -7,7 +7,7 @@ are new in every answer.
 from __future__ import annotations
 
 from indexer.answer import Reranking
-from indexer.model.snapshot import SlotStatus
+from indexer.slot.slot_types import SlotStatus
 from indexer.status import FolderStatus, FormatCounts, IndexStatus, ModelAvailability, Status
 from indexer.text.pool_status import PoolStatus
 from mcp_server.records import safe, to_iso

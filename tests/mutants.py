@@ -54,37 +54,37 @@ def mutant(name: str, module: str, test: str, *changes: tuple[str, str]) -> Muta
 
 LOCK = (
     mutant(
-        "hand-over dropped on cancel", "indexer/model/priority_lock.py",
+        "hand-over dropped on cancel", "indexer/slot/priority_lock.py",
         "tests/indexer/model/test_priority_lock.py::test_a_hand_over_that_races_with",
         ("        if lease.granted:\n            self.release(lease)", "        if lease.granted:\n            pass"),
     ),
     mutant(
-        "cancelled waiter left in line", "indexer/model/priority_lock.py",
+        "cancelled waiter left in line", "indexer/slot/priority_lock.py",
         "tests/indexer/model/test_priority_lock.py::test_a_cancelled_waiter_is_forgotten",
         ("            self._waiters.remove(lease)\n            self._on_change()", "            self._on_change()"),
     ),
     mutant(
-        "released while its job runs", "indexer/model/priority_lock.py",
+        "released while its job runs", "indexer/slot/priority_lock.py",
         "tests/indexer/model/test_priority_lock.py::test_the_lock_stays_held_until_the_job",
         ("if lease.open or lease.busy or", "if lease.open or"),
     ),
     mutant(
-        "priority ignored", "indexer/model/priority_lock.py",
+        "priority ignored", "indexer/slot/priority_lock.py",
         "tests/indexer/model/test_priority_lock.py::test_a_waiting_query_goes_before",
         ("return (lease.priority, lease.order, lease.seq)", "return (0, lease.order, lease.seq)"),
     ),
     mutant(
-        "no aging", "indexer/model/priority_lock.py",
+        "no aging", "indexer/slot/priority_lock.py",
         "tests/indexer/model/test_priority_lock.py::test_an_index_waiter_counts_as_a_tool_call",
         ("if lease.priority is Priority.INDEX and", "if False and"),
     ),
     mutant(
-        "last come, first served", "indexer/model/priority_lock.py",
+        "last come, first served", "indexer/slot/priority_lock.py",
         "tests/indexer/model/test_priority_lock.py::test_within_a_class_the_first_to_come",
         ("return (lease.priority, lease.order, lease.seq)", "return (lease.priority, lease.order, -lease.seq)"),
     ),
     mutant(
-        "notified instead of handed over", "indexer/model/priority_lock.py",
+        "notified instead of handed over", "indexer/slot/priority_lock.py",
         "tests/indexer/model/test_priority_lock.py::test_a_newcomer_never_overtakes",
         ("        self._grant(lease)  # direct", "        lease.event.set()  # direct"),
         ("            raise Dismissed\n        return lease", "            raise Dismissed\n"
@@ -94,53 +94,53 @@ LOCK = (
 
 POLICY = (
     mutant(
-        "indexing loads before a tool call", "indexer/model/policy.py",
+        "indexing loads before a tool call", "indexer/slot/policy.py",
         "tests/indexer/model/test_policy.py::test_an_empty_slot_loads_for_the_tool_call",
         ("    if tools:\n        return Load", "    if tools and not index:\n        return Load"),
     ),
     mutant(
-        "passing without end in time", "indexer/model/policy.py",
+        "passing without end in time", "indexer/slot/policy.py",
         "tests/indexer/model/test_policy.py::test_a_passed_tool_call_goes_by_age_after_five",
         ("now - rival.since < rules.coalesce_s and", "True and"),
     ),
     mutant(
-        "passing without end in number", "indexer/model/policy.py",
+        "passing without end in number", "indexer/slot/policy.py",
         "tests/indexer/model/test_policy.py::test_a_passed_tool_call_goes_by_age_after_eight",
         (" and view.passed < rules.coalesce_grants", ""),
     ),
     mutant(
-        "warm window ignored", "indexer/model/policy.py",
+        "warm window ignored", "indexer/slot/policy.py",
         "tests/indexer/model/test_policy.py::test_indexing_of_another_model_waits_for_the_end",
         ("        if now >= warm_until:\n            return Unload(\"swap\")",
          "        if True:\n            return Unload(\"swap\")"),
     ),
     mutant(
-        "no starvation cap", "indexer/model/policy.py",
+        "no starvation cap", "indexer/slot/policy.py",
         "tests/indexer/model/test_slot_soak.py::test_indexing_of_another_model_gets_its_share",
         ("if not rules.starvation_cap or view.blocked_since", "if True or view.blocked_since"),
     ),
     mutant(
-        "owed micro-batch forgotten", "indexer/model/policy.py",
+        "owed micro-batch forgotten", "indexer/slot/policy.py",
         "tests/indexer/model/test_policy.py::test_what_came_in_by_the_cap_gets_its_micro_batch",
         ("if view.owed == loaded and any", "if False and any"),
     ),
     mutant(
-        "folder order ignored", "indexer/model/policy.py",
+        "folder order ignored", "indexer/slot/policy.py",
         "tests/indexer/model/test_policy.py::test_an_empty_slot_loads_for_the_oldest_folder",
         ("key=lambda t: (t.folder_rank, t.number)", "key=lambda t: (t.number,)"),
     ),
     mutant(
-        "wanted load dropped", "indexer/model/policy.py",
+        "wanted load dropped", "indexer/slot/policy.py",
         "tests/indexer/model/test_policy.py::test_a_load_is_dropped_only_when",
         ("return any(t.priority is Priority.TOOL or not mine for t in others)", "return bool(others)"),
     ),
     mutant(
-        "lingering shortens warmth", "indexer/model/policy.py",
+        "lingering shortens warmth", "indexer/slot/policy.py",
         "tests/indexer/model/test_policy.py::test_lingering_does_not_shorten",
         ("stay = max(warm_until,", "stay = min(warm_until,"),
     ),
     mutant(
-        "tool call does not pre-empt", "indexer/model/policy.py",
+        "tool call does not pre-empt", "indexer/slot/policy.py",
         "tests/indexer/model/test_policy.py::test_indexing_yields_to_any_tool_call",
         ("        return True\n    return _starving", "        return False\n    return _starving"),
     ),
@@ -148,98 +148,98 @@ POLICY = (
 
 SLOT = (
     mutant(
-        "indexing re-arms the warm window", "indexer/model/slot.py",
+        "indexing re-arms the warm window", "indexer/slot/slot.py",
         "tests/indexer/model/test_slot_soak.py::test_indexing_in_the_warm_window_neither",
         ("            if lease.priority is Priority.TOOL:\n                loaded.warm_until",
          "            if True:\n                loaded.warm_until"),
     ),
     mutant(
-        "an error does not fail fast", "indexer/model/slot.py",
+        "an error does not fail fast", "indexer/slot/slot.py",
         "tests/indexer/model/test_slot_faults.py::test_a_retryable_failure_is_tried_three_times",
         ("and (tool or trouble.open):", "and trouble.open:"),
     ),
     mutant(
-        "no limit of waiting calls", "indexer/model/slot.py",
+        "no limit of waiting calls", "indexer/slot/slot.py",
         "tests/indexer/model/test_slot_faults.py::test_more_than_sixty_four",
         ("if tool and waiting >= self._limits.waiting_tools:", "if False:"),
     ),
     mutant(
-        "progress does not extend the limit", "indexer/model/load.py",
+        "progress does not extend the limit", "indexer/slot/slot_state.py",
         "tests/indexer/model/test_slot_faults.py::test_progress_extends_the_limit",
         ("self.stage, self.share, self.heard = stage, share, now", "self.stage, self.share = stage, share"),
     ),
     mutant(
-        "the import counts", "indexer/model/load.py",
+        "the import counts", "indexer/slot/slot_state.py",
         "tests/indexer/model/test_slot_faults.py::test_the_first_import_of_a_runtime",
         ("            self.began = now  # the import does not count", "            pass"),
     ),
     mutant(
-        "an orphan frees the slot", "indexer/model/transit.py",
+        "an orphan frees the slot", "indexer/slot/scheduler.py",
         "tests/indexer/model/test_slot_faults.py::test_while_an_orphan_holds_the_slot",
         ("        blocked = failure(\"orphaned_load\"",
          "        self._record.load = None\n        self._lock.job_ended(load.lease)\n"
          "        self._lock.release(load.lease)\n        blocked = failure(\"orphaned_load\""),
     ),
     mutant(
-        "one model's failure sends all away", "indexer/model/transit.py",
+        "one model's failure sends all away", "indexer/slot/scheduler.py",
         "tests/indexer/model/test_slot_faults.py::test_the_failure_of_one_model",
         ("want.key == load.key and (tool or trouble.open)", "True"),
     ),
     mutant(
-        "lasting failures are retried", "indexer/model/trouble.py",
+        "lasting failures are retried", "indexer/slot/failure.py",
         "tests/indexer/model/test_slot_faults.py::test_a_failure_that_lasts_is_tried_once",
         ("over = not failure.retryable or attempt >= ATTEMPTS", "over = attempt >= ATTEMPTS"),
     ),
     mutant(
-        "no pause between attempts", "indexer/model/trouble.py",
+        "no pause between attempts", "indexer/slot/failure.py",
         "tests/indexer/model/test_slot_faults.py::test_a_retryable_failure_is_tried_three_times",
         ("max(LOAD_RETRY_S, failure.retry_after or 0.0)", "0.0"),
     ),
     mutant(
-        "the watchdog sleeps", "indexer/model/turns.py",
+        "the watchdog sleeps", "indexer/slot/scheduler.py",
         "tests/indexer/model/test_slot_faults.py::test_a_lease_without_a_job_is_revoked",
         ("            self.lock.release(owner)", "            pass"),
     ),
     mutant(
-        "a job is not counted as using the lock", "indexer/model/lent.py",
+        "a job is not counted as using the lock", "indexer/slot/lease.py",
         "tests/indexer/model/test_slot_races.py::test_a_caller_cancelled_during_its_job",
         ("        self._lock.job_started(self._lease)\n", ""),
         ("            self._lock.job_ended(self._lease)\n", ""),
     ),
     mutant(
-        "no time for the first job", "indexer/model/lent.py",
+        "no time for the first job", "indexer/slot/lease.py",
         "tests/indexer/model/test_slot_soak.py::test_an_indexer_that_asks_before",
         ("if not self._worked and", "if False and"),
     ),
     mutant(
-        "an owed turn outlives its owner", "indexer/model/record.py",
+        "an owed turn outlives its owner", "indexer/slot/slot_state.py",
         "tests/indexer/model/test_slot_soak.py::test_a_turn_owed_to_an_indexer",
         ("        record.owed = None  # who", "        pass  # who"),
     ),
     mutant(
-        "halves in the wrong order", "indexer/model/lent.py",
+        "halves in the wrong order", "indexer/slot/lease.py",
         "tests/indexer/model/test_slot_races.py::test_a_batch_that_does_not_fit",
         ("texts[:middle]", "texts[-middle:]"),
     ),
     mutant(
-        "a kept loan keeps the model", "indexer/model/lent.py",
+        "a kept loan keeps the model", "indexer/slot/lease.py",
         "tests/indexer/model/test_memory.py::test_a_loan_that_a_caller_keeps",
         ("loaded, self._loaded = self._loaded, None", "loaded = self._loaded"),
         ("        self._call = self._embedder = None\n", ""),
         ("        del job\n", "        self._job = job\n"),
     ),
     mutant(
-        "unload keeps its reference", "indexer/model/memory.py",
+        "unload keeps its reference", "indexer/slot/thread.py",
         "tests/indexer/model/test_memory.py::test_the_steps_of_an_unload",
         ("    box.clear()\n", ""),
     ),
     mutant(
-        "heap not trimmed", "indexer/model/memory.py",
+        "heap not trimmed", "indexer/slot/thread.py",
         "tests/indexer/model/test_memory.py::test_the_steps_of_an_unload",
         ("    recipe.trim()\n", ""),
     ),
     mutant(
-        "a dead thread answers nobody", "indexer/model/thread.py",
+        "a dead thread answers nobody", "indexer/slot/thread.py",
         "tests/indexer/model/test_thread.py::test_a_dying_thread_fails_every_pending_job",
         ("            self._fail_pending(\"thread_died\"", "            str(\"thread_died\""),
     ),
@@ -247,48 +247,48 @@ SLOT = (
 
 PREPARE = (
     mutant(
-        "pickles are run", "indexer/model/pickled.py",
+        "pickles are run", "indexer/models/prepared.py",
         "tests/indexer/model/test_pickled.py::test_a_hostile_pickle_is_refused",
         ("weights_only=True", "weights_only=False"),
     ),
     mutant(
-        "what was written is not compared", "indexer/model/pickled.py",
+        "what was written is not compared", "indexer/models/prepared.py",
         "tests/indexer/model/test_pickled.py::test_what_comes_back_otherwise",
         ("if not same or not all(", "if not same and not all("),
     ),
     mutant(
-        "tied tensors share their memory", "indexer/model/pickled.py",
+        "tied tensors share their memory", "indexer/models/prepared.py",
         "tests/indexer/model/test_pickled.py::test_tensors_that_share_memory",
         ("            plain = plain.clone()", "            pass"),
     ),
     mutant(
-        "modules outside of the model are followed", "indexer/model/local.py",
+        "modules outside of the model are followed", "indexer/models/locate.py",
         "tests/indexer/model/test_pickled.py::test_names_that_lead_out_of_the_model",
         (' and ".." not in Path(path).parts)', ")"),
     ),
     mutant(
-        "unfinished work stays", "indexer/model/prepared.py",
+        "unfinished work stays", "indexer/models/prepared.py",
         "tests/indexer/model/test_prepare.py::test_a_workspace_takes_no_leftovers",
         ("    finally:\n        shutil.rmtree(part, ignore_errors=True)", "    finally:\n        pass"),
     ),
     mutant(
-        "a refused form is made again", "indexer/model/exports.py",
+        "a refused form is made again", "indexer/models/export.py",
         "tests/indexer/model/test_exports.py::test_a_refusal_is_kept_alone",
         ("and verdict(data_dir, spec.key) is None", "and exported(data_dir, spec.key) is None"),
     ),
     mutant(
-        "undefined numbers pass", "indexer/model/exports.py",
+        "undefined numbers pass", "indexer/models/export.py",
         "tests/indexer/model/test_exports.py::test_undefined_numbers",
         ("if not cosine >= COSINE:", "if cosine < COSINE:"),
         ("elif not spread <= INVARIANCE:", "elif spread > INVARIANCE:"),
     ),
     mutant(
-        "two prepare at once", "indexer/model/prepare.py",
+        "two prepare at once", "indexer/models/prepare.py",
         "tests/indexer/model/test_prepare.py::test_two_processes_never",
         ("    try:\n        _lock(fd)", "    try:\n        pass"),
     ),
     mutant(
-        "the user's own files are deleted", "indexer/model/prepare.py",
+        "the user's own files are deleted", "indexer/models/prepare.py",
         "tests/indexer/model/test_prepare.py::test_what_was_made_and_is_damaged",
         ('    if Path(spec.directory).parent != request.directory / "models":', "    if False:"),
         ("    except SlotUnavailable:\n        import", "    finally:\n        import"),

@@ -10,11 +10,10 @@ from typing import Any, get_args
 
 import pytest
 
-from indexer.model.failure import RETRIED
-from indexer.model.policy import Rules
-from indexer.model.record import EDGES
-from indexer.model.slot_settings import Limits, SlotSettings
-from indexer.model.snapshot import SlotState
+from indexer.slot.failure import RETRIED
+from indexer.slot.policy import Rules
+from indexer.slot.slot_state import EDGES
+from indexer.slot.slot_types import Limits, SlotSettings, SlotState
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "scheduling.md").read_text(encoding="utf-8")
 NUMBERS = re.findall(r"^\| `(\w+)` \| (\S+)[^|]* \| (.+) \|$", PAGE, re.MULTILINE)

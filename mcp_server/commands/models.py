@@ -12,10 +12,10 @@ from mcp_server.call import Call
 
 if TYPE_CHECKING:
     from indexer.errors import SlotUnavailable
-    from indexer.model.local import Located
-    from indexer.model.prepare import Request
-    from indexer.model.pull import BytesDone, Hub
-    from indexer.model.specs import RuntimeChoice
+    from indexer.models.download import BytesDone, Hub
+    from indexer.models.locate import Located
+    from indexer.models.prepare import Request
+    from indexer.models.spec import RuntimeChoice
 
 USAGE = 2
 """Exit code for a name that is no model."""
@@ -101,7 +101,7 @@ def prepare(call: Call, *, pulled: bool = False) -> int:
         0 when all is made or nothing was to be, 1 when it could not be made, 2 when there is no such name.
     """
     from indexer.errors import SlotUnavailable  # noqa: PLC0415
-    from indexer.model.prepare import delete_damaged, due, spec_of  # noqa: PLC0415
+    from indexer.models.prepare import delete_damaged, due, spec_of  # noqa: PLC0415
     from mcp_server.prepare_process import run as prepared  # noqa: PLC0415
 
     name, request = call.args.name, _request(call)
@@ -133,8 +133,8 @@ def prepare(call: Call, *, pulled: bool = False) -> int:
 def _request(call: Call) -> Request:
     from pathlib import Path  # noqa: PLC0415
 
-    from indexer.model.local import is_directory_name  # noqa: PLC0415
-    from indexer.model.prepare import Request  # noqa: PLC0415
+    from indexer.models.locate import is_directory_name  # noqa: PLC0415
+    from indexer.models.prepare import Request  # noqa: PLC0415
 
     config, name = call.config, call.args.name
     if is_directory_name(name):  # the process that prepares it has another working directory
@@ -152,8 +152,8 @@ def _request(call: Call) -> Request:
 
 def _nothing(name: str, request: Request) -> str:
     """Say why there is nothing to prepare."""
-    from indexer.model.exports import verdict  # noqa: PLC0415
-    from indexer.model.prepare import spec_of  # noqa: PLC0415
+    from indexer.models.export import verdict  # noqa: PLC0415
+    from indexer.models.prepare import spec_of  # noqa: PLC0415
 
     spec = spec_of(request)
     refused = verdict(request.directory, spec.key) if spec.runtime == "torch" else None
@@ -176,8 +176,8 @@ def _fetched(call: Call, advance: BytesDone, hub: Hub | None) -> Located:
         SlotUnavailable: It could not be fetched; says why.
     """
     from indexer.errors import SlotUnavailable  # noqa: PLC0415
-    from indexer.model.failure import classify  # noqa: PLC0415
-    from indexer.model.pull import pull as fetch  # noqa: PLC0415
+    from indexer.models.download import pull as fetch  # noqa: PLC0415
+    from indexer.slot.failure import classify  # noqa: PLC0415
 
     config, args = call.config, call.args
     found: list[Located] = []
@@ -211,8 +211,8 @@ def _fetched(call: Call, advance: BytesDone, hub: Hub | None) -> Located:
 
 
 def _refused(name: str, problem: SlotUnavailable) -> int:
-    from indexer.model.catalogue import lookup, nearest  # noqa: PLC0415
-    from indexer.model.local import is_directory_name  # noqa: PLC0415
+    from indexer.models.catalogue import lookup, nearest  # noqa: PLC0415
+    from indexer.models.locate import is_directory_name  # noqa: PLC0415
 
     entry = lookup(name)
     advice = problem.hint

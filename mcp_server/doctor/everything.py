@@ -70,14 +70,14 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
 
 
 def _torch(settings: Settings) -> Iterator[Finding]:
-    from indexer.model.device import detect, torch_build  # noqa: PLC0415
+    from indexer.models.loader import detect, torch_build  # noqa: PLC0415
     from mcp_server.doctor.hardware import nvidia_cards, torch  # noqa: PLC0415
 
     return torch(torch_build(), detect(), nvidia_cards(), settings.config.model.device)
 
 
 def _memory() -> Iterator[Finding]:
-    from indexer.model.device import detect  # noqa: PLC0415
+    from indexer.models.loader import detect  # noqa: PLC0415
     from mcp_server.doctor.hardware import memory, system_memory  # noqa: PLC0415
 
     return memory(detect(), *system_memory())
@@ -141,9 +141,9 @@ def _models(settings: Settings) -> Iterator[Finding]:
     from functools import partial  # noqa: PLC0415
 
     from indexer.errors import ConfigError  # noqa: PLC0415
-    from indexer.model.identity import verify  # noqa: PLC0415
-    from indexer.model.local import find  # noqa: PLC0415
-    from indexer.models import Models  # noqa: PLC0415
+    from indexer.folders.model_availability import Models  # noqa: PLC0415
+    from indexer.models.locate import find  # noqa: PLC0415
+    from indexer.models.prepared import verify  # noqa: PLC0415
     from mcp_server.doctor.model_files import models  # noqa: PLC0415
 
     resolver, users = Models(settings.config), dict[str, list[str]]()
@@ -187,7 +187,7 @@ def _index(settings: Settings) -> Iterator[Finding]:
 
 def _languages(settings: Settings) -> Iterator[Finding]:
     from indexer.errors import ConfigError  # noqa: PLC0415
-    from indexer.models import Models  # noqa: PLC0415
+    from indexer.folders.model_availability import Models  # noqa: PLC0415
     from mcp_server.doctor.languages import fits, languages, written_in  # noqa: PLC0415
 
     resolver = Models(settings.config)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from indexer.model.device import Accelerator
+from indexer.models.loader import Accelerator
 from mcp_server.doctor.finding import Finding
 
 PCI = Path("/sys/bus/pci/devices")

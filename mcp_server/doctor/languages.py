@@ -8,8 +8,8 @@ from pathlib import Path
 
 from indexer.advice import advise
 from indexer.errors import StoreError
-from indexer.model.languages import languages_of
-from indexer.model.local import Located, find
+from indexer.models.catalogue import languages_of
+from indexer.models.locate import Located, find
 from mcp_server.doctor.finding import Finding
 
 Written = Mapping[str, Mapping[str, int]]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from indexer.errors import SlotUnavailable
-from indexer.model.local import Located, Missing
+from indexer.models.locate import Located, Missing
 from indexer.status import ModelAvailability
 from mcp_server.doctor.finding import Finding
 

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from indexer.model.snapshot import SlotStatus
+from indexer.slot.slot_types import SlotStatus
 from indexer.status import FolderStatus, Status
 from mcp_server.render import duration, size
 from mcp_server.untrusted import one_line

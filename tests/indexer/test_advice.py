@@ -9,7 +9,7 @@ import pytest
 from engines import engine_over
 
 from indexer.advice import advise, better_model
-from indexer.model.catalogue import lookup
+from indexer.models.catalogue import lookup
 
 ENGLISH = frozenset({"en"})
 

@@ -14,7 +14,7 @@ from fakes import FakeLoader
 from indexer.answer import Query
 from indexer.engine import Engine, open_engine
 from indexer.errors import FolderError, QueryError, StoreBusy
-from indexer.models import Models
+from indexer.folders.model_availability import Models
 from indexer.types import Scope
 
 

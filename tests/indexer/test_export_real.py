@@ -15,9 +15,9 @@ from engines import ask, settings
 from tiny_models import write_mpnet
 
 from indexer.engine import open_engine
-from indexer.model.exports import exported, verdict
-from indexer.model.loading import RuntimeLoader
-from indexer.model.prepare import Outcome, Request
+from indexer.models.export import exported, verdict
+from indexer.models.loader import RuntimeLoader
+from indexer.models.prepare import Outcome, Request
 from mcp_server import prepare_process
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.history import CHANGES, KEPT_S, MINUTE, SEARCHES, History, Minute, Recorder, Searched, SlotChange
-from indexer.model.snapshot import ModelStatus, SlotState, SlotStatus
+from indexer.slot.slot_types import ModelStatus, SlotState, SlotStatus
 from indexer.status import Work
 from mcp_server.processes.plain import made, plain
 

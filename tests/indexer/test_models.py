@@ -17,17 +17,14 @@ from tiny_models import write_bert, write_hub
 from indexer.config import Config
 from indexer.engine import Engine
 from indexer.folder import Folders
-from indexer.model.embedder import ModelSpec
-from indexer.model.exports import RECORD
-from indexer.model.identity import digest
-from indexer.model.local import module_paths, pickled_files
-from indexer.model.pickled import convert
-from indexer.model.prepared import Verdict, keep, workspace
-from indexer.models import Models
+from indexer.folders.model_availability import AvailableModels, Models
+from indexer.models.export import EXPORT_RECORD
+from indexer.models.locate import module_paths, pickled_files
+from indexer.models.prepared import Verdict, convert, digest, keep, workspace
 from indexer.pulse import Pulse
 from indexer.settings import FolderSettings
+from indexer.slot.embedder import ModelSpec
 from indexer.status import ModelAvailability, Status
-from indexer.stock import Stock
 
 DEFAULT = "all-MiniLM-L6-v2"
 
@@ -180,7 +177,7 @@ async def test_a_question_that_falls_into_a_look_is_followed_by_another_look(tmp
     config = replace(settings(tmp_path / "data"), hub_cache=tmp_path / "hub")
     config = replace(config, model=replace(config.model, default="acme/tiny"))
     looks, changed = Looks(config), Pulse()
-    stock = Stock(config, looks, Folders(), lambda root: None)
+    stock = AvailableModels(config, looks, Folders(), lambda root: None)
     looks.go_on.clear()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(stock.run, changed.beat)
@@ -207,7 +204,7 @@ def write_export(data: Path, spec: ModelSpec, reason: str = "") -> None:
         shutil.copyfile(Path(spec.directory) / "tokenizer.json", part / "tokenizer.json")
         (part / "model.onnx").write_bytes(b"graph")
         checks = () if reason else (("model.onnx", digest(part / "model.onnx")),)
-        keep(part, data, Verdict(spec.key, not reason, reason, checks=checks), RECORD)
+        keep(part, data, Verdict(spec.key, not reason, reason, checks=checks), EXPORT_RECORD)
 
 
 @pytest.mark.parametrize("asked", ["status", "search", "index"])

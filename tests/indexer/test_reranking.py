@@ -17,12 +17,12 @@ from tiny_models import write_cross_encoder
 from indexer.advice import better_model
 from indexer.answer import Query, Reranking
 from indexer.errors import SlotUnavailable
+from indexer.folders.model_availability import Models
 from indexer.fusion import Fused
-from indexer.model.priority_lock import Priority
-from indexer.model.rerankers import RerankModel
-from indexer.model.slot import ModelSlot
-from indexer.models import Models
+from indexer.models.spec import RerankModel
 from indexer.reranking import PIECE, rerank
+from indexer.slot.priority_lock import Priority
+from indexer.slot.slot import ModelSlot
 from indexer.text.question import read_question
 from indexer.types import StoredChunk
 

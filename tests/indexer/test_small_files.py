@@ -14,7 +14,7 @@ import pytest
 from indexer.config import Config
 from indexer.errors import FolderError, StoreError
 from indexer.known_folders import add_folder, list_folders, mend_folders
-from indexer.model.identity import _keep, _known
+from indexer.models.prepared import _keep, _known
 from indexer.store.files_on_disk import Checksums
 from indexer.store.health import Health
 from indexer.store.writer_lock import WriterLock

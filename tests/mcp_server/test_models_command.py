@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 from tiny_models import write_bert, write_hub
 
 from indexer.errors import SlotUnavailable
-from indexer.model.local import find
-from indexer.model.prepare import Outcome, Request
+from indexer.models.locate import find
+from indexer.models.prepare import Outcome, Request
 from indexer.status import ModelAvailability
 from mcp_server import cli, prepare_process
 from mcp_server.call import Call

@@ -14,7 +14,7 @@ import pytest
 from tiny_models import write_bert, write_mpnet
 
 from indexer.errors import SlotUnavailable
-from indexer.model.prepare import Outcome, Request, alone, due, spec_of
+from indexer.models.prepare import Outcome, Request, alone, due, spec_of
 from mcp_server import prepare_process
 
 ROOT = Path(__file__).resolve().parents[2]

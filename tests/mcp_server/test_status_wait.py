@@ -15,8 +15,8 @@ from fakes import FakeLoader
 
 from indexer.config import Config
 from indexer.engine import Engine, open_engine
+from indexer.folders.model_availability import Models
 from indexer.known_folders import add_folder
-from indexer.models import Models
 from mcp_server import cli
 
 

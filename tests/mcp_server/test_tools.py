@@ -18,7 +18,7 @@ from mcp.types import CallToolResult
 
 from indexer.answer import Semantic
 from indexer.errors import StoreError
-from indexer.model.snapshot import ModelStatus
+from indexer.slot.slot_types import ModelStatus
 from mcp_server.application import INSTRUCTIONS, create_server
 from mcp_server.port import Lent
 from mcp_server.schemas import TRUST

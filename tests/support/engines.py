@@ -16,7 +16,7 @@ from fakes import FakeLoader
 from indexer.answer import Answer, Hit, Mode, Query
 from indexer.config import Config, load_config
 from indexer.engine import Engine, open_engine
-from indexer.model.local import Located, find
+from indexer.models.locate import Located, find
 
 
 def settings(data: Path) -> Config:

@@ -18,11 +18,11 @@ import numpy as np
 import trio.testing
 from anyio.abc import TaskGroup
 
-from indexer.model.embedder import ModelSpec, Progress
-from indexer.model.failure import Stopped, classify, failure
-from indexer.model.memory import Recipe
-from indexer.model.slot import ModelSlot, open_slot
-from indexer.model.slot_settings import SlotSettings
+from indexer.slot.embedder import ModelSpec, Progress
+from indexer.slot.failure import Stopped, classify, failure
+from indexer.slot.slot import ModelSlot, open_slot
+from indexer.slot.slot_types import SlotSettings
+from indexer.slot.thread import Recipe
 from indexer.types import Matrix, Vector
 
 DIM = 64

@@ -22,8 +22,8 @@ from indexer.errors import FolderError, QueryError
 from indexer.history import History, Recorder
 from indexer.known_folders import KnownFolder, list_folders, remove_folder
 from indexer.locator import Locator
-from indexer.model.snapshot import SlotStatus
 from indexer.search import check
+from indexer.slot.slot_types import SlotStatus
 from indexer.status import (
     FileCounts,
     FileProblem,

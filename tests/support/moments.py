@@ -4,14 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from indexer.model.snapshot import (
-    ErrorStatus,
-    HolderStatus,
-    MemoryStatus,
-    ModelStatus,
-    QueueStatus,
-    SlotStatus,
-)
+from indexer.slot.slot_types import ErrorStatus, HolderStatus, MemoryStatus, ModelStatus, QueueStatus, SlotStatus
 from indexer.status import (
     FileCounts,
     FileProblem,

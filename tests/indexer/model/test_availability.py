@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tiny_models import write_bert, write_hub
 
-from indexer.model.availability import availability
-from indexer.model.catalogue import entries
+from indexer.models.catalogue import entries
+from indexer.models.locate import availability
 
 
 def test_the_whole_catalogue_is_looked_for_and_only_the_embedded_model_is_here(tmp_path: Path) -> None:

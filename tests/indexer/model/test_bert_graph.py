@@ -11,9 +11,9 @@ from safetensors.numpy import load_file, save_file
 from tiny_models import bert_config, bert_weights, tokenizer, write_bert, write_hub, write_modules, write_static
 
 from indexer.errors import SlotUnavailable
-from indexer.model import onnx_runtime, recipe
-from indexer.model.bert_graph import build, covers
-from indexer.model.specs import resolve
+from indexer.models import onnx, recipe
+from indexer.models.bert_onnx import build_encoder, covers_encoder
+from indexer.models.spec import resolve
 
 
 def reference(w: dict[str, Any], config: dict[str, Any], ids: list[int], first_position: int = 0) -> Any:
@@ -49,7 +49,7 @@ def reference(w: dict[str, Any], config: dict[str, Any], ids: list[int], first_p
 def embed(directory: Path, texts: list[str]) -> Any:
     spec = resolve(str(directory), device="cpu")
     assert spec.runtime == "onnx"
-    return onnx_runtime.load(spec, lambda _stage, _done: None, lambda: False).embed_passages(texts)
+    return onnx.load_embedder(spec, lambda _stage, _done: None, lambda: False).embed_passages(texts)
 
 
 def expected(x: Any, pooling: str = "mean") -> Any:
@@ -105,13 +105,13 @@ def test_a_static_table_is_averaged(tmp_path: Path) -> None:
 def test_weights_behind_a_link_of_the_hub_cache_are_read(tmp_path: Path) -> None:
     write_hub(tmp_path, "acme/tiny")
     spec = resolve("acme/tiny", hub_cache=tmp_path, device="cpu")
-    linked = onnx_runtime.load(spec, lambda _stage, _done: None, lambda: False).embed_passages(TEXTS)
+    linked = onnx.load_embedder(spec, lambda _stage, _done: None, lambda: False).embed_passages(TEXTS)
     assert np.array_equal(linked, embed(write_bert(tmp_path / "plain"), TEXTS))
 
 
 def test_the_graph_holds_no_weights(tmp_path: Path) -> None:
     directory = write_bert(tmp_path)
-    graph, file = build(directory, recipe.read(directory))
+    graph, file = build_encoder(directory, recipe.read(directory))
     assert file == directory / "model.safetensors"
     word = bert_weights(bert_config())["embeddings.word_embeddings.weight"][5].tobytes()
     assert word in file.read_bytes()
@@ -128,25 +128,25 @@ def test_the_graph_holds_no_weights(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_configuration_that_means_other_arithmetic_is_not_covered(tmp_path: Path, change: dict[str, Any]) -> None:
     directory = write_bert(tmp_path)
-    assert covers(directory, recipe.read(directory))
+    assert covers_encoder(directory, recipe.read(directory))
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     (directory / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
-    assert not covers(directory, recipe.read(directory))
+    assert not covers_encoder(directory, recipe.read(directory))
 
 
 def test_a_tensor_too_many_or_a_module_too_many_is_not_covered(tmp_path: Path) -> None:
     directory = write_bert(tmp_path)
     kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")]
     write_modules(directory, [(p, f"sentence_transformers.models.{k}") for p, k in kinds])
-    assert not covers(directory, recipe.read(directory))
+    assert not covers_encoder(directory, recipe.read(directory))
     directory = write_bert(tmp_path)
     weights = bert_weights(bert_config())
     save_file({**weights, "encoder.adapter.weight": np.zeros(3, np.float32)}, directory / "model.safetensors")
-    assert not covers(directory, recipe.read(directory))
+    assert not covers_encoder(directory, recipe.read(directory))
     table = write_static(tmp_path / "static")
     weighted = {"embeddings": np.zeros((3, 4), np.float32), "weights": np.zeros(3, np.float32)}
     save_file(weighted, table / "model.safetensors")
-    assert not covers(table, recipe.read(table))
+    assert not covers_encoder(table, recipe.read(table))
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.0001, 0.0])

@@ -5,10 +5,10 @@ import re
 from importlib import metadata, resources
 from pathlib import Path
 
-from indexer.model import recipe
-from indexer.model.catalogue import entries, lookup, nearest
-from indexer.model.identity import digest
-from indexer.model.local import Located, find, onnx_file, weight_files
+from indexer.models import recipe
+from indexer.models.catalogue import entries, lookup, nearest
+from indexer.models.locate import Located, find, onnx_file, weight_files
+from indexer.models.prepared import digest
 
 REQUIRED = [
     "all-MiniLM-L6-v2", "multilingual-e5-small", "multilingual-e5-base", "multilingual-e5-large",
@@ -75,7 +75,7 @@ def test_the_entry_of_the_embedded_model_is_what_its_files_say() -> None:
 
 
 def test_every_entry_says_how_it_was_confirmed() -> None:
-    text = resources.files("indexer.model").joinpath("catalogue.toml").read_text(encoding="utf-8")
+    text = resources.files("indexer.models").joinpath("catalogue.toml").read_text(encoding="utf-8")
     lines = text.splitlines()
     begun = [number for number, line in enumerate(lines) if line == "[[model]]"]
     assert len(begun) == len(entries())

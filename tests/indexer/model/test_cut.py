@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.model.cut import CHARS_PER_TOKEN, LONGEST_RUN, breaks, cut
+from indexer.models.tokenizer import CHARS_PER_TOKEN, LONGEST_RUN, breaks, cut
 
 
 def test_ordinary_text_stays_as_it_is() -> None:

@@ -4,13 +4,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from indexer.model.device import detect, torch_build
+from indexer.models.loader import detect, torch_build
 
 
 def test_the_probe_imports_no_torch_and_names_a_device() -> None:
     code = (
         "import sys\n"
-        "from indexer.model.device import detect\n"
+        "from indexer.models.loader import detect\n"
         "found = detect()\n"
         "print(found.device, 'torch' in sys.modules)\n"
     )

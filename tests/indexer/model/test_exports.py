@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from tiny_models import HIDDEN, write_json, write_modules, write_mpnet
 
-from indexer.model import prepared, torch_export
-from indexer.model.embedder import Embedder, ModelSpec, Progress
-from indexer.model.exports import FIXED_TEXTS, compare, due, export, exported, verdict
-from indexer.model.failure import ModelRefused
-from indexer.model.loading import RuntimeLoader
-from indexer.model.specs import resolve
-from indexer.model.torch_runtime import TorchEmbedder
+from indexer.models import export as export_module
+from indexer.models import prepared
+from indexer.models.export import FIXED_TEXTS, compare, due, export, exported, verdict
+from indexer.models.loader import RuntimeLoader
+from indexer.models.spec import resolve
+from indexer.models.torch import TorchEmbedder
+from indexer.slot.embedder import Embedder, ModelSpec, Progress
+from indexer.slot.failure import ModelRefused
 
 SPEC = ModelSpec(name="m", key="m_0123456789", directory="/nowhere", dim=4, max_tokens=32, runtime="onnx")
 
@@ -128,7 +129,7 @@ def source(tmp_path: Path) -> ModelSpec:
 @pytest.fixture(autouse=True)
 def quick_exporter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.node.get_closest_marker("slow") is None:
-        monkeypatch.setattr(torch_export, "write", lambda model, file, max_tokens: file.write_bytes(b"graph"))
+        monkeypatch.setattr(export_module, "write", lambda model, file, max_tokens: file.write_bytes(b"graph"))
 
 
 def quiet(stage: str) -> None:
@@ -208,7 +209,7 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(
         file.write_bytes(b"gr")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(torch_export, "write", full)
+    monkeypatch.setattr(export_module, "write", full)
     with pytest.raises(OSError, match="No space"):
         export(source, GivenModels(rows), tmp_path / "data", quiet)
     assert list((tmp_path / "data" / "models").iterdir()) == []

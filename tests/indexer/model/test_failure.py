@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from indexer.model.failure import HINTS, Failure, ModelRefused, classify, failure, sentence
+from indexer.slot.failure import HINTS, Failure, ModelRefused, classify, failure, sentence
 
 
 def named(name, *bases):

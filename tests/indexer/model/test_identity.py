@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from indexer.errors import SlotUnavailable
-from indexer.model import identity
-from indexer.model.identity import digest, verify
+from indexer.models import prepared
+from indexer.models.prepared import digest, verify
 
 
 def test_a_blob_of_the_hub_cache_is_named_by_its_hash_and_not_read(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_a_blob_of_the_hub_cache_is_named_by_its_hash_and_not_read(tmp_path: Pat
 
 def test_a_large_file_is_hashed_once_and_again_when_it_changed(tmp_path: Path) -> None:
     data, file = tmp_path / "data", tmp_path / "model.safetensors"
-    first = b"a" * (identity.BLOCK + 1)
+    first = b"a" * (prepared.BLOCK + 1)
     file.write_bytes(first)
     assert digest(file, data) == hashlib.sha256(first).hexdigest()
     kept = data / "models" / "digests.json"
@@ -31,14 +31,14 @@ def test_a_large_file_is_hashed_once_and_again_when_it_changed(tmp_path: Path) -
     known[str(file)][2] = "remembered"
     kept.write_text(json.dumps(known), encoding="utf-8")
     assert digest(file, data) == "remembered"
-    second = b"b" * (identity.BLOCK + 2)
+    second = b"b" * (prepared.BLOCK + 2)
     file.write_bytes(second)
     assert digest(file, data) == hashlib.sha256(second).hexdigest()
 
 
 def test_a_damaged_memory_of_hashes_costs_only_the_reading(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
-    file.write_bytes(b"x" * (identity.BLOCK + 1))
+    file.write_bytes(b"x" * (prepared.BLOCK + 1))
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "digests.json").write_text("{", encoding="utf-8")
     assert digest(file, tmp_path) == hashlib.sha256(file.read_bytes()).hexdigest()

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.model.catalogue import entries
-from indexer.model.languages import card_languages, languages_of
+from indexer.models.catalogue import card_languages, entries, languages_of
 
 
 def test_every_english_model_of_the_catalogue_is_known_as_english_by_both_its_names() -> None:

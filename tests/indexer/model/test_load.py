@@ -9,8 +9,8 @@ import pytest
 from fakes import QUICK, FakeLoader, model_spec
 
 from indexer.errors import SlotUnavailable
-from indexer.model.slot import open_slot
-from indexer.model.slot_settings import Limits, SlotSettings
+from indexer.slot.slot import open_slot
+from indexer.slot.slot_types import Limits, SlotSettings
 
 A = model_spec("a")
 

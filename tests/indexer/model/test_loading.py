@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from tiny_models import write_bert
 
-from indexer.model.embedder import ModelSpec
-from indexer.model.failure import ModelRefused, Stopped, classify
-from indexer.model.loading import RuntimeLoader
-from indexer.model.specs import resolve
+from indexer.models.loader import RuntimeLoader
+from indexer.models.spec import resolve
+from indexer.slot.embedder import ModelSpec
+from indexer.slot.failure import ModelRefused, Stopped, classify
 
 STAGES = ["runtime", "files", "tokenizer", "weights", "self-test"]
 
@@ -61,8 +61,8 @@ def test_a_model_of_another_length_than_promised_is_refused(spec: ModelSpec) -> 
 def test_the_cpus_runtime_imports_neither_torch_nor_transformers(spec: ModelSpec) -> None:
     code = (
         "import sys\n"
-        "from indexer.model.loading import RuntimeLoader\n"
-        "from indexer.model.specs import resolve\n"
+        "from indexer.models.loader import RuntimeLoader\n"
+        "from indexer.models.spec import resolve\n"
         "assert not {'numpy', 'onnxruntime', 'tokenizers'} & set(sys.modules)\n"
         f"spec = resolve({spec.directory!r}, device='cpu')\n"
         "loader = RuntimeLoader()\n"

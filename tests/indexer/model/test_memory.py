@@ -10,8 +10,8 @@ import pytest
 from fakes import FakeLoader, HashEmbedder, model_spec, virtual_backend, virtual_slot
 
 from indexer.errors import SlotUnavailable
-from indexer.model.memory import Recipe, anonymous_bytes, device_bytes, malloc_trim, resident_bytes, unload
-from indexer.model.slot_settings import SlotSettings
+from indexer.slot.slot_types import SlotSettings
+from indexer.slot.thread import Recipe, anonymous_bytes, device_bytes, malloc_trim, resident_bytes, unload
 
 A = model_spec("a")
 
@@ -174,7 +174,7 @@ async def test_a_load_that_does_not_fit_the_host_is_tried_once_more():
 
 def test_figures_of_the_device_need_no_torch_and_do_not_import_it():
     script = """
-        import sys, indexer.model.slot, indexer.model.memory as memory
+        import sys, indexer.slot.slot, indexer.slot.thread as memory
         assert memory.device_bytes() == (None, None)
         heavy = {"torch", "numpy", "transformers", "tokenizers", "onnxruntime", "pyarrow"} & set(sys.modules)
         assert not heavy, heavy

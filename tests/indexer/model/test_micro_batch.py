@@ -3,16 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.model.micro_batch import (
-    FIRST_BUDGET,
-    LARGEST_BUDGET,
-    Pace,
-    budget,
-    measured,
-    overflowed,
-    padded,
-    take,
-)
+from indexer.slot.micro_batch import FIRST_BUDGET, LARGEST_BUDGET, Pace, budget, measured, overflowed, padded, take
 
 
 def test_the_first_batch_is_small_because_nothing_is_known():

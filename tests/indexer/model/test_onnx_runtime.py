@@ -8,18 +8,17 @@ import onnxruntime
 import pytest
 from tiny_models import HIDDEN, tokenizer, write_bert, write_static
 
-from indexer.model import onnx_runtime, recipe
-from indexer.model.bert_graph import build
-from indexer.model.onnx_runtime import OnnxEmbedder
-from indexer.model.passes import PADDED_TOKENS, Passes
-from indexer.model.specs import resolve
-from indexer.model.tokenizer import read_tokenizer
+from indexer.models import onnx, recipe
+from indexer.models.bert_onnx import build_encoder
+from indexer.models.onnx import PADDED_TOKENS, OnnxEmbedder, Passes
+from indexer.models.spec import resolve
+from indexer.models.tokenizer import read_tokenizer
 
 TEXTS = ["the lease", "", "how long is the notice period " * 9, "valve", "x" * 3000, "tenant 42"]
 
 
 def loaded(directory: Path) -> OnnxEmbedder:
-    return onnx_runtime.load(resolve(str(directory), device="cpu"), lambda _stage, _done: None, lambda: False)
+    return onnx.load_embedder(resolve(str(directory), device="cpu"), lambda _stage, _done: None, lambda: False)
 
 
 class RecordingSession:
@@ -41,9 +40,9 @@ class RecordingSession:
 
 def recording(directory: Path) -> tuple[OnnxEmbedder, RecordingSession]:
     spec, how = resolve(str(directory), device="cpu"), recipe.read(directory)
-    graph, weights = build(directory, how)
+    graph, weights = build_encoder(directory, how)
     options = onnxruntime.SessionOptions()
-    options.add_session_config_entry(onnx_runtime._FOLDER, str(weights.parent))
+    options.add_session_config_entry(onnx._FOLDER, str(weights.parent))
     session = RecordingSession(onnxruntime.InferenceSession(graph, options))
     tokens = read_tokenizer(directory / "tokenizer.json")
     tokens.enable_truncation(max_length=spec.max_tokens)
@@ -106,7 +105,7 @@ def write_shipped(source: Path, target: Path, *, quantised: bool) -> Path:
     import onnx
     from onnxruntime.quantization import quantize_dynamic
 
-    graph, weights = build(source, recipe.read(source))
+    graph, weights = build_encoder(source, recipe.read(source))
     model = onnx.load_from_string(graph)
     onnx.load_external_data_for_model(model, str(weights.parent))
     write_bert(target)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from tiny_models import write_bert
 
-from indexer.model import onnx_runtime, passes, recipe
-from indexer.model.passes import PADDED_TOKENS, SMALL, Passes, batches
-from indexer.model.specs import resolve
+from indexer.models import onnx, recipe
+from indexer.models.onnx import PADDED_TOKENS, SMALL, Passes, batches
+from indexer.models.spec import resolve
 
 
 def lengths_of(seed: int, count: int) -> list[int]:
@@ -67,7 +67,7 @@ def test_what_a_pass_raises_reaches_the_caller(at_once: int) -> None:
 
 
 def test_small_models_work_side_by_side_and_others_on_all_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "cores", lambda: 4)
+    monkeypatch.setattr(onnx, "cores", lambda: 4)
     assert Passes.of(12 * 12 * 384**2, one_by_one=False) == Passes(PADDED_TOKENS, at_once=4, threads=1)
     assert Passes.of(SMALL + 1, one_by_one=False) == Passes(PADDED_TOKENS, at_once=1, threads=0)
     assert Passes.of(0, one_by_one=False).at_once == 1, "nothing is known of it"
@@ -80,9 +80,9 @@ def test_vectors_are_the_same_however_the_passes_run(tmp_path: Path, monkeypatch
     assert 0 < recipe.layer_weights(directory) <= SMALL
     found = []
     for cores in (1, 3):
-        monkeypatch.setattr(passes, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(onnx, "cores", lambda cores=cores: cores)
         spec = resolve(str(directory), device="cpu")
-        model = onnx_runtime.load(spec, lambda _stage, _done: None, lambda: False)
+        model = onnx.load_embedder(spec, lambda _stage, _done: None, lambda: False)
         found.append(model.embed_passages(texts))
         model.close()
     assert np.abs(found[0] - found[1]).max() < 1e-6

@@ -16,12 +16,12 @@ from safetensors.torch import load_file, save_file
 from tiny_models import write_bert, write_hub, write_json, write_modules
 
 from indexer.errors import SlotUnavailable
-from indexer.model import pickled, prepared
-from indexer.model.failure import ModelRefused, classify
-from indexer.model.loading import RuntimeLoader
-from indexer.model.local import Located, Missing, find, find_pickled, module_paths, pickled_files
-from indexer.model.prepared import Verdict
-from indexer.model.specs import resolve
+from indexer.models import prepared
+from indexer.models.loader import RuntimeLoader
+from indexer.models.locate import Located, Missing, find, find_pickled, module_paths, pickled_files
+from indexer.models.prepared import Verdict
+from indexer.models.spec import resolve
+from indexer.slot.failure import ModelRefused, classify
 
 TEXTS = ["the lease is valid", "how long is the notice period of a contract " * 3, "valve"]
 
@@ -46,7 +46,7 @@ def pickle_weights(directory: Path, name: str = "pytorch_model.bin", **how: Any)
 
 
 def convert(directory: Path, data: Path) -> Verdict:
-    return pickled.convert(directory, pickled_files(directory), module_paths(directory), data, str)
+    return prepared.convert(directory, pickled_files(directory), module_paths(directory), data, str)
 
 
 def vectors(directory: Path, data: Path) -> Any:

@@ -6,20 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.model.policy import (
-    Drop,
-    Load,
-    Retry,
-    Rules,
-    Serve,
-    Ticket,
-    Unload,
-    View,
-    Wait,
-    decide,
-    should_yield,
-)
-from indexer.model.priority_lock import Priority
+from indexer.slot.policy import Drop, Load, Retry, Rules, Serve, Ticket, Unload, View, Wait, decide, should_yield
+from indexer.slot.priority_lock import Priority
 
 A, B, C = ("a",), ("b",), ("c",)
 RULES = Rules()

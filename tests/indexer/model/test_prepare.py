@@ -11,13 +11,11 @@ from safetensors.torch import load_file
 from tiny_models import write_bert, write_cross_encoder
 
 from indexer.errors import SlotUnavailable
-from indexer.model import prepare, prepared
-from indexer.model.exports import RECORD as EXPORT
-from indexer.model.identity import digest
-from indexer.model.local import module_paths, pickled_files
-from indexer.model.pickled import convert
-from indexer.model.prepare import PREPARATIONS, Outcome, Request, alone, delete_damaged, due, spec_of
-from indexer.model.prepared import Verdict, keep, workspace
+from indexer.models import prepare, prepared
+from indexer.models.export import EXPORT_RECORD as EXPORT
+from indexer.models.locate import module_paths, pickled_files
+from indexer.models.prepare import PREPARATIONS, Outcome, Request, alone, delete_damaged, due, spec_of
+from indexer.models.prepared import Verdict, convert, digest, keep, workspace
 
 
 def pickle_weights(directory: Path) -> Path:

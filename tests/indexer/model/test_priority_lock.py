@@ -11,7 +11,7 @@ from fakes import virtual_backend
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from indexer.model.priority_lock import Dismissed, Lease, Priority, PriorityLock
+from indexer.slot.priority_lock import Dismissed, Lease, Priority, PriorityLock
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -8,10 +8,10 @@ import pytest
 from tiny_models import write_hub
 
 from indexer.errors import SlotUnavailable
-from indexer.model import pull as pulling
-from indexer.model.catalogue import lookup
-from indexer.model.local import Located, pickled_files
-from indexer.model.pull import choose, pull
+from indexer.models import download as pulling
+from indexer.models.catalogue import lookup
+from indexer.models.download import choose, pull
+from indexer.models.locate import Located, pickled_files
 
 FILES = {
     "README.md": 10, "config.json": 20, "tokenizer.json": 30, "modules.json": 5, "1_Pooling/config.json": 5,

@@ -6,8 +6,8 @@ import pytest
 from tiny_models import HIDDEN, write_bert, write_json, write_modules, write_static
 
 from indexer.errors import SlotUnavailable
-from indexer.model.catalogue import lookup
-from indexer.model.recipe import STATIC_TOKENS, read
+from indexer.models.catalogue import lookup
+from indexer.models.recipe import STATIC_TOKENS, read
 
 
 def test_everything_is_read_from_the_models_own_files(tmp_path: Path) -> None:

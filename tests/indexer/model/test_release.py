@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from indexer.model.loading import RuntimeLoader
+from indexer.models.loader import RuntimeLoader
 
 
 def fake_torch(calls: list[str], *, cuda: bool, mps: bool) -> Any:

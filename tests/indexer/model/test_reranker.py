@@ -10,10 +10,10 @@ import pytest
 from tiny_models import write_bert, write_cross_encoder
 
 from indexer.errors import SlotUnavailable
-from indexer.model import pair_graph
-from indexer.model.embedder import Reranker, embedding, reranking
-from indexer.model.loading import RuntimeLoader
-from indexer.model.rerankers import resolve_reranker
+from indexer.models import bert_onnx
+from indexer.models.loader import RuntimeLoader
+from indexer.models.spec import resolve_reranker
+from indexer.slot.embedder import Reranker, embedding, reranking
 
 QUERY = "how long is the notice period"
 TEXTS = [
@@ -86,12 +86,12 @@ def test_what_is_no_reranker_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_a_graph_is_only_written_for_what_is_known_exactly(tmp_path: Path) -> None:
-    assert pair_graph.covers(write_cross_encoder(tmp_path / "one"))
+    assert bert_onnx.covers_pair(write_cross_encoder(tmp_path / "one"))
     other = write_cross_encoder(tmp_path / "other")
     config = json.loads((other / "config.json").read_text(encoding="utf-8"))
     (other / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}), encoding="utf-8")
-    assert not pair_graph.covers(other)
-    assert not pair_graph.covers(write_cross_encoder(tmp_path / "three", labels=3))
+    assert not bert_onnx.covers_pair(other)
+    assert not bert_onnx.covers_pair(write_cross_encoder(tmp_path / "three", labels=3))
     assert resolve_reranker(str(other), device="cpu").runtime == "torch"
 
 

@@ -6,7 +6,7 @@ import pytest
 from fakes import FakeLoader, hashed_text, model_spec, virtual_backend, virtual_slot
 
 from indexer.errors import SlotUnavailable
-from indexer.model.priority_lock import Priority
+from indexer.slot.priority_lock import Priority
 
 A, B = model_spec("a"), model_spec("b")
 

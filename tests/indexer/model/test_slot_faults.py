@@ -5,8 +5,8 @@ import pytest
 from fakes import FakeLoader, model_spec, virtual_backend, virtual_slot
 
 from indexer.errors import SlotUnavailable
-from indexer.model.priority_lock import Priority
-from indexer.model.slot_settings import Limits, SlotSettings
+from indexer.slot.priority_lock import Priority
+from indexer.slot.slot_types import Limits, SlotSettings
 
 A, B = model_spec("a"), model_spec("b")
 

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from indexer.errors import SlotUnavailable
-from indexer.model.failure import HINTS
-from indexer.model.priority_lock import Priority
-from indexer.model.slot_settings import SlotSettings
+from indexer.slot.failure import HINTS
+from indexer.slot.priority_lock import Priority
+from indexer.slot.slot_types import SlotSettings
 
 SPECS = [model_spec(name) for name in "abc"]
 

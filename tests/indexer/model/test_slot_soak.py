@@ -7,8 +7,8 @@ import pytest
 from effort import scaled
 from fakes import FakeLoader, model_spec, virtual_backend, virtual_slot
 
-from indexer.model.priority_lock import Priority
-from indexer.model.slot_settings import SlotSettings
+from indexer.slot.priority_lock import Priority
+from indexer.slot.slot_types import SlotSettings
 
 A, B = model_spec("a"), model_spec("b")
 

@@ -11,13 +11,13 @@ import pytest
 from tiny_models import HIDDEN, write_bert, write_hub, write_json, write_static
 
 from indexer.errors import SlotUnavailable
-from indexer.model.specs import resolve
+from indexer.models.spec import resolve
 
 
 def test_the_embedded_model_resolves_without_a_heavy_import() -> None:
     code = (
         "import json, sys\n"
-        "from indexer.model.specs import resolve\n"
+        "from indexer.models.spec import resolve\n"
         "s = resolve('all-MiniLM-L6-v2', device='auto')\n"
         "heavy = {'torch', 'transformers', 'numpy', 'onnxruntime', 'tokenizers', 'huggingface_hub'}\n"
         "heavy &= set(sys.modules)\n"

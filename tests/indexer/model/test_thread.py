@@ -6,8 +6,8 @@ import time
 import anyio
 import pytest
 
-from indexer.model.failure import Failure
-from indexer.model.thread import ModelThread
+from indexer.slot.failure import Failure
+from indexer.slot.thread import ModelThread
 
 
 @pytest.fixture(params=["asyncio", "trio"])

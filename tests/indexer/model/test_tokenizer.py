@@ -7,9 +7,8 @@ import pytest
 from tiny_models import tokenizer, write_bert, write_static
 
 from indexer.errors import SlotUnavailable
-from indexer.model.cut import LONGEST_RUN, cut
-from indexer.model.specs import resolve
-from indexer.model.tokenizer import SEGMENT, Tokens, open_tokenizer, read_tokenizer
+from indexer.models.spec import resolve
+from indexer.models.tokenizer import LONGEST_RUN, SEGMENT, Tokens, cut, open_tokenizer, read_tokenizer
 
 
 def opened(directory: Path) -> Tokens:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from tiny_models import tokenizer, write_bert, write_static
 
-from indexer.model.embedder import Embedder, ModelSpec
-from indexer.model.loading import RuntimeLoader
-from indexer.model.specs import resolve
+from indexer.models.loader import RuntimeLoader
+from indexer.models.spec import resolve
+from indexer.slot.embedder import Embedder, ModelSpec
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
@@ -124,8 +124,8 @@ def test_a_load_touches_no_network_and_writes_nothing_out(tmp_path: Path) -> Non
         "    if event in ('socket.connect', 'socket.getaddrinfo'):\n"
         "        raise SystemExit(f'network: {event} {args}')\n"
         "sys.addaudithook(refuse)\n"
-        "from indexer.model.loading import RuntimeLoader\n"
-        "from indexer.model.specs import resolve\n"
+        "from indexer.models.loader import RuntimeLoader\n"
+        "from indexer.models.spec import resolve\n"
         f"spec = resolve({str(write_bert(tmp_path))!r}, device='cpu', runtime='torch')\n"
         "model = RuntimeLoader().load(spec, lambda *_: None, lambda: False)\n"
         "model.embed_query('lease')\n"

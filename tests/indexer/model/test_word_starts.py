@@ -7,11 +7,9 @@ import pytest
 from tiny_models import tokenizer
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from indexer.model import word_starts
-from indexer.model.cut import LONGEST_RUN
-from indexer.model.local import Located, find
-from indexer.model.tokenizer import Tokens, _segments, read_tokenizer
-from indexer.model.word_starts import of_words
+from indexer.models import tokenizer as tokenizer_module
+from indexer.models.locate import Located, find
+from indexer.models.tokenizer import LONGEST_RUN, Tokens, _segments, of_words, read_tokenizer
 
 ODD = [
     *("[CLS]", "[MASK]", "[sep]", "x[PAD]y", " ", "  ", "\t", "\n", "\r", "\x00", "\x0b", "\x1c", "\x7f", "\x85"),
@@ -31,9 +29,9 @@ def by_the_whole_text(tokens: Tokens, text: str) -> list[int]:
     return [base + start for base, segment in _segments(text) for start in tokens._segment(segment)]
 
 
-@pytest.mark.parametrize("most", [word_starts.MOST, 3])
+@pytest.mark.parametrize("most", [tokenizer_module.MOST, 3])
 def test_words_put_together_give_the_tokens_of_the_whole_text(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(word_starts, "MOST", most)
+    monkeypatch.setattr(tokenizer_module, "MOST", most)
     tokens = Tokens(embedded(), 254, "")
     chance = random.Random(7)
     for _ in range(400):

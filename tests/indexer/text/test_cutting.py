@@ -10,8 +10,8 @@ from hostile import HOSTILE, described, script
 
 from indexer.errors import ParseFailed
 from indexer.locator import Locator
-from indexer.model.specs import resolve
-from indexer.model.tokenizer import Tokens, open_tokenizer
+from indexer.models.spec import resolve
+from indexer.models.tokenizer import Tokens, open_tokenizer
 from indexer.settings import ModelSettings
 from indexer.text import frames
 from indexer.text.parse import Parsed, ParseLimits, parse_here

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from findings import by_name, one
 
-from indexer.model.device import Accelerator
+from indexer.models.loader import Accelerator
 from mcp_server.doctor import hardware
 
 CPU = Accelerator("cpu", why_not="no NVIDIA driver answers")

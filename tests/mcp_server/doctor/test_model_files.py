@@ -6,8 +6,8 @@ from pathlib import Path
 
 from findings import by_name
 
-from indexer.model.identity import verify
-from indexer.model.local import Located, Missing
+from indexer.models.locate import Located, Missing
+from indexer.models.prepared import verify
 from indexer.status import ModelAvailability
 from mcp_server.doctor.model_files import models
 

@@ -10,7 +10,7 @@ from fakes_engine import FakeEngine
 
 from indexer.answer import Answer, FolderCoverage, Hit, Query, Scope, Semantic
 from indexer.locator import Locator
-from indexer.model.snapshot import ModelStatus, SlotStatus
+from indexer.slot.slot_types import ModelStatus, SlotStatus
 from indexer.status import IndexReport, Status, Work
 from mcp_server.processes.plain import made, plain
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from moments import FAILED, HOME, NOTHING, NOW, STATUS
 from rich.console import Console
 
-from indexer.model.snapshot import ModelStatus
+from indexer.slot.slot_types import ModelStatus
 from indexer.status import Status
 from mcp_server.terminal.picture import LONGEST, counts, percent, picture
 
