@@ -19,11 +19,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from indexer.documents.formats import by_name
 from indexer.models.locate import Located, find
 from indexer.models.tokenizer import Tokens
 from indexer.text.chunk import TokenCounter, chunk
-from indexer.text.code import LANGUAGES
-from indexer.text.formats import by_name
+from indexer.text.structure import LANGUAGES
 from indexer.types import Document, Unit
 
 Cut = Callable[[str, str], list[str]]
@@ -63,7 +63,7 @@ def ours(tokens: TokenCounter, limit: int) -> Cut:
 def semantic(tokens: Counted, limit: int) -> Cut:
     from semantic_text_splitter import CodeSplitter, MarkdownSplitter, TextSplitter
 
-    from indexer.text.code import grammar
+    from indexer.text.structure import grammar
 
     def cut(path: str, text: str) -> list[str]:
         kind = by_name(path)

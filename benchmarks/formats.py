@@ -22,10 +22,10 @@ from pathlib import Path
 
 import anyio
 
+from indexer.documents.pool import open_parsers
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.text.chunk import TokenCounter, chunk
-from indexer.text.lines import line_span
-from indexer.text.pool import open_parsers
+from indexer.text.structure import line_span
 from indexer.types import Chunk, Document, File
 
 

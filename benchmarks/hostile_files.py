@@ -26,8 +26,8 @@ from fakes import FakeLoader
 
 from indexer.answer import Query
 from indexer.config import load_config
+from indexer.documents.pool import Parsers
 from indexer.engine import Engine, open_engine
-from indexer.text.pool import Parsers
 from indexer.types import File
 
 NO_MODEL = "no/model"

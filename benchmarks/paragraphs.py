@@ -23,10 +23,10 @@ from quality import DEPTH, Set, bm25, difference, measures, read_set
 from indexer.models.spec import resolve
 from indexer.models.tokenizer import Tokens, open_tokenizer
 from indexer.settings import ModelSettings
-from indexer.text import paragraph
+from indexer.text import chunk as chunk_module
 from indexer.text.chunk import chunk
 from indexer.text.language import detect
-from indexer.text.words import tokens, weighted_tokens
+from indexer.text.tokens import tokens, weighted_tokens
 from indexer.types import Chunk, Document, Unit
 
 
@@ -63,7 +63,7 @@ def cut(test: Set, join: int, tokenizer: Tokens) -> list[Cut]:
 
 def searched(file: Cut, own: int) -> list[list[str]]:
     """Each chunk's tokens: alone (0), or with its paragraph's, its own counted once or twice."""
-    around = paragraph.surroundings(file.document, file.chunks)
+    around = chunk_module.surroundings(file.document, file.chunks)
     found = []
     for piece, near in zip(file.chunks, around, strict=True):
         words = tokens(piece.text, piece.heading, file.name, file.language).split()
@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, action="append", required=True, help="a set; can be given again")
     parser.add_argument("--join", type=int, default=1, help="documents a file")
-    parser.add_argument("--characters", default=str(paragraph.PARAGRAPH), help="lengths of a paragraph to try")
+    parser.add_argument("--characters", default=str(chunk_module.PARAGRAPH), help="lengths of a paragraph to try")
     options = parser.parse_args()
     tokenizer = open_tokenizer(resolve(ModelSettings().default))
     print("load", [round(load, 1) for load in os.getloadavg()])
@@ -107,7 +107,7 @@ def main() -> None:
         print(f"{'':18} nDCG@10  tokens     against bm25s               against chunks alone")
         alone = None
         for length in (0, *map(int, options.characters.split(","))):
-            paragraph.PARAGRAPH, paragraph.SHORT = length, length // 2
+            chunk_module.PARAGRAPH, chunk_module.SHORT = length, length // 2
             for own in (1, 2) if length else (0,):
                 run, held = ranked(test, files, own)
                 gains = measures(run, test)["ndcg"]

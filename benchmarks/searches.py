@@ -43,7 +43,7 @@ from indexer.store.queries import probes
 from indexer.store.schema import CHUNK_COLUMNS, vectors_name
 from indexer.store.store import Store, open_store
 from indexer.text.question import read_question
-from indexer.text.words import tokens
+from indexer.text.tokens import tokens
 from indexer.types import Chunk, FileRow, FileWrite, Scope
 
 KEY, DIM, TOP_K = "bench", 384, 8

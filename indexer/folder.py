@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from indexer.documents.parse import PARSERS
 from indexer.errors import SlotUnavailable
 from indexer.files.ignore import Ignore
 from indexer.known_folders import KnownFolder
@@ -13,8 +14,7 @@ from indexer.models.tokenizer import Tokens
 from indexer.slot.embedder import ModelSpec
 from indexer.status import FolderState
 from indexer.text.chunk import CHUNKER
-from indexer.text.parse import PARSERS
-from indexer.text.words import WORDS
+from indexer.text.tokens import WORDS
 
 
 @dataclass(frozen=True, slots=True)

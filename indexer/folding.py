@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from indexer.fusion import Fused
 from indexer.locator import Locator, stored
+from indexer.text.chunk import SHORT
 from indexer.text.language import detect
-from indexer.text.paragraph import SHORT
 from indexer.text.question import Question
-from indexer.text.words import matches, plain
+from indexer.text.tokens import matches, plain
 from indexer.types import Scored, StoredChunk
 
 MAX_PER_FILE = 3

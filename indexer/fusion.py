@@ -25,10 +25,10 @@ from functools import lru_cache
 from pathlib import PurePath
 from typing import Literal, TypeAlias
 
-from indexer.text.headings import JOINT
 from indexer.text.language import detect
 from indexer.text.question import Question
-from indexer.text.words import plain
+from indexer.text.structure import JOINT
+from indexer.text.tokens import plain
 from indexer.types import Scored, StoredChunk
 
 K = 60

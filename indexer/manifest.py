@@ -6,7 +6,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from indexer.text.formats import by_name
+from indexer.documents.formats import by_name
 from indexer.types import FileRow
 
 SEPARATORS = "/\\"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from indexer.documents.pool import Parsers
 from indexer.embedding_pass import EmbeddingPass
 from indexer.errors import StoreError
 from indexer.manifest import Manifest
 from indexer.search import Search
 from indexer.slot.slot import ModelSlot
 from indexer.store.store import Store
-from indexer.text.pool import Parsers
 from indexer.text_pass import TextPass
 from indexer.work_queue import WorkQueue
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 from anyio import to_thread
 
 from indexer.changes import same_recipe
+from indexer.documents.pool import Parsers
+from indexer.documents.worker_protocol import CutOrder, Prepared, ready
 from indexer.folder import LiveFolder
-from indexer.text.pool import Parsers
-from indexer.text.ready import CutOrder, Prepared, ready
 from indexer.types import File, FileRow, FileWrite
 
 SMALL = 200_000

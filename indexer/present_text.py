@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from indexer.documents.parse import ParseLimits, format_of, parse_here
 from indexer.errors import ParseFailed
 from indexer.locator import Locator, stored
-from indexer.text.parse import ParseLimits, format_of, parse_here
-from indexer.text.secrets import holds_secret
+from indexer.text.chunk import holds_secret
 from indexer.types import Document, Unit
 
 MOST_BYTES = 1_000_000

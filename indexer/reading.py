@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 
 from indexer.answer import Reading
+from indexer.documents.pool import Parsers
 from indexer.errors import ParseFailed, QueryError
 from indexer.folder import Folders
 from indexer.locator import Locator
 from indexer.manifest import Manifest
-from indexer.text.pool import Parsers
 from indexer.types import Document, File, FileRow, Unit
 
 UNITS_SHOWN = 50

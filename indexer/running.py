@@ -14,6 +14,7 @@ import anyio.to_thread
 
 from indexer import timing
 from indexer.config import Config
+from indexer.documents.pool import open_parsers
 from indexer.embedding_pass import EmbeddingPass
 from indexer.errors import StoreBusy, StoreError
 from indexer.files.places import warnings
@@ -34,7 +35,6 @@ from indexer.slot.embedder import Loader
 from indexer.slot.slot import open_slot
 from indexer.slot.slot_types import GpuStatus, SlotSettings
 from indexer.store.store import Store, open_store, writable
-from indexer.text.pool import open_parsers
 from indexer.text_pass import TextPass
 from indexer.watching import keep_watching, rescan_now_and_then
 from indexer.work_queue import WorkQueue
@@ -83,9 +83,7 @@ async def open_parts(
     detail = " ".join((str(refused or ""), *store.damage)).strip()
     manifest, queue = Manifest(await store.files()), WorkQueue()
     parsers = await stack.enter_async_context(
-        open_parsers(
-            workers=config.index.parser_workers, interpreter=config.parser_python, module="indexer.parser_process"
-        )
+        open_parsers(workers=config.index.parser_workers, interpreter=config.parser_python)
     )
     slot, text_pass, embedding_pass = None, None, None
     if not isinstance(refused, StoreBusy) and not read_only:

@@ -39,7 +39,7 @@ from indexer.settings import SearchSettings
 from indexer.slot.slot import ModelSlot
 from indexer.store.store import Store
 from indexer.text.question import Question, read_question
-from indexer.text.words import has_phrase
+from indexer.text.tokens import has_phrase
 from indexer.types import Scope, Scored, StoredChunk
 from indexer.work_queue import WorkQueue
 

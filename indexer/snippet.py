@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from itertools import pairwise
 
 from indexer.text.language import detect
-from indexer.text.words import matches
+from indexer.text.tokens import matches
 
 ELLIPSIS = "…"
 # C0 and C1 controls except tab and newline, bidirectional controls, zero-width characters, tags, lone surrogates.

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from indexer.documents.pool_status import PoolStatus
 from indexer.slot.slot_types import SlotStatus
-from indexer.text.pool_status import PoolStatus
 from indexer.types import OneLine, Outcome, PathName, Timestamp
 
 Serving = Literal["serving", "degraded", "unavailable"]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from indexer.advice import advise
 from indexer.condition import condition
+from indexer.documents.pool_status import PoolStatus
 from indexer.errors import StoreError
 from indexer.folder import Folders, LiveFolder
 from indexer.ledger import Ledger
@@ -30,7 +31,6 @@ from indexer.status import (
     Status,
     Work,
 )
-from indexer.text.pool_status import PoolStatus
 from indexer.types import FileRow
 
 PROBLEMS_SHOWN = 5

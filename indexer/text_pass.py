@@ -18,6 +18,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from indexer import timing
 from indexer.changes import ATTEMPTS, compare
+from indexer.documents.pool import LibraryMissing, ParserDied, Parsers, ParsersUnavailable
 from indexer.errors import FolderError, ParseFailed, ParseSkipped, StoreError
 from indexer.folder import Folders, LiveFolder
 from indexer.ledger import Ledger
@@ -28,7 +29,6 @@ from indexer.preparing import as_before, blank_row, order_of, prepared, weight, 
 from indexer.pulse import Pulse
 from indexer.scan import Scan
 from indexer.store.store import Store
-from indexer.text.pool import LibraryMissing, ParserDied, Parsers, ParsersUnavailable
 from indexer.types import File, FileRow, FileWrite
 from indexer.work_queue import Dirty, WorkQueue
 

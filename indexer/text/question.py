@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from indexer.text.language import detect
-from indexer.text.words import phrases, weighted_tokens
+from indexer.text.tokens import phrases, weighted_tokens
 
 Kind = Literal["identifier", "words", "question"]
 

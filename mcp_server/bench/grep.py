@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from indexer.documents.encoding import decode
 from indexer.locator import Locator
-from indexer.text.encoding import decode
 
 BLOCK = 40
 """Lines of a place: about what an editor shows around a match."""

@@ -8,10 +8,10 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from indexer.documents.formats import by_name
 from indexer.errors import QueryError
 from indexer.locator import Locator
-from indexer.text.formats import by_name
-from indexer.text.headings import JOINT, segments
+from indexer.text.structure import JOINT, segments
 
 LEAST_BODY = 200
 """Characters below a heading from which it has something to answer with."""

@@ -109,9 +109,9 @@ def _questions(file: str | None, count: int, texts: list[tuple[str, str]]) -> li
 
 def _texts(folders: list[KnownFolder], config: Config) -> list[tuple[str, str]]:
     """Path and text of every file whose reading is only decoding: what grep could search."""
+    from indexer.documents.encoding import decode  # noqa: PLC0415
+    from indexer.documents.formats import by_name  # noqa: PLC0415
     from indexer.files.walk import walk  # noqa: PLC0415
-    from indexer.text.encoding import decode  # noqa: PLC0415
-    from indexer.text.formats import by_name  # noqa: PLC0415
     from indexer.types import File  # noqa: PLC0415
     from indexer.watching import ignore_for  # noqa: PLC0415
 

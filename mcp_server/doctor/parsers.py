@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from threading import Timer
 from typing import Any, BinaryIO, cast
 
-from indexer.text.interpreter import Launch, NoInterpreter, find_interpreter, launch
+from indexer.documents.worker_process import Launch, NoInterpreter, find_interpreter, launch
 from mcp_server import timing
 from mcp_server.doctor.finding import Finding
 
@@ -54,7 +54,7 @@ def greeting_of(started: Launch) -> tuple[dict[str, Any] | None, str]:
     Raises:
         OSError: It cannot be started.
     """
-    from indexer.text import frames  # noqa: PLC0415
+    from indexer.documents import worker_protocol  # noqa: PLC0415
 
     process = subprocess.Popen(
         started.command,
@@ -68,7 +68,7 @@ def greeting_of(started: Launch) -> tuple[dict[str, Any] | None, str]:
     watchdog.start()
     try:
         try:
-            greeting = frames.read(cast("BinaryIO", process.stdout))
+            greeting = worker_protocol.read(cast("BinaryIO", process.stdout))
         except ValueError:  # some other program's output
             greeting = None
         _, complaint = process.communicate()

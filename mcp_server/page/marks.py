@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from indexer.text import terms
+from indexer.text import tokens
 from indexer.text.language import detect
-from indexer.text.words import matches
+from indexer.text.tokens import matches
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
 
@@ -26,7 +26,7 @@ def marked(text: str, wanted: Collection[str]) -> list[Part]:
     language = detect(text)
     spans: list[tuple[int, int]] = []
     for word in _WORD.finditer(text):
-        if any(terms.is_run(term) for term in terms.cut(terms.normal(word[0]))):
+        if any(tokens.is_run(term) for term in tokens.cut(tokens.normal(word[0]))):
             spans += _pairs(word[0], word.start(), wanted)
         elif matches(word[0], wanted, language):
             spans.append(word.span())
@@ -38,7 +38,7 @@ def _pairs(run: str, start: int, wanted: Collection[str]) -> list[tuple[int, int
     return [
         (start + at, start + at + 2)
         for at in range(len(run) - 1)
-        if terms.normal(run[at : at + 2]).casefold() in wanted
+        if tokens.normal(run[at : at + 2]).casefold() in wanted
     ]
 
 

@@ -9,9 +9,9 @@ import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
 from indexer.answer import MAX_OFFSET, MAX_TOP_K, Mode, Query
+from indexer.documents.formats import suffixes_of
 from indexer.locator import Locator
 from indexer.status import FileProblem, Status
-from indexer.text.kinds import suffixes_of
 from indexer.types import Scope
 from mcp_server import asking
 from mcp_server.page.marks import marked
@@ -66,7 +66,7 @@ async def search(engine: EnginePort, asked: SearchAsked) -> dict[str, Any]:
     Raises:
         QueryError: The query, folder or type makes no sense; says what would.
     """
-    from indexer.text.words import query_tokens  # noqa: PLC0415 - the stemmers, not before somebody searches
+    from indexer.text.tokens import query_tokens  # noqa: PLC0415 - the stemmers, not before somebody searches
 
     text, notices = asking.cut_query(asked.query)
     folders = asking.roots_of([asked.folder], [one.path for one in engine.folders()]) if asked.folder else None

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.snippet import clean, snippet
-from indexer.text.words import query_tokens
+from indexer.text.tokens import query_tokens
 
 FILLER = "Nothing of interest stands here. " * 30
 

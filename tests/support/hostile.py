@@ -9,7 +9,7 @@ from pathlib import Path
 
 import anyio
 
-from indexer.text.pool import Parsers
+from indexer.documents.pool import Parsers
 from indexer.types import File
 
 ROOT = str(Path(__file__).parents[2])

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.text.chunk import chunk
-from indexer.text.lines import line_span
+from indexer.text.structure import line_span
 from indexer.types import Chunk, Document, Unit
 
 

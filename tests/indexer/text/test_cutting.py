@@ -8,19 +8,19 @@ import anyio
 import pytest
 from hostile import HOSTILE, described, script
 
+from indexer.documents import worker_protocol
+from indexer.documents.parse import Parsed, ParseLimits, parse_here
+from indexer.documents.pool import ParserDied, Parsers, open_parsers
+from indexer.documents.pool_status import PoolTiming
+from indexer.documents.worker_protocol import CutOrder, Prepared, Ready, ready
 from indexer.errors import ParseFailed
 from indexer.locator import Locator
 from indexer.models.spec import resolve
 from indexer.models.tokenizer import Tokens, open_tokenizer
 from indexer.settings import ModelSettings
-from indexer.text import frames
-from indexer.text.parse import Parsed, ParseLimits, parse_here
-from indexer.text.pool import ParserDied, Parsers, open_parsers
-from indexer.text.pool_status import PoolTiming
-from indexer.text.ready import CutOrder, Prepared, Ready, ready
 from indexer.types import Chunk, Document, File, Unit
 
-MODULE = "indexer.parser_process"
+MODULE = "indexer.documents.worker"
 QUICK = PoolTiming(ready=30, attempts=3, pause=0.01, idle=60)
 
 
@@ -82,9 +82,11 @@ def test_a_long_text_travels_in_frames_of_bounded_size() -> None:
     chunks = tuple(Chunk(n, "word é " * 300, f"H {n}", Locator("page", "3", n, n + 1)) for n in range(800))
     made = Ready(chunks, tuple(f"word {n}" for n in range(800)), "en", 2)
     parsed = Parsed(Document((Unit("lines", "", "x"),), "text", "plain/1"), "ab", 5, 6)
-    sent = [frames.encode(message)[4:] for message in frames.prepared(parsed, made)]
-    assert len(sent) > 2 and max(map(len, sent)) < 2 * frames.CHARS
-    assert frames.prepared_from([frames.decode(body) for body in sent]) == Prepared("plain/1", "ab", 5, 6, made)
+    sent = [worker_protocol.encode(message)[4:] for message in worker_protocol.prepared(parsed, made)]
+    assert len(sent) > 2 and max(map(len, sent)) < 2 * worker_protocol.CHARS
+    assert worker_protocol.prepared_from([worker_protocol.decode(body) for body in sent]) == Prepared(
+        "plain/1", "ab", 5, 6, made
+    )
 
 
 @pytest.mark.slow

@@ -10,10 +10,10 @@ import anyio
 import pytest
 from documents import docx, epub, odt, pdf, pptx, xlsx, zipped
 
+from indexer.documents.pool import open_parsers
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.text.chunk import chunk
-from indexer.text.lines import line_span
-from indexer.text.pool import open_parsers
+from indexer.text.structure import line_span
 from indexer.types import Document, File
 
 BOOK = [

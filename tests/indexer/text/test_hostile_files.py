@@ -14,11 +14,11 @@ from broken_files import FILES, REMOTE, make
 from documents import docx, odt, opendocument
 from hostile import described
 
+from indexer.documents.parse import ParseLimits
+from indexer.documents.pool import open_parsers
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.files.ignore import Ignore
 from indexer.files.walk import Skipped, walk
-from indexer.text.parse import ParseLimits
-from indexer.text.pool import open_parsers
 
 pytestmark = pytest.mark.slow
 
@@ -44,7 +44,7 @@ EXPECTED = {
 PARSE = """
 import os, sys
 from indexer.errors import ParseFailed
-from indexer.text.parse import ParseLimits, parse_here
+from indexer.documents.parse import ParseLimits, parse_here
 for path in sys.argv[1:]:
     try:
         for unit in parse_here(path, ParseLimits()).document.units:

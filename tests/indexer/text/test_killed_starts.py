@@ -10,8 +10,8 @@ import psutil
 import pytest
 from hostile import HOSTILE, mail, script, still_well
 
-from indexer.text.pool import ParserDied, open_parsers
-from indexer.text.pool_status import PoolTiming
+from indexer.documents.pool import ParserDied, open_parsers
+from indexer.documents.pool_status import PoolTiming
 
 pytestmark = pytest.mark.slow
 

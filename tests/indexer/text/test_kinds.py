@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from indexer.documents.formats import _NAMED, KINDS, SUFFIXES, suffixes_of
 from indexer.errors import QueryError
-from indexer.text.formats import SUFFIXES
-from indexer.text.kinds import _NAMED, KINDS, suffixes_of
 
 
 def test_suffixes_with_or_without_dot_and_star_are_the_same() -> None:

@@ -8,9 +8,9 @@ import anyio
 import pytest
 from hostile import HOSTILE, described, mail, script, still_well
 
+from indexer.documents.pool import ParsersUnavailable, open_parsers
+from indexer.documents.pool_status import PoolTiming
 from indexer.errors import ParseFailed
-from indexer.text.pool import ParsersUnavailable, open_parsers
-from indexer.text.pool_status import PoolTiming
 
 pytestmark = pytest.mark.slow
 

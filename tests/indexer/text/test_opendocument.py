@@ -6,8 +6,8 @@ import pytest
 from broken_files import LAUGHS, REMOTE
 from documents import odt, opendocument
 
+from indexer.documents.opendocument import read_opendocument
 from indexer.errors import ParseFailed, ParseSkipped
-from indexer.text.opendocument import read_opendocument
 
 LIMIT = 100_000
 NUMBERED = (

@@ -10,10 +10,9 @@ from effort import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from indexer.documents.worker_protocol import ready
 from indexer.locator import Locator
-from indexer.text.chunk import chunk
-from indexer.text.paragraph import PARAGRAPH, SHORT, surroundings
-from indexer.text.ready import ready
+from indexer.text.chunk import PARAGRAPH, SHORT, chunk, surroundings
 from indexer.types import Chunk, Document, Unit
 
 

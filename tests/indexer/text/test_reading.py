@@ -10,17 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.documents.encoding import decode
+from indexer.documents.formats import by_content, by_name
+from indexer.documents.mail import read_mail
+from indexer.documents.markup import readable, sections
+from indexer.documents.parse import ParseLimits, format_of, parse_here, read_source
+from indexer.documents.plain import read_notebook
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.locator import Locator
-from indexer.text.encoding import decode
-from indexer.text.formats import by_content, by_name
-from indexer.text.lines import line_of, line_span, line_starts
-from indexer.text.mail import read_mail
-from indexer.text.notebook import read_notebook
-from indexer.text.parse import ParseLimits, format_of, parse_here
-from indexer.text.secrets import redacted
-from indexer.text.sections import readable, sections
-from indexer.text.source import read_source
+from indexer.text.chunk import redacted
+from indexer.text.structure import line_of, line_span, line_starts
 from indexer.types import Chunk
 
 PROSE = {

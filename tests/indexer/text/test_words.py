@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from indexer.text.language import detect
 from indexer.text.question import read_question
-from indexer.text.terms import MAX_TOKEN
-from indexer.text.words import STEM, has_phrase, phrases, query_tokens, tokens, weighted_tokens
+from indexer.text.tokens import MAX_TOKEN, STEM, has_phrase, phrases, query_tokens, tokens, weighted_tokens
 
 _WORDS = ["wing", "Flow", "straße", "HÄUSER", "café", "running", "ΛΌΓΟΣ", "привет"]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.text.words import query_tokens
+from indexer.text.tokens import query_tokens
 from mcp_server.page.marks import marked
 
 

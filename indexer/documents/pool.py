@@ -13,26 +13,32 @@ file read and cut in a worker, so that this process's interpreter stays free for
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
 
+from indexer.documents.parse import LibraryMissing, Parsed, ParseLimits, format_of, parse_here
+from indexer.documents.pool_status import PoolStatus, PoolTiming, State, Step, WorkerLog, lacking, remedy
+from indexer.documents.worker_process import (
+    WORKER,
+    NoInterpreter,
+    NotStarted,
+    ParserDied,
+    ParserProcess,
+    found_interpreter,
+    greeted,
+    launch,
+)
+from indexer.documents.worker_protocol import CutOrder, NotCut, Prepared
 from indexer.errors import ParseFailed
-from indexer.text.complaints import Complaints
-from indexer.text.frames import NotCut
-from indexer.text.interpreter import WORKER, NoInterpreter, found_interpreter, launch
-from indexer.text.parse import LibraryMissing, Parsed, ParseLimits, format_of, parse_here
-from indexer.text.pool_status import PoolStatus, PoolTiming, State, Step, lacking, remedy
-from indexer.text.process import NotStarted, ParserDied, ParserProcess, greeted
-from indexer.text.ready import CutOrder, Prepared
-from indexer.text.resting import Resting
 from indexer.types import File
 
 if TYPE_CHECKING:
     from anyio.abc import TaskGroup
+
 
 __all__ = ["LibraryMissing", "ParserDied", "Parsers", "ParsersUnavailable", "open_parsers"]
 
@@ -90,10 +96,10 @@ class Parsers:
         self._tasks = tasks
         self._seats = anyio.CapacityLimiter(workers)
         self._living: list[ParserProcess] = []
-        self._resting = Resting(tasks, timing.idle, self._living.remove)
+        self._resting = IdleWorkers(tasks, timing.idle, self._living.remove)
         self._starting = 0
         self._start_lock = anyio.Lock()
-        self._complaints = Complaints()
+        self._complaints = WorkerLog()
         self._restarts = self._parsed = 0
         self._deaths = 0
         self._cut_from = 0.0  # time.monotonic() before which nothing is cut in a worker
@@ -294,3 +300,53 @@ class Parsers:
         """The reason and the last thing a process said about it."""
         said = [c.text for c in self._complaints.last("error") if c.pid]
         return f"parser processes do not start: {reason}" + (f'; the last said "{said[-1][:200]}"' if said else "")
+
+
+# Idle workers -------------------------------------------------------------------------------------------------------
+# Parser processes between two files: each is kept for a while, then ended.
+
+
+class IdleWorkers:
+    """Idle processes.
+
+    Args:
+        tasks: Where their time runs.
+        patience: Seconds until one that nobody takes is ended.
+        ended: Called with a process that is about to be ended.
+    """
+
+    def __init__(self, tasks: TaskGroup, patience: float, ended: Callable[[ParserProcess], None]) -> None:
+        self._tasks = tasks
+        self._patience = patience
+        self._ended = ended
+        self._idle: list[tuple[ParserProcess, anyio.CancelScope]] = []
+
+    def __contains__(self, parser: ParserProcess) -> bool:
+        return any(parser is idle for idle, _ in self._idle)
+
+    def put(self, parser: ParserProcess) -> None:
+        """Keep a process for the next file."""
+        expiry = anyio.CancelScope()
+        self._idle.append((parser, expiry))
+        self._tasks.start_soon(self._expire, parser, expiry)
+
+    def take(self) -> ParserProcess | None:
+        """The process that rested last, living or not; None when there is none."""
+        if not self._idle:
+            return None
+        parser, expiry = self._idle.pop()
+        expiry.cancel()
+        return parser
+
+    def clear(self) -> None:
+        """Forget all of them; ending them is the caller's."""
+        while self.take() is not None:
+            pass
+
+    async def _expire(self, parser: ParserProcess, expiry: anyio.CancelScope) -> None:
+        with expiry:
+            await anyio.sleep(self._patience)
+            # From here to the removal nothing waits, so nobody can take it in between.
+            self._idle.remove((parser, expiry))
+            self._ended(parser)
+            await parser.close()

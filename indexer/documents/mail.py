@@ -6,9 +6,9 @@ import re
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 
+from indexer.documents.encoding import decode
+from indexer.documents.markup import read_html
 from indexer.errors import ParseFailed
-from indexer.text.encoding import decode
-from indexer.text.html import read_html
 from indexer.types import Document, Unit
 
 PARSER = "mail/1"

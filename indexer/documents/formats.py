@@ -6,9 +6,13 @@ Formats whose reading is only decoding stay in this process; everything with a p
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
+
+from indexer.errors import QueryError
 
 Family = Literal["plain", "table", "notebook", "mail", "pdf", "office", "html", "binary"]
 
@@ -149,6 +153,52 @@ def _printable(head: bytes) -> bool:
 
 def holds_nul(head: bytes) -> bool:
     """Whether the bytes are binary: they hold a NUL and are not UTF-16 or UTF-32 text."""
-    from indexer.text.encoding import wide  # noqa: PLC0415  # the encoding cascade is needed only beside a NUL
+    from indexer.documents.encoding import wide  # noqa: PLC0415  # the encoding cascade is needed only beside a NUL
 
     return b"\0" in head and wide(head) is None
+
+
+# File types ---------------------------------------------------------------------------------------------------------
+# Kinds of files as people name them ("pdf", "code", "slides", ".md"): to the suffixes they mean.
+
+_NAMED = {
+    "code": "py pyi pyw pyx js jsx mjs cjs ts mts cts tsx go rs java kt kts scala swift c h cpp cc cxx hpp hh hxx ino "
+    "cu cuh m mm cs fs fsx vb rb pl pm php lua r jl dart ex exs erl hrl hs ml mli clj cljs lisp el scm vim f f90 f95 "
+    "for pas d zig nim v sv vhd vhdl asm s sh bash zsh fish ps1 bat cmd awk sql proto thrift gradle groovy cmake mk "
+    "vue svelte astro tf hcl nix",
+    "text": "md markdown mdown mkd mdx qmd rmd rst rest org tex latex ltx adoc asciidoc asc txt text log textile wiki",
+    "documents": "pdf docx docm dotx doc dot odt ott rtf epub fb2",
+    "slides": "pptx pptm ppsx potx ppt pps odp otp",
+    "sheets": "xlsx xlsm xltx xlsb xls ods ots csv tsv tab psv",
+    "config": "json jsonl json5 yaml yml toml ini cfg conf properties xml plist",
+}
+_SUFFIX = re.compile(r"[\w+-]{1,20}")
+_FAMILIES = {form.family for form in SUFFIXES.values()} - {"plain", "binary"}
+_SYNTAXES = {form.syntax for form in SUFFIXES.values() if form.family == "plain"} - {"text"}
+KINDS = tuple(sorted({*_NAMED, *_FAMILIES, *_SYNTAXES}))
+"""Names that stand for several suffixes; any other name is a suffix itself."""
+
+
+def suffixes_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Suffixes that ``names`` mean, lower case without the dot, each once; ``.md`` and ``md`` are suffixes.
+
+    Raises:
+        QueryError: A name is neither; says what would do.
+    """
+    return tuple(dict.fromkeys(suffix for name in names for suffix in _meant(name)))
+
+
+def _meant(name: str) -> tuple[str, ...]:
+    word = name.strip().lower().removeprefix("*")
+    bare = word.removeprefix(".")
+    if not _SUFFIX.fullmatch(bare):
+        raise QueryError(
+            f"file_types has {name[:60]!r}; give suffixes such as 'pdf' or 'md', or one of {', '.join(KINDS)}"
+        )
+    if word != bare or bare not in KINDS:
+        return (bare,)
+    if bare in _NAMED:
+        return tuple(_NAMED[bare].split())
+    return tuple(
+        s for s, form in SUFFIXES.items() if bare == form.family or (form.family, bare) == ("plain", form.syntax)
+    )

@@ -1,14 +1,41 @@
-"""Jupyter notebooks: one unit a cell, its source and its text outputs."""
+"""Plain text, source code, markup and tables of text: decoding only, so that every line number is the file's own."""
 
 from __future__ import annotations
 
 import json
+from pathlib import PurePath
 
-from indexer.errors import ParseFailed
-from indexer.text.encoding import decode
+from indexer.documents.encoding import decode
+from indexer.documents.formats import HEAD, Format, holds_nul
+from indexer.errors import ParseFailed, ParseSkipped
 from indexer.types import Document, Unit
 
-PARSER = "notebook/1"
+PLAIN_PARSER = "plain/1"
+
+
+def read_plain(path: str, data: bytes, kind: Format) -> Document:
+    """The text of a file exactly as it stands, as one unit.
+
+    A CSV file is one sheet named after the file, whose rows are the file's lines, so that a row number is also the
+    line number an editor shows.
+
+    Raises:
+        ParseSkipped: The bytes are not text.
+    """
+    if holds_nul(data[:HEAD]):
+        raise ParseSkipped("binary file")
+    text = decode(data)
+    if not text.strip():
+        return Document((), kind.syntax, PLAIN_PARSER)
+    if kind.family == "table":
+        return Document((Unit("sheet", PurePath(path).stem, text),), kind.syntax, PLAIN_PARSER)
+    return Document((Unit("lines", "", text),), kind.syntax, PLAIN_PARSER)
+
+
+# Notebook -----------------------------------------------------------------------------------------------------------
+# Jupyter notebooks: one unit a cell, its source and its text outputs.
+
+NOTEBOOK_PARSER = "notebook/1"
 _OUTPUT = 10_000
 """Characters of output kept of one cell: enough for a table, not for a training log."""
 
@@ -29,7 +56,7 @@ def read_notebook(data: bytes) -> Document:
     cells = [c for sheet in sheets if isinstance(sheet, dict) for c in sheet.get("cells") or [] if isinstance(c, dict)]
     texts = ((number, _cell(cell)) for number, cell in enumerate(cells, 1))
     units = tuple(Unit("cell", str(number), text) for number, text in texts if text.strip())
-    return Document(units, "markdown", PARSER, _title(units))
+    return Document(units, "markdown", NOTEBOOK_PARSER, _title(units))
 
 
 def _cell(cell: dict[str, object]) -> str:

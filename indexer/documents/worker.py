@@ -1,7 +1,8 @@
 """A parser process: frames in on stdin, frames out on stdout, errors on stderr; it parses files and may cut them.
 
 It confines itself, loads the document libraries, says ``ready``, and answers one file at a time until its input ends.
-Whatever a file does to it, its owner sees an answer or the end of this process.
+Whatever a file does to it, its owner sees an answer or the end of this process. Started as
+``python -u -m indexer.documents.worker``; it reads a model's tokenizer, never a model.
 """
 
 from __future__ import annotations
@@ -16,13 +17,80 @@ from collections.abc import Callable, Iterator
 from functools import lru_cache
 from math import ceil
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
+from indexer.documents import worker_protocol
+from indexer.documents.parse import WALL_CLOCK_FACTOR, LibraryMissing, ParseLimits, format_of, parse_here
+from indexer.documents.worker_protocol import CutOrder, ready
 from indexer.errors import ParseFailed, SlotUnavailable
-from indexer.text import frames, sandbox
+from indexer.models.tokenizer import open_counter
 from indexer.text.chunk import TokenCounter
-from indexer.text.parse import WALL_CLOCK_FACTOR, LibraryMissing, ParseLimits, format_of, parse_here
-from indexer.text.ready import CutOrder, ready
+
+# Sandbox ------------------------------------------------------------------------------------------------------------
+# What a worker process takes from itself before it opens a stranger's file: memory, network, children, writing.
+
+_CLONE_NEWNET = 0x40000000
+_CLONE_NEWUSER = 0x10000000
+_ADDRESSES = 4 << 30
+"""Bytes of address space beyond the memory limit: code, thread stacks and mapped files are not memory in use."""
+_REFUSED = frozenset({
+    "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg",
+    "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn",
+    "urllib.Request",
+})  # fmt: skip
+
+
+def confine(memory_bytes: int) -> str:
+    """Limit this process for good; returns how the network is kept out: ``namespace`` or ``blocked``.
+
+    ``namespace`` (Linux, where the kernel permits): no interface exists for any code of the process. ``blocked``:
+    Python code cannot open connections; the libraries are configured not to.
+    """
+    network = "namespace" if sys.platform == "linux" and _own_network() else "blocked"
+    sys.addaudithook(_refuse)
+    _limit(memory_bytes)
+    return network
+
+
+def _own_network() -> bool:
+    """Move into an empty network namespace: with the right to (root), else through a user namespace of its own."""
+    import ctypes  # noqa: PLC0415  # workers on Linux only
+
+    unshare = getattr(ctypes.CDLL(None, use_errno=True), "unshare", None)
+    if unshare is None:
+        return False
+    return bool(unshare(_CLONE_NEWNET) == 0 or unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0)
+
+
+def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
+    """Audit hook: no connection, no look-up, no child process; asyncio's own socket pair stays allowed."""
+    if event in _REFUSED:
+        raise PermissionError(f"a parser process may not do this: {event}")
+
+
+def _limit(memory_bytes: int) -> None:
+    """Resource limits of POSIX: private memory, no core dump, no file written."""
+    try:
+        import resource  # noqa: PLC0415  # POSIX only
+    except ImportError:
+        return
+    _lower(resource, resource.RLIMIT_CORE, 0)
+    _lower(resource, resource.RLIMIT_FSIZE, 0)
+    if memory_bytes:
+        _lower(resource, resource.RLIMIT_DATA, memory_bytes)
+        _lower(resource, resource.RLIMIT_AS, memory_bytes + _ADDRESSES)
+
+
+def _lower(resource: Any, kind: int, value: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    try:
+        resource.setrlimit(kind, (most, most))
+    except (ValueError, OSError):
+        sys.stderr.write(f"warning: resource limit {kind} could not be set\n")
+
+
+# Serving ------------------------------------------------------------------------------------------------------------
 
 OpenCounter: TypeAlias = Callable[[str, int, str], TokenCounter]
 """Path of a tokenizer's file, limit and stamp to what counts tokens."""
@@ -35,31 +103,31 @@ _GRACE = 5
 """Seconds after its limit, patience included, when the kernel ends a process whose owner should have ended it."""
 
 
-def main(arguments: list[str] | None = None, open_counter: OpenCounter | None = None) -> None:
+def main(arguments: list[str] | None = None, open_counter: OpenCounter | None = open_counter) -> None:
     """Serve requests until stdin ends; leaves without running destructors.
 
     xberg's threads make an orderly interpreter exit crash (measured: SIGSEGV after asyncio ran), so there is none.
 
     Args:
         arguments: Command line, that of the process when None.
-        open_counter: Opens tokenizers; without it files are parsed only.
+        open_counter: Opens tokenizers; with None files are parsed only.
     """
-    options = argparse.ArgumentParser(prog="indexer.text.worker")
+    options = argparse.ArgumentParser(prog="indexer.documents.worker")
     options.add_argument("--memory", type=int, default=0, help="bytes of private memory")
     options.add_argument("--once", action="store_true", help="answer one file, then end")
     chosen = options.parse_args(arguments)
     requests, answers = _channels()
     if hasattr(os, "nice"):
         os.nice(_NICE)
-    network = sandbox.confine(chosen.memory)
+    network = confine(chosen.memory)
     missing = [name for name in _LIBRARIES if not _loads(name)]
     uncut = [name for name in _FOR_CUTTING if open_counter is None or not _loads(name)]
     missing += uncut if open_counter is not None else []
     greeting = {"ready": True, "pid": os.getpid(), "network": network, "missing": missing, "cuts": not uncut}
     _send(answers, greeting)
     counter = lru_cache(maxsize=4)(open_counter) if open_counter else None
-    while (message := frames.read(requests)) is not None:
-        for answer in _answers(*frames.requested(message), counter):
+    while (message := worker_protocol.read(requests)) is not None:
+        for answer in _answers(*worker_protocol.requested(message), counter):
             _send(answers, answer if answer.get("more") else answer | {"peak_bytes": _peak()})
         if chosen.once:
             break
@@ -76,8 +144,8 @@ def _channels() -> tuple[BinaryIO, BinaryIO]:
     return requests, answers
 
 
-def _send(stream: BinaryIO, message: frames.Message) -> None:
-    stream.write(frames.encode(message))
+def _send(stream: BinaryIO, message: worker_protocol.Message) -> None:
+    stream.write(worker_protocol.encode(message))
     stream.flush()
 
 
@@ -92,35 +160,39 @@ def _loads(name: str) -> bool:
 
 def _answers(
     path: str, limits: ParseLimits, order: CutOrder | None, counter: OpenCounter | None
-) -> Iterator[frames.Message]:
+) -> Iterator[worker_protocol.Message]:
     """One file's outcome; this is the boundary where any error becomes the file's reason."""
     try:
         if order is None:
             _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_for(Path(path).lstat().st_size)) + _GRACE)
-            yield frames.answer(parse_here(path, limits))
+            yield worker_protocol.answer(parse_here(path, limits))
         else:
             yield from _cut(path, limits, order, counter)
     except ParseFailed as error:
-        yield frames.refusal(error)
+        yield worker_protocol.refusal(error)
     except FileNotFoundError:
-        yield frames.refusal(ParseFailed("the file is gone"))
+        yield worker_protocol.refusal(ParseFailed("the file is gone"))
     except MemoryError:
         limit = f"{limits.memory_bytes / 1e6:,.0f} MB"
-        yield frames.refusal(ParseFailed(f"needs more memory than the limit of {limit}")) | {"retire": True}
+        yield worker_protocol.refusal(ParseFailed(f"needs more memory than the limit of {limit}")) | {"retire": True}
     except ImportError as error:
         package = (error.name or str(error)).partition(".")[0].replace("_", "-")
         remedy = f"install it there: {sys.executable} -m pip install {package}"
-        yield frames.refusal(LibraryMissing(f"needs the package {package}, which the parsers' Python lacks; {remedy}"))
+        yield worker_protocol.refusal(
+            LibraryMissing(f"needs the package {package}, which the parsers' Python lacks; {remedy}")
+        )
     except RecursionError:
-        yield frames.refusal(ParseFailed("nested too deeply to be read"))
+        yield worker_protocol.refusal(ParseFailed("nested too deeply to be read"))
     except Exception as error:
         sys.stderr.write(traceback.format_exc())
-        yield frames.refusal(ParseFailed(f"the parser failed: {type(error).__name__}: {str(error)[:200]}"))
+        yield worker_protocol.refusal(ParseFailed(f"the parser failed: {type(error).__name__}: {str(error)[:200]}"))
     finally:
         _alarm(0)
 
 
-def _cut(path: str, limits: ParseLimits, order: CutOrder, counter: OpenCounter | None) -> Iterator[frames.Message]:
+def _cut(
+    path: str, limits: ParseLimits, order: CutOrder, counter: OpenCounter | None
+) -> Iterator[worker_protocol.Message]:
     """A file parsed and cut, with a time limit for each."""
     _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_for(Path(path).lstat().st_size)) + _GRACE)
     try:
@@ -128,17 +200,17 @@ def _cut(path: str, limits: ParseLimits, order: CutOrder, counter: OpenCounter |
             raise OSError("it has no tokenizer")
         tokens = counter(order.tokenizer, order.limit, order.stamp)
     except (SlotUnavailable, OSError, ImportError) as error:
-        yield frames.not_cut(str(error))
+        yield worker_protocol.not_cut(str(error))
         return
     format_of(path)  # refuses what is binary without reading all of it
     parsed = parse_here(path, limits)
     if order.unless and parsed.sha256 == order.unless:
-        yield from frames.prepared(parsed, None)
+        yield from worker_protocol.prepared(parsed, None)
         return
-    to_cut = frames.cutting(parsed)
+    to_cut = worker_protocol.cutting(parsed)
     _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_to_cut(to_cut["characters"])) + _GRACE)
     yield to_cut
-    yield from frames.prepared(parsed, ready(parsed.document, tokens, order.limit, order.name))
+    yield from worker_protocol.prepared(parsed, ready(parsed.document, tokens, order.limit, order.name))
 
 
 def _alarm(seconds: int) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from indexer.documents.extract import extract
+from indexer.documents.markup import readable
 from indexer.errors import ParseFailed, ParseSkipped
-from indexer.text.extract import extract
-from indexer.text.sections import readable
 from indexer.types import Document, Unit
 
 PARSER = "pdf/1"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
 import re
+import stat
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from indexer.documents import formats
 from indexer.errors import ParseFailed, ParseSkipped
-from indexer.text import formats
-from indexer.text.source import Source, read_head, read_source
 from indexer.types import Document, Unit
 
 PARSERS = "parsers/2"
@@ -118,27 +122,27 @@ def parse_here(path: str, limits: ParseLimits) -> Parsed:
 def _read(path: str, data: bytes, kind: formats.Format, limits: ParseLimits) -> Document:
     # Each family's module is imported where used: a worker that reads PDF never loads the others.
     if kind.family in ("plain", "table"):
-        from indexer.text.plain import read_plain  # noqa: PLC0415
+        from indexer.documents.plain import read_plain  # noqa: PLC0415
 
         return read_plain(path, data, kind)
     if kind.family == "notebook":
-        from indexer.text.notebook import read_notebook  # noqa: PLC0415
+        from indexer.documents.plain import read_notebook  # noqa: PLC0415
 
         return read_notebook(data)
     if kind.family == "mail":
-        from indexer.text.mail import read_mail  # noqa: PLC0415
+        from indexer.documents.mail import read_mail  # noqa: PLC0415
 
         return read_mail(data, kind.name, limits.max_chars)
     if kind.family == "html":
-        from indexer.text.html import read_html  # noqa: PLC0415
+        from indexer.documents.markup import read_html  # noqa: PLC0415
 
         return read_html(data, limits.max_chars)
     if kind.family == "pdf":
-        from indexer.text.pdf import read_pdf  # noqa: PLC0415
+        from indexer.documents.pdf import read_pdf  # noqa: PLC0415
 
         return read_pdf(data, limits.max_chars)
     if kind.family == "office":
-        from indexer.text.office import read_office  # noqa: PLC0415
+        from indexer.documents.office import read_office  # noqa: PLC0415
 
         return read_office(data, kind.name, limits.max_chars)
     raise ParseSkipped("binary file")
@@ -168,3 +172,94 @@ def _encodable(text: str) -> bool:
 
 def _clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+# The bytes of a file ------------------------------------------------------------------------------------------------
+# The bytes of one file, read once and safely: regular files only, never through a link, never half replaced.
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file's bytes and what they were when read.
+
+    Attributes:
+        data: All of its bytes.
+        sha256: Hex digest of ``data``.
+        size: ``len(data)``.
+        mtime_ns: Modification time in nanoseconds, the same before and after reading.
+    """
+
+    data: bytes
+    sha256: str
+    size: int
+    mtime_ns: int
+
+
+def read_source(path: str, max_bytes: int) -> Source:
+    """Read a file whole; a file that changes meanwhile is read once more.
+
+    Raises:
+        ParseSkipped: It is not a regular file, or larger than ``max_bytes``.
+        ParseFailed: It cannot be opened or read, or changed during both readings.
+    """
+    try:
+        return _read_once(path, max_bytes) or _read_once(path, max_bytes) or _changing()
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def read_head(path: str, length: int) -> bytes:
+    """The first ``length`` bytes, with the errors of ``read_source``."""
+    try:
+        descriptor = os.open(path, _FLAGS)
+        with os.fdopen(descriptor, "rb", buffering=0) as stream:
+            _regular(os.fstat(descriptor))
+            return stream.read(length) or b""
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _read_once(path: str, max_bytes: int) -> Source | None:
+    """One reading, None when the file changed under it."""
+    descriptor = os.open(path, _FLAGS)
+    with os.fdopen(descriptor, "rb", buffering=0) as stream:
+        before = _regular(os.fstat(descriptor))
+        if before.st_size > max_bytes:
+            raise ParseSkipped(f"larger than the limit of {max_bytes / 1e6:.0f} MB")
+        digest, blocks, size = hashlib.sha256(), [], 0
+        while block := stream.read(_BLOCK):
+            size += len(block)
+            if size > max_bytes:
+                raise ParseSkipped(f"larger than the limit of {max_bytes / 1e6:.0f} MB")
+            digest.update(block)
+            blocks.append(block)
+        after, named = os.fstat(descriptor), Path(path).lstat()
+    same = _version(before) == _version(after) == _version(named) and size == after.st_size
+    return Source(b"".join(blocks), digest.hexdigest(), size, after.st_mtime_ns) if same else None
+
+
+def _regular(status: os.stat_result) -> os.stat_result:
+    if not stat.S_ISREG(status.st_mode):
+        raise ParseSkipped("not a regular file")
+    return status
+
+
+def _version(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _changing() -> Source:
+    raise ParseFailed("the file keeps changing while it is read; it is read again when it rests")
+
+
+def _unreadable(error: OSError) -> ParseFailed:
+    if isinstance(error, FileNotFoundError):
+        return ParseFailed("the file is gone")
+    if isinstance(error, PermissionError):
+        return ParseFailed("permission denied: give this user the right to read the file")
+    if error.errno == errno.ELOOP:
+        return ParseSkipped("a symbolic link; links are not followed")
+    return ParseFailed(f"the file cannot be read: {error.strerror or error}")

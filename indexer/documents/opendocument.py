@@ -14,9 +14,9 @@ from html import unescape
 from itertools import pairwise
 from xml.etree.ElementTree import ParseError, XMLParser
 
+from indexer.documents.extract import DAMAGED, read_part
+from indexer.documents.markup import sections
 from indexer.errors import ParseFailed, ParseSkipped
-from indexer.text.package import DAMAGED, read_part
-from indexer.text.sections import sections
 from indexer.types import Document, Unit
 
 PARSER = "opendocument/1"

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio import to_thread
 from anyio.streams.buffered import BufferedByteReceiveStream
 
+from indexer.documents import worker_protocol
+from indexer.documents.parse import WALL_CLOCK_FACTOR, Parsed, ParseLimits
+from indexer.documents.pool_status import WorkerLog
+from indexer.documents.worker_protocol import CutOrder, Prepared
 from indexer.errors import ParseFailed
-from indexer.text import frames
-from indexer.text.complaints import Complaints
-from indexer.text.interpreter import Launch
-from indexer.text.parse import WALL_CLOCK_FACTOR, Parsed, ParseLimits
-from indexer.text.ready import CutOrder, Prepared
 
 if TYPE_CHECKING:
     from anyio.abc import Process, TaskGroup
+
 
 _SETTLE = 2.0
 """Seconds that a process whose input ended gets to leave by itself."""
@@ -53,7 +55,7 @@ class ParserProcess:
 
     process: Process
     incoming: BufferedByteReceiveStream
-    complaints: Complaints
+    complaints: WorkerLog
     network: str = ""
     missing: tuple[str, ...] = ()
     cuts: bool = False
@@ -78,8 +80,8 @@ class ParserProcess:
             ParseFailed: The file is damaged.
             ParserDied: The file took too long or ended the process.
         """
-        (message,) = await self._talk(frames.request(path, limits), limits, size)
-        return frames.answered(message)
+        (message,) = await self._talk(worker_protocol.request(path, limits), limits, size)
+        return worker_protocol.answered(message)
 
     async def prepare(self, path: str, limits: ParseLimits, size: int, order: CutOrder) -> Prepared:
         """Have one file parsed and cut, as ``ask``.
@@ -88,15 +90,17 @@ class ParserProcess:
             NotCut: The process cannot cut.
             ParseSkipped, ParseFailed, ParserDied: As ``ask``.
         """
-        messages = await self._talk(frames.request(path, limits, order), limits, size)
+        messages = await self._talk(worker_protocol.request(path, limits, order), limits, size)
         if len(messages) <= 3:  # at most one of chunks
-            return frames.prepared_from(messages)
-        return await to_thread.run_sync(frames.prepared_from, messages)
+            return worker_protocol.prepared_from(messages)
+        return await to_thread.run_sync(worker_protocol.prepared_from, messages)
 
-    async def _talk(self, request: frames.Message, limits: ParseLimits, size: int) -> list[frames.Message]:
+    async def _talk(
+        self, request: worker_protocol.Message, limits: ParseLimits, size: int
+    ) -> list[worker_protocol.Message]:
         """Ask and collect the answer; whatever goes wrong, the pipe is never left with half of one in it."""
         seconds = limits.time_for(size)
-        messages: list[frames.Message] = []
+        messages: list[worker_protocol.Message] = []
         try:
             await self._send(request)
             while not messages or messages[-1].get("more"):
@@ -116,7 +120,7 @@ class ParserProcess:
         self.spent = bool(messages[-1].get("retire")) or 0 < limits.memory_bytes // 2 < peak
         return messages
 
-    async def _within(self, seconds: float) -> frames.Message:
+    async def _within(self, seconds: float) -> worker_protocol.Message:
         """The next message; a process that gets little of the processor has up to ``WALL_CLOCK_FACTOR`` times as long.
 
         Raises:
@@ -180,23 +184,25 @@ class ParserProcess:
                     self.process.kill()
             await self.process.aclose()
 
-    async def _send(self, message: frames.Message) -> None:
+    async def _send(self, message: worker_protocol.Message) -> None:
         assert self.process.stdin is not None
-        await self.process.stdin.send(frames.encode(message))
+        await self.process.stdin.send(worker_protocol.encode(message))
 
-    async def _receive(self) -> frames.Message:
+    async def _receive(self) -> worker_protocol.Message:
         """The next message. Cancelled in the middle of one, the next call goes on with it."""
         if self.length is None:
-            (self.length,) = frames.HEADER.unpack(await self.incoming.receive_exactly(frames.HEADER.size))
-        if self.length > frames.MOST:
+            (self.length,) = worker_protocol.HEADER.unpack(
+                await self.incoming.receive_exactly(worker_protocol.HEADER.size)
+            )
+        if self.length > worker_protocol.MOST:
             raise ValueError("a frame beyond every limit")
         body = await self.incoming.receive_exactly(self.length)
         if len(body) <= _SMALL:
-            message = frames.decode(body)
+            message = worker_protocol.decode(body)
         else:
             # Decoding a book takes 0.1 s: not on the event loop.
             with anyio.CancelScope(shield=True):
-                message = await to_thread.run_sync(frames.decode, body)
+                message = await to_thread.run_sync(worker_protocol.decode, body)
         self.length = None
         return message
 
@@ -216,7 +222,7 @@ class ParserProcess:
         return f"the parser crashed on this file ({_exit(code)}){said}" + (f"; {memory}" if code in (-6, -9) else "")
 
 
-async def start(launch: Launch, tasks: TaskGroup, complaints: Complaints) -> ParserProcess:
+async def start(launch: Launch, tasks: TaskGroup, complaints: WorkerLog) -> ParserProcess:
     """Start a parser process, with its stderr being collected; it is not greeted yet.
 
     Raises:
@@ -234,7 +240,7 @@ async def start(launch: Launch, tasks: TaskGroup, complaints: Complaints) -> Par
     return ParserProcess(process, BufferedByteReceiveStream(process.stdout), complaints)
 
 
-async def greeted(launch: Launch, tasks: TaskGroup, complaints: Complaints, seconds: float) -> ParserProcess:
+async def greeted(launch: Launch, tasks: TaskGroup, complaints: WorkerLog, seconds: float) -> ParserProcess:
     """Start a parser process and wait until it is ready.
 
     Raises:
@@ -245,7 +251,7 @@ async def greeted(launch: Launch, tasks: TaskGroup, complaints: Complaints, seco
     return parser
 
 
-async def _collect(process: Process, complaints: Complaints) -> None:
+async def _collect(process: Process, complaints: WorkerLog) -> None:
     """Keep what a process writes to stderr, line by line, until it ends."""
     assert process.stderr is not None
     held = b""
@@ -284,3 +290,96 @@ def _exit(code: int | None) -> str:
     if code is None:
         return "no exit code"
     return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+
+# The workers' interpreter -------------------------------------------------------------------------------------------
+# Which Python runs the parser processes, verified before it is started.
+
+# A child gets what its interpreter needs to start, and nothing else of what the server was given (tokens, proxies).
+_KEPT = ("LD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
+
+
+class NoInterpreter(Exception):
+    """No Python to run parsers with; the message names every place looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How a parser process is started.
+
+    Attributes:
+        interpreter: Absolute path of the Python.
+        command: The whole command line.
+        environment: All the variables it gets.
+        directory: Its working directory: the root of the file system, where no file can pose as a module.
+    """
+
+    interpreter: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    directory: str
+
+
+WORKER = "indexer.documents.worker"
+"""The module of a process that parses."""
+
+
+def launch(setting: str | None, memory_bytes: int, *, once: bool, module: str = WORKER) -> Launch:
+    """Find interpreter and worker module and say how to start them.
+
+    Args:
+        setting: A Python to use instead of this one: a file, a virtual environment's directory, or a command name.
+        memory_bytes: The worker's memory limit.
+        once: End after one file.
+        module: What to run: ``WORKER``, or a module that serves as it does and more.
+
+    Raises:
+        NoInterpreter: One of the two is not there; names the places looked at.
+    """
+    interpreter = find_interpreter(setting)
+    root = Path(__file__).parent.parent.parent
+    place = root.joinpath(*module.split(".")).with_suffix(".py")
+    if not place.is_file():
+        raise NoInterpreter(f"the parser module is missing: looked at {place}; reinstall folder-mcp")
+    options = ("--memory", str(memory_bytes), *(("--once",) if once else ()))
+    # -u: nothing waits in a buffer. -P: neither the working directory nor a script's is searched for modules.
+    command = (interpreter, "-u", "-P", "-m", module, *options)
+    environment = os.environ  # house: a child's environment is cut from this process's, name by name
+    kept = {name: environment[name] for name in _KEPT if name in environment}
+    fixed = {"PYTHONPATH": str(root), "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.defpath}
+    return Launch(interpreter, command, kept | fixed, Path(os.sep).absolute().anchor)
+
+
+def find_interpreter(setting: str | None) -> str:
+    """Absolute path of an executable Python.
+
+    Raises:
+        NoInterpreter: There is none at any of the places it names.
+    """
+    places = _places(setting)
+    for place in places:
+        if place.is_file() and os.access(place, os.X_OK):
+            return str(place)
+    looked = ", ".join(str(place) for place in places) or "no place (this Python does not know its own path)"
+    remedy = "correct the interpreter setting (PYTHON_PATH)" if setting else "set the interpreter (PYTHON_PATH)"
+    raise NoInterpreter(f"no Python to run parsers with: looked at {looked}; {remedy}")
+
+
+def found_interpreter(setting: str | None) -> str:
+    """``find_interpreter``, or empty when there is none."""
+    try:
+        return find_interpreter(setting)
+    except NoInterpreter:
+        return ""
+
+
+def _places(setting: str | None) -> list[Path]:
+    """Where the interpreter may be, absolute; a virtual environment is taken by its directory."""
+    if not setting:
+        return [Path(sys.executable).absolute()] if sys.executable else []
+    given = Path(setting).expanduser()
+    if given.is_absolute() or len(given.parts) > 1:
+        inside = [given / "bin" / "python3", given / "bin" / "python", given / "Scripts" / "python.exe"]
+        return [place.absolute() for place in [given, *inside]]
+    found = shutil.which(setting)
+    return [Path(found).absolute()] if found else [Path(d) / setting for d in os.get_exec_path()]

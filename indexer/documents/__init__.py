@@ -1,0 +1,1 @@
+"""What a file says, read in processes of its own."""
