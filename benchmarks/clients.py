@@ -33,11 +33,10 @@ import notes
 import report
 from pipeline import TimedLoader
 
-from indexer.answer import Mode, Query
 from indexer.config import load_config
 from indexer.engine import Engine, open_engine
 from indexer.models.locate import Located, find
-from indexer.types import Scope
+from indexer.types import Mode, Query, Scope
 
 MODES: tuple[Mode, ...] = ("keyword", "hybrid")
 

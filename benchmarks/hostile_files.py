@@ -24,11 +24,10 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "support"), str(Path(_
 from broken_files import make
 from fakes import FakeLoader
 
-from indexer.answer import Query
 from indexer.config import load_config
 from indexer.documents.pool import Parsers
 from indexer.engine import Engine, open_engine
-from indexer.types import File
+from indexer.types import File, Query
 
 NO_MODEL = "no/model"
 """Not on this machine: the folders are indexed for search by word, and no fake model takes the processor."""

@@ -30,10 +30,10 @@ import anyio
 import notes
 import report
 
-from indexer.answer import Query
 from indexer.config import load_config
 from indexer.engine import Engine, open_engine
-from indexer.status import Status
+from indexer.status_types import Status
+from indexer.types import Query
 
 
 def own() -> dict[str, float]:

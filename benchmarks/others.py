@@ -33,11 +33,11 @@ import anyio
 import report
 from corpus import sample
 
-from indexer.answer import Query
 from indexer.config import load_config
 from indexer.engine import open_engine
 from indexer.models.spec import resolve
 from indexer.models.tokenizer import open_tokenizer
+from indexer.types import Query
 from mcp_server.bench.questions import Asked, from_headings
 
 TORCH = ("torch==2.13.0", "sentence-transformers==6.2.0", "transformers==5.23.0")

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from quality import DEPTH, Set, bm25, difference, measures, read_set
 
+from indexer.config import ModelSettings
 from indexer.models.spec import resolve
 from indexer.models.tokenizer import Tokens, open_tokenizer
-from indexer.settings import ModelSettings
 from indexer.text import chunk as chunk_module
 from indexer.text.chunk import chunk
 from indexer.text.language import detect

@@ -25,9 +25,9 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "support"), str(Path(_
 from documents import docx, xlsx
 from fakes import FakeLoader
 
-from indexer.answer import Query
 from indexer.config import load_config
 from indexer.engine import Engine, open_engine
+from indexer.types import Query
 
 
 def word(number: int) -> str:

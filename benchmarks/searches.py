@@ -31,20 +31,15 @@ os.environ.setdefault("LANCEDB_LOG", "error")
 import numpy as np
 from report import percentiles
 
-from indexer.answer import Query
-from indexer.folder import Folders
-from indexer.folding import fold
-from indexer.freshness import fresh
-from indexer.fusion import SemanticList, fuse
-from indexer.locator import Locator
-from indexer.manifest import Manifest
-from indexer.passages import hits_of, passages
+from indexer.folders.state import Folders
+from indexer.indexing.manifest import Manifest
+from indexer.search.fusion import SemanticList, fold, fuse, read_question
+from indexer.search.hits import fresh, hits_of, passages
 from indexer.store.queries import probes
 from indexer.store.schema import CHUNK_COLUMNS, vectors_name
 from indexer.store.store import Store, open_store
-from indexer.text.question import read_question
 from indexer.text.tokens import tokens
-from indexer.types import Chunk, FileRow, FileWrite, Scope
+from indexer.types import Chunk, FileRow, FileWrite, Locator, Query, Scope
 
 KEY, DIM, TOP_K = "bench", 384, 8
 LIMIT = TOP_K * 5  # what a search of eight hits asks of each leg
@@ -145,7 +140,7 @@ def asked(held: Sequence[str], count: int) -> list[str]:
 async def search(
     store: Store, manifest: Manifest, root: Path, text: str, embed: Callable[[str], np.ndarray], times: Times
 ) -> None:
-    """One search, stage by stage, with the parts that ``indexer.search`` uses (its two legs run at once)."""
+    """One search, stage by stage, with the parts that ``indexer.search.search`` uses (its two legs run at once)."""
     scope, query, total = Scope((str(root),)), Query(text, TOP_K), Clock(times)
     clock = Clock(times)
     question = read_question(text)

@@ -312,9 +312,8 @@ async def two() -> None:
     from engines import settings
     from tiny_models import write_bert
 
-    from indexer.answer import Query
     from indexer.engine import open_engine
-    from indexer.types import Scope
+    from indexer.types import Query, Scope
 
     print("\ntwo folders on two models, one client asking both in turn")
     with tempfile.TemporaryDirectory() as place:

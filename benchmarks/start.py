@@ -109,11 +109,11 @@ def rounds(folder: Path, runtime: str, count: int, cold: bool) -> dict[str, dict
 
 async def imported(folder: Path, data: Path) -> dict[str, float]:
     """First hits by word in a process that has the store library: from opening the engine."""
-    from indexer.answer import Query
     from indexer.config import load_config
     from indexer.engine import open_engine
     from indexer.errors import QueryError
     from indexer.store import connection
+    from indexer.types import Query
 
     before = time.monotonic()
     connection.load()

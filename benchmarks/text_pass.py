@@ -23,9 +23,9 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "support"), str(Path(_
 
 from fakes import FakeLoader
 
-from indexer.answer import Query
 from indexer.config import load_config
 from indexer.engine import Engine, open_engine
+from indexer.types import Query
 
 NO_MODEL = "no/model"
 """Not on this machine: the folder is indexed for search by word."""

@@ -16,24 +16,22 @@ from typing import Literal
 
 import anyio
 
-from indexer import known_folders, timing
-from indexer.answer import Answer, Query, Reading
+from indexer import timing
+from indexer.broadcast import Notifier
 from indexer.config import Config
 from indexer.errors import FolderError, QueryError, StoreBusy, StoreError
-from indexer.folder import Folders, LiveFolder
+from indexer.folders import registry
 from indexer.folders.model_availability import AvailableModels, Models
-from indexer.history import History, Recorder, Searched
-from indexer.ledger import Ledger
+from indexer.folders.state import Folders, LiveFolder
+from indexer.history import History, Recorder, Searched, record_work, snapshots
+from indexer.indexing.queue import ignore_for
+from indexer.lifetime import Components, SharedState, open_components, run_passes
 from indexer.models.loader import RuntimeLoader
-from indexer.parts import Parts
-from indexer.pulse import Pulse
-from indexer.reading import read_place
-from indexer.recording import record_work, snapshots
-from indexer.running import Shared, open_parts, work
+from indexer.search.read import read_place
 from indexer.slot.embedder import Loader
-from indexer.status import IndexReport, OwnerStatus, Status
-from indexer.survey import report, survey
-from indexer.watching import ignore_for
+from indexer.status_report import build_status, index_report
+from indexer.status_types import IndexReport, OwnerStatus, Status, WorkCounters
+from indexer.types import Answer, Query, Reading
 
 log = logging.getLogger(__name__)
 
@@ -61,16 +59,16 @@ class Engine:
         self._clients = 0
         self._state: OwnerState = "uninitialized"
         self._detail = ""
-        self._parts: Parts | None = None
+        self._parts: Components | None = None
         self._failure: StoreError | None = None
         self._folders = Folders()
-        self._ledger = Ledger()
-        self._pulse = Pulse()
-        self._folders_changed = Pulse()
-        self._shown = Pulse()
+        self._ledger = WorkCounters()
+        self._pulse = Notifier()
+        self._folders_changed = Notifier()
+        self._shown = Notifier()
         self._recorder = Recorder(self._since)
         self._stock = AvailableModels(config, self._models, self._folders, self._model_arrived)
-        self._shared = Shared(self._folders, self._ledger, self._pulse, self._models, self._recorder, self._shown)
+        self._shared = SharedState(self._folders, self._ledger, self._pulse, self._models, self._recorder, self._shown)
 
     # What clients ask -----------------------------------------------------------------------------------------
 
@@ -110,7 +108,7 @@ class Engine:
         owner, found = OwnerStatus(os.getpid(), self._version, *state), (self._parts, self._stock.models)
         if self._complete_owner is not None:
             owner = self._complete_owner(owner)
-        return survey(owner, self._folders, self._ledger, *found, verbose=verbose, failure=self._failure)
+        return build_status(owner, self._folders, self._ledger, *found, verbose=verbose, failure=self._failure)
 
     def watch(self, *, at_most_every: float = 0.2) -> AsyncIterator[Status]:
         """Yield a snapshot now and after every change, no faster than ``at_most_every`` seconds."""
@@ -139,17 +137,17 @@ class Engine:
             await self._pulse.wait()
         chosen = {folder.path for folder in live}
         status = [f for f in self.status(verbose=True).folders if f.path in chosen]
-        return report(status, before, self._ledger.work(), anyio.current_time() - started)
+        return index_report(status, before, self._ledger.work(), anyio.current_time() - started)
 
     async def add_folder(
         self, path: str, model: str | None = None, *, allow_broad: bool = False
-    ) -> known_folders.KnownFolder:
+    ) -> registry.KnownFolder:
         """Remember a folder and begin to index it; adding it again may change its model.
 
         Raises:
             FolderError: It cannot be indexed; the message says why.
         """
-        add = functools.partial(known_folders.add_folder, self.config, path, model=model, allow_broad=allow_broad)
+        add = functools.partial(registry.add_folder, self.config, path, model=model, allow_broad=allow_broad)
         known = await anyio.to_thread.run_sync(add)
         parts = await self._opened(math.inf)
         self._folders.put(await self._live(known))
@@ -166,7 +164,7 @@ class Engine:
             FolderError: It is not known, or it stands in the configuration file.
         """
         parts = await self._opened(math.inf)
-        root = (await anyio.to_thread.run_sync(known_folders.remove_folder, self.config, path)).path
+        root = (await anyio.to_thread.run_sync(registry.remove_folder, self.config, path)).path
         self._folders.drop(root)
         self._stock.look_again()
         parts.queue.drop(root)
@@ -176,7 +174,7 @@ class Engine:
         self._pulse.beat()
         return root
 
-    def folders(self) -> tuple[known_folders.KnownFolder, ...]:
+    def folders(self) -> tuple[registry.KnownFolder, ...]:
         """The folders being kept."""
         return tuple(folder.known for folder in self._folders)
 
@@ -206,12 +204,12 @@ class Engine:
             try:
                 async with AsyncExitStack() as stack:
                     given = (stack, self.config, self._shared, self._loader)
-                    parts, self._detail = await open_parts(*given, read_only=read_only, on_wedged=self._on_wedged)
+                    parts, self._detail = await open_components(*given, read_only=read_only, on_wedged=self._on_wedged)
                     await self._keep_folders()
                     self._failure, self._parts = None, parts
                     self._state = "read_only" if parts.text_pass is None else "serving"
                     self._pulse.beat()
-                    await work(parts, self.config, self._shared, self._folders_changed)
+                    await run_passes(parts, self.config, self._shared, self._folders_changed)
             except StoreError as error:
                 log.log(logging.INFO if error.code == "missing" else logging.ERROR, "the index is not open: %s", error)
                 self._failure, self._detail = error, str(error)
@@ -233,8 +231,8 @@ class Engine:
         self._pulse.beat()
 
     async def _keep_folders(self) -> None:
-        mended = await anyio.to_thread.run_sync(known_folders.mend_folders, self.config.data_dir)
-        listed = await anyio.to_thread.run_sync(known_folders.list_folders, self.config)
+        mended = await anyio.to_thread.run_sync(registry.mend_folders, self.config.data_dir)
+        listed = await anyio.to_thread.run_sync(registry.list_folders, self.config)
         for refused in listed.refused:
             log.warning("not indexed: %s", refused)
         self._detail = " ".join((self._detail, mended, *listed.refused)).strip()
@@ -242,7 +240,7 @@ class Engine:
             self._folders.put(await self._live(known))
         self._stock.look_again()
 
-    async def _opened(self, wait: float | None = None) -> Parts:
+    async def _opened(self, wait: float | None = None) -> Components:
         """The open parts; waits for them ``wait`` seconds, ``search.wait`` when None."""
         with anyio.move_on_after(self.config.search.wait if wait is None else wait):
             while self._parts is None and self._failure is None:
@@ -253,7 +251,7 @@ class Engine:
             raise QueryError("the index is still being opened; ask again in a few seconds")
         return self._parts
 
-    async def _live(self, known: known_folders.KnownFolder) -> LiveFolder:
+    async def _live(self, known: registry.KnownFolder) -> LiveFolder:
         def make() -> LiveFolder:
             model = self._models.for_folder(known.model)
             return LiveFolder(known, len(self._folders), model, ignore_for(known, self.config))
@@ -266,7 +264,7 @@ class Engine:
             raise FolderError(f"{path} is not one of the indexed folders; add it: folder-mcp folders add {path}")
         return folder
 
-    def _settled(self, folder: LiveFolder, parts: Parts) -> bool:
+    def _settled(self, folder: LiveFolder, parts: Components) -> bool:
         """Whether nothing more will happen to a folder by itself soon."""
         assert parts.text_pass is not None
         if parts.queue.waiting(folder.path) or folder.path in parts.text_pass.active:

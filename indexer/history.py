@@ -6,11 +6,17 @@ Times are seconds since the epoch.
 
 from __future__ import annotations
 
+import time
 from collections import deque
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
+import anyio
+
+from indexer.broadcast import Notifier
+from indexer.slot.slot import ModelSlot
 from indexer.slot.slot_types import SlotState, SlotStatus
-from indexer.status import Work
+from indexer.status_types import Status, Work, WorkCounters
 
 KEPT_S = 3600.0
 """Seconds that are kept."""
@@ -139,3 +145,41 @@ def _in_force(changes: tuple[SlotChange, ...], start: float) -> tuple[SlotChange
     """The changes from a time on, and the last one before it: it tells the state at that time."""
     before = [change for change in changes if change.at <= start]
     return (*before[-1:], *(change for change in changes if change.at > start))
+
+
+# Recording ----------------------------------------------------------------------------------------------------------
+# What wakes those who watch, and what is written down for them meanwhile.
+
+HEARTBEAT = 15.0
+"""Seconds after which a snapshot goes out although nothing was announced: memory and ages change by themselves."""
+
+
+async def record_work(recorder: Recorder, ledger: WorkCounters, pulse: Notifier, shown: Notifier) -> None:
+    """Write down what the passes do, and pass every beat on to those who watch; until cancelled."""
+    while True:
+        recorder.work_is(time.time(), ledger.work())
+        shown.beat()
+        await pulse.wait()
+
+
+async def record_slot(recorder: Recorder, slot: ModelSlot, shown: Notifier) -> None:
+    """Write down the slot's states, and pass every change of it on to those who watch; until it is closed."""
+    async for snapshot in slot.watch():
+        recorder.slot_is(snapshot)
+        shown.beat()
+
+
+async def snapshots(take: Callable[[], Status], shown: Notifier, at_most_every: float) -> AsyncIterator[Status]:
+    """Yield a snapshot now and after every beat, also after those that fall between two looks.
+
+    Args:
+        take: Makes a snapshot.
+        shown: Beats when there is something new to see.
+        at_most_every: Seconds between two snapshots at least.
+    """
+    while True:
+        seen = shown.beats
+        yield take()
+        with anyio.move_on_after(HEARTBEAT):
+            await shown.after(seen)
+        await anyio.sleep(at_most_every)

@@ -6,15 +6,113 @@ escapes them at its door. Times are seconds since the epoch (float), nanoseconds
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, TypeAlias
 
-from indexer.locator import Locator, UnitKind
+from indexer.errors import QueryError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+# Locators -----------------------------------------------------------------------------------------------------------
+# Where in a file a text stands, in one form for search, read and citation.
+#
+#     lines 12-40                     text, Markdown, source code
+#     page 3                          PDF
+#     slide 2                         presentations
+#     sheet "Budget" rows 2-40        spreadsheets, CSV
+#     section "Intro > Setup"         HTML, DOCX, EPUB: the heading path
+#     part 2                          mail parts, mailbox messages
+#     cell 4                          notebook cells
+#
+# A place inside a unit longer than one chunk carries its lines: ``page 3 lines 10-25`` counts the lines of the
+# page's text as ``read`` shows it.
+
+UnitKind = Literal["lines", "page", "slide", "sheet", "section", "part", "cell"]
+
+_QUOTED = {"sheet", "section"}
+_FORM = re.compile(
+    r"""^\s*(?:(?P<kind>page|p\.?|slide|sheet|section|part|cell|lines?|l)\s*)?
+        (?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<number>L?\d+(?:\s*[-\u2013:]\s*L?\d+)?))?
+        (?:[\s,]*(?P<span>rows?|lines?|l)\s*(?P<start>\d+)(?:\s*[-\u2013:]\s*L?(?P<end>\d+))?)?\s*$""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_KINDS: dict[str, UnitKind] = {"p": "page", "p.": "page", "l": "lines", "line": "lines", "lines": "lines"}
+
+
+@dataclass(frozen=True, slots=True)
+class Locator:
+    """A unit of a file and a span of lines (rows, for sheets) in it.
+
+    Attributes:
+        kind: What a unit of this kind of file is. ``lines`` means the file itself is the only unit.
+        unit: Page, slide, part or cell number (from 1), sheet name or heading path; empty for ``lines``.
+        start: First line, 1-based, of the file (``lines``) or of the unit; 0 when the whole unit is meant.
+        end: Last line, inclusive; 0 when the whole unit is meant.
+    """
+
+    kind: UnitKind
+    unit: str = ""
+    start: int = 0
+    end: int = 0
+
+    def __str__(self) -> str:
+        span = "" if not self.start else f"{self.start}-{self.end}" if self.end != self.start else f"{self.start}"
+        if self.kind == "lines":
+            return f"lines {span}" if span else "lines 1"
+        unit = '"' + self.unit.replace("\\", "\\\\").replace('"', '\\"') + '"' if self.kind in _QUOTED else self.unit
+        word = "rows" if self.kind == "sheet" else "lines"
+        return f"{self.kind} {unit} {word} {span}" if span else f"{self.kind} {unit}"
+
+    @classmethod
+    def parse(cls, text: str) -> Locator:
+        """Read a locator back; forgiving about ``12-40``, ``L12-L40``, ``p. 3``, commas and case.
+
+        Raises:
+            QueryError: The text is none of the forms in this module's docstring.
+        """
+        match = _FORM.match(text)
+        if match is None or not text.strip():
+            raise QueryError(_unclear(text))
+        word = (match["kind"] or "lines").lower()
+        kind: UnitKind = _KINDS.get(word) or word  # type: ignore[assignment]  # the pattern admits only kinds
+        start, end = int(match["start"] or 0), int(match["end"] or match["start"] or 0)
+        if match["quoted"] is not None and kind in _QUOTED:
+            return cls(kind, re.sub(r"\\(.)", r"\1", match["quoted"]), start, max(start, end))
+        if match["number"] is None or match["quoted"] is not None:
+            raise QueryError(_unclear(text))
+        numbers = [int(n) for n in re.findall(r"\d+", match["number"])]
+        if kind == "lines":
+            if match["span"]:
+                raise QueryError(_unclear(text))
+            return cls(kind, "", numbers[0], max(numbers))
+        if kind in _QUOTED or len(numbers) > 1:
+            raise QueryError(_unclear(text))
+        return cls(kind, str(numbers[0]), start, max(start, end))
+
+
+@lru_cache(maxsize=4096)
+def stored(text: str) -> Locator | None:
+    """A locator from the index; None for one that another version wrote and this one does not understand."""
+    try:
+        return Locator.parse(text)
+    except QueryError:
+        return None
+
+
+def _unclear(text: str) -> str:
+    return (
+        f"locator {text[:80]!r} is not understood; use the locator of a hit, for example "
+        '"lines 12-40", "page 3", "slide 2", "sheet \\"Budget\\" rows 2-40", "section \\"Intro > Setup\\"", "cell 4"'
+    )
+
+
+# Files and chunks ---------------------------------------------------------------------------------------------------
 
 Matrix: TypeAlias = "NDArray[np.float32]"
 """float32 [n, dim], rows of unit length."""
@@ -219,3 +317,171 @@ class Scope:
     path_glob: str | None = None
     modified_after: float | None = None
     suffixes: tuple[str, ...] | None = None
+
+
+# Queries and answers ------------------------------------------------------------------------------------------------
+# Question and answer: what a client asks and what it gets.
+#
+# The text in ``Annotated`` is the field's description in the published schema.
+
+Mode = Literal["hybrid", "semantic", "keyword"]
+EVERYWHERE = Scope()
+MAX_TOP_K = 50
+"""Hits of one answer at most."""
+MAX_OFFSET = 1_000
+"""Hits that can be skipped."""
+MAX_QUERY = 2_000
+"""Characters of a query; the rest of a longer one would only blur its meaning."""
+MAX_CONTEXT = 3
+"""Neighbours on each side of a hit at most: beyond that, ``read`` the place."""
+MIN_CHARS, MAX_CHARS = 200, 20_000
+"""Bounds of ``Query.max_chars``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a person or a model asks.
+
+    Attributes:
+        text: The question or words.
+        top_k: How many hits, 1 to 50.
+        offset: How many hits to pass over (pagination).
+        scope: Where to look.
+        mode: Which legs to use.
+        context: Chunks of the same unit shown before and after each hit, 0 to 3.
+        max_chars: Characters of all snippets together, 200 to 20,000; None for a screenful a hit.
+    """
+
+    text: str
+    top_k: int = 8
+    offset: int = 0
+    scope: Scope = EVERYWHERE
+    mode: Mode = "hybrid"
+    context: int = 0
+    max_chars: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One place that answers.
+
+    Attributes:
+        path: Absolute path.
+        folder: The root it belongs to.
+        locator: Where in the file, neighbours included, as ``read`` takes it.
+        heading: Heading path, or empty.
+        snippet: The passage, cut around the match.
+        score: Relative strength, 1.0 for the best hit of the answer; comparable within one answer only.
+        matched: Which legs found it.
+        modified: The file's modification time, seconds since the epoch.
+        stale: The file has changed since it was indexed (re-indexing is queued).
+        folded: How many overlapping or near-duplicate places this hit stands for beside itself.
+    """
+
+    path: str
+    folder: str
+    locator: str
+    heading: str
+    snippet: str
+    score: float
+    matched: tuple[Literal["semantic", "keyword"], ...]
+    modified: float
+    stale: bool
+    folded: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Semantic:
+    """What the search by meaning contributed."""
+
+    status: Annotated[
+        Literal["served", "partial", "unavailable", "off"],
+        "served: all of the text was compared; partial: only what is embedded so far; "
+        "unavailable: hits are by word only; off: keyword mode was asked for.",
+    ]
+    coverage: Annotated[float, "Share of the text in scope that can be found by meaning, 0 to 1."]
+    code: Annotated[str, "Stable word for the reason; empty when served."] = ""
+    reason: Annotated[str, "Why it is not fully served; empty when it is."] = ""
+    hint: Annotated[str, "What would help; may be empty."] = ""
+    retry_after_s: Annotated[float | None, "Ask again after this many seconds; null when that would not help."] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reranking:
+    """What the reranker did."""
+
+    status: Annotated[
+        Literal["served", "unavailable", "off"],
+        "served: it ordered the best places; unavailable: the order is that of the two halves; "
+        "off: the query was none for it.",
+    ]
+    model: Annotated[str, "The reranker."]
+    places: Annotated[int, "How many places it read."] = 0
+    code: Annotated[str, "Stable word for the reason; empty when served."] = ""
+    reason: Annotated[str, "Why it did not order them; empty when it did."] = ""
+    hint: Annotated[str, "What would help; may be empty."] = ""
+    retry_after_s: Annotated[float | None, "Ask again after this many seconds; null when that would not help."] = None
+    elapsed_ms: Annotated[float, "Time it took, loading included, in milliseconds."] = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class FolderCoverage:
+    """How much of one searched folder the answer could see."""
+
+    path: Annotated[PathName, "The folder."]
+    model: Annotated[str, "The model that embeds it."]
+    files_indexed: Annotated[int, "Files that are searchable by word."]
+    files_pending: Annotated[int, "Files found but not read yet."]
+    coverage: Annotated[float, "Share of its text that can be found by meaning, 0 to 1."]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Hits, and how far they can be trusted.
+
+    Attributes:
+        hits: Best first, at most ``top_k``.
+        mode_used: Which legs really ran.
+        semantic: What the meaning half did.
+        folders: Coverage of each folder searched.
+        next_offset: Offset of the next page, None when there is none.
+        notices: Sentences the reader should know (indexing in progress, folder unavailable, ...).
+        elapsed_ms: Time taken, milliseconds.
+        reranking: What the reranker did; None when none is configured.
+    """
+
+    hits: tuple[Hit, ...]
+    mode_used: Mode
+    semantic: Semantic
+    folders: tuple[FolderCoverage, ...]
+    next_offset: int | None
+    notices: tuple[str, ...]
+    elapsed_ms: float
+    reranking: Reranking | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The text of an indexed file around a locator.
+
+    Attributes:
+        path: Absolute path.
+        locator: The place shown, as ``read`` takes it.
+        text: The text itself, without numbers.
+        first_line: Number of its first line in the unit, 1-based.
+        units: Locators of the document's units (at most 50), to go on reading; empty for text files.
+        total_lines: Lines of the unit.
+        truncated: Whether the unit goes on after what is shown.
+        next: Locator to go on with, or empty.
+        stale: The file has changed since it was indexed.
+    """
+
+    path: str
+    locator: str
+    text: str
+    first_line: int
+    units: tuple[str, ...]
+    total_lines: int
+    truncated: bool
+    next: str
+    stale: bool

@@ -9,8 +9,8 @@ from datetime import datetime
 from pathlib import PurePath
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from indexer.answer import MAX_QUERY
 from indexer.errors import QueryError
+from indexer.types import MAX_QUERY
 
 
 def cut_query(text: str) -> tuple[str, tuple[str, ...]]:

@@ -13,7 +13,7 @@ from mcp_server import console
 from mcp_server.render import duration
 
 if TYPE_CHECKING:
-    from indexer.status import Status
+    from indexer.status_types import Status
     from mcp_server.port import EnginePort
 
 LINE_EVERY = 5.0

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, NoReturn, cast
 from indexer.errors import FolderMcpError
 from indexer.history import History
 from indexer.slot.slot_types import SlotStatus
-from indexer.status import Halves, IndexStatus, OwnerStatus, Status, Work
+from indexer.status_types import Halves, IndexStatus, OwnerStatus, Status, Work
 from mcp_server.port import EnginePort
 
 if TYPE_CHECKING:
-    from indexer.known_folders import KnownFolder
+    from indexer.folders.registry import KnownFolder
     from mcp_server.port import CompleteOwner
 
 

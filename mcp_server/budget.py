@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from indexer.status import FolderStatus, Status
+from indexer.status_types import FolderStatus, Status
 from mcp_server.records import record
 from mcp_server.schemas import HitRecord, ReadResult, SearchResult
 

@@ -12,8 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from indexer.errors import ConfigError, FolderError, FolderMcpError
-from indexer.one_error import first_error
+from indexer.errors import ConfigError, FolderError, FolderMcpError, first_error
 from mcp_server import console, logs
 from mcp_server.call import Call
 from mcp_server.processes.opening import open_real

@@ -13,8 +13,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 from indexer.config import Config
-from indexer.errors import FolderMcpError
-from indexer.one_error import first_error
+from indexer.errors import FolderMcpError, first_error
 from mcp_server import timing
 from mcp_server.broken import failed_engine
 from mcp_server.port import Lent, Opener

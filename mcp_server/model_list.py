@@ -7,9 +7,9 @@ from dataclasses import asdict
 
 from indexer.config import Config
 from indexer.folders.model_availability import Models
-from indexer.known_folders import KnownFolder
+from indexer.folders.registry import KnownFolder
 from indexer.models.catalogue import Entry, entries, lookup
-from indexer.status import ModelAvailability
+from indexer.status_types import ModelAvailability
 from mcp_server.model_schema import ModelEntry, ModelsResult
 from mcp_server.render import size
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     import anyio
 
-    from indexer.answer import Answer, Query, Reading
     from indexer.config import Config
+    from indexer.folders.registry import KnownFolder
     from indexer.history import History
-    from indexer.known_folders import KnownFolder
-    from indexer.status import IndexReport, OwnerStatus, Status
+    from indexer.status_types import IndexReport, OwnerStatus, Status
+    from indexer.types import Answer, Query, Reading
 
 
 class EnginePort(Protocol):

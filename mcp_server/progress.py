@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import anyio
 from mcp.server.mcpserver import Context
 
-from indexer.status import Status
+from indexer.status_types import Status
 from mcp_server.port import EnginePort
 
 T = TypeVar("T")

@@ -18,9 +18,8 @@ from typing import Annotated, Any, Self, TypeVar, Union
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema
 
-from indexer.answer import FolderCoverage, Reranking, Semantic
 from indexer.slot.slot_types import Counters, GpuStatus, MemoryStatus, QueueStatus, SlotStatus
-from indexer.status import (
+from indexer.status_types import (
     FileCounts,
     FileProblem,
     FormatCounts,
@@ -30,7 +29,7 @@ from indexer.status import (
     Status,
     Work,
 )
-from indexer.types import Form
+from indexer.types import FolderCoverage, Form, Reranking, Semantic
 from mcp_server.untrusted import one_line, shown_path
 
 T = TypeVar("T")

@@ -6,10 +6,10 @@ are new in every answer.
 
 from __future__ import annotations
 
-from indexer.answer import Reranking
 from indexer.documents.pool_status import PoolStatus
 from indexer.slot.slot_types import SlotStatus
-from indexer.status import FolderStatus, FormatCounts, IndexStatus, ModelAvailability, Status
+from indexer.status_types import FolderStatus, FormatCounts, IndexStatus, ModelAvailability, Status
+from indexer.types import Reranking
 from mcp_server.records import safe, to_iso
 from mcp_server.schemas import HitRecord, ReadResult, SearchResult
 from mcp_server.untrusted import Fence

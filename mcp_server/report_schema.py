@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from indexer.status import IndexReport
+from indexer.status_types import IndexReport
 from mcp_server.records import Line, Path, Record, record
 
 IndexResult = record(IndexReport)

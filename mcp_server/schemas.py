@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from indexer.answer import Answer, FolderCoverage, Hit, Mode, Reading, Reranking, Semantic
+from indexer.types import Answer, FolderCoverage, Hit, Mode, Reading, Reranking, Semantic
 from mcp_server.records import AsRecord, Record, Time, to_iso
 from mcp_server.untrusted import clean, one_line, shown_path, uri
 

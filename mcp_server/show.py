@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indexer.status import IndexReport, Status
+from indexer.status_types import IndexReport, Status
 from mcp_server.records import safe
 from mcp_server.render import (
     condition_lines,

@@ -27,7 +27,7 @@ from mcp.types import (
 )
 
 from indexer.errors import FolderMcpError
-from indexer.status import Status
+from indexer.status_types import Status
 from mcp_server import budget
 from mcp_server.port import Lent
 from mcp_server.status_schema import StatusResult

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indexer.status import Status
+from indexer.status_types import Status
 from mcp_server.records import record
 
 StatusResult = record(Status)

@@ -14,10 +14,9 @@ from mcp.server.mcpserver.tools import Tool
 from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, BeforeValidator, Field
 
-from indexer.answer import MAX_CHARS, MAX_CONTEXT, MAX_OFFSET, MAX_TOP_K, MIN_CHARS, Mode, Query
 from indexer.documents.formats import suffixes_of
 from indexer.errors import FolderMcpError, QueryError
-from indexer.types import Scope
+from indexer.types import MAX_CHARS, MAX_CONTEXT, MAX_OFFSET, MAX_TOP_K, MIN_CHARS, Mode, Query, Scope
 from mcp_server import asking, budget
 from mcp_server.port import Lent
 from mcp_server.progress import reported

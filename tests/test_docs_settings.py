@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from docs_text import FENCE, INLINE, PAGES, name_of, without_blocks
 
-from indexer.config import ENVIRONMENT, load_config
-from indexer.settings import TABLES, FolderSettings
+from indexer.config import ENVIRONMENT, TABLES, FolderSettings, load_config
 
 KEYS = {each.name: table for table, kind in TABLES.items() for each in fields(kind)}
 FOLDER_KEYS = {each.name for each in fields(FolderSettings)}

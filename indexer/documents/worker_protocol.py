@@ -15,11 +15,10 @@ from typing import Any, BinaryIO, cast
 
 from indexer.documents.parse import LibraryMissing, Parsed, ParseLimits
 from indexer.errors import ParseFailed, ParseSkipped
-from indexer.locator import Locator, UnitKind
 from indexer.text.chunk import TokenCounter, chunk, redacted, surroundings
 from indexer.text.language import detect
 from indexer.text.tokens import tokens
-from indexer.types import Chunk, Document, Unit
+from indexer.types import Chunk, Document, Locator, Unit, UnitKind
 
 HEADER = struct.Struct(">I")
 """The length before each frame."""

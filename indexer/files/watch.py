@@ -11,8 +11,6 @@ What watchfiles 1.3 was seen to do (Linux), and the answer here:
 - Links to directories are followed: what comes through a link is dropped.
 """
 
-# Paths are str with surrogates:
-
 from __future__ import annotations
 
 import logging
@@ -20,25 +18,26 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, closing
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
 import anyio
 from anyio import to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from indexer.files.ignore import Ignore
+from indexer.files.ignore import IGNORE_FILES, Ignore, Level
 from indexer.files.mounts import silent_parts
-from indexer.files.pending import Pending, collapse
-from indexer.files.relevant import relevant
-from indexer.files.watch_events import Changes, Timing, Watched, WatchEvent, WatchProblem
-from indexer.files.watch_problems import GONE, LIMIT, UNDECODABLE, failure, is_limit, silence, unreadable
 
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
 
-__all__ = ["Changes", "Timing", "WatchEvent", "WatchProblem", "Watched", "watch"]
-
 log = logging.getLogger(__name__)
+
+
+# Paths are str with surrogates:
+
+
+__all__ = ["Changes", "Timing", "WatchEvent", "WatchProblem", "Watched", "watch"]
 
 Silent = Callable[[str], tuple[tuple[str, str], ...]]
 T = TypeVar("T")
@@ -284,3 +283,227 @@ def _identity(root: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+# Watch events -------------------------------------------------------------------------------------------------------
+# What watching tells, and its timing.
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Paths to look at again.
+
+    Attributes:
+        root: The folder.
+        paths: Files or directories (each with all below it), there or gone; the root itself when anything may have
+            changed. None lies below another.
+    """
+
+    root: str
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A root is watched, at first or again.
+
+    ``Changes`` of the whole root follow: what happened before is not known.
+    """
+
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchProblem:
+    """A root is not watched, or not all of it.
+
+    That part is named in ``Changes`` every ``Timing.poll`` seconds instead, until ``Watched`` says otherwise.
+
+    Attributes:
+        root: The folder.
+        reason: Why, one sentence.
+        remedy: What the user can do, one sentence.
+    """
+
+    root: str
+    reason: str
+    remedy: str
+
+
+WatchEvent: TypeAlias = Changes | Watched | WatchProblem
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long to wait for what, seconds.
+
+    Attributes:
+        quiet: A path is named when it has not changed for this long,
+        longest: or this long after its first change.
+        step: How often the watcher's thread looks for events and for the order to stop.
+        retry: Between looks for a root that is gone (a mount raises no event), and between attempts to watch again.
+        poll: Between rescans of what cannot be watched.
+        check: Without events, how often the root is compared with the one being watched (an unmount is silent).
+    """
+
+    quiet: float = 1.5
+    longest: float = 10.0
+    step: float = 0.2
+    retry: float = 10.0
+    poll: float = 300.0
+    check: float = 30.0
+
+
+# Pending ------------------------------------------------------------------------------------------------------------
+# Changed paths that wait until their changes have come to rest.
+
+# Paths are str with surrogates:
+
+
+MANY = 1000
+"""Paths in one batch above which it names their directories instead."""
+
+
+class Pending:
+    """Debounce per path, with a limit for paths that never rest.
+
+    Times are seconds of any one clock. Not thread-safe: one event loop uses it.
+
+    Args:
+        quiet: Seconds without a change after which a path is due.
+        longest: Seconds after its first change at which it is due anyway.
+    """
+
+    def __init__(self, quiet: float, longest: float) -> None:
+        self._quiet = quiet
+        self._longest = longest
+        self._seen: dict[str, tuple[float, float]] = {}
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+    def add(self, paths: Iterable[str], now: float) -> None:
+        """Note that paths changed just now."""
+        for path in paths:
+            first, _ = self._seen.get(path, (now, now))
+            self._seen[path] = (first, now)
+
+    def next_due(self) -> float | None:
+        """When the next path is due, None when there is none."""
+        return min((self._due(first, last) for first, last in self._seen.values()), default=None)
+
+    def take(self, now: float) -> list[str]:
+        """Remove and return the paths that are due."""
+        due = [path for path, (first, last) in self._seen.items() if self._due(first, last) <= now]
+        for path in due:
+            del self._seen[path]
+        return due
+
+    def _due(self, first: float, last: float) -> float:
+        return min(last + self._quiet, first + self._longest)
+
+
+def collapse(paths: Iterable[str], root: str) -> tuple[str, ...]:
+    """The fewest paths to look at again: none below another, directories where there are more than ``MANY``."""
+    left = _outermost(set(paths))
+    while len(left) > MANY:
+        left = _outermost({os.path.dirname(path) if path != root else root for path in left})
+    return tuple(sorted(left))
+
+
+def _outermost(paths: set[str]) -> set[str]:
+    """The paths that lie below no other of them."""
+    kept: set[str] = set()
+    for path in paths:
+        parent = os.path.dirname(path)
+        while parent not in paths and parent != os.path.dirname(parent):
+            parent = os.path.dirname(parent)
+        if parent not in paths or parent == path:
+            kept.add(path)
+    return kept
+
+
+# Relevant -----------------------------------------------------------------------------------------------------------
+# Which of the changed paths matter.
+
+# Paths are str with surrogates:
+
+
+def relevant(paths: Iterable[str], ignore: Ignore) -> set[str]:
+    """Drop what the rules leave out and what was reached through a link. Blocking: run it in a thread.
+
+    A secret is kept, so that it gets reported; an ignore file stands for its directory, whose files it rules.
+
+    Args:
+        paths: Absolute, there or gone.
+        ignore: The rules of their root.
+    """
+    levels: dict[str, tuple[Level, ...] | None] = {}
+    found: set[str] = set()
+    for path in paths:
+        if path == ignore.root:
+            found.add(path)
+            continue
+        parent, name = os.path.split(path)
+        if parent not in levels:
+            levels[parent] = _levels(parent, ignore)
+        here = levels[parent]
+        if here is None:
+            continue
+        if name in IGNORE_FILES:
+            found.add(parent)
+            continue
+        verdict = ignore.entry(here, path, name, os.path.isdir(path) and not os.path.islink(path))
+        if not verdict.ignored or verdict.secret:
+            found.add(path)
+    return found
+
+
+def _levels(directory: str, ignore: Ignore) -> tuple[Level, ...] | None:
+    """The rules inside a directory, None if it is left out, out of the root or behind a link."""
+    inside = directory == ignore.root or directory.startswith(ignore.root.rstrip("/") + "/")
+    if not inside or os.path.realpath(directory) != directory or ignore.verdict(directory, is_dir=True).ignored:
+        return None
+    return ignore.at(directory)
+
+
+# Watch problems -----------------------------------------------------------------------------------------------------
+# Why a folder is not watched, and what to do, in words.
+
+LIMIT = (
+    "the system's limit of watches is reached, so that not every directory is watched",
+    "raise fs.inotify.max_user_watches and fs.inotify.max_user_instances with sysctl, "
+    "or leave big directories out with exclude, and restart",
+)
+GONE = ("the folder is not there", "mount its disk or restore it; what was indexed is kept")
+UNDECODABLE = (
+    "files whose names are not valid UTF-8 keep changing in it, and each such change ends the watch",
+    "rename them, or leave their directory out by moving it elsewhere; until then changes are found minutes later",
+)
+_NOTHING = "nothing to do: it is compared with the index now and then instead"
+
+
+def unreadable(error: OSError) -> tuple[str, str]:
+    """Reason and remedy when a directory refuses to be watched."""
+    return (
+        f"a directory cannot be read, so that not everything is watched: {error}",
+        "allow this user to read it, or leave it out with exclude",
+    )
+
+
+def failure(error: Exception) -> tuple[str, str]:
+    """Reason and remedy when the watcher fails."""
+    return LIMIT if is_limit(error) else (f"it cannot be watched: {error}", _NOTHING)
+
+
+def silence(parts: tuple[tuple[str, str], ...], root: str) -> tuple[str, str]:
+    """Reason and remedy when parts of a root (path, file system type) send no events."""
+    if parts[0][0] == root:
+        return f"it is on a {parts[0][1]} file system, which reports no changes", _NOTHING
+    names = ", ".join(f"{part} ({kind})" for part, kind in parts)
+    return f"parts of it are on file systems that report no changes: {names}", _NOTHING
+
+
+def is_limit(error: Exception) -> bool:
+    """Whether watches (ENOSPC) or watchers (EMFILE) have run out, as watchfiles words it."""
+    return "limit reached" in str(error) or "Too many open files" in str(error)

@@ -10,20 +10,19 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from indexer.config import Config
+from indexer.broadcast import Notifier
+from indexer.config import Config, ModelSettings
 from indexer.errors import SlotUnavailable
-from indexer.folder import FolderModel, Folders, LiveFolder
+from indexer.folders.state import FolderModel, Folders, LiveFolder
 from indexer.models.catalogue import languages_of, lookup
 from indexer.models.export import due, exported, verdict
 from indexer.models.locate import Located, availability, find
 from indexer.models.prepared import prepare_command
 from indexer.models.spec import RerankModel, resolve, resolve_reranker
 from indexer.models.tokenizer import Tokens, open_tokenizer
-from indexer.pulse import Pulse
-from indexer.settings import ModelSettings
 from indexer.slot.embedder import ModelSpec
 from indexer.slot.failure import HINTS
-from indexer.status import ModelAvailability
+from indexer.status_types import ModelAvailability
 
 _NO_EMBEDDER = "Choose an embedding model for the folder (folder-mcp models list); a reranker goes to search.rerank."
 
@@ -208,7 +207,7 @@ class AvailableModels:
         self._resolver = models
         self._folders = folders
         self._arrived = arrived
-        self._asked = Pulse()
+        self._asked = Notifier()
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Look now, whenever ``look_again`` asks for it, and at each rescan; until cancelled.

@@ -88,7 +88,7 @@ def _entry(table: dict[str, Any]) -> Entry:
 # Languages ----------------------------------------------------------------------------------------------------------
 # Languages a model was made for: from the catalogue, else from the card that lies beside its weights.
 #
-# Search lets a model vote only on languages it knows (``indexer.fusion``). What nobody has written down is unknown,
+# Search lets a model vote only on languages it knows (``indexer.search.fusion``). What nobody has written down is unknown,
 # never guessed.
 
 CARD = "README.md"

@@ -1,6 +1,6 @@
 """What the slot shows of itself: immutable, lock-free to read, numbered by ``epoch``.
 
-Published as ``indexer.status`` is. Durations and their unit are in the names; memory is bytes.
+Published as ``indexer.status_types`` is. Durations and their unit are in the names; memory is bytes.
 """
 
 from __future__ import annotations

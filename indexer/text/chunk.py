@@ -16,7 +16,6 @@ from itertools import pairwise
 from math import floor, log
 from typing import Any, Protocol
 
-from indexer.locator import Locator
 from indexer.text.structure import (
     JOINT,
     LANGUAGES,
@@ -28,7 +27,7 @@ from indexer.text.structure import (
     line_starts,
     segments,
 )
-from indexer.types import Chunk, Document, Unit
+from indexer.types import Chunk, Document, Locator, Unit
 
 CHUNKER = "chunk/1"
 """Stamp of this recipe: any change that moves a boundary or a heading raises it."""

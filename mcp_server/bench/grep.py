@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from indexer.documents.encoding import decode
-from indexer.locator import Locator
+from indexer.types import Locator
 
 BLOCK = 40
 """Lines of a place: about what an editor shows around a match."""

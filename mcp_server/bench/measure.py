@@ -10,8 +10,7 @@ from typing import Literal, TypeAlias
 import anyio
 from pydantic import Field
 
-from indexer.answer import Mode, Query
-from indexer.types import Scope
+from indexer.types import Mode, Query, Scope
 from mcp_server.bench.grep import grep
 from mcp_server.bench.questions import Asked
 from mcp_server.port import EnginePort

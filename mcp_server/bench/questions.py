@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from indexer.documents.formats import by_name
 from indexer.errors import QueryError
-from indexer.locator import Locator
 from indexer.text.structure import JOINT, segments
+from indexer.types import Locator
 
 LEAST_BODY = 200
 """Characters below a heading from which it has something to answer with."""

@@ -49,9 +49,9 @@ def samples(folders: Sequence[str], config: Config, count: int = 3) -> list[Samp
 def _of(folder: str, config: Config) -> Iterator[Sample]:
     from indexer.documents.formats import by_name  # noqa: PLC0415
     from indexer.files.walk import walk  # noqa: PLC0415 - not for --help
-    from indexer.known_folders import KnownFolder, list_folders  # noqa: PLC0415
+    from indexer.folders.registry import KnownFolder, list_folders  # noqa: PLC0415
+    from indexer.indexing.queue import ignore_for  # noqa: PLC0415
     from indexer.types import File  # noqa: PLC0415
-    from indexer.watching import ignore_for  # noqa: PLC0415
 
     known = next((each for each in list_folders(config).known if each.path == folder), KnownFolder(folder))
     if not os.path.isdir(folder):  # a disk that is away: it has no words, and the trial says so

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any, Literal
 
-from indexer.one_error import first_error
+from indexer.errors import first_error
 from mcp_server.clients.entry import Launch
 from mcp_server.clients.sample import Sample
 

@@ -12,7 +12,7 @@ from mcp_server.call import Call, settled
 
 if TYPE_CHECKING:
     from indexer.config import Config
-    from indexer.known_folders import KnownFolder
+    from indexer.folders.registry import KnownFolder
     from mcp_server.bench.measure import BenchResult
     from mcp_server.bench.questions import Asked
 
@@ -112,8 +112,8 @@ def _texts(folders: list[KnownFolder], config: Config) -> list[tuple[str, str]]:
     from indexer.documents.encoding import decode  # noqa: PLC0415
     from indexer.documents.formats import by_name  # noqa: PLC0415
     from indexer.files.walk import walk  # noqa: PLC0415
+    from indexer.indexing.queue import ignore_for  # noqa: PLC0415
     from indexer.types import File  # noqa: PLC0415
-    from indexer.watching import ignore_for  # noqa: PLC0415
 
     found = []
     for folder in folders:

@@ -47,7 +47,7 @@ def run(call: Call) -> int:
 
 
 def _add(call: Call) -> None:
-    from indexer.known_folders import add_folder  # noqa: PLC0415
+    from indexer.folders.registry import add_folder  # noqa: PLC0415
 
     args = call.args
     known = add_folder(call.config, args.folder, model=args.model, allow_broad=args.allow_broad)
@@ -75,7 +75,7 @@ def _remove(call: Call) -> None:
 
 
 def _known(call: Call) -> FoldersResult:
-    from indexer.known_folders import list_folders  # noqa: PLC0415
+    from indexer.folders.registry import list_folders  # noqa: PLC0415
     from mcp_server.report_schema import FoldersResult, KnownRecord  # noqa: PLC0415
 
     listed = list_folders(call.config)

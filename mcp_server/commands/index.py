@@ -9,7 +9,7 @@ from mcp_server import console
 from mcp_server.call import Call
 
 if TYPE_CHECKING:
-    from indexer.status import IndexReport
+    from indexer.status_types import IndexReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def run(call: Call) -> int:
     import anyio  # noqa: PLC0415 - not for --help
 
     from indexer.errors import ConfigError  # noqa: PLC0415
-    from indexer.known_folders import add_folder, list_folders  # noqa: PLC0415
+    from indexer.folders.registry import add_folder, list_folders  # noqa: PLC0415
     from mcp_server import show  # noqa: PLC0415
     from mcp_server.report_schema import IndexResult  # noqa: PLC0415
 

@@ -66,8 +66,10 @@ def run(call: Call) -> int:
 
 def _launch(call: Call, machine: Machine) -> tuple[Launch, list[str]]:
     """Return what clients are to start, and the folders to try a search on."""
-    from indexer.folder_rules import check_folder  # noqa: PLC0415
-    from indexer.known_folders import list_folders  # noqa: PLC0415
+    from indexer.folders.registry import (  # noqa: PLC0415
+        check_folder,
+        list_folders,
+    )
     from mcp_server.clients import program  # noqa: PLC0415
 
     config, args = call.config, call.args

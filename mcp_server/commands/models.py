@@ -53,7 +53,7 @@ def run(call: Call) -> int:
 
 
 def _list(call: Call) -> int:
-    from indexer.known_folders import list_folders  # noqa: PLC0415
+    from indexer.folders.registry import list_folders  # noqa: PLC0415
     from mcp_server.model_list import listed, shown  # noqa: PLC0415
 
     result = listed(call.config, list_folders(call.config).known)

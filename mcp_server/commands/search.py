@@ -33,9 +33,11 @@ def run(call: Call) -> int:
 
 
 async def _search(call: Call) -> int:
-    from indexer.answer import Query  # noqa: PLC0415
     from indexer.documents.formats import suffixes_of  # noqa: PLC0415
-    from indexer.types import Scope  # noqa: PLC0415
+    from indexer.types import (  # noqa: PLC0415
+        Query,
+        Scope,
+    )
     from mcp_server import asking, show  # noqa: PLC0415
     from mcp_server.schemas import SearchResult  # noqa: PLC0415
 

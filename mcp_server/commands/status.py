@@ -11,7 +11,7 @@ from mcp_server import console
 from mcp_server.call import Call, settled
 
 if TYPE_CHECKING:
-    from indexer.status import Status
+    from indexer.status_types import Status
     from mcp_server.port import EnginePort
 
 ON_DISK = "This is the index as it lies on disk; what a running server does now, its client's status tool shows."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mcp_server.doctor.finding import Check, Finding
 
 if TYPE_CHECKING:
-    from indexer.known_folders import KnownFolders
+    from indexer.folders.registry import KnownFolders
     from mcp_server.clients.machine import Machine
     from mcp_server.doctor.settings import Settings
 
@@ -101,14 +101,14 @@ def _mounts() -> Mounts | None:
 
 def _known(settings: Settings) -> KnownFolders:
     """The folders; those of the configuration file alone when the list of added ones is damaged."""
-    from indexer.known_folders import list_folders  # noqa: PLC0415
+    from indexer.folders.registry import list_folders  # noqa: PLC0415
 
     return list_folders(settings.config)
 
 
 def _folders(settings: Settings) -> Iterator[Finding]:
     from indexer.errors import ConfigError  # noqa: PLC0415
-    from indexer.known_folders import folders_damage  # noqa: PLC0415
+    from indexer.folders.registry import folders_damage  # noqa: PLC0415
     from mcp_server.doctor.folders import folders  # noqa: PLC0415
 
     try:

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from indexer.advice import advise
 from indexer.errors import StoreError
 from indexer.models.catalogue import languages_of
 from indexer.models.locate import Located, find
+from indexer.status_report import advise
 from mcp_server.doctor.finding import Finding
 
 Written = Mapping[str, Mapping[str, int]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from indexer.errors import SlotUnavailable
 from indexer.models.locate import Located, Missing
-from indexer.status import ModelAvailability
+from indexer.status_types import ModelAvailability
 from mcp_server.doctor.finding import Finding
 
 

@@ -8,8 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from indexer.files.mounts import silent_parts
-from indexer.files.places import synchronised
+from indexer.files.mounts import silent_parts, synchronised
 from mcp_server.doctor.finding import Finding
 
 MARGIN = 1.2

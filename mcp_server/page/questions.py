@@ -8,11 +8,9 @@ from typing import Any, Literal
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
-from indexer.answer import MAX_OFFSET, MAX_TOP_K, Mode, Query
 from indexer.documents.formats import suffixes_of
-from indexer.locator import Locator
-from indexer.status import FileProblem, Status
-from indexer.types import Scope
+from indexer.status_types import FileProblem, Status
+from indexer.types import MAX_OFFSET, MAX_TOP_K, Locator, Mode, Query, Scope
 from mcp_server import asking
 from mcp_server.page.marks import marked
 from mcp_server.port import EnginePort

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from indexer.status import Status
+from indexer.status_types import Status
 
 WORKING = frozenset({"waiting", "scanning", "reading", "embedding"})
 """States of a folder in which indexing goes on by itself. Blocked ones wait for something that no waiting helps."""

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 async def remember(config: Config, lent: Lent, names: Sequence[str]) -> None:
     """Remember folders that a connection named; it gets them, and what is wrong with the others, and is ready."""
-    from indexer.known_folders import add_folder  # noqa: PLC0415 - not before the first answer
+    from indexer.folders.registry import add_folder  # noqa: PLC0415 - not before the first answer
 
     for name in names:
         try:

@@ -23,7 +23,7 @@ from indexer.errors import ConfigError
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
 
-    from indexer.status import Status
+    from indexer.status_types import Status
 
 DEFAULT = "127.0.0.1:8765"
 TOKEN_FILE = "http-token"  # noqa: S105 - its name

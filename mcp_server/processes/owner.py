@@ -35,7 +35,7 @@ from mcp_server.processes.traffic import Clients, Connected
 from mcp_server.version import newer, release
 
 if TYPE_CHECKING:
-    from indexer.status import OwnerStatus
+    from indexer.status_types import OwnerStatus
     from mcp_server.port import EnginePort
     from mcp_server.processes.network import Door
 

@@ -64,9 +64,11 @@ def call_types(method: str) -> Mapping[str, Any]:
 
     Empty when there is no such method, or none that another process can call.
     """
-    from indexer import answer, history, known_folders, status  # noqa: PLC0415 - the port names them for checkers only
+    from indexer import history, status_types  # noqa: PLC0415
+    from indexer import types as types_module  # noqa: PLC0415 - the port names them for checkers only
+    from indexer.folders import registry  # noqa: PLC0415 - the port names them for checkers only
 
     if method.startswith("_") or method == "connected" or method not in vars(EnginePort):
         return {}
-    names = {**vars(answer), **vars(history), **vars(known_folders), **vars(status)}
+    names = {**vars(types_module), **vars(history), **vars(registry), **vars(status_types)}
     return typing.get_type_hints(getattr(EnginePort, method), localns=names)

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import anyio
 
 from indexer import errors
-from indexer.answer import Answer, Query, Reading
 from indexer.errors import FolderMcpError, StoreError
+from indexer.folders.registry import KnownFolder
 from indexer.history import History
-from indexer.known_folders import KnownFolder
-from indexer.status import IndexReport, Status
+from indexer.status_types import IndexReport, Status
+from indexer.types import Answer, Query, Reading
 from mcp_server import timing
 from mcp_server.port import EnginePort
 from mcp_server.processes.attach import Attached

@@ -10,7 +10,7 @@ from typing import Any
 
 import anyio
 
-from indexer.status import RelayStatus
+from indexer.status_types import RelayStatus
 
 
 class Traffic:

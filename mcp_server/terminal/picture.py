@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from indexer.slot.slot_types import SlotStatus
-from indexer.status import FolderStatus, Status
+from indexer.status_types import FolderStatus, Status
 from mcp_server.render import duration, size
 from mcp_server.untrusted import one_line
 

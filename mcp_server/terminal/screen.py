@@ -18,12 +18,12 @@ from rich.live import Live
 from rich.segment import Segment
 from rich.text import Text
 
+from indexer.broadcast import Notifier
 from indexer.errors import FolderMcpError
-from indexer.pulse import Pulse
 from mcp_server.terminal.picture import counts, number, picture
 
 if TYPE_CHECKING:
-    from indexer.status import Status
+    from indexer.status_types import Status
     from mcp_server.port import EnginePort
 
 AGAIN = (0.5, 1.0, 2.0, 5.0)
@@ -55,7 +55,7 @@ class Seen:
     quits: str = "q quits"
     home: str = field(default_factory=lambda: str(Path.home()))
     clock: Callable[[], float] = time.time
-    changed: Pulse = field(default_factory=Pulse)
+    changed: Notifier = field(default_factory=Notifier)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the lines that fit, from ``top`` on, and one that says what the keys do."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from engines import engine_over
 
-from indexer.advice import advise, better_model
 from indexer.models.catalogue import lookup
+from indexer.status_report import advise, better_model
 
 ENGLISH = frozenset({"en"})
 

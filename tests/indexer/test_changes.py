@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.changes import compare
+from indexer.indexing.changes import compare
 from indexer.types import File, FileRow
 
 RECIPE = "chunk/1 words/1 tok/256"

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.config import ENVIRONMENT, Config, load_config
+from indexer.config import ENVIRONMENT, TABLES, Config, FolderSettings, load_config
 from indexer.errors import ConfigError
-from indexer.settings import TABLES, FolderSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 

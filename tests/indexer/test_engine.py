@@ -11,11 +11,10 @@ import pytest
 from engines import ask, engine_over, local_model, names, settings
 from fakes import FakeLoader
 
-from indexer.answer import Query
 from indexer.engine import Engine, open_engine
 from indexer.errors import FolderError, QueryError, StoreBusy
 from indexer.folders.model_availability import Models
-from indexer.types import Scope
+from indexer.types import Query, Scope
 
 
 @pytest.fixture
@@ -79,8 +78,8 @@ async def test_an_unchanged_folder_is_walked_but_no_file_is_read_again(tmp_path:
 async def test_no_chunk_is_embedded_twice_though_windows_and_commits_overlap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("indexer.embedding_pass.WINDOW", 16)
-    monkeypatch.setattr("indexer.vector_commits.COMMIT_ROWS", 8)
+    monkeypatch.setattr("indexer.indexing.embedding_pass.WINDOW", 16)
+    monkeypatch.setattr("indexer.indexing.embedding_pass.COMMIT_ROWS", 8)
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(40):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from indexer.answer import Query
-from indexer.folder import Folders
-from indexer.freshness import fresh
-from indexer.fusion import Fused
-from indexer.manifest import Manifest
-from indexer.types import FileRow, StoredChunk
+from indexer.folders.state import Folders
+from indexer.indexing.manifest import Manifest
+from indexer.search.fusion import Fused
+from indexer.search.hits import fresh
+from indexer.types import FileRow, Query, StoredChunk
 
 
 def row_of(file: Path) -> FileRow:

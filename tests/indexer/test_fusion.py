@@ -9,9 +9,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.folding import fold, with_own_words
-from indexer.fusion import SemanticList, fuse
-from indexer.text.question import read_question
+from indexer.search.fusion import SemanticList, fold, fuse, read_question, with_own_words
 from indexer.types import Scored, StoredChunk
 
 ENGLISH = frozenset({"en"})

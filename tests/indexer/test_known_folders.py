@@ -10,8 +10,7 @@ import pytest
 
 from indexer.config import Config, FolderSettings
 from indexer.errors import ConfigError, FolderError
-from indexer.folder_rules import check_folder
-from indexer.known_folders import KnownFolder, add_folder, list_folders, remove_folder
+from indexer.folders.registry import KnownFolder, add_folder, check_folder, list_folders, remove_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -274,7 +273,7 @@ def test_processes_that_add_at_once_lose_nothing(here: Path, config: Config) -> 
         import sys
         from pathlib import Path
         from indexer.config import Config
-        from indexer.known_folders import add_folder, remove_folder
+        from indexer.folders.registry import add_folder, remove_folder
         config = Config(data_dir=Path(sys.argv[1]))
         print("ready", flush=True)
         sys.stdin.readline()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.errors import QueryError
-from indexer.locator import Locator
+from indexer.types import Locator
 
 numbers = st.integers(1, 99_999)
 spans = st.one_of(st.just((0, 0)), st.tuples(numbers, numbers).map(lambda pair: (min(pair), max(pair))))

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from indexer.manifest import Manifest
+from indexer.indexing.manifest import Manifest
 from indexer.types import FileRow, Outcome
 
 

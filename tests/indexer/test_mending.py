@@ -12,7 +12,7 @@ from disks import small_disk
 from engines import ask, engine_over, names, settings
 
 from indexer.engine import Engine
-from indexer.known_folders import add_folder, list_folders, mend_folders
+from indexer.folders.registry import add_folder, list_folders, mend_folders
 
 ROOT = Path(__file__).parents[2]
 

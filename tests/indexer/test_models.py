@@ -14,17 +14,16 @@ import pytest
 from engines import ask, engine_over, local_model, settings
 from tiny_models import write_bert, write_hub
 
-from indexer.config import Config
+from indexer.broadcast import Notifier
+from indexer.config import Config, FolderSettings
 from indexer.engine import Engine
-from indexer.folder import Folders
 from indexer.folders.model_availability import AvailableModels, Models
+from indexer.folders.state import Folders
 from indexer.models.export import EXPORT_RECORD
 from indexer.models.locate import module_paths, pickled_files
 from indexer.models.prepared import Verdict, convert, digest, keep, workspace
-from indexer.pulse import Pulse
-from indexer.settings import FolderSettings
 from indexer.slot.embedder import ModelSpec
-from indexer.status import ModelAvailability, Status
+from indexer.status_types import ModelAvailability, Status
 
 DEFAULT = "all-MiniLM-L6-v2"
 
@@ -176,7 +175,7 @@ async def test_models_are_looked_for_again_only_while_one_is_missing(
 async def test_a_question_that_falls_into_a_look_is_followed_by_another_look(tmp_path: Path) -> None:
     config = replace(settings(tmp_path / "data"), hub_cache=tmp_path / "hub")
     config = replace(config, model=replace(config.model, default="acme/tiny"))
-    looks, changed = Looks(config), Pulse()
+    looks, changed = Looks(config), Notifier()
     stock = AvailableModels(config, looks, Folders(), lambda root: None)
     looks.go_on.clear()
     async with anyio.create_task_group() as tasks:

@@ -9,10 +9,9 @@ from engines import engine_over, names
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.answer import Query
 from indexer.errors import QueryError
-from indexer.snippet import level
-from indexer.types import Scope
+from indexer.search.hits import level
+from indexer.types import Query, Scope
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.present_text import MOST_BYTES, Place, PresentTexts
+from indexer.search.hits import MOST_BYTES, Place, PresentTexts
 
 LINES = [f"line {n} speaks of subject {n}" for n in range(1, 41)]
 PASSAGE = "\n".join(LINES[9:13])

@@ -9,8 +9,8 @@ import pytest
 from engines import ask, engine_over
 from fakes import virtual_backend
 
-from indexer.pulse import Pulse
-from indexer.recording import HEARTBEAT, snapshots
+from indexer.broadcast import Notifier
+from indexer.history import HEARTBEAT, snapshots
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def anyio_backend() -> str:
 
 
 async def test_a_change_while_the_watcher_is_busy_is_not_lost() -> None:
-    shown, state = Pulse(), [0]
+    shown, state = Notifier(), [0]
     seen = []
     with anyio.fail_after(5):
         async for value in snapshots(lambda: state[0], shown, 0.0):  # type: ignore[arg-type,return-value]
@@ -35,7 +35,7 @@ async def test_a_change_while_the_watcher_is_busy_is_not_lost() -> None:
 async def test_nobody_is_woken_while_nothing_changes_but_by_the_heartbeat() -> None:
     looks, started = 0, anyio.current_time()
     with anyio.move_on_after(HEARTBEAT * 3 + 1):
-        async for _ in snapshots(lambda: None, Pulse(), 0.2):  # type: ignore[arg-type,return-value]
+        async for _ in snapshots(lambda: None, Notifier(), 0.2):  # type: ignore[arg-type,return-value]
             looks += 1
     assert looks == 4
     assert anyio.current_time() - started >= HEARTBEAT * 3

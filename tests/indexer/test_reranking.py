@@ -14,17 +14,15 @@ from engines import ask, engine_over, names, settings
 from fakes import FakeLoader, model_spec, virtual_backend, virtual_slot
 from tiny_models import write_cross_encoder
 
-from indexer.advice import better_model
-from indexer.answer import Query, Reranking
 from indexer.errors import SlotUnavailable
 from indexer.folders.model_availability import Models
-from indexer.fusion import Fused
 from indexer.models.spec import RerankModel
-from indexer.reranking import PIECE, rerank
+from indexer.search.fusion import Fused, read_question
+from indexer.search.reranking import PIECE, rerank
 from indexer.slot.priority_lock import Priority
 from indexer.slot.slot import ModelSlot
-from indexer.text.question import read_question
-from indexer.types import StoredChunk
+from indexer.status_report import better_model
+from indexer.types import Query, Reranking, StoredChunk
 
 EMBEDDER = model_spec("embedder")
 SPEC = model_spec("judge", dim=0, kind="reranker")

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 from typing import cast
 
-from indexer.changes import Changes
-from indexer.folder import LiveFolder
-from indexer.manifest import Manifest
-from indexer.scan import FEW, Scan
+from indexer.folders.state import LiveFolder
+from indexer.indexing.changes import Changes
+from indexer.indexing.manifest import Manifest
+from indexer.indexing.queue import Dirty
+from indexer.indexing.text_pass import FEW, FolderScan
 from indexer.types import File, FileRow
-from indexer.work_queue import Dirty
 
 
 class Folder:
@@ -18,10 +18,10 @@ def row(name: str, size: int = 1) -> FileRow:
     return FileRow(f"/notes/{name}", "/notes", size, 1, "ab", "plain/1", "r", "indexed", "", 1, 0, 1.0)
 
 
-def scan(manifest: Manifest, *, gone: tuple[str, ...] = (), read: int = 0) -> Scan:
+def scan(manifest: Manifest, *, gone: tuple[str, ...] = (), read: int = 0) -> FolderScan:
     files = tuple(File(f"/notes/{n}", "/notes", 1, 1) for n in range(read))
     known = manifest.below("/notes", "/notes")
-    return Scan.of(cast("LiveFolder", Folder()), Dirty("/notes"), Changes(files, gone, 0), known)
+    return FolderScan.of(cast("LiveFolder", Folder()), Dirty("/notes"), Changes(files, gone, 0), known)
 
 
 def test_a_file_that_came_back_while_the_scan_waited_is_not_taken_out() -> None:

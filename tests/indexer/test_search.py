@@ -9,8 +9,8 @@ from typing import get_args
 import pytest
 from engines import ask, engine_over, names
 
-from indexer.answer import Mode
 from indexer.engine import Engine
+from indexer.types import Mode
 
 
 @pytest.fixture(scope="module")

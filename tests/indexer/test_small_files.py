@@ -13,7 +13,7 @@ import pytest
 
 from indexer.config import Config
 from indexer.errors import FolderError, StoreError
-from indexer.known_folders import add_folder, list_folders, mend_folders
+from indexer.folders.registry import add_folder, list_folders, mend_folders
 from indexer.models.prepared import _keep, _known
 from indexer.store.files_on_disk import Checksums
 from indexer.store.health import Health

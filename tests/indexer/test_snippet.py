@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.snippet import clean, snippet
+from indexer.search.hits import clean, snippet
 from indexer.text.tokens import query_tokens
 
 FILLER = "Nothing of interest stands here. " * 30

@@ -9,7 +9,7 @@ import pytest
 from engines import engine_over, settings
 from hostile import HOSTILE, mail, script
 
-from indexer.status import FormatCounts, ReasonCount
+from indexer.status_types import FormatCounts, ReasonCount
 
 
 @pytest.fixture

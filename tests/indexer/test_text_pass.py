@@ -12,9 +12,9 @@ import pytest
 from engines import ask, engine_over, names, settings
 from hostile import HOSTILE, mail, script
 
-from indexer import text_pass
 from indexer.config import Config
 from indexer.engine import Engine
+from indexer.indexing import text_pass
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from trio.testing import MockClock
 
-from indexer.ledger import Ledger
-from indexer.pulse import Pulse
+from indexer.broadcast import Notifier
+from indexer.indexing.embedding_pass import COMMIT_DELAY, COMMIT_ROWS, VectorCommits
+from indexer.status_types import WorkCounters
 from indexer.types import Matrix, StoredChunk
-from indexer.vector_commits import COMMIT_DELAY, COMMIT_ROWS, VectorCommits
 
 pytestmark = pytest.mark.parametrize("anyio_backend", [("trio", {"clock": MockClock(autojump_threshold=0)})])
 
@@ -40,7 +40,7 @@ def batch(first: int, count: int = 1) -> tuple[list[StoredChunk], Matrix]:
 async def committing() -> AsyncIterator[tuple[CountingStore, VectorCommits, float]]:
     """A store, what commits to it meanwhile, and the time it began."""
     store = CountingStore()
-    commits = VectorCommits("key", store, Ledger(), Pulse())  # type: ignore[arg-type]
+    commits = VectorCommits("key", store, WorkCounters(), Notifier())  # type: ignore[arg-type]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(commits.run)
         yield store, commits, anyio.current_time()

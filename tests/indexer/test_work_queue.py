@@ -3,7 +3,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from indexer.work_queue import Dirty, WorkQueue
+from indexer.indexing.queue import Dirty, WorkQueue
 
 
 @pytest.fixture(params=["asyncio", "trio"])

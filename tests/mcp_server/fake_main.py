@@ -20,8 +20,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 import anyio  # noqa: E402
 from fakes_engine import FakeEngine, open_fake  # noqa: E402
 
-from indexer.answer import Answer, Query  # noqa: E402
 from indexer.config import Config  # noqa: E402
+from indexer.types import Answer, Query  # noqa: E402
 from mcp_server.cli import main  # noqa: E402
 
 

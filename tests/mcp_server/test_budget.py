@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.answer import Answer, Hit, Reading, Semantic
+from indexer.types import Answer, Hit, Reading, Semantic
 from mcp_server import budget
 from mcp_server.render import read_text, search_text
 from mcp_server.schemas import ReadResult, SearchResult, to_iso

@@ -15,7 +15,7 @@ import pytest
 from engines import engine_over, settings
 from fakes_engine import open_fake
 
-from indexer.known_folders import add_folder
+from indexer.folders.registry import add_folder
 from mcp_server import cli
 
 ROOT = Path(__file__).resolve().parents[2]

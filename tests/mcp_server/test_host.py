@@ -11,9 +11,9 @@ import pytest
 from fakes_engine import FakeEngine, open_fake
 from mcp import Client
 
-from indexer.answer import Query
 from indexer.config import Config
 from indexer.errors import ConfigError, FolderMcpError
+from indexer.types import Query
 from mcp_server.application import create_server
 from mcp_server.broken import failed_engine
 from mcp_server.host import Host

@@ -23,7 +23,7 @@ from tiny_models import write_bert, write_hub
 from indexer.errors import SlotUnavailable
 from indexer.models.locate import find
 from indexer.models.prepare import Outcome, Request
-from indexer.status import ModelAvailability
+from indexer.status_types import ModelAvailability
 from mcp_server import cli, prepare_process
 from mcp_server.call import Call
 from mcp_server.commands import models

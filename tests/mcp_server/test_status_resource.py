@@ -14,7 +14,7 @@ from mcp.types import TextResourceContents
 from trio.testing import MockClock
 
 from indexer.errors import FolderMcpError
-from indexer.status import Status
+from indexer.status_types import Status
 from mcp_server.application import create_server
 from mcp_server.port import Lent
 from mcp_server.status_resource import GAP, URI, tell_changes

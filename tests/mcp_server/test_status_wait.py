@@ -16,7 +16,7 @@ from fakes import FakeLoader
 from indexer.config import Config
 from indexer.engine import Engine, open_engine
 from indexer.folders.model_availability import Models
-from indexer.known_folders import add_folder
+from indexer.folders.registry import add_folder
 from mcp_server import cli
 
 

@@ -16,9 +16,9 @@ from fakes_engine import FakeEngine
 from mcp import Client
 from mcp.types import CallToolResult
 
-from indexer.answer import Semantic
 from indexer.errors import StoreError
 from indexer.slot.slot_types import ModelStatus
+from indexer.types import Semantic
 from mcp_server.application import INSTRUCTIONS, create_server
 from mcp_server.port import Lent
 from mcp_server.schemas import TRUST

@@ -13,10 +13,10 @@ from pathlib import Path
 import anyio
 from fakes import FakeLoader
 
-from indexer.answer import Answer, Hit, Mode, Query
 from indexer.config import Config, load_config
 from indexer.engine import Engine, open_engine
 from indexer.models.locate import Located, find
+from indexer.types import Answer, Hit, Mode, Query
 
 
 def settings(data: Path) -> Config:

@@ -16,15 +16,13 @@ from pathlib import Path
 
 import anyio
 
-from indexer.answer import Answer, FolderCoverage, Hit, Query, Reading, Semantic
 from indexer.config import Config
 from indexer.errors import FolderError, QueryError
+from indexer.folders.registry import KnownFolder, list_folders, remove_folder
 from indexer.history import History, Recorder
-from indexer.known_folders import KnownFolder, list_folders, remove_folder
-from indexer.locator import Locator
-from indexer.search import check
+from indexer.search.search import check
 from indexer.slot.slot_types import SlotStatus
-from indexer.status import (
+from indexer.status_types import (
     FileCounts,
     FileProblem,
     FolderStatus,
@@ -36,6 +34,7 @@ from indexer.status import (
     Status,
     Work,
 )
+from indexer.types import Answer, FolderCoverage, Hit, Locator, Query, Reading, Semantic
 
 MODEL = "fake-model"
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from indexer.locator import Locator
-from indexer.types import Chunk, FileRow, FileWrite, Matrix, StoredChunk
+from indexer.types import Chunk, FileRow, FileWrite, Locator, Matrix, StoredChunk
 
 DIM = 32
 FOLDER = "/home/me/notes"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from indexer.slot.slot_types import ErrorStatus, HolderStatus, MemoryStatus, ModelStatus, QueueStatus, SlotStatus
-from indexer.status import (
+from indexer.status_types import (
     FileCounts,
     FileProblem,
     FolderStatus,

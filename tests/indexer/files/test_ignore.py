@@ -6,11 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.files.builtin import EXCLUDES, HIDDEN, SECRETS
-from indexer.files.git_excludes import global_excludes
-from indexer.files.ignore import Ignore
-from indexer.files.rules import Rules
-from indexer.files.walk import Skipped, walk
+from indexer.files.ignore import EXCLUDES, HIDDEN, SECRETS, Ignore, Rules
+from indexer.files.walk import Skipped, global_excludes, walk
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed: nothing to compare with")
 

@@ -4,7 +4,7 @@ from effort import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.files.pending import MANY, Pending, collapse
+from indexer.files.watch import MANY, Pending, collapse
 
 
 def test_a_path_is_due_after_its_quiet_time() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.files.places import synchronised, warnings
+from indexer.files.mounts import synchronised, warnings
 
 LOCAL = [("/", "ext4")]
 

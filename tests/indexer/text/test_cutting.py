@@ -8,17 +8,16 @@ import anyio
 import pytest
 from hostile import HOSTILE, described, script
 
+from indexer.config import ModelSettings
 from indexer.documents import worker_protocol
 from indexer.documents.parse import Parsed, ParseLimits, parse_here
 from indexer.documents.pool import ParserDied, Parsers, open_parsers
 from indexer.documents.pool_status import PoolTiming
 from indexer.documents.worker_protocol import CutOrder, Prepared, Ready, ready
 from indexer.errors import ParseFailed
-from indexer.locator import Locator
 from indexer.models.spec import resolve
 from indexer.models.tokenizer import Tokens, open_tokenizer
-from indexer.settings import ModelSettings
-from indexer.types import Chunk, Document, File, Unit
+from indexer.types import Chunk, Document, File, Locator, Unit
 
 MODULE = "indexer.documents.worker"
 QUICK = PoolTiming(ready=30, attempts=3, pause=0.01, idle=60)

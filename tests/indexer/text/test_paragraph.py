@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from indexer.documents.worker_protocol import ready
-from indexer.locator import Locator
 from indexer.text.chunk import PARAGRAPH, SHORT, chunk, surroundings
-from indexer.types import Chunk, Document, Unit
+from indexer.types import Chunk, Document, Locator, Unit
 
 
 class LetterTokens:

@@ -17,10 +17,9 @@ from indexer.documents.markup import readable, sections
 from indexer.documents.parse import ParseLimits, format_of, parse_here, read_source
 from indexer.documents.plain import read_notebook
 from indexer.errors import ParseFailed, ParseSkipped
-from indexer.locator import Locator
 from indexer.text.chunk import redacted
 from indexer.text.structure import line_of, line_span, line_starts
-from indexer.types import Chunk
+from indexer.types import Chunk, Locator
 
 PROSE = {
     "cp1252": "Größe und Übermaß: Die Prüfung der Straßenlampen erfolgt jährlich im Frühjahr, größere Schäden früher.",

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from indexer.search.fusion import read_question
 from indexer.text.language import detect
-from indexer.text.question import read_question
 from indexer.text.tokens import MAX_TOKEN, STEM, has_phrase, phrases, query_tokens, tokens, weighted_tokens
 
 _WORDS = ["wing", "Flow", "straße", "HÄUSER", "café", "running", "ΛΌΓΟΣ", "привет"]

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from fakes_engine import FakeEngine, open_fake
 
-from indexer.answer import Semantic
-from indexer.types import Scope
+from indexer.types import Scope, Semantic
 from mcp_server import cli
 from mcp_server.bench.measure import measure, percentile
 from mcp_server.bench.questions import Asked

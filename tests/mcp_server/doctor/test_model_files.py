@@ -8,7 +8,7 @@ from findings import by_name
 
 from indexer.models.locate import Located, Missing
 from indexer.models.prepared import verify
-from indexer.status import ModelAvailability
+from indexer.status_types import ModelAvailability
 from mcp_server.doctor.model_files import models
 
 

@@ -12,8 +12,7 @@ import anyio
 import pytest
 from fakes_engine import FakeEngine
 
-from indexer.config import Config
-from indexer.settings import OwnerSettings
+from indexer.config import Config, OwnerSettings
 from mcp_server.port import CompleteOwner
 from mcp_server.processes.claim import Claim, Place
 from mcp_server.processes.hello import Line, NotThere, dial, greeting

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from fakes_engine import FakeEngine
 
-from indexer.answer import Answer, FolderCoverage, Hit, Query, Scope, Semantic
-from indexer.locator import Locator
 from indexer.slot.slot_types import ModelStatus, SlotStatus
-from indexer.status import IndexReport, Status, Work
+from indexer.status_types import IndexReport, Status, Work
+from indexer.types import Answer, FolderCoverage, Hit, Locator, Query, Scope, Semantic
 from mcp_server.processes.plain import made, plain
 
 PLACE = str(Locator("lines", "", 1, 2))

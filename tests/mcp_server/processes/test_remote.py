@@ -14,11 +14,10 @@ import anyio
 import pytest
 from fakes_engine import FakeEngine
 
-from indexer.answer import Query
 from indexer.config import Config
 from indexer.errors import FolderError, FolderMcpError, QueryError
-from indexer.known_folders import KnownFolder
-from indexer.types import Scope
+from indexer.folders.registry import KnownFolder
+from indexer.types import Query, Scope
 from mcp_server.port import EnginePort
 from mcp_server.processes.claim import Claim, Place
 from mcp_server.processes.hello import dial

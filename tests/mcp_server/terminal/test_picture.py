@@ -13,7 +13,7 @@ from moments import FAILED, HOME, NOTHING, NOW, STATUS
 from rich.console import Console
 
 from indexer.slot.slot_types import ModelStatus
-from indexer.status import Status
+from indexer.status_types import Status
 from mcp_server.terminal.picture import LONGEST, counts, percent, picture
 
 ROOT = Path(__file__).resolve().parents[3]

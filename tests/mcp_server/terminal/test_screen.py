@@ -23,7 +23,7 @@ from moments import HOME, NOTHING, NOW, STATUS
 from rich.console import Console
 
 from indexer.errors import FolderMcpError
-from indexer.status import Status
+from indexer.status_types import Status
 from mcp_server.terminal.picture import summary
 from mcp_server.terminal.screen import AGAIN, KEYS, Seen, _draw, follow, pressed, single_keys
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from indexer.advice import advise
-from indexer.condition import condition
 from indexer.documents.pool_status import PoolStatus
 from indexer.errors import StoreError
-from indexer.folder import Folders, LiveFolder
-from indexer.ledger import Ledger
-from indexer.manifest import Manifest, format_name
-from indexer.parts import Parts
+from indexer.folders.state import Folders, LiveFolder
+from indexer.indexing.manifest import Manifest, format_name
+from indexer.lifetime import Components
+from indexer.models.catalogue import Entry, entries
 from indexer.slot.slot_types import SlotStatus
-from indexer.status import (
+from indexer.status_types import (
     FileCounts,
     FileProblem,
     FolderState,
@@ -30,7 +29,9 @@ from indexer.status import (
     Serving,
     Status,
     Work,
+    WorkCounters,
 )
+from indexer.store.health import REMEDIES
 from indexer.types import FileRow
 
 PROBLEMS_SHOWN = 5
@@ -41,11 +42,11 @@ REASONS_SHOWN = 5
 """Reasons named for one format."""
 
 
-def survey(
+def build_status(
     owner: OwnerStatus,
     folders: Folders,
-    ledger: Ledger,
-    parts: Parts | None,
+    ledger: WorkCounters,
+    parts: Components | None,
     models: tuple[ModelAvailability, ...],
     *,
     verbose: bool,
@@ -64,7 +65,7 @@ def survey(
     """
     slot = parts.slot.status() if parts and parts.slot else SlotStatus()
     pool = parts.parsers.status() if parts else None
-    index = condition(parts, failure)
+    index = index_health(parts, failure)
     found = _folders(folders, parts, slot, ledger, verbose=verbose) if parts else ()
     return Status(
         at=time.time(),
@@ -90,7 +91,7 @@ def survey(
     )
 
 
-def report(folders: Sequence[FolderStatus], before: Work, after: Work, seconds: float) -> IndexReport:
+def index_report(folders: Sequence[FolderStatus], before: Work, after: Work, seconds: float) -> IndexReport:
     """What an ``index`` run did: the folders as they are now, and the work between two snapshots."""
     incomplete = [f"{f.path}: {f.detail or f.state}" for f in folders if f.coverage < 1.0 or f.state == "unavailable"]
     return IndexReport(
@@ -115,7 +116,7 @@ def report(folders: Sequence[FolderStatus], before: Work, after: Work, seconds: 
 
 
 def _folders(
-    folders: Folders, parts: Parts, slot: SlotStatus, ledger: Ledger, *, verbose: bool
+    folders: Folders, parts: Components, slot: SlotStatus, ledger: WorkCounters, *, verbose: bool
 ) -> tuple[FolderStatus, ...]:
     embedding = set(parts.embedding_pass.active.values()) if parts.embedding_pass else set()
     places = _positions(folders, parts, embedding)
@@ -127,9 +128,9 @@ def _folders(
 
 def _folder(
     folder: LiveFolder,
-    parts: Parts,
+    parts: Components,
     slot: SlotStatus,
-    ledger: Ledger,
+    ledger: WorkCounters,
     embedding: bool,
     position: int | None,
     *,
@@ -200,7 +201,7 @@ def _most_common(reasons: Counter[str], shown: int | None = None) -> tuple[Reaso
     return tuple(ReasonCount(reason, files) for reason, files in reasons.most_common(shown))
 
 
-def _positions(folders: Folders, parts: Parts, embedding: set[str]) -> dict[str, int]:
+def _positions(folders: Folders, parts: Components, embedding: set[str]) -> dict[str, int]:
     """Place of each folder that has something to do; those being worked on are 0."""
     reading = parts.text_pass.active if parts.text_pass else frozenset[str]()
     busy = [f.path for f in folders if f.path in reading or f.path in embedding]
@@ -245,7 +246,7 @@ def _blocked(folder: LiveFolder, slot: SlotStatus) -> str:
     return f"waits for {slot.model.name}, which is in the slot"
 
 
-def _services(folders: Folders, parts: Parts | None, slot: SlotStatus) -> Halves:
+def _services(folders: Folders, parts: Components | None, slot: SlotStatus) -> Halves:
     if parts is None:
         return Halves("unavailable", "unavailable")
     keyword: Serving = "degraded" if lacking(parts.parsers.status()) else "serving"
@@ -260,3 +261,119 @@ def _services(folders: Folders, parts: Parts | None, slot: SlotStatus) -> Halves
 def lacking(pool: PoolStatus) -> bool:
     """Whether some documents cannot be read, or only in the slow way: text that a search then cannot find."""
     return pool.step != "pool" or bool(pool.missing)
+
+
+# Advice -------------------------------------------------------------------------------------------------------------
+# Advice on a folder's model: whether it reads the languages the folder is written in, and what would.
+
+SHARE = 0.2
+"""Share of a folder's text in languages its model does not read, above which another model is worth its cost."""
+LEAST = 20
+"""Chunks below which a folder says too little about its languages."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What should be changed about a folder's model.
+
+    Attributes:
+        fault: What does not fit.
+        remedy: The better model, what it costs, and how to change to it; empty when there is none.
+    """
+
+    fault: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.fault}. {self.remedy}".strip()
+
+
+def advise(
+    folder: str, model: str, reads: frozenset[str] | None, chunks: Mapping[str, int], rate: float
+) -> Advice | None:
+    """Return what should be changed about a folder's model; None when it fits, or nobody can tell.
+
+    Args:
+        folder: The folder's root, for the command to run.
+        model: Its model's name.
+        reads: ISO 639-1 codes of the languages the model was made for; None when many or unknown: nothing to say.
+        chunks: Chunks by language; the empty code is text that shows none (code, tables), read by any model.
+        rate: Chunks embedded a second now, 0.0 when nothing has been measured.
+    """
+    total = sum(chunks.values())
+    foreign = {code: count for code, count in chunks.items() if code and reads is not None and code not in reads}
+    missed = sum(foreign.values())
+    if total < LEAST or missed <= SHARE * total:
+        return None
+    named = ", ".join(sorted(foreign, key=lambda code: (-foreign[code], code))[:3])
+    fault = f"{missed / total:.0%} of the text ({named}) can be found by word only: {model} was not made for it"
+    better = better_model(frozenset(foreign) | (reads or frozenset()))
+    if better is None:
+        return Advice(fault, "")
+    minutes = (
+        f"about {max(1, round(total / rate / 60)):,} min at the present rate" if rate > 0 else "time not known yet"
+    )
+    return Advice(
+        fault,
+        f"{better.name} reads it: {better.disk_bytes / 1e6:,.0f} MB, {total:,} chunks to embed anew, {minutes}. "
+        f'Run: folder-mcp models pull {better.name}, then: folder-mcp folders add "{folder}" --model {better.name}',
+    )
+
+
+def better_model(languages: frozenset[str]) -> Entry | None:
+    """The smallest model of the catalogue that reads all these languages and needs neither account nor own code."""
+    fitting = [
+        entry
+        for entry in entries()
+        if entry.kind == "embedder"
+        and not entry.gated
+        and not entry.remote_code
+        and (not entry.language_codes or languages <= frozenset(entry.language_codes))
+    ]
+    return min(fitting, key=lambda entry: (entry.disk_bytes, entry.name), default=None)
+
+
+# Health of the index ------------------------------------------------------------------------------------------------
+# The index's state in status: what is wrong with it now, what to do, and what has been done.
+
+
+@dataclass(frozen=True, slots=True)
+class IndexHealth:
+    """As in ``IndexStatus``: one word, what happened, what to do, and what should be known besides."""
+
+    state: str
+    error: str = ""
+    remedy: str = ""
+    notices: tuple[str, ...] = ()
+
+
+def index_health(parts: Components | None, failure: StoreError | None) -> IndexHealth:
+    """The state of the index.
+
+    Args:
+        parts: What is open, None when nothing is.
+        failure: Why it could not be opened the last time, None when it could.
+    """
+    if parts is None:
+        if failure is None:
+            return IndexHealth("opening")
+        if failure.code == "missing":
+            return IndexHealth("missing", "", "it is made when a folder is indexed: folder-mcp index FOLDER")
+        return IndexHealth(failure.code, str(failure), REMEDIES.get(failure.code, ""))
+    health, notices = parts.store.health, (*parts.store.damage, *_aside(parts), *parts.warnings)
+    if health.doubted.is_set() and not parts.store.read_only:
+        return IndexHealth("repairing", "", "nothing: it is being repaired, and searches go on", notices)
+    if parts.refused is not None:
+        refused = parts.refused
+        return IndexHealth(refused.code, str(refused), REMEDIES.get(refused.code, ""), notices)
+    if health.trouble is not None:
+        return IndexHealth(health.trouble.code, health.trouble.detail, health.trouble.remedy, notices)
+    if health.rebuilding:
+        return IndexHealth("rebuilding", health.rebuilding, "nothing: it goes on by itself", notices)
+    return IndexHealth("ready", "", "", notices)
+
+
+def _aside(parts: Components) -> tuple[str, ...]:
+    names = parts.store.aside
+    place = parts.store.directory / "damaged"
+    return (f"damaged parts are kept in {place}: {', '.join(names)}; delete them when you like",) if names else ()

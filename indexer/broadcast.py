@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 
 
-class Pulse:
+class Notifier:
     """An event that can happen again. A waiter that comes after a beat waits for the next one.
 
     To lose nothing, look at the state, and only then wait: both on one event loop, without an await between. Where

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 
-from indexer.answer import Reading
 from indexer.documents.pool import Parsers
 from indexer.errors import ParseFailed, QueryError
-from indexer.folder import Folders
-from indexer.locator import Locator
-from indexer.manifest import Manifest
-from indexer.types import Document, File, FileRow, Unit
+from indexer.folders.state import Folders
+from indexer.indexing.manifest import Manifest
+from indexer.types import Document, File, FileRow, Locator, Reading, Unit
 
 UNITS_SHOWN = 50
 

@@ -10,25 +10,25 @@ import anyio
 import anyio.to_thread
 
 from indexer import timing
+from indexer.broadcast import Notifier
 from indexer.errors import FolderError, StoreError
-from indexer.folder import Folders
-from indexer.ledger import Ledger
-from indexer.manifest import Manifest
-from indexer.pulse import Pulse
+from indexer.folders.state import Folders
+from indexer.indexing.manifest import Manifest
+from indexer.indexing.queue import WorkQueue
+from indexer.status_types import WorkCounters
 from indexer.store.store import Store
 from indexer.types import FileRow
-from indexer.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
 
 
-async def keep_whole(
+async def supervise(
     store: Store,
     manifest: Manifest,
     queue: WorkQueue,
     folders: Folders,
-    ledger: Ledger,
-    pulse: Pulse,
+    ledger: WorkCounters,
+    pulse: Notifier,
     passes: Sequence[Callable[[], Coroutine[Any, Any, None]]],
     restore: Callable[[], None],
 ) -> None:
@@ -70,7 +70,7 @@ async def keep_whole(
         pulse.beat()
 
 
-async def _mend(store: Store, ledger: Ledger) -> None:
+async def _mend(store: Store, ledger: WorkCounters) -> None:
     while True:
         try:
             return await store.mend()
@@ -89,7 +89,7 @@ async def _files(store: Store) -> Sequence[FileRow]:
         return ()
 
 
-async def _verify(store: Store, ledger: Ledger) -> None:
+async def _verify(store: Store, ledger: WorkCounters) -> None:
     """Look through the files once a day, beginning now."""
     while True:
         try:
@@ -100,7 +100,7 @@ async def _verify(store: Store, ledger: Ledger) -> None:
         await anyio.sleep(3600)
 
 
-async def _finish(store: Store, queue: WorkQueue, folders: Folders, pulse: Pulse) -> None:
+async def _finish(store: Store, queue: WorkQueue, folders: Folders, pulse: Notifier) -> None:
     """Say that lost text is there again as soon as every folder has been read."""
     while store.health.rebuilding:
         if all(folder.scanned and not queue.waiting(folder.path) for folder in folders):
@@ -108,3 +108,31 @@ async def _finish(store: Store, queue: WorkQueue, folders: Folders, pulse: Pulse
             pulse.beat()
         else:
             await pulse.wait()
+
+
+# Maintenance --------------------------------------------------------------------------------------------------------
+# Keeps the index small and quick: runs the store's maintenance when it is due and nobody is working.
+
+
+async def maintain(store: Store, ledger: WorkCounters, pulse: Notifier, idle: Callable[[], bool]) -> None:
+    """Run until cancelled: urgent maintenance at once, the rest when nothing has been done for a while."""
+    while True:
+        if store.urgent():
+            await _run(store, ledger, pulse)
+        elif store.due() and idle():
+            with anyio.move_on_after(timing.MAINTENANCE_QUIET_S) as quiet:
+                await pulse.wait()
+            if quiet.cancelled_caught and idle():
+                await _run(store, ledger, pulse)
+        else:
+            with anyio.move_on_after(max(1.0, store.due_in())):  # what is deleted must go though nothing happens
+                await pulse.wait()
+
+
+async def _run(store: Store, ledger: WorkCounters, pulse: Notifier) -> None:
+    try:
+        await store.maintain()
+    except StoreError as error:
+        ledger.last_error = f"maintenance: {error}"
+        log.warning("maintenance: %s", error)
+    pulse.beat()

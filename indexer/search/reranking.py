@@ -11,13 +11,12 @@ from dataclasses import replace
 
 import anyio
 
-from indexer.answer import Query, Reranking
 from indexer.errors import SlotUnavailable
-from indexer.fusion import Fused
 from indexer.models.spec import RerankModel
+from indexer.search.fusion import Fused, Question
 from indexer.slot.priority_lock import Priority
 from indexer.slot.slot import ModelSlot
-from indexer.text.question import Question
+from indexer.types import Query, Reranking
 
 PIECE = 4
 """Passages read in one job: between two jobs the time is looked at, and the slot is never held for longer."""

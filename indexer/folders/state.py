@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from indexer.documents.parse import PARSERS
 from indexer.errors import SlotUnavailable
 from indexer.files.ignore import Ignore
-from indexer.known_folders import KnownFolder
+from indexer.folders.registry import KnownFolder
 from indexer.models.tokenizer import Tokens
 from indexer.slot.embedder import ModelSpec
-from indexer.status import FolderState
+from indexer.status_types import FolderState
 from indexer.text.chunk import CHUNKER
 from indexer.text.tokens import WORDS
 

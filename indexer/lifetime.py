@@ -13,40 +13,64 @@ import anyio
 import anyio.to_thread
 
 from indexer import timing
+from indexer.broadcast import Notifier
 from indexer.config import Config
-from indexer.documents.pool import open_parsers
-from indexer.embedding_pass import EmbeddingPass
+from indexer.documents.pool import Parsers, open_parsers
 from indexer.errors import StoreBusy, StoreError
-from indexer.files.places import warnings
-from indexer.folder import Folders
+from indexer.files.mounts import warnings
 from indexer.folders.model_availability import Models
-from indexer.history import Recorder
-from indexer.known_folders import restore_folders
-from indexer.ledger import Ledger
-from indexer.maintenance import maintain
-from indexer.manifest import Manifest
-from indexer.mending import keep_whole
+from indexer.folders.registry import restore_folders
+from indexer.folders.state import Folders
+from indexer.history import Recorder, record_slot
+from indexer.indexing.embedding_pass import EmbeddingPass
+from indexer.indexing.manifest import Manifest
+from indexer.indexing.queue import WorkQueue, keep_watching, rescan_now_and_then
+from indexer.indexing.repair import maintain, supervise
+from indexer.indexing.text_pass import TextPass
 from indexer.models.loader import detect
-from indexer.parts import Parts
-from indexer.pulse import Pulse
-from indexer.recording import record_slot
-from indexer.search import Search
+from indexer.search.search import Search
 from indexer.slot.embedder import Loader
-from indexer.slot.slot import open_slot
+from indexer.slot.slot import ModelSlot, open_slot
 from indexer.slot.slot_types import GpuStatus, SlotSettings
+from indexer.status_types import WorkCounters
 from indexer.store.store import Store, open_store, writable
-from indexer.text_pass import TextPass
-from indexer.watching import keep_watching, rescan_now_and_then
-from indexer.work_queue import WorkQueue
 
 log = logging.getLogger(__name__)
+
+
+# Components ---------------------------------------------------------------------------------------------------------
+# What is open while the engine runs.
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The open parts. Passes are None in a process that only reads; so is the slot beside another writer.
+
+    Attributes:
+        refused: Why the index can only be read although it should be written; None when that is as it should be.
+        warnings: What speaks against the place of the data directory, one sentence each.
+    """
+
+    store: Store
+    manifest: Manifest
+    parsers: Parsers
+    queue: WorkQueue
+    search: Search
+    slot: ModelSlot | None
+    text_pass: TextPass | None
+    embedding_pass: EmbeddingPass | None
+    refused: StoreError | None = None
+    warnings: tuple[str, ...] = ()
+
+
+# Opening and running ------------------------------------------------------------------------------------------------
 
 PASSING = ("busy", "disk_full", "read_only", "permission", "io_error")
 """Why an index may not be writable for now, though it can be read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
+class SharedState:
     """What engine and passes share from the first moment, open or not.
 
     Attributes:
@@ -55,22 +79,22 @@ class Shared:
     """
 
     folders: Folders
-    ledger: Ledger
-    pulse: Pulse
+    ledger: WorkCounters
+    pulse: Notifier
     models: Models
     recorder: Recorder
-    shown: Pulse
+    shown: Notifier
 
 
-async def open_parts(
+async def open_components(
     stack: AsyncExitStack,
     config: Config,
-    shared: Shared,
+    shared: SharedState,
     loader: Loader,
     *,
     read_only: bool,
     on_wedged: Callable[[str], None] | None,
-) -> tuple[Parts, str]:
+) -> tuple[Components, str]:
     """Open everything, to be closed with ``stack``; beside another writer without slot and passes.
 
     Returns:
@@ -95,7 +119,7 @@ async def open_parts(
     reranker = partial(shared.models.reranker, config.search.rerank) if config.search.rerank else None
     search = Search(store, slot, manifest, queue, shared.folders, config.search, reranker)
     found = await anyio.to_thread.run_sync(warnings, config.data_dir)
-    return Parts(store, manifest, parsers, queue, search, slot, text_pass, embedding_pass, refused, found), detail
+    return Components(store, manifest, parsers, queue, search, slot, text_pass, embedding_pass, refused, found), detail
 
 
 async def _open_store(stack: AsyncExitStack, directory: Path, *, read_only: bool) -> tuple[Store, StoreError | None]:
@@ -116,7 +140,7 @@ async def _open_store(stack: AsyncExitStack, directory: Path, *, read_only: bool
         raise refused from worse
 
 
-async def work(parts: Parts, config: Config, shared: Shared, folders_changed: Pulse) -> None:
+async def run_passes(parts: Components, config: Config, shared: SharedState, folders_changed: Notifier) -> None:
     """Run the passes until cancelled; where the index can only be read, wait until it can be written.
 
     Begins with what changed while nobody was looking: folders that are no longer kept go, all others are walked.
@@ -135,7 +159,7 @@ async def work(parts: Parts, config: Config, shared: Shared, folders_changed: Pu
         passes = (parts.text_pass.run, parts.embedding_pass.run, tending)
         common = (parts.store, parts.manifest, parts.queue, shared.folders, shared.ledger, shared.pulse)
         known = partial(_restore, config, shared.folders)
-        tasks.start_soon(keep_whole, *common, passes, known)
+        tasks.start_soon(supervise, *common, passes, known)
         tasks.start_soon(rescan_now_and_then, shared.folders, parts.queue, config.index.rescan_minutes * 60)
         if config.index.watch:
             tasks.start_soon(keep_watching, shared.folders, parts.queue, folders_changed, shared.pulse)
@@ -151,7 +175,7 @@ async def _until_writable(directory: Path) -> None:
         await anyio.sleep(timing.INDEX_RETRY_S)
 
 
-async def _forget(parts: Parts, shared: Shared) -> None:
+async def _forget(parts: Components, shared: SharedState) -> None:
     """Take folders out of the index that are no longer kept."""
     for path in set(parts.manifest.folders()) - {folder.path for folder in shared.folders}:
         try:
@@ -179,7 +203,7 @@ def gpu_status() -> GpuStatus:
     return GpuStatus(bool(kind), kind, found.name, found.total, None, found.why_not)
 
 
-def _idle(parts: Parts) -> bool:
+def _idle(parts: Components) -> bool:
     """Whether no pass is working: the time for maintenance."""
     reading = parts.text_pass is not None and bool(parts.text_pass.active)
     embedding = parts.embedding_pass is not None and bool(parts.embedding_pass.active)

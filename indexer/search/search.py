@@ -7,11 +7,26 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import anyio
 
-from indexer.answer import (
+from indexer.config import SearchSettings
+from indexer.errors import QueryError, SlotUnavailable, StoreError, unwrap_group
+from indexer.folders.state import Folders, LiveFolder
+from indexer.indexing.manifest import Manifest
+from indexer.indexing.queue import WorkQueue
+from indexer.models.spec import RerankModel
+from indexer.search.fusion import Fused, Question, SemanticList, fold, fuse, read_question, with_own_words
+from indexer.search.hits import Seen, fresh, hits_of, passages
+from indexer.search.reranking import rerank
+from indexer.slot.embedder import ModelSpec
+from indexer.slot.priority_lock import Priority
+from indexer.slot.slot import ModelSlot
+from indexer.store.store import Store
+from indexer.text.tokens import has_phrase
+from indexer.types import (
     MAX_CHARS,
     MAX_CONTEXT,
     MAX_OFFSET,
@@ -23,25 +38,11 @@ from indexer.answer import (
     Mode,
     Query,
     Reranking,
+    Scope,
+    Scored,
+    Semantic,
+    StoredChunk,
 )
-from indexer.errors import QueryError, StoreError
-from indexer.folder import Folders, LiveFolder
-from indexer.folding import fold, with_own_words
-from indexer.freshness import fresh
-from indexer.fusion import Fused, fuse
-from indexer.manifest import Manifest
-from indexer.models.spec import RerankModel
-from indexer.one_error import one_error
-from indexer.passages import Seen, hits_of, passages
-from indexer.reranking import rerank
-from indexer.semantic import SemanticLeg, contribution, search_by_meaning
-from indexer.settings import SearchSettings
-from indexer.slot.slot import ModelSlot
-from indexer.store.store import Store
-from indexer.text.question import Question, read_question
-from indexer.text.tokens import has_phrase
-from indexer.types import Scope, Scored, StoredChunk
-from indexer.work_queue import WorkQueue
 
 LEG_FACTOR = 5
 """Each leg brings this many times the wanted hits: fusing and folding need the ranks below the cut."""
@@ -115,7 +116,7 @@ class Search:
 
     async def _found(
         self, query: Query, question: Question, scope: Scope, folders: Sequence[LiveFolder]
-    ) -> tuple[list[Scored], SemanticLeg]:
+    ) -> tuple[list[Scored], SemanticSide]:
         """Both legs; when damage is met its repair is waited for, within ``search.wait``, and they are asked again."""
         try:
             return await self._legs(query, question, scope, folders)
@@ -130,12 +131,12 @@ class Search:
 
     async def _legs(
         self, query: Query, question: Question, scope: Scope, folders: Sequence[LiveFolder]
-    ) -> tuple[list[Scored], SemanticLeg]:
+    ) -> tuple[list[Scored], SemanticSide]:
         limit = (query.offset + query.top_k) * LEG_FACTOR
         if self._reranker is not None:
             limit = max(limit, self._settings.rerank_top * 2)  # folding leaves enough to read
         keyword: list[Scored] = []
-        leg = SemanticLeg()
+        leg = SemanticSide()
         quoted = functools.partial(_holds, phrases=question.phrases)
 
         async def by_word() -> None:
@@ -151,10 +152,10 @@ class Search:
             if query.mode != "keyword":
                 # In hybrid mode the other leg finds what is quoted, however far down it stands.
                 passes = quoted if question.phrases and query.mode == "semantic" else None
-                ask = functools.partial(search_by_meaning, query, scope, folders, limit)
+                ask = functools.partial(semantic_search, query, scope, folders, limit)
                 leg = await ask(self._slot, self._store, self._settings, passes)
 
-        with one_error():
+        with unwrap_group():
             async with anyio.create_task_group() as legs:
                 legs.start_soon(by_word)
                 legs.start_soon(by_meaning)
@@ -212,7 +213,7 @@ def check(query: Query) -> None:
         raise QueryError(f"offset is {query.offset}; it must be between 0 and {MAX_OFFSET}: narrow the query instead")
 
 
-def _ranking(keyword: Sequence[Scored], leg: SemanticLeg, question: Question) -> list[Fused]:
+def _ranking(keyword: Sequence[Scored], leg: SemanticSide, question: Question) -> list[Fused]:
     return fold(_with_phrases(fuse(with_own_words(keyword, question), leg.lists, question), question))
 
 
@@ -227,7 +228,7 @@ def _holds(chunk: StoredChunk, phrases: Sequence[str]) -> bool:
     return all(has_phrase(chunk.passage, phrase) for phrase in phrases)
 
 
-def _mode_used(asked: Mode, leg: SemanticLeg) -> Mode:
+def _mode_used(asked: Mode, leg: SemanticSide) -> Mode:
     return "keyword" if asked == "hybrid" and not leg.lists else asked
 
 
@@ -241,3 +242,109 @@ def _notices(folders: Sequence[LiveFolder], coverage: Sequence[FolderCoverage], 
         elif not folder.scanned:
             notices.append(f"{folder.path} is still being read ({covered.files_indexed} files so far).")
     return notices
+
+
+# Semantic search ----------------------------------------------------------------------------------------------------
+# The semantic leg of a search: the query embedded with each model in use, the loaded one first.
+
+
+@dataclass(slots=True)
+class SemanticSide:
+    """What the leg has brought, and why it has not brought more.
+
+    Attributes:
+        lists: One ranking a model that answered.
+        served: Folders whose vectors were compared.
+        refused: Why the others were not.
+    """
+
+    lists: list[SemanticList] = field(default_factory=list)
+    served: set[str] = field(default_factory=set)
+    refused: list[SlotUnavailable] = field(default_factory=list)
+
+
+async def semantic_search(
+    query: Query,
+    scope: Scope,
+    folders: Sequence[LiveFolder],
+    limit: int,
+    slot: ModelSlot | None,
+    store: Store,
+    settings: SearchSettings,
+    passes: Callable[[StoredChunk], bool] | None = None,
+) -> SemanticSide:
+    """Ask each model in use, within ``settings.wait`` seconds over all.
+
+    A model that is ready, or only busy with a micro-batch, is waited for; one that has to be loaded first is waited
+    for ``settings.load_wait`` seconds unless the caller asked for meaning alone. The load goes on by itself and
+    the next search finds the model warm. With ``passes`` the chunks it takes are looked for beyond the nearest;
+    where there are none, the nearest answer.
+    """
+    leg = SemanticSide()
+    if slot is None:
+        leg.refused.append(
+            SlotUnavailable("not_owner", "Another process holds the model.", "Search through the running server.")
+        )
+        return leg
+    status = slot.status()
+    loaded = status.model.key if status.model is not None and status.state == "ready" else ""
+    until = anyio.current_time() + settings.wait
+    for spec, languages, paths in _by_model(folders, store, leg, loaded):
+        patience = settings.wait if query.mode == "semantic" or spec.key == loaded else settings.load_wait
+        wait = max(0.0, min(until - anyio.current_time(), patience))
+        try:
+            async with slot.use(spec, Priority.TOOL, wait=wait) as lent:
+                vector, dim = await lent.embed_query(query.text), lent.spec.dim
+        except SlotUnavailable as refusal:
+            leg.refused.append(refusal)
+            continue
+        inside = replace(scope, folders=tuple(paths))
+        try:
+            found = await store.search_vectors(spec.key, dim, vector, inside, limit, passes) if passes else []
+            found = found or await store.search_vectors(spec.key, dim, vector, inside, limit)
+        except StoreError as error:  # words are searched all the same
+            hint = "Keyword results cover the text; ask again in a minute."
+            leg.refused.append(SlotUnavailable("index_damaged", f"Searching by meaning failed: {error}.", hint, 30.0))
+            continue
+        leg.lists.append(SemanticList(found, languages, frozenset(paths)))
+        leg.served.update(paths)
+    return leg
+
+
+def _by_model(
+    folders: Sequence[LiveFolder], store: Store, leg: SemanticSide, loaded: str
+) -> list[tuple[ModelSpec, frozenset[str] | None, list[str]]]:
+    """Folders that have vectors, grouped by model, the loaded model's first."""
+    groups: dict[tuple[str, str, str, str], tuple[ModelSpec, frozenset[str] | None, list[str]]] = {}
+    for folder in folders:
+        spec = folder.model.spec
+        if spec is None:
+            if folder.model.problem is not None:
+                leg.refused.append(folder.model.problem)
+        elif store.embedded_count(spec.key, folder.path):
+            groups.setdefault(spec.load_key, (spec, folder.model.languages, []))[2].append(folder.path)
+    return sorted(groups.values(), key=lambda group: group[0].key != loaded)
+
+
+def contribution(query: Query, folders: Sequence[LiveFolder], store: Store, leg: SemanticSide) -> Semantic:
+    """What the leg contributed to an answer, in the answer's words."""
+    if query.mode == "keyword":
+        return Semantic("off", 0.0)
+    chunks = sum(store.chunk_count(folder.path) for folder in folders)
+    embedded = sum(
+        store.embedded_count(folder.model.spec.key, folder.path)
+        for folder in folders
+        if folder.model.spec is not None and folder.path in leg.served
+    )
+    coverage = min(1.0, embedded / chunks) if chunks else 0.0
+    status: Literal["partial", "unavailable"] = "partial" if leg.lists else "unavailable"
+    if leg.refused:
+        first = leg.refused[0]
+        return Semantic(status, coverage, first.code, str(first), first.hint, first.retry_after)
+    if not chunks:
+        return Semantic("unavailable", 0.0, "nothing_indexed", "Nothing is indexed here yet.", "", None)
+    if coverage < 1.0:
+        reason = f"{coverage:.0%} of the text has been embedded so far."
+        hint = "Keyword results cover the rest; ask again later for more by meaning."
+        return Semantic(status, coverage, "indexing", reason, hint, 30.0)
+    return Semantic("served", coverage)

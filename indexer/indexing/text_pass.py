@@ -10,31 +10,41 @@ import math
 import os
 import time
 from collections import deque
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from indexer import timing
-from indexer.changes import ATTEMPTS, compare
+from indexer.broadcast import Notifier
 from indexer.documents.pool import LibraryMissing, ParserDied, Parsers, ParsersUnavailable
-from indexer.errors import FolderError, ParseFailed, ParseSkipped, StoreError
-from indexer.folder import Folders, LiveFolder
-from indexer.ledger import Ledger
-from indexer.looking import look, refusal
-from indexer.manifest import Manifest
-from indexer.one_error import one_error
-from indexer.preparing import as_before, blank_row, order_of, prepared, weight, write_of
-from indexer.pulse import Pulse
-from indexer.scan import Scan
+from indexer.errors import FolderError, ParseFailed, ParseSkipped, StoreError, unwrap_group
+from indexer.folders.state import Folders, LiveFolder
+from indexer.indexing.changes import (
+    ATTEMPTS,
+    Changes,
+    as_before,
+    blank_row,
+    compare,
+    look,
+    order_of,
+    prepared,
+    refusal,
+    weight,
+    write_of,
+)
+from indexer.indexing.manifest import Manifest
+from indexer.indexing.queue import Dirty, WorkQueue
+from indexer.status_types import WorkCounters
 from indexer.store.store import Store
 from indexer.types import File, FileRow, FileWrite
-from indexer.work_queue import Dirty, WorkQueue
-
-Sink: TypeAlias = MemoryObjectSendStream[FileWrite | FileRow]
 
 log = logging.getLogger(__name__)
+
+
+Sink: TypeAlias = MemoryObjectSendStream[FileWrite | FileRow]
 
 COMMIT_ROWS = 2048
 """Chunks in one commit: each is a fragment that searches open until the next maintenance."""
@@ -56,8 +66,8 @@ class TextPass:
         manifest: Manifest,
         queue: WorkQueue,
         folders: Folders,
-        ledger: Ledger,
-        pulse: Pulse,
+        ledger: WorkCounters,
+        pulse: Notifier,
     ) -> None:
         self._store = store
         self._parsers = parsers
@@ -66,7 +76,7 @@ class TextPass:
         self._folders = folders
         self._ledger = ledger
         self._pulse = pulse
-        self._paused: deque[Scan] = deque()
+        self._paused: deque[FolderScan] = deque()
         self._now = ""
         self._fresh = True  # whose turn it is: what is dirty, or what has been interrupted
 
@@ -92,7 +102,7 @@ class TextPass:
         """One slice of a folder's work: of what is dirty, or of the scan that has waited longest."""
         self._now = folder.path
         try:
-            with one_error():
+            with unwrap_group():
                 scan = self._paused.popleft() if dirty is None else await self._scan(folder, dirty)
                 if scan is not None:
                     await self._work_on(scan)
@@ -118,7 +128,7 @@ class TextPass:
         self._paused = deque(scan for scan in self._paused if scan.folder.path != root)
         return {file.path for scan in mine for file in scan.files if file.path in scan.dirty.forced}
 
-    async def _scan(self, folder: LiveFolder, dirty: Dirty) -> Scan | None:
+    async def _scan(self, folder: LiveFolder, dirty: Dirty) -> FolderScan | None:
         """Look at what is dirty and compare; None when the folder cannot be reached."""
         if not dirty.paths:
             dirty = replace(dirty, forced=dirty.forced | self._drop_paused(folder.path))
@@ -143,11 +153,11 @@ class TextPass:
                     known.pop(path, None)
         paths = {s.path for s in refused}
         changes = await anyio.to_thread.run_sync(compare, files, paths, known, folder.model.recipe, dirty.forced)
-        scan = Scan.of(folder, dirty, changes, known)
+        scan = FolderScan.of(folder, dirty, changes, known)
         scan.rows += [row for s in refused if (row := refusal(folder, s, known.get(s.path))) is not None]
         return scan
 
-    async def _work_on(self, scan: Scan) -> None:
+    async def _work_on(self, scan: FolderScan) -> None:
         """Read and commit for a slice; what is gone goes last, so that a moved file's vectors can still be taken."""
         folder = scan.folder
         if self._folders.get(folder.path) is not folder:
@@ -170,11 +180,11 @@ class TextPass:
         if not any(other.folder is folder for other in self._paused):
             folder.state = "waiting"
 
-    def _others_wait(self, scan: Scan) -> bool:
+    def _others_wait(self, scan: FolderScan) -> bool:
         """Whether a slice is over: its time is, and somebody else has something to do."""
         return anyio.current_time() >= scan.until and bool(self._queue or self._paused)
 
-    async def _write(self, scan: Scan) -> None:
+    async def _write(self, scan: FolderScan) -> None:
         """Read files and commit them until the slice is over."""
         send, receive = anyio.create_memory_object_stream[FileWrite | FileRow](32)
         async with anyio.create_task_group() as tasks:
@@ -192,7 +202,7 @@ class TextPass:
         if spec is not None and spec.dim:
             self._ledger.vectors_reused += await self._store.reuse_pending(spec.key, spec.dim, folder.path)
 
-    async def _read(self, scan: Scan, sink: Sink) -> None:
+    async def _read(self, scan: FolderScan, sink: Sink) -> None:
         async with sink:
             while scan.files and self._folders.get(scan.folder.path) is scan.folder:
                 written = await self._read_one(scan, scan.files.popleft())
@@ -201,7 +211,7 @@ class TextPass:
                 if self._others_wait(scan):  # asked afterwards: every slice gets on
                     break
 
-    async def _read_one(self, scan: Scan, file: File) -> FileWrite | FileRow | None:
+    async def _read_one(self, scan: FolderScan, file: File) -> FileWrite | FileRow | None:
         """The per-file boundary: whatever happens to a file ends in its row."""
         folder, forced = scan.folder, scan.dirty.forced
         known = self._manifest.row(folder.path, file.path)
@@ -268,3 +278,43 @@ class TextPass:
             self._manifest.put(row)
         self._ledger.chunks_written += sum(len(written.chunks) for written in writes)
         self._pulse.beat()
+
+
+# One scan of a folder -----------------------------------------------------------------------------------------------
+# One look at a folder while it is being worked off, perhaps in several slices.
+
+FEW = 4
+"""Files to read for which no parser process is started, if they are small plain text."""
+
+
+@dataclass(slots=True)
+class FolderScan:
+    """What a comparison of a folder with the index found, as far as it has not been done yet.
+
+    Attributes:
+        folder: The folder.
+        dirty: What was looked at.
+        files: Files still to be read.
+        few: There were hardly any from the start.
+        gone: Files that the walk did not meet, with their rows as they were then.
+        rows: Rows of files that are not read, still to be written.
+        until: Loop time from which others' turn comes, if there are others.
+    """
+
+    folder: LiveFolder
+    dirty: Dirty
+    files: deque[File]
+    few: bool
+    gone: Mapping[str, FileRow]
+    rows: list[FileRow] = field(default_factory=list)
+    until: float = 0.0
+
+    @classmethod
+    def of(cls, folder: LiveFolder, dirty: Dirty, changes: Changes, known: Mapping[str, FileRow]) -> FolderScan:
+        """A scan from the outcome of a comparison with the rows that are ``known``."""
+        gone = {path: known[path] for path in changes.gone}
+        return cls(folder, dirty, deque(changes.read), len(changes.read) <= FEW, gone)
+
+    def still_gone(self, manifest: Manifest) -> list[str]:
+        """Files that went and that no later look has met: their rows are what they were."""
+        return [path for path, row in self.gone.items() if manifest.row(self.folder.path, path) == row]

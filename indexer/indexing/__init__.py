@@ -1,0 +1,1 @@
+"""The two passes: files to searchable text, chunks to vectors."""
