@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from mcp_server import console
-from mcp_server.render import duration
+from mcp_server.protocol.render import duration
 
 if TYPE_CHECKING:
     from indexer.status_types import Status
-    from mcp_server.port import EnginePort
+    from mcp_server.engine_port import EnginePort
 
 LINE_EVERY = 5.0
 """Seconds between lines where there is no terminal."""

@@ -16,11 +16,11 @@ from indexer.errors import FolderMcpError
 from indexer.history import History
 from indexer.slot.slot_types import SlotStatus
 from indexer.status_types import Halves, IndexStatus, OwnerStatus, Status, Work
-from mcp_server.port import EnginePort
+from mcp_server.engine_port import EnginePort
 
 if TYPE_CHECKING:
     from indexer.folders.registry import KnownFolder
-    from mcp_server.port import CompleteOwner
+    from mcp_server.engine_port import CompleteOwner
 
 
 def failed_engine(

@@ -14,7 +14,7 @@ from indexer.config import Config, load_config
 from mcp_server.processes.opening import open_alone, open_real, open_shared, running
 
 if TYPE_CHECKING:
-    from mcp_server.port import EnginePort, Opener
+    from mcp_server.engine_port import EnginePort, Opener
     from mcp_server.processes.remote import RemoteEngine
 
 SETTLE = 20.0

@@ -19,7 +19,7 @@ from mcp_server.processes.opening import open_real
 from mcp_server.version import release
 
 if TYPE_CHECKING:
-    from mcp_server.port import Opener
+    from mcp_server.engine_port import Opener
 
 COMMANDS = {
     "serve": "serve MCP on stdin and stdout: what clients start (also without any command)",

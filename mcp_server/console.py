@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from mcp_server.untrusted import clean
+from mcp_server.protocol.untrusted import clean
 
 if TYPE_CHECKING:
     from pydantic import BaseModel

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from indexer.models.download import BytesDone
 from mcp_server import console
-from mcp_server.render import size
+from mcp_server.protocol.render import size
 
 LINE_EVERY = 5.0
 """Seconds between lines where there is no terminal."""

@@ -16,7 +16,7 @@ from indexer.config import Config
 from indexer.errors import FolderMcpError, first_error
 from mcp_server import timing
 from mcp_server.broken import failed_engine
-from mcp_server.port import Lent, Opener
+from mcp_server.engine_port import ConnectionContext, Opener
 from mcp_server.processes.named_folders import remember
 from mcp_server.version import release
 
@@ -49,13 +49,13 @@ class Host:
         self._named = tuple(folders)
         self._answered = answered
         self._notices = tuple(notices)
-        self._lent: Lent | None = None
+        self._lent: ConnectionContext | None = None
         self._connections = 0
         self._lock = anyio.Lock()
         self._task: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def lend(self) -> AsyncIterator[Lent]:
+    async def lend(self) -> AsyncIterator[ConnectionContext]:
         """Lend the engine to one connection."""
         async with self._lock:
             if self._lent is None:
@@ -73,13 +73,13 @@ class Host:
                         self._lent = None
                         await self._close()
 
-    async def _open(self) -> Lent:
+    async def _open(self) -> ConnectionContext:
         if isinstance(self._config, FolderMcpError):
             log.error("%s", self._config)
-            lent = Lent(failed_engine(self._config, release()))
+            lent = ConnectionContext(failed_engine(self._config, release()))
             lent.ready.set()
             return lent
-        opened: asyncio.Future[Lent] = asyncio.get_running_loop().create_future()
+        opened: asyncio.Future[ConnectionContext] = asyncio.get_running_loop().create_future()
         # A task of its own, not a task group: the engine outlives the connection that opened it when others came.
         self._task = asyncio.create_task(self._keep(self._config, opened), name="engine")
         try:
@@ -96,13 +96,13 @@ class Host:
             task.cancel()
             await asyncio.wait([task])
 
-    async def _keep(self, config: Config, opened: asyncio.Future[Lent]) -> None:
+    async def _keep(self, config: Config, opened: asyncio.Future[ConnectionContext]) -> None:
         """Hold the engine open until cancelled; if it ends by itself, say so to whoever asks from then on."""
         start = anyio.Event()
-        lent: Lent | None = None
+        lent: ConnectionContext | None = None
         try:
             async with self._opener(config, start=start) as engine:
-                lent = Lent(engine, named=bool(self._named), notices=[*self._notices])
+                lent = ConnectionContext(engine, named=bool(self._named), notices=[*self._notices])
                 opened.set_result(lent)
                 await self._prepare(config, lent)
                 start.set()
@@ -111,12 +111,12 @@ class Host:
             log.exception("the engine ended")
             failed = failed_engine(shown(error), release(), str(config.data_dir))
             if lent is None:
-                lent = Lent(failed)
+                lent = ConnectionContext(failed)
                 opened.set_result(lent)
             lent.engine = failed
             lent.ready.set()
 
-    async def _prepare(self, config: Config, lent: Lent) -> None:
+    async def _prepare(self, config: Config, lent: ConnectionContext) -> None:
         """Wait for the first answer, then remember the folders the command line named."""
         if self._answered is None:
             await anyio.sleep(timing.UNSEEN_ANSWER_S)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mcp_server.clients.change import Action
 from mcp_server.clients.trial import Trial
-from mcp_server.records import AsRecord, Path, Record
+from mcp_server.protocol.results import AsRecord, Path, Record
 
 
 class ClientRecord(Record):

@@ -11,7 +11,7 @@ from indexer.folders.registry import KnownFolder
 from indexer.models.catalogue import Entry, entries, lookup
 from indexer.status_types import ModelAvailability
 from mcp_server.model_schema import ModelEntry, ModelsResult
-from mcp_server.render import size
+from mcp_server.protocol.render import size
 
 
 def listed(config: Config, folders: Sequence[KnownFolder]) -> ModelsResult:

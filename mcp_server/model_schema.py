@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mcp_server.records import Line, Path, Record
+from mcp_server.protocol.results import Line, Path, Record
 
 
 class ModelEntry(Record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from indexer.status_types import IndexReport
-from mcp_server.records import Line, Path, Record, record
+from mcp_server.protocol.results import Line, Path, Record, record
 
 IndexResult = record(IndexReport)
 """What one run of ``index`` did."""

@@ -18,13 +18,13 @@ from mcp.server import MCPServer
 from indexer.config import Config, load_config
 from indexer.errors import ConfigError
 from mcp_server import logs
-from mcp_server.application import create_server
+from mcp_server.engine_port import ConnectionContext
 from mcp_server.host import Host
-from mcp_server.port import Lent
 from mcp_server.processes.opening import open_here_or_there
+from mcp_server.protocol.application import create_server
 
 
-def server() -> MCPServer[Lent]:
+def server() -> MCPServer[ConnectionContext]:
     """Build the server over the configured and known folders."""
     config: Config | ConfigError
     try:

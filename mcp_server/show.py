@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from indexer.status_types import IndexReport, Status
-from mcp_server.records import safe
-from mcp_server.render import (
+from mcp_server.protocol.render import (
     condition_lines,
     duration,
     folder_line,
@@ -14,8 +13,8 @@ from mcp_server.render import (
     size,
     slot_line,
 )
+from mcp_server.protocol.results import ReadResult, SearchResult, safe
 from mcp_server.report_schema import FoldersResult
-from mcp_server.schemas import ReadResult, SearchResult
 
 SNIPPET_LINES = 8
 

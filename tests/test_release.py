@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import pytest
 
 from mcp_server.clients.known import CLIENTS
-from mcp_server.tools import tools
+from mcp_server.protocol.tools import tools
 from mcp_server.version import release
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,8 +13,8 @@ from pydantic import Field
 from indexer.types import Mode, Query, Scope
 from mcp_server.bench.grep import grep
 from mcp_server.bench.questions import Asked
-from mcp_server.port import EnginePort
-from mcp_server.records import Record
+from mcp_server.engine_port import EnginePort
+from mcp_server.protocol.results import Record
 
 DEPTH = 10
 """Hits looked at."""

@@ -43,14 +43,14 @@ async def _bench(call: Call) -> int:
     import anyio  # noqa: PLC0415
 
     from indexer.types import Scope  # noqa: PLC0415
-    from mcp_server import asking  # noqa: PLC0415
     from mcp_server.bench.measure import BenchResult, measure  # noqa: PLC0415
+    from mcp_server.protocol import arguments  # noqa: PLC0415
 
     args = call.args
     async with call.open() as engine:
         await settled(engine)
         kept = engine.folders()
-        roots = asking.roots_of(args.folder, [each.path for each in kept]) if args.folder else None
+        roots = arguments.roots_of(args.folder, [each.path for each in kept]) if args.folder else None
         chosen = [each for each in kept if roots is None or each.path in roots]
         texts = await anyio.to_thread.run_sync(_texts, chosen, call.config)
         questions = await anyio.to_thread.run_sync(_questions, args.questions, args.count, texts)

@@ -24,9 +24,9 @@ def run(call: Call) -> int:
     """Read and print."""
     import anyio  # noqa: PLC0415 - not for --help
 
-    from mcp_server import asking  # noqa: PLC0415
+    from mcp_server.protocol import arguments  # noqa: PLC0415
 
-    path = asking.file_path(call.args.path)
+    path = arguments.file_path(call.args.path)
     if os.path.exists(path):  # from here; otherwise it may be relative to an indexed folder
         path = os.path.realpath(path)
     return anyio.run(_read, call, path)
@@ -34,7 +34,7 @@ def run(call: Call) -> int:
 
 async def _read(call: Call, path: str) -> int:
     from mcp_server import show  # noqa: PLC0415
-    from mcp_server.schemas import ReadResult  # noqa: PLC0415
+    from mcp_server.protocol.results import ReadResult  # noqa: PLC0415
 
     args = call.args
     locator = f"lines {args.lines}" if args.lines else f"page {args.page}" if args.page else args.at

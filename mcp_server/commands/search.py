@@ -7,7 +7,7 @@ import os
 
 from mcp_server import console
 from mcp_server.call import Call, settled
-from mcp_server.port import EnginePort
+from mcp_server.engine_port import EnginePort
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,12 +38,13 @@ async def _search(call: Call) -> int:
         Query,
         Scope,
     )
-    from mcp_server import asking, show  # noqa: PLC0415
-    from mcp_server.schemas import SearchResult  # noqa: PLC0415
+    from mcp_server import show  # noqa: PLC0415
+    from mcp_server.protocol import arguments  # noqa: PLC0415
+    from mcp_server.protocol.results import SearchResult  # noqa: PLC0415
 
     args = call.args
-    text, notices = asking.cut_query(" ".join(args.query))
-    after = asking.moment(args.after) if args.after else None
+    text, notices = arguments.cut_query(" ".join(args.query))
+    after = arguments.moment(args.after) if args.after else None
     suffixes = suffixes_of(args.type) if args.type else None
     async with call.open() as engine:
         await settled(engine)
@@ -62,10 +63,10 @@ async def _search(call: Call) -> int:
 
 
 def _folders(names: list[str] | None, engine: EnginePort) -> tuple[str, ...] | None:
-    from mcp_server import asking  # noqa: PLC0415
+    from mcp_server.protocol import arguments  # noqa: PLC0415
 
     if not names:
         return None
     # A path that exists from here is meant as a path; anything else may be the name of a folder.
     meant = [os.path.abspath(name) if os.path.exists(name) else name for name in names]
-    return asking.roots_of(meant, [folder.path for folder in engine.folders()])
+    return arguments.roots_of(meant, [folder.path for folder in engine.folders()])

@@ -11,11 +11,11 @@ from indexer.config import Config
 from indexer.errors import ConfigError
 from mcp_server import console
 from mcp_server.call import Call
-from mcp_server.port import Opener
+from mcp_server.engine_port import Opener
 from mcp_server.processes.network import DEFAULT
 from mcp_server.processes.opening import open_alone, open_real
+from mcp_server.protocol.wire import Wire, claim_wire
 from mcp_server.version import release
-from mcp_server.wire import Wire, claim_wire
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,9 +61,9 @@ def _serve(call: Call, config: Config | ConfigError, wire: Wire) -> int:
     gc.disable()  # importing the SDK makes very many objects that live for ever: a tenth of the start-up time
     import anyio  # noqa: PLC0415
 
-    from mcp_server.application import create_server  # noqa: PLC0415
     from mcp_server.host import Host  # noqa: PLC0415
-    from mcp_server.stdio import leave, serve  # noqa: PLC0415
+    from mcp_server.protocol.application import create_server  # noqa: PLC0415
+    from mcp_server.protocol.transport import leave, serve  # noqa: PLC0415
 
     gc.freeze()
     gc.enable()

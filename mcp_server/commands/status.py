@@ -12,7 +12,7 @@ from mcp_server.call import Call, settled
 
 if TYPE_CHECKING:
     from indexer.status_types import Status
-    from mcp_server.port import EnginePort
+    from mcp_server.engine_port import EnginePort
 
 ON_DISK = "This is the index as it lies on disk; what a running server does now, its client's status tool shows."
 SLOT = ("idle", "loading", "ready", "unloading", "error")
@@ -59,7 +59,7 @@ async def _status(call: Call) -> int:
 
 def _show(call: Call, status: Status) -> None:
     from mcp_server import show  # noqa: PLC0415
-    from mcp_server.status_schema import StatusResult  # noqa: PLC0415
+    from mcp_server.protocol.results import StatusResult  # noqa: PLC0415
 
     if call.args.json:
         console.document(StatusResult.of(status))
@@ -103,7 +103,7 @@ async def _watch(call: Call, engine: EnginePort) -> None:
 
 
 async def _lines(call: Call, engine: EnginePort) -> None:
-    from mcp_server.status_schema import StatusResult  # noqa: PLC0415
+    from mcp_server.protocol.results import StatusResult  # noqa: PLC0415
     from mcp_server.terminal.picture import summary  # noqa: PLC0415
 
     last = ""

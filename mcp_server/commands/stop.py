@@ -17,17 +17,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """Ask it to end and wait until it has; 1 if it is still there."""
-    from mcp_server.notes import read_note  # noqa: PLC0415
     from mcp_server.processes.claim import held  # noqa: PLC0415
     from mcp_server.processes.hello import NotThere, Refused, Silent, greeting  # noqa: PLC0415
     from mcp_server.processes.opening import attachment_for  # noqa: PLC0415
+    from mcp_server.state_files import read_state  # noqa: PLC0415
 
     attachment = attachment_for(call.config)
     place = attachment.place
     if not held(place):
         console.say("no background process is running")
         return 0
-    pid = read_note(place.note).get("pid")
+    pid = read_state(place.note).get("pid")
     why = "did not end in time"
     try:
         line, answer = attachment.dial(greeting("control"))

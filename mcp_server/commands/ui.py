@@ -14,7 +14,7 @@ from mcp_server import console
 from mcp_server.call import Call
 
 if TYPE_CHECKING:
-    from mcp_server.port import EnginePort
+    from mcp_server.engine_port import EnginePort
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from mcp_server import timing
 from mcp_server.doctor.finding import Finding
-from mcp_server.notes import read_note
 from mcp_server.processes.claim import Place, held
 from mcp_server.processes.hello import NotThere, Refused, Silent, dial, greeting
+from mcp_server.state_files import read_state
 
 
 def owner(place: Callable[[], Place], version: str) -> Iterator[Finding]:
@@ -29,7 +29,7 @@ def owner(place: Callable[[], Place], version: str) -> Iterator[Finding]:
     if not held(where):
         yield Finding(name, "ok", "none is running; the first client starts it")
         return
-    note = read_note(where.note)
+    note = read_state(where.note)
     pid, theirs = note.get("pid", "unknown"), str(note.get("version", "unknown"))
     if note.get("endpoint") is None:
         yield Finding(name, "ok", f"process {pid} uses the index by itself (folder-mcp {theirs})")

@@ -22,7 +22,7 @@ from mcp_server.page.live import Live
 from mcp_server.page.visits import Farewell, Visits
 
 if TYPE_CHECKING:
-    from mcp_server.port import EnginePort
+    from mcp_server.engine_port import EnginePort
 
 TYPES = {
     ".html": "text/html; charset=utf-8",

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from mcp_server.notes import read_note, write_note
 from mcp_server.page.visits import Farewell, Visits
+from mcp_server.state_files import read_state, write_state
 
 if TYPE_CHECKING:
-    from mcp_server.port import EnginePort
+    from mcp_server.engine_port import EnginePort
 
 NOTE = "page.json"
 KEPT = 12 * 3600.0
@@ -112,7 +112,7 @@ class PageDoor:
         """Bind the port of the last owner's page; whoever has it instead of us learns nothing by that."""
         if not self._note or self._bound is not None:
             return
-        left = read_note(self._note)
+        left = read_state(self._note)
         try:
             if time.time() - float(left["at"]) < KEPT and len(left["token"]) >= 32:
                 self._bind(int(left["port"]), str(left["token"]))
@@ -123,7 +123,7 @@ class PageDoor:
         if not self._note or self._bound is None:
             return
         with contextlib.suppress(OSError):  # then the next owner has another address, and that is all
-            write_note(self._note, {"port": self._port, "token": self._token, "at": time.time()})
+            write_state(self._note, {"port": self._port, "token": self._token, "at": time.time()})
 
     @contextlib.contextmanager
     def _open_page(self) -> Iterator[None]:

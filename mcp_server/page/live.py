@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from mcp_server.engine_port import plain
 from mcp_server.page.visits import Farewell
-from mcp_server.processes.plain import plain
-from mcp_server.status_schema import StatusResult
+from mcp_server.protocol.results import StatusResult
 
 if TYPE_CHECKING:
-    from mcp_server.port import EnginePort
+    from mcp_server.engine_port import EnginePort
 
 
 class Live:

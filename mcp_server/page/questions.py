@@ -11,11 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from indexer.documents.formats import suffixes_of
 from indexer.status_types import FileProblem, Status
 from indexer.types import MAX_OFFSET, MAX_TOP_K, Locator, Mode, Query, Scope
-from mcp_server import asking
+from mcp_server.engine_port import EnginePort
 from mcp_server.page.marks import marked
-from mcp_server.port import EnginePort
-from mcp_server.records import record
-from mcp_server.schemas import ReadResult, SearchResult
+from mcp_server.protocol import arguments
+from mcp_server.protocol.results import ReadResult, SearchResult, record
 
 AROUND = 15
 """Lines shown before and after the place that is opened."""
@@ -66,8 +65,8 @@ async def search(engine: EnginePort, asked: SearchAsked) -> dict[str, Any]:
     """
     from indexer.text.tokens import query_tokens  # noqa: PLC0415 - the stemmers, not before somebody searches
 
-    text, notices = asking.cut_query(asked.query)
-    folders = asking.roots_of([asked.folder], [one.path for one in engine.folders()]) if asked.folder else None
+    text, notices = arguments.cut_query(asked.query)
+    folders = arguments.roots_of([asked.folder], [one.path for one in engine.folders()]) if asked.folder else None
     suffixes = suffixes_of([asked.type]) if asked.type else None
     scope = Scope(folders, None, None, suffixes)
     answer = await engine.search(Query(text, asked.top_k, asked.offset, scope, asked.mode))
@@ -94,7 +93,7 @@ async def read(engine: EnginePort, asked: ReadAsked) -> dict[str, Any]:
     if place is not None and place.start:
         first, last = place.start, place.end or place.start
         wider = str(Locator(place.kind, place.unit, max(1, first - asked.around), last + asked.around))
-    reading = await engine.read(asking.file_path(asked.path), wider, max_chars=READ_CHARS)
+    reading = await engine.read(arguments.file_path(asked.path), wider, max_chars=READ_CHARS)
     return {**ReadResult.of(reading).model_dump(mode="json"), "first": first, "last": last}
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 
 from mcp_server import timing
-from mcp_server.notes import read_note
 from mcp_server.processes.claim import Place, held
 from mcp_server.processes.hello import Line, NotThere, Refused, Silent, dial, greeting
 from mcp_server.processes.spawn import Candidate
+from mcp_server.state_files import read_state
 from mcp_server.version import newer
 
 TYPE_CHECKING = False
@@ -120,7 +120,7 @@ class Attachment:
             except NotThere as missing:
                 reason = str(missing)
             if held(self.place):
-                if read_note(self.place.note).get("endpoint", ...) is None:
+                if read_state(self.place.note).get("endpoint", ...) is None:
                     return OwnerUnresponsive(f"process {self._pid()} has the index for itself")
             elif not start:
                 return NoOwner("there is no background process")
@@ -149,7 +149,7 @@ class Attachment:
 
     def _may_start(self) -> bool:
         """Whether it is our turn: the version that asked the last owner to stand down goes first."""
-        heir = read_note(self.place.heir)
+        heir = read_state(self.place.heir)
         try:
             fresh = time.time() - float(heir.get("at", 0.0)) < timing.SUCCESSOR_S
         except (TypeError, ValueError):
@@ -165,4 +165,4 @@ class Attachment:
         line.ended_after({"id": 1, "do": "stand_down", "with": {"version": self.version}}, timing.STAND_DOWN_S)
 
     def _pid(self) -> str:
-        return str(read_note(self.place.note).get("pid", "(unknown)"))
+        return str(read_state(self.place.note).get("pid", "(unknown)"))

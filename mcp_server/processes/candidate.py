@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from typing import Any
 
-    from mcp_server.port import EnginePort
+    from mcp_server.engine_port import EnginePort
     from mcp_server.processes.location import Location
     from mcp_server.processes.owner import OwnerOpener
 

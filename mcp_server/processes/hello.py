@@ -18,8 +18,8 @@ import struct
 import sys
 import time
 
-from mcp_server.notes import read_note
 from mcp_server.processes.claim import PROTOCOL, Place
+from mcp_server.state_files import read_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def dial(
         Refused: It does not want us.
     """
     until = time.monotonic() + limit
-    line = Line(connect(endpoint or read_note(place.note).get("endpoint"), limit))
+    line = Line(connect(endpoint or read_state(place.note).get("endpoint"), limit))
     try:
         if line.socket.family == socket.AF_INET:
             hello = {**hello, "proof": _challenged(line, _token(place), until)}

@@ -12,12 +12,12 @@ from indexer.errors import FolderMcpError
 
 if TYPE_CHECKING:
     from indexer.config import Config
-    from mcp_server.port import Lent
+    from mcp_server.engine_port import ConnectionContext
 
 log = logging.getLogger(__name__)
 
 
-async def remember(config: Config, lent: Lent, names: Sequence[str]) -> None:
+async def remember(config: Config, lent: ConnectionContext, names: Sequence[str]) -> None:
     """Remember folders that a connection named; it gets them, and what is wrong with the others, and is ready."""
     from indexer.folders.registry import add_folder  # noqa: PLC0415 - not before the first answer
 
@@ -39,7 +39,7 @@ class NamedFolders:
         self._config = config
         self._adding = anyio.Lock()
 
-    async def bring(self, lent: Lent, names: Sequence[str]) -> None:
+    async def bring(self, lent: ConnectionContext, names: Sequence[str]) -> None:
         """Remember the folders a connection named, then have them indexed.
 
         Args:

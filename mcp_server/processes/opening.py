@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import anyio
 
     from indexer.config import Config
-    from mcp_server.port import CompleteOwner, EnginePort, Opener
+    from mcp_server.engine_port import CompleteOwner, EnginePort, Opener
     from mcp_server.processes.attach import Attachment
     from mcp_server.processes.remote import RemoteEngine
 
@@ -142,8 +142,8 @@ def attachment_for(config: Config) -> Attachment:
 @contextmanager
 def _claim(config: Config, *, wanted: bool) -> Iterator[bool]:
     """Hold the claim for a block, if wanted. Yields whether it is ours; its note then has nothing to dial."""
-    from mcp_server.notes import write_note  # noqa: PLC0415
     from mcp_server.processes.claim import Claim, place_of  # noqa: PLC0415
+    from mcp_server.state_files import write_state  # noqa: PLC0415
 
     ours = False
     with ExitStack() as stack:
@@ -152,7 +152,7 @@ def _claim(config: Config, *, wanted: bool) -> Iterator[bool]:
                 claim = stack.enter_context(Claim(place_of(str(config.data_dir))))
                 ours = claim.take()
             if ours:
-                write_note(claim.place.note, {"pid": os.getpid(), "version": release(), "endpoint": None})
+                write_state(claim.place.note, {"pid": os.getpid(), "version": release(), "endpoint": None})
         except OSError as error:
             log.warning("the data directory cannot be claimed: %s", error)
             stack.close()

@@ -21,9 +21,8 @@ from anyio.abc import SocketListener, SocketStream
 from indexer.config import Config
 from indexer.errors import ConfigError
 from mcp_server import timing
-from mcp_server.notes import write_note
+from mcp_server.engine_port import ConnectionContext
 from mcp_server.page.door import PageDoor
-from mcp_server.port import Lent
 from mcp_server.processes.claim import Claim, Place
 from mcp_server.processes.ends import end_at, working
 from mcp_server.processes.location import Location
@@ -32,11 +31,12 @@ from mcp_server.processes.reception import Address, Visitor, welcome
 from mcp_server.processes.requests import Requests
 from mcp_server.processes.selfcheck import SelfCheck
 from mcp_server.processes.traffic import Clients, Connected
+from mcp_server.state_files import write_state
 from mcp_server.version import newer, release
 
 if TYPE_CHECKING:
     from indexer.status_types import OwnerStatus
-    from mcp_server.port import EnginePort
+    from mcp_server.engine_port import EnginePort
     from mcp_server.processes.network import Door
 
 log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class Owner:
         self._clients = Clients(location.fingerprint)
         self._page = PageDoor(place.directory, self._engine_when_open, lambda: self._clients.entered({"kind": "page"}))
         self._engine: EnginePort | None = None
-        self._lent: set[Lent] = set()
+        self._lent: set[ConnectionContext] = set()
         self._remark = ""
         self._server: Any = None
         self._opened = anyio.Event()
@@ -145,7 +145,7 @@ class Owner:
             told = {"on_wedged": self._wedged, "complete_owner": self._complete}
             async with self._opener(self._config, start=start, **told) as engine:
                 self._engine = engine
-                lent = Lent(engine)
+                lent = ConnectionContext(engine)
                 self._lent.add(lent)
                 self._server = server(lent)
                 self._opened.set()
@@ -159,7 +159,7 @@ class Owner:
             log.exception("the engine ended")
             self._go_on_without(error)
 
-    async def _serve_door(self, lent: Lent, door: Door, start: anyio.Event) -> None:
+    async def _serve_door(self, lent: ConnectionContext, door: Door, start: anyio.Event) -> None:
         lent.named = bool(door.folders)
         start.set()
         async with anyio.create_task_group() as tasks:
@@ -216,7 +216,7 @@ class Owner:
         engine = await self._engine_when_open()
         from mcp_server.processes.session import serve_session  # noqa: PLC0415 - imports the SDK, which is there by now
 
-        lent = Lent(engine, named=bool(connected.folders))
+        lent = ConnectionContext(engine, named=bool(connected.folders))
         self._lent.add(lent)
         try:
             async with anyio.create_task_group() as tasks:
@@ -236,7 +236,7 @@ class Owner:
         if do == "stand_down":
             if not newer(version, release()):
                 return
-            write_note(self._place.heir, {"version": version, "at": time.time()})
+            write_state(self._place.heir, {"version": version, "at": time.time()})
         self.end(f"{do} {version}".strip())
 
     # Ends ------------------------------------------------------------------------------------------------------
@@ -291,7 +291,7 @@ class Owner:
                 self.end("the configuration changed")
 
 
-def _import_server() -> Callable[[Lent], Any]:
+def _import_server() -> Callable[[ConnectionContext], Any]:
     """Import the protocol, a second or two of work; return what makes the server."""
     from mcp_server.processes import session  # noqa: PLC0415
 

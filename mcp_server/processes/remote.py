@@ -17,10 +17,9 @@ from indexer.history import History
 from indexer.status_types import IndexReport, Status
 from indexer.types import Answer, Query, Reading
 from mcp_server import timing
-from mcp_server.port import EnginePort
+from mcp_server.engine_port import EnginePort, call_types, made, plain
 from mcp_server.processes.attach import Attached
 from mcp_server.processes.hello import Line, NotThere, Refused, Silent, greeting
-from mcp_server.processes.plain import call_types, made, plain
 
 if TYPE_CHECKING:
     from mcp_server.processes.attach import Attachment

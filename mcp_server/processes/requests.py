@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from indexer.errors import FolderMcpError
-from mcp_server.processes.plain import call_types, made, plain
+from mcp_server.engine_port import call_types, made, plain
 from mcp_server.processes.reception import Visitor
 
 if TYPE_CHECKING:
-    from mcp_server.port import EnginePort
+    from mcp_server.engine_port import EnginePort
 
 log = logging.getLogger(__name__)
 

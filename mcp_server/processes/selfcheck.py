@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from indexer.config import Config, load_config
-from mcp_server.notes import write_note
 from mcp_server.processes import hello
 from mcp_server.processes.claim import PROTOCOL, Claim, Place
 from mcp_server.processes.location import Location
+from mcp_server.state_files import write_state
 from mcp_server.version import release
 
 
@@ -50,7 +50,7 @@ class SelfCheck:
     def write_note(self, endpoint: dict[str, Any]) -> None:
         """Say where we are."""
         about = {"protocol": PROTOCOL, "instance": self.instance, "pid": os.getpid(), "version": release()}
-        write_note(self._place.note, {**about, "endpoint": endpoint, "data_dir": str(self._config.data_dir)})
+        write_state(self._place.note, {**about, "endpoint": endpoint, "data_dir": str(self._config.data_dir)})
 
     def touch(self) -> None:
         """Show our files as used: some systems clear what has lain in temporary directories for days."""

@@ -9,13 +9,13 @@ import anyio
 from indexer.errors import ConfigError, FolderMcpError
 from mcp_server import console, logs
 from mcp_server.call import Call
-from mcp_server.notes import read_note
 from mcp_server.processes.candidate import end_anyway, leave
 from mcp_server.processes.claim import Claim, place_of
 from mcp_server.processes.location import locate
 from mcp_server.processes.network import PATH, TOKEN_FILE, Door, door
 from mcp_server.processes.owner import Owner
 from mcp_server.processes.reception import listen
+from mcp_server.state_files import read_state
 
 
 def serve_http(call: Call) -> int:
@@ -32,7 +32,7 @@ def serve_http(call: Call) -> int:
     certificate = (args.tls_cert, args.tls_key) if args.tls_cert else None
     with Claim(place_of(str(config.data_dir))) as claim:
         if not claim.take():
-            pid = read_note(claim.place.note).get("pid")
+            pid = read_state(claim.place.note).get("pid")
             raise FolderMcpError(f"process {pid} owns {config.data_dir}; end it first: folder-mcp stop")
         bound, token, hosts = door(
             args.http, config.data_dir, hosts=args.host, certificate=certificate, allow_remote=args.allow_remote

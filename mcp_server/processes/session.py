@@ -13,17 +13,17 @@ from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCError, JSONRPCRequest, JSONRPCResponse, jsonrpc_message_adapter
 from pydantic import ValidationError
 
-from mcp_server.application import create_server
-from mcp_server.conversation import Incoming, Message, Outgoing, converse
-from mcp_server.port import Lent
+from mcp_server.engine_port import ConnectionContext
 from mcp_server.processes.calls import LISTEN
 from mcp_server.processes.reception import Visitor
 from mcp_server.processes.traffic import Traffic
+from mcp_server.protocol.application import create_server
+from mcp_server.protocol.transport import Incoming, Message, Outgoing, converse
 
 log = logging.getLogger(__name__)
 
 
-def server_of(lent: Lent) -> Server[Any]:
+def server_of(lent: ConnectionContext) -> Server[Any]:
     """Build the one server object that serves every connection.
 
     Args:
@@ -31,7 +31,7 @@ def server_of(lent: Lent) -> Server[Any]:
     """
 
     @asynccontextmanager
-    async def source() -> AsyncIterator[Lent]:
+    async def source() -> AsyncIterator[ConnectionContext]:
         yield lent
 
     return create_server(source)._lowlevel_server

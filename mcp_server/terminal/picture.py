@@ -12,8 +12,8 @@ from rich.text import Text
 
 from indexer.slot.slot_types import SlotStatus
 from indexer.status_types import FolderStatus, Status
-from mcp_server.render import duration, size
-from mcp_server.untrusted import one_line
+from mcp_server.protocol.render import duration, size
+from mcp_server.protocol.untrusted import one_line
 
 NARROW = 60
 """Columns below which progress is shown as percent only."""

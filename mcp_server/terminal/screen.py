@@ -24,7 +24,7 @@ from mcp_server.terminal.picture import counts, number, picture
 
 if TYPE_CHECKING:
     from indexer.status_types import Status
-    from mcp_server.port import EnginePort
+    from mcp_server.engine_port import EnginePort
 
 AGAIN = (0.5, 1.0, 2.0, 5.0)
 """Seconds between attempts to reach an owner that went away; the last goes on."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from indexer.history import CHANGES, KEPT_S, MINUTE, SEARCHES, History, Minute, Recorder, Searched, SlotChange
 from indexer.slot.slot_types import ModelStatus, SlotState, SlotStatus
 from indexer.status_types import Work
-from mcp_server.processes.plain import made, plain
+from mcp_server.engine_port import made, plain
 
 START = 1_700_000_000.0
 SPEC = model_spec("paraphrase")

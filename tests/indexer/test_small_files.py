@@ -18,7 +18,7 @@ from indexer.models.prepared import _keep, _known
 from indexer.store.files_on_disk import Checksums
 from indexer.store.health import Health
 from indexer.store.writer_lock import WriterLock
-from mcp_server.notes import read_note, write_note
+from mcp_server.state_files import read_state, write_state
 
 CALLS = ("open", "write", "fsync", "ftruncate", "replace", "rename")
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -123,13 +123,13 @@ def test_sums_that_cannot_be_written_leave_those_of_before(tmp_path: Path) -> No
 def test_a_note_of_the_owner_that_cannot_be_written_is_the_old_one_whole(tmp_path: Path) -> None:
     def attempt(number: int) -> list[str]:
         path = str(tmp_path / f"{number}.json")
-        write_note(path, {"at": 1})
+        write_state(path, {"at": 1})
         with failing(number) as made:
             try:
-                write_note(path, {"at": 2})
+                write_state(path, {"at": 2})
             except OSError as error:
                 assert error is FULL
-        assert read_note(path)["at"] in (1, 2)
+        assert read_state(path)["at"] in (1, 2)
         assert [file.name for file in tmp_path.glob(f"{number}.json*")] == [f"{number}.json"]
         return made
 

@@ -9,8 +9,8 @@ from fakes_engine import FakeEngine
 from mcp import Client
 from mcp.server import MCPServer
 
-from mcp_server.application import create_server
-from mcp_server.port import Lent
+from mcp_server.engine_port import ConnectionContext
+from mcp_server.protocol.application import create_server
 
 
 @pytest.fixture
@@ -37,17 +37,17 @@ def engine(notes: Path) -> FakeEngine:
 
 
 @pytest.fixture
-def lent(engine: FakeEngine) -> Lent:
-    return Lent(engine)
+def lent(engine: FakeEngine) -> ConnectionContext:
+    return ConnectionContext(engine)
 
 
 @pytest.fixture(scope="session")
-def shared_server() -> tuple[MCPServer[Lent], list[Lent]]:
+def shared_server() -> tuple[MCPServer[ConnectionContext], list[ConnectionContext]]:
     """A server and what it lends to the next connection; making the schemas of its tools takes 60 ms."""
-    lends: list[Lent] = []
+    lends: list[ConnectionContext] = []
 
     @asynccontextmanager
-    async def source() -> AsyncIterator[Lent]:
+    async def source() -> AsyncIterator[ConnectionContext]:
         yield lends[-1]
 
     return create_server(source), lends
@@ -55,7 +55,9 @@ def shared_server() -> tuple[MCPServer[Lent], list[Lent]]:
 
 @pytest.fixture(params=["legacy", "auto"])
 async def client(
-    request: pytest.FixtureRequest, lent: Lent, shared_server: tuple[MCPServer[Lent], list[Lent]]
+    request: pytest.FixtureRequest,
+    lent: ConnectionContext,
+    shared_server: tuple[MCPServer[ConnectionContext], list[ConnectionContext]],
 ) -> AsyncIterator[Client]:
     server, lends = shared_server
     lends[:] = [lent]

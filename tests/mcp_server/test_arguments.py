@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mcp_server import arguments
-from mcp_server.tools import tools
+from mcp_server.protocol import arguments
+from mcp_server.protocol.tools import tools
 
 TOOLS = {tool.name: tool for tool in tools()}
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.types import Answer, Hit, Reading, Semantic
-from mcp_server import budget
-from mcp_server.render import read_text, search_text
-from mcp_server.schemas import ReadResult, SearchResult, to_iso
+from mcp_server.protocol import results
+from mcp_server.protocol.render import read_text, search_text
+from mcp_server.protocol.results import ReadResult, SearchResult, to_iso
 
 
 def result_of(snippets: list[str], path: str = "/notes/a.md") -> SearchResult:
@@ -19,44 +19,44 @@ def result_of(snippets: list[str], path: str = "/notes/a.md") -> SearchResult:
 
 def test_short_answers_are_left_alone() -> None:
     result = result_of(["one", "two"])
-    assert budget.fit_search(result, 0) == result
+    assert results.fit_search(result, 0) == result
 
 
 def test_long_snippets_are_shortened_evenly_and_said_so() -> None:
-    result = budget.fit_search(result_of(["x" * 3000] * 8 + ["short"]), 0)
+    result = results.fit_search(result_of(["x" * 3000] * 8 + ["short"]), 0)
     lengths = [len(hit.snippet) for hit in result.hits]
     assert lengths[-1] == 5
     assert max(lengths) - min(lengths[:-1]) == 0
-    assert sum(lengths) <= budget.SNIPPETS
+    assert sum(lengths) <= results.SNIPPETS
     assert "shortened" in result.notices[-1]
     assert "read(path, locator)" in result.notices[-1]
 
 
 def test_hits_that_do_not_fit_are_left_to_the_next_page() -> None:
-    result = budget.fit_search(result_of(["x" * 700] * 50, path="/" + "long" * 300), 10)
+    result = results.fit_search(result_of(["x" * 700] * 50, path="/" + "long" * 300), 10)
     assert 0 < len(result.hits) < 50
     assert result.next_offset == 10 + len(result.hits)
     assert f"offset={result.next_offset}" in result.notices[-1]
-    assert len(result.model_dump_json().encode()) < budget.RESULT + 2_000
+    assert len(result.model_dump_json().encode()) < results.RESULT + 2_000
 
 
 @given(st.lists(st.text("aé漢", max_size=4000), max_size=50))
 def test_every_answer_fits_in_both_forms_and_keeps_its_order(snippets: list[str]) -> None:
-    result = budget.fit_search(result_of(snippets), 0)
-    assert len(result.model_dump_json().encode()) <= budget.RESULT + 4_000
-    assert len(search_text(result).encode()) <= budget.RESULT + 4_000
+    result = results.fit_search(result_of(snippets), 0)
+    assert len(result.model_dump_json().encode()) <= results.RESULT + 4_000
+    assert len(search_text(result).encode()) <= results.RESULT + 4_000
     for before, after in zip(snippets, result.hits, strict=False):
         assert before.strip().startswith(after.snippet.removesuffix(" …").strip())
 
 
 def test_a_full_page_with_fifty_hits_stays_under_the_size_of_the_strictest_client() -> None:
-    result = budget.fit_search(result_of(["word " * 200] * 50), 0)
+    result = results.fit_search(result_of(["word " * 200] * 50), 0)
     assert len(search_text(result)) < 30_000
 
 
 def test_a_cut_reading_says_how_to_go_on() -> None:
     reading = Reading("/a", "lines 1-3", "a\nb\nc\n", 1, (), 9, True, "lines 4-9", False)
-    result = budget.fit_reading(ReadResult.of(reading), 200)
+    result = results.fit_reading(ReadResult.of(reading), 200)
     assert 'locator="lines 4-9"' in result.notices[0]
     assert "3\tc" in read_text(result)
     assert "4\t" not in read_text(result)

@@ -16,9 +16,8 @@ import pytest
 from fakes_engine import open_fake
 
 from mcp_server import cli
+from mcp_server.protocol.results import ReadResult, SearchResult, StatusResult
 from mcp_server.report_schema import FoldersResult, IndexResult
-from mcp_server.schemas import ReadResult, SearchResult
-from mcp_server.status_schema import StatusResult
 from mcp_server.version import release
 
 HERE = Path(__file__).resolve().parent

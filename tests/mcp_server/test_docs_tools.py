@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from mcp_server import arguments
-from mcp_server.application import INSTRUCTIONS
-from mcp_server.tools import tools
+from mcp_server.protocol import arguments
+from mcp_server.protocol.application import INSTRUCTIONS
+from mcp_server.protocol.tools import tools
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))

@@ -14,10 +14,10 @@ from mcp import Client
 from indexer.config import Config
 from indexer.errors import ConfigError, FolderMcpError
 from indexer.types import Query
-from mcp_server.application import create_server
 from mcp_server.broken import failed_engine
+from mcp_server.engine_port import EnginePort, Opener
 from mcp_server.host import Host
-from mcp_server.port import EnginePort, Opener
+from mcp_server.protocol.application import create_server
 
 
 class Counted:

@@ -29,7 +29,7 @@ from mcp_server.call import Call
 from mcp_server.commands import models
 from mcp_server.fetching import Lines
 from mcp_server.model_schema import ModelsResult
-from mcp_server.render import model_line
+from mcp_server.protocol.render import model_line
 
 
 class LocalHub:

@@ -14,17 +14,17 @@ from engines import engine_over, settings
 from fakes_engine import FakeEngine
 from mcp import Client
 
-from mcp_server.application import create_server
-from mcp_server.port import Lent
+from mcp_server.engine_port import ConnectionContext
+from mcp_server.protocol.application import create_server
 
 TOKENS = 25_000
 """What Claude Code takes of one answer; scripts without spaces take up to a token a character."""
 
 
 @asynccontextmanager
-async def over(lent: Lent) -> AsyncIterator[Client]:
+async def over(lent: ConnectionContext) -> AsyncIterator[Client]:
     @asynccontextmanager
-    async def source() -> AsyncIterator[Lent]:
+    async def source() -> AsyncIterator[ConnectionContext]:
         yield lent
 
     async with Client(create_server(source)) as client:
@@ -57,7 +57,7 @@ async def test_pages_of_any_size_have_every_hit_once_and_in_one_order(tmp_path: 
     config = replace(config, search=replace(config.search, wait=60.0))  # for machines that do other things
     async with engine_over(tmp_path / "data", folder, config=config) as engine:
         await engine.index()
-        async with over(Lent(engine)) as client:
+        async with over(ConnectionContext(engine)) as client:
             for mode in ("hybrid", "keyword", "semantic"):
                 whole = await walked(client, query="apple", mode=mode, top_k=50)
                 assert len(whole) == len(set(whole)) > 5
@@ -70,7 +70,7 @@ async def test_hits_that_the_budget_left_out_are_the_next_page(tmp_path: Path) -
     folder.mkdir()
     for number in range(50):
         (folder / f"{number:02}.md").write_text(f"apple 編集 {number} " + "索引検索結果" * 400, encoding="utf-8")
-    async with over(Lent(engine := FakeEngine([str(folder)]))) as client:
+    async with over(ConnectionContext(engine := FakeEngine([str(folder)]))) as client:
         engine.started = True
         first = await client.call_tool("search", {"query": "apple", "top_k": 50, "max_chars": 20_000})
         assert len(first.structured_content["hits"]) < 50
@@ -85,7 +85,7 @@ async def test_answers_fit_what_clients_take(tmp_path: Path, letters: str) -> No
     for number in range(60):
         (folders[0] / f"{number}.md").write_text(f"apple {letters * 2000}", encoding="utf-8")
         (folders[-1] / f"broken{number}{letters.strip() * 20}").write_text("x", encoding="utf-8")
-    async with over(Lent(engine := FakeEngine([str(folder) for folder in folders]))) as client:
+    async with over(ConnectionContext(engine := FakeEngine([str(folder) for folder in folders]))) as client:
         engine.started = True
         for name, arguments in (
             ("search", {"query": "apple", "top_k": 50, "folders": str(folders[0])}),

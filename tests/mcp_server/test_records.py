@@ -10,8 +10,7 @@ from moments import STATUS
 from pydantic import ValidationError
 
 from indexer.types import OneLine, PathName, Timestamp
-from mcp_server.records import AsRecord, Record, record, safe
-from mcp_server.status_schema import StatusResult
+from mcp_server.protocol.results import AsRecord, Record, StatusResult, record, safe
 
 
 @dataclass(frozen=True, slots=True)

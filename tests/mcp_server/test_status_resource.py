@@ -15,15 +15,15 @@ from trio.testing import MockClock
 
 from indexer.errors import FolderMcpError
 from indexer.status_types import Status
-from mcp_server.application import create_server
-from mcp_server.port import Lent
-from mcp_server.status_resource import GAP, URI, tell_changes
-from mcp_server.status_schema import StatusResult
+from mcp_server.engine_port import ConnectionContext
+from mcp_server.protocol.application import create_server
+from mcp_server.protocol.results import StatusResult
+from mcp_server.protocol.status_resource import GAP, URI, tell_changes
 
 VIRTUAL = ("trio", {"clock": MockClock(autojump_threshold=0)})
 
 
-async def test_the_status_is_listed_and_read_as_json(client: Client, lent: Lent) -> None:
+async def test_the_status_is_listed_and_read_as_json(client: Client, lent: ConnectionContext) -> None:
     lent.notices.append("/other does not exist")
     (listed,) = (await client.list_resources()).resources
     assert (str(listed.uri), listed.mime_type, bool(listed.description)) == (URI, "application/json", True)
@@ -41,7 +41,7 @@ async def test_another_address_is_refused_with_its_name(client: Client) -> None:
         await client.read_resource("folder-mcp://nothing")
 
 
-async def test_a_client_that_listens_is_told_of_a_change(lent: Lent, engine: FakeEngine) -> None:
+async def test_a_client_that_listens_is_told_of_a_change(lent: ConnectionContext, engine: FakeEngine) -> None:
     async with connected(lent, "auto") as client, client.listen(resource_subscriptions=[URI]) as events:
         await until(lambda: engine.watchers == 1)
         engine.change(state="loading", requested="m")
@@ -51,13 +51,15 @@ async def test_a_client_that_listens_is_told_of_a_change(lent: Lent, engine: Fak
     await until(lambda: engine.watchers == 0)
 
 
-async def test_a_client_that_listens_for_something_else_costs_nothing(lent: Lent, engine: FakeEngine) -> None:
+async def test_a_client_that_listens_for_something_else_costs_nothing(
+    lent: ConnectionContext, engine: FakeEngine
+) -> None:
     async with connected(lent, "auto") as client, client.listen(tools_list_changed=True):
         assert not (await client.call_tool("status", {})).is_error
         assert engine.watchers == 0
 
 
-async def test_a_subscriber_is_told_until_it_unsubscribes(lent: Lent, engine: FakeEngine) -> None:
+async def test_a_subscriber_is_told_until_it_unsubscribes(lent: ConnectionContext, engine: FakeEngine) -> None:
     told = Told()
     async with connected(lent, "legacy", told) as client:
         capability = client.server_capabilities.resources if client.server_capabilities else None
@@ -72,7 +74,7 @@ async def test_a_subscriber_is_told_until_it_unsubscribes(lent: Lent, engine: Fa
         await until(lambda: engine.watchers == 0)
 
 
-async def test_the_telling_ends_with_the_connection(lent: Lent, engine: FakeEngine) -> None:
+async def test_the_telling_ends_with_the_connection(lent: ConnectionContext, engine: FakeEngine) -> None:
     async with connected(lent, "legacy") as client:
         await subscribe(client.subscribe_resource)
         await until(lambda: engine.watchers == 1)
@@ -90,7 +92,7 @@ async def test_many_changes_are_few_notices_and_the_last_is_never_lost(engine: F
 
     began = anyio.current_time()
     async with anyio.create_task_group() as group:
-        group.start_soon(tell_changes, Lent(engine), tell)
+        group.start_soon(tell_changes, ConnectionContext(engine), tell)
         for number in range(45):
             await anyio.sleep(0.1)
             engine.change(requested=f"m{number}")
@@ -109,7 +111,7 @@ async def test_what_moves_by_itself_is_no_news(engine: FakeEngine) -> None:
         told.append(1)
 
     async with anyio.create_task_group() as group:
-        group.start_soon(tell_changes, Lent(engine), tell)
+        group.start_soon(tell_changes, ConnectionContext(engine), tell)
         await anyio.sleep(0.1)
         engine.change(last_used_at=12.0, micro_batch_s=0.25)
         await anyio.sleep(3 * GAP)
@@ -129,7 +131,7 @@ async def test_an_engine_that_goes_away_ends_the_news_without_an_error(engine: F
         told.append(1)
 
     with anyio.fail_after(5):
-        await tell_changes(Lent(engine), tell)
+        await tell_changes(ConnectionContext(engine), tell)
     assert told == []
 
 
@@ -145,9 +147,9 @@ class Told:
 
 
 @asynccontextmanager
-async def connected(lent: Lent, mode: str, told: Told | None = None) -> AsyncIterator[Client]:
+async def connected(lent: ConnectionContext, mode: str, told: Told | None = None) -> AsyncIterator[Client]:
     @asynccontextmanager
-    async def source() -> AsyncIterator[Lent]:
+    async def source() -> AsyncIterator[ConnectionContext]:
         yield lent
 
     async with Client(create_server(source), mode=mode, message_handler=told) as client:

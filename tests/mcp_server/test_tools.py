@@ -19,10 +19,9 @@ from mcp.types import CallToolResult
 from indexer.errors import StoreError
 from indexer.slot.slot_types import ModelStatus
 from indexer.types import Semantic
-from mcp_server.application import INSTRUCTIONS, create_server
-from mcp_server.port import Lent
-from mcp_server.schemas import TRUST
-from mcp_server.status_schema import StatusResult
+from mcp_server.engine_port import ConnectionContext
+from mcp_server.protocol.application import INSTRUCTIONS, create_server
+from mcp_server.protocol.results import TRUST, StatusResult
 
 
 def text(result: CallToolResult) -> str:
@@ -58,7 +57,7 @@ async def test_the_server_says_its_name_and_version_briefly(client: Client) -> N
     assert len(info.model_dump_json(exclude_none=True)) < 300
 
 
-async def test_clients_may_keep_the_list_of_tools_for_an_hour(lent: Lent) -> None:
+async def test_clients_may_keep_the_list_of_tools_for_an_hour(lent: ConnectionContext) -> None:
     async with serve(lent, "auto") as client:
         listed = await client.list_tools()
     assert (listed.ttl_ms, listed.cache_scope) == (3_600_000, "public")
@@ -195,7 +194,9 @@ async def test_a_part_of_a_folder_leads_to_path_glob(client: Client, notes: Path
     assert 'path_glob="deep/er/**"' in text(result)
 
 
-async def test_a_connection_searches_the_folders_it_named(client: Client, lent: Lent, engine: FakeEngine) -> None:
+async def test_a_connection_searches_the_folders_it_named(
+    client: Client, lent: ConnectionContext, engine: FakeEngine
+) -> None:
     lent.named = True
     lent.folders.append("/only/this")
     lent.notices.append("/other does not exist")
@@ -206,7 +207,9 @@ async def test_a_connection_searches_the_folders_it_named(client: Client, lent: 
     assert "/other does not exist" in text(await client.call_tool("status", {}))
 
 
-async def test_a_connection_whose_folders_all_failed_is_not_given_those_of_others(client: Client, lent: Lent) -> None:
+async def test_a_connection_whose_folders_all_failed_is_not_given_those_of_others(
+    client: Client, lent: ConnectionContext
+) -> None:
     lent.named = True
     lent.notices.append("/gone does not exist")
     lent.ready.set()
@@ -319,7 +322,7 @@ async def test_status_lists_failures_by_name_with_verbose(client: Client, notes:
     assert every["folders"][0]["reasons"] == [{"reason": "it is broken", "files": 5}]
 
 
-async def test_progress_tells_what_a_search_waits_for(lent: Lent, engine: FakeEngine) -> None:
+async def test_progress_tells_what_a_search_waits_for(lent: ConnectionContext, engine: FakeEngine) -> None:
     engine.gate = anyio.Event()
     told: list[str] = []
     heard = anyio.Event()
@@ -340,7 +343,9 @@ async def test_progress_tells_what_a_search_waits_for(lent: Lent, engine: FakeEn
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_a_cancelled_search_is_cancelled_in_the_engine(lent: Lent, engine: FakeEngine, mode: str) -> None:
+async def test_a_cancelled_search_is_cancelled_in_the_engine(
+    lent: ConnectionContext, engine: FakeEngine, mode: str
+) -> None:
     engine.gate = anyio.Event()
     async with serve(lent, mode) as client:
         async with anyio.create_task_group() as group:
@@ -373,9 +378,9 @@ def test_status_survives_json(engine: FakeEngine) -> None:
 
 
 @asynccontextmanager
-async def serve(lent: Lent, mode: str = "legacy") -> AsyncIterator[Client]:
+async def serve(lent: ConnectionContext, mode: str = "legacy") -> AsyncIterator[Client]:
     @asynccontextmanager
-    async def source() -> AsyncIterator[Lent]:
+    async def source() -> AsyncIterator[ConnectionContext]:
         yield lent
 
     async with Client(create_server(source), mode=mode) as client:

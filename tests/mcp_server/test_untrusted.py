@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcp_server.untrusted import Fence, clean, one_line, shown_path, uri
+from mcp_server.protocol.untrusted import Fence, clean, one_line, shown_path, uri
 
 ANY = st.text(st.characters(exclude_categories=()))
 

@@ -1,6 +1,6 @@
 """A small real engine for the tests of clients: reads text files, finds words, and can be told to wait or fail.
 
-It fits ``mcp_server.port.EnginePort``. Nothing in it is canned: hits come from the files in its folders.
+It fits ``mcp_server.engine_port.EnginePort``. Nothing in it is canned: hits come from the files in its folders.
 """
 
 from __future__ import annotations

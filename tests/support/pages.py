@@ -15,8 +15,8 @@ from fakes import FakeLoader
 
 from indexer.config import Config
 from indexer.engine import Engine, open_engine
+from mcp_server.engine_port import EnginePort
 from mcp_server.page.door import PageDoor
-from mcp_server.port import EnginePort
 
 
 @dataclass

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mcp_server.notes import read_note
 from mcp_server.processes.claim import Place, place_of
+from mcp_server.state_files import read_state
 
 ROOT = Path(__file__).resolve().parents[2]
 MODERN = {
@@ -51,7 +51,7 @@ class Home:
         return ["--config", str(self.config), "--data-dir", str(self.data)]
 
     def note(self) -> dict[str, Any]:
-        return read_note(self.place.note)
+        return read_state(self.place.note)
 
     def owner(self) -> int:
         return int(self.note()["pid"])

@@ -21,23 +21,23 @@ from mcp.server import MCPServer  # noqa: E402
 from mcp.server.transport_security import TransportSecuritySettings  # noqa: E402
 from mcp.types import EmptyResult, SetLevelRequestParams  # noqa: E402
 
-from mcp_server.application import create_server  # noqa: E402
-from mcp_server.forgiving import Forgiving  # noqa: E402
-from mcp_server.port import Lent  # noqa: E402
+from mcp_server.engine_port import ConnectionContext  # noqa: E402
 from mcp_server.processes.network import PATH, door  # noqa: E402
+from mcp_server.protocol.application import create_server  # noqa: E402
+from mcp_server.protocol.arguments import ArgumentMiddleware  # noqa: E402
 
 
-def build(folder: str) -> MCPServer[Lent]:
+def build(folder: str) -> MCPServer[ConnectionContext]:
     """Our server over one folder, with the fixtures."""
 
     @asynccontextmanager
-    async def source() -> AsyncIterator[Lent]:
+    async def source() -> AsyncIterator[ConnectionContext]:
         engine = FakeEngine([folder])
         engine.started = True
-        yield Lent(engine)
+        yield ConnectionContext(engine)
 
     server = create_server(source)
-    known: Any = next(part for part in server._extensions if isinstance(part, Forgiving))._tools
+    known: Any = next(part for part in server._extensions if isinstance(part, ArgumentMiddleware))._tools
     for name in mount(server):
         known[name] = server._tool_manager.get_tool(name)
 

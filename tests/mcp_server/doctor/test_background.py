@@ -8,8 +8,8 @@ from typing import Any
 from findings import one
 
 from mcp_server.doctor.background import owner
-from mcp_server.notes import write_note
 from mcp_server.processes.claim import Claim, place_of
+from mcp_server.state_files import write_state
 
 
 def test_the_owner_is_absent_alone_or_silent(tmp_path: Path) -> None:
@@ -17,9 +17,9 @@ def test_the_owner_is_absent_alone_or_silent(tmp_path: Path) -> None:
     assert "none is running" in one(owner(lambda: place, "1.0")).detail
     with Claim(place) as claim:
         assert claim.take()
-        write_note(place.note, {"pid": 7, "version": "1.0", "endpoint": None})
+        write_state(place.note, {"pid": 7, "version": "1.0", "endpoint": None})
         assert "by itself" in one(owner(lambda: place, "1.0")).detail
-        write_note(place.note, {"pid": 7, "version": "1.0", "endpoint": {"kind": "unix", "path": "/nowhere.sock"}})
+        write_state(place.note, {"pid": 7, "version": "1.0", "endpoint": {"kind": "unix", "path": "/nowhere.sock"}})
         found = one(owner(lambda: place, "1.0"))
         assert found.verdict == "failure" and "stop --force" in found.remedy
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server.notes import read_note, write_note
 from mcp_server.processes import claim
 from mcp_server.processes.claim import MAX_SOCKET_PATH, Claim, Place, held, place_of, wait_until_free
+from mcp_server.state_files import read_state, write_state
 
 
 @pytest.fixture
@@ -111,9 +111,9 @@ def test_a_base_too_long_for_sockets_gives_way_to_the_next(tmp_path: Path, monke
 
 
 def test_a_note_is_replaced_as_a_whole_and_private(place: Place) -> None:
-    write_note(place.note, {"pid": 1})
-    write_note(place.note, {"pid": 2})
-    assert read_note(place.note) == {"pid": 2}
+    write_state(place.note, {"pid": 1})
+    write_state(place.note, {"pid": 2})
+    assert read_state(place.note) == {"pid": 2}
     assert stat.S_IMODE(os.stat(place.note).st_mode) == 0o600
     assert sorted(os.listdir(place.directory)) == ["owner.json"]
 
@@ -121,4 +121,4 @@ def test_a_note_is_replaced_as_a_whole_and_private(place: Place) -> None:
 @pytest.mark.parametrize("text", ["", "[1]", "{", "\udcff".encode("utf-8", "surrogateescape").decode("latin-1")])
 def test_a_note_that_is_none_says_nothing(place: Place, text: str) -> None:
     Path(place.note).write_text(text, encoding="utf-8")
-    assert read_note(place.note) == {}
+    assert read_state(place.note) == {}

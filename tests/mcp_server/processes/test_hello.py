@@ -16,11 +16,11 @@ import anyio
 import pytest
 from anyio.abc import SocketListener, SocketStream
 
-from mcp_server.notes import write_note
 from mcp_server.processes import hello
 from mcp_server.processes.claim import PROTOCOL, Place
 from mcp_server.processes.hello import MARK, NotThere, Refused, Silent, dial, greeting
 from mcp_server.processes.reception import listen, welcome
+from mcp_server.state_files import write_state
 
 LIMIT = 5.0
 
@@ -30,7 +30,7 @@ async def owner(place: Place, *, tcp: bool) -> AsyncIterator[list[dict[str, Any]
     """An owner that only says hello; yields the hellos of those who came in."""
     came: list[dict[str, Any]] = []
     address = listen(place, "0123456789", tcp=tcp)
-    write_note(place.note, {"endpoint": address.endpoint})
+    write_state(place.note, {"endpoint": address.endpoint})
     listener = await SocketListener.from_socket(address.socket)
 
     async def receive(stream: SocketStream) -> None:
@@ -69,7 +69,7 @@ async def test_the_token_is_private_and_never_sent(place: Place) -> None:
         with socket.create_server(("127.0.0.1", 0)) as between:
             thread = threading.Thread(target=_pass_on, args=(between, port, heard))
             thread.start()
-            write_note(place.note, {"endpoint": {"kind": "tcp", "port": between.getsockname()[1]}})
+            write_state(place.note, {"endpoint": {"kind": "tcp", "port": between.getsockname()[1]}})
             line, _ = await anyio.to_thread.run_sync(dial, place, greeting("client"), LIMIT)
             line.close()
             await anyio.to_thread.run_sync(thread.join, LIMIT)
@@ -137,7 +137,7 @@ async def test_a_stranger_on_the_port_is_not_our_owner(place: Place) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=squat, args=(listening,))
         thread.start()
-        write_note(place.note, {"endpoint": {"kind": "tcp", "port": listening.getsockname()[1]}})
+        write_state(place.note, {"endpoint": {"kind": "tcp", "port": listening.getsockname()[1]}})
         with pytest.raises(NotThere, match="something else has the owner's port"):
             await anyio.to_thread.run_sync(dial, place, greeting("client"), LIMIT)
         thread.join(LIMIT)
@@ -172,7 +172,7 @@ def test_nobody_there_is_told_from_silence(place: Place) -> None:
     with pytest.raises(NotThere):
         dial(place, greeting("client"), LIMIT)
     path = str(Path(place.directory, "owner.sock"))
-    write_note(place.note, {"endpoint": {"kind": "unix", "path": path}})
+    write_state(place.note, {"endpoint": {"kind": "unix", "path": path}})
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(path)
         with pytest.raises(NotThere):  # a leftover
@@ -189,7 +189,7 @@ def test_nobody_there_is_told_from_silence(place: Place) -> None:
 
 @pytest.mark.parametrize("endpoint", [None, {}, {"kind": "tcp"}, {"kind": "tcp", "port": "x"}, {"kind": "unix"}, 5])
 def test_a_note_without_an_address_means_nobody_is_there(place: Place, endpoint: object) -> None:
-    write_note(place.note, {"endpoint": endpoint})
+    write_state(place.note, {"endpoint": endpoint})
     with pytest.raises(NotThere):
         dial(place, greeting("client"), LIMIT)
 

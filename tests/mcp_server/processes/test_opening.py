@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from indexer.config import Config
-from mcp_server.notes import read_note
 from mcp_server.processes.claim import Claim, Place, held, place_of
 from mcp_server.processes.opening import open_alone, open_here_or_there
+from mcp_server.state_files import read_state
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ async def test_whoever_opens_alone_owns_the_data_directory_for_as_long(
             if status.owner.state == "serving":
                 break
         assert held(ours)
-        assert read_note(ours.note) == {"pid": os.getpid(), "version": status.owner.version, "endpoint": None}
+        assert read_state(ours.note) == {"pid": os.getpid(), "version": status.owner.version, "endpoint": None}
     assert not held(ours)
 
 

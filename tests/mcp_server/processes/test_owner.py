@@ -13,7 +13,7 @@ import pytest
 from fakes_engine import FakeEngine
 
 from indexer.config import Config, OwnerSettings
-from mcp_server.port import CompleteOwner
+from mcp_server.engine_port import CompleteOwner
 from mcp_server.processes.claim import Claim, Place
 from mcp_server.processes.hello import Line, NotThere, dial, greeting
 from mcp_server.processes.location import Location, locate

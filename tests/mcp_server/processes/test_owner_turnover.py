@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from relays import ROOT, Home, wait_gone
 
-from mcp_server.notes import write_note
 from mcp_server.processes.claim import Claim, held
+from mcp_server.state_files import write_state
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")]
 
@@ -205,7 +205,7 @@ def test_a_program_on_a_dead_owners_port_learns_nothing_and_stops_nobody(home: H
     with socket.create_server(("127.0.0.1", 0)) as squatter:  # the system may give the same port, we cannot ask for it
         left = home.note()
         left["endpoint"]["port"] = squatter.getsockname()[1]
-        write_note(home.place.note, left)
+        write_state(home.place.note, left)
 
         def squat() -> None:
             one, _ = squatter.accept()

@@ -11,7 +11,7 @@ from fakes_engine import FakeEngine
 from indexer.slot.slot_types import ModelStatus, SlotStatus
 from indexer.status_types import IndexReport, Status, Work
 from indexer.types import Answer, FolderCoverage, Hit, Locator, Query, Scope, Semantic
-from mcp_server.processes.plain import made, plain
+from mcp_server.engine_port import made, plain
 
 PLACE = str(Locator("lines", "", 1, 2))
 HIT = Hit("/notes/a\udcff.md", "/notes", PLACE, "", "x", 1.0, ("semantic", "keyword"), 1.5, False)

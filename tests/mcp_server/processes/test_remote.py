@@ -18,12 +18,11 @@ from indexer.config import Config
 from indexer.errors import FolderError, FolderMcpError, QueryError
 from indexer.folders.registry import KnownFolder
 from indexer.types import Query, Scope
-from mcp_server.port import EnginePort
+from mcp_server.engine_port import EnginePort, call_types
 from mcp_server.processes.claim import Claim, Place
 from mcp_server.processes.hello import dial
 from mcp_server.processes.location import Location
 from mcp_server.processes.owner import Owner
-from mcp_server.processes.plain import call_types
 from mcp_server.processes.reception import listen
 from mcp_server.processes.remote import RemoteEngine
 

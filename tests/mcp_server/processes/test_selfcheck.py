@@ -12,11 +12,11 @@ import pytest
 from anyio.abc import SocketListener, SocketStream
 
 from indexer.errors import ConfigError
-from mcp_server.notes import read_note, write_note
 from mcp_server.processes.claim import Claim, Place
 from mcp_server.processes.location import Location, locate
 from mcp_server.processes.reception import listen, welcome
 from mcp_server.processes.selfcheck import SelfCheck, configuration
+from mcp_server.state_files import read_state, write_state
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def test_an_owner_behind_its_address_stays(place: Place, location: Locatio
             assert await anyio.to_thread.run_sync(check.is_itself, endpoint)
             check.write_note(endpoint)
             assert await anyio.to_thread.run_sync(check.is_itself)
-            assert read_note(place.note)["pid"] == os.getpid()
+            assert read_state(place.note)["pid"] == os.getpid()
 
 
 async def test_an_owner_with_another_behind_its_address_does_not(place: Place, location: Location) -> None:
@@ -79,7 +79,7 @@ async def test_an_owner_whose_note_names_another_does_not(place: Place, location
         assert claim.take()
         check = SelfCheck(location, configuration(location), place, claim)
         async with answering(place, check.instance) as ours, answering(place, "other", "1") as theirs:
-            write_note(place.note, {"endpoint": theirs})
+            write_state(place.note, {"endpoint": theirs})
             assert ours != theirs
             assert not await anyio.to_thread.run_sync(check.is_itself)
 
@@ -102,7 +102,7 @@ def test_a_changed_configuration_is_noticed_and_a_wrong_one_told(place: Place, l
 
 
 def test_files_of_an_owner_look_used(place: Place, location: Location) -> None:
-    write_note(place.note, {})
+    write_state(place.note, {})
     os.utime(place.note, (1, 1))
     SelfCheck(location, configuration(location), place, Claim(place)).touch()
     assert os.stat(place.note).st_mtime > 1

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from relays import MODERN, Client, Home, wait_gone
 
-from mcp_server.status_resource import URI
+from mcp_server.protocol.status_resource import URI
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")]
 

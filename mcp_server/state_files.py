@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def write_note(path: str, document: dict[str, Any]) -> None:
+def write_state(path: str, document: dict[str, Any]) -> None:
     """Replace a note; the old one is whole until the new one is.
 
     Raises:
@@ -30,7 +30,7 @@ def write_note(path: str, document: dict[str, Any]) -> None:
         raise
 
 
-def read_note(path: str) -> dict[str, Any]:
+def read_state(path: str) -> dict[str, Any]:
     """Return what a note says; nothing when it is missing or not what it should be."""
     try:
         with open(path, encoding="utf-8") as stream:

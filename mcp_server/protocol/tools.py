@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import anyio
 from mcp.server.mcpserver import Context
@@ -16,15 +16,15 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from indexer.documents.formats import suffixes_of
 from indexer.errors import FolderMcpError, QueryError
+from indexer.status_types import Status
 from indexer.types import MAX_CHARS, MAX_CONTEXT, MAX_OFFSET, MAX_TOP_K, MIN_CHARS, Mode, Query, Scope
-from mcp_server import asking, budget
-from mcp_server.port import Lent
-from mcp_server.progress import reported
-from mcp_server.render import read_text, search_text, status_text
-from mcp_server.schemas import ReadResult, SearchResult
-from mcp_server.status_schema import StatusResult
+from mcp_server.engine_port import ConnectionContext, EnginePort
+from mcp_server.protocol import arguments, results
+from mcp_server.protocol.render import read_text, search_text, status_text
+from mcp_server.protocol.results import ReadResult, SearchResult, StatusResult
 
 log = logging.getLogger(__name__)
+
 
 READ_CHARS = 16_000
 READY_WAIT = 10.0
@@ -95,7 +95,7 @@ Verbose = Annotated[bool, Field(description="Also list files that were skipped o
 
 
 async def search(
-    ctx: Context[Lent],
+    ctx: Context[ConnectionContext],
     query: QueryText,
     top_k: TopK = 8,
     offset: Offset = 0,
@@ -111,21 +111,21 @@ async def search(
     lent = ctx.request_context.lifespan_context
 
     async def answer() -> CallToolResult:
-        text, notices = asking.cut_query(query)
-        after = asking.moment(modified_after) if modified_after else None
+        text, notices = arguments.cut_query(query)
+        after = arguments.moment(modified_after) if modified_after else None
         suffixes = suffixes_of(file_types) if file_types else None
         scope = Scope(await _folders(lent, folders), path_glob or None, after, suffixes)
         asked = Query(text, top_k, offset, scope, mode, context, max_chars)
         found = await reported(ctx, lent.engine, "searching", lambda: lent.engine.search(asked))
         result = SearchResult.of(found, text, (*notices, *lent.notices))
-        result = budget.fit_search(result, offset, max_chars or budget.SNIPPETS)
+        result = results.fit_search(result, offset, max_chars or results.SNIPPETS)
         return _both(search_text(result), result)
 
     return await _bounded("search", answer)
 
 
 async def read(
-    ctx: Context[Lent], path: FilePath, locator: Place = None, max_chars: MaxChars = READ_CHARS
+    ctx: Context[ConnectionContext], path: FilePath, locator: Place = None, max_chars: MaxChars = READ_CHARS
 ) -> Annotated[CallToolResult, ReadResult]:
     """Read; see ``READ``."""
     lent = ctx.request_context.lifespan_context
@@ -135,21 +135,21 @@ async def read(
             ctx,
             lent.engine,
             "reading",
-            lambda: lent.engine.read(asking.file_path(path), locator or None, max_chars=max_chars),
+            lambda: lent.engine.read(arguments.file_path(path), locator or None, max_chars=max_chars),
         )
-        result = budget.fit_reading(ReadResult.of(reading), max_chars)
+        result = results.fit_reading(ReadResult.of(reading), max_chars)
         return _both(read_text(result), result)
 
     return await _bounded("read", answer)
 
 
-async def status(ctx: Context[Lent], verbose: Verbose = False) -> Annotated[CallToolResult, StatusResult]:
+async def status(ctx: Context[ConnectionContext], verbose: Verbose = False) -> Annotated[CallToolResult, StatusResult]:
     """Show the status; see ``STATUS``."""
     lent = ctx.request_context.lifespan_context
 
     async def answer() -> CallToolResult:
         found = replace(lent.engine.status(verbose=verbose), notices=tuple(lent.notices))
-        found = budget.fit_status(found)
+        found = results.fit_status(found)
         return _both(status_text(found), StatusResult.of(found))
 
     return await _bounded("status", answer)
@@ -164,11 +164,11 @@ def tools() -> list[Tool]:
     ]
 
 
-async def _folders(lent: Lent, names: list[str] | None) -> tuple[str, ...] | None:
+async def _folders(lent: ConnectionContext, names: list[str] | None) -> tuple[str, ...] | None:
     """Return the roots to search: those of the call, else those of the connection, else all (None)."""
     if names:
         roots = [folder.path for folder in lent.engine.folders()]
-        return await anyio.to_thread.run_sync(asking.roots_of, names, roots, abandon_on_cancel=True)
+        return await anyio.to_thread.run_sync(arguments.roots_of, names, roots, abandon_on_cancel=True)
     if not lent.named:
         return None
     with anyio.move_on_after(READY_WAIT):
@@ -226,3 +226,58 @@ def _untitled(schema: Any) -> Any:
             if not (key == "title" and isinstance(value, str))
         }
     return [_untitled(part) for part in schema] if isinstance(schema, list) else schema
+
+
+# Progress -----------------------------------------------------------------------------------------------------------
+# Progress events while a tool call waits, so that a client neither times out nor leaves its user guessing.
+
+T = TypeVar("T")
+
+
+async def reported(ctx: Context[Any], engine: EnginePort, doing: str, work: Callable[[], Awaitable[T]]) -> T:
+    """Do ``work`` and return its outcome; meanwhile tell the client what it waits for.
+
+    The first event goes out at once, later ones when the engine's status changes. Costs nothing when the client
+    did not ask for progress. Errors of ``work`` come out as they are, not in a group.
+    """
+    meta = ctx.request_context.meta
+    if not meta or meta.get("progress_token") is None:
+        return await work()
+    outcome: list[T] = []
+    failure: Exception | None = None
+    async with anyio.create_task_group() as group:
+        await ctx.report_progress(0, None, doing)
+        group.start_soon(_tell, ctx, engine, doing)
+        try:
+            outcome.append(await work())
+        except Exception as error:
+            failure = error
+        group.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+    return outcome[0]
+
+
+async def _tell(ctx: Context[Any], engine: EnginePort, doing: str) -> None:
+    step, last = 0, doing
+    async for status in engine.watch():
+        message = what_is_awaited(status) or doing
+        if message != last:
+            step, last = step + 1, message
+            await ctx.report_progress(step, None, message)
+
+
+def what_is_awaited(status: Status) -> str:
+    """Say what a search would wait for now; empty when nothing."""
+    slot = status.slot
+    if status.owner.state in ("uninitialized", "initializing"):
+        return "the server is starting"
+    if slot.state == "loading":
+        return (
+            f"loading the model {slot.model.name if slot.model else slot.requested}: {slot.stage} {slot.progress:.0%}"
+        )
+    if slot.state == "unloading":
+        return "making room for the model"
+    if slot.holder is not None and slot.holder.kind == "index":
+        return "waiting for the running batch of indexing"
+    return ""

@@ -28,9 +28,9 @@ from mcp.types import (
 
 from indexer.errors import FolderMcpError
 from indexer.status_types import Status
-from mcp_server import budget
-from mcp_server.port import Lent
-from mcp_server.status_schema import StatusResult
+from mcp_server.engine_port import ConnectionContext
+from mcp_server.protocol import results
+from mcp_server.protocol.results import StatusResult
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +51,15 @@ class StatusResource:
     """
 
     def __init__(self) -> None:
-        self._asking: ContextVar[Lent] = ContextVar("asking")  # the SDK reads a resource without telling who asks
+        self._asking: ContextVar[ConnectionContext] = ContextVar(
+            "asking"
+        )  # the SDK reads a resource without telling who asks
         self.bus = InMemorySubscriptionBus()
         self.resource: Resource = FunctionResource.from_function(
             self._read, URI, name="status", title="Index status", description=DESCRIPTION, mime_type="application/json"
         )
 
-    def serve(self, server: MCPServer[Lent]) -> None:
+    def serve(self, server: MCPServer[ConnectionContext]) -> None:
         """Answer the requests for resources with what the SDK's own class lacks.
 
         It does not tell a resource who reads it, and it has the requests to be told of changes for one era only.
@@ -81,7 +83,7 @@ class StatusResource:
     async def _read(self) -> str:
         lent = self._asking.get()
         found = replace(lent.engine.status(), notices=tuple(lent.notices))
-        return StatusResult.of(budget.fit_status(found)).model_dump_json()
+        return StatusResult.of(results.fit_status(found)).model_dump_json()
 
     async def _listen(self, ctx: Request, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
         stream = _Stream(self.bus)
@@ -116,7 +118,7 @@ class _Stream:
         return unsubscribe
 
 
-async def tell_changes(lent: Lent, tell: Callable[[], Awaitable[None]], gap: float = GAP) -> None:
+async def tell_changes(lent: ConnectionContext, tell: Callable[[], Awaitable[None]], gap: float = GAP) -> None:
     """Call ``tell`` after every change worth it, at most once in ``gap`` seconds; the last change is never lost."""
     last: object = None
     try:
@@ -131,7 +133,7 @@ async def tell_changes(lent: Lent, tell: Callable[[], Awaitable[None]], gap: flo
         log.info("no more news of the status: %s", error)
 
 
-def worth_telling(status: Status, lent: Lent) -> object:
+def worth_telling(status: Status, lent: ConnectionContext) -> object:
     """Return the part of a status whose change is news: not times, rates and sizes, which move by themselves."""
     slot, owner, index = status.slot, status.owner, status.index
     folders = [

@@ -19,13 +19,17 @@ from typing import Any, NoReturn, cast
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
 from mcp.server import MCPServer
+from mcp.server.lowlevel import Server
+from mcp.server.runner import serve_dual_era_loop
 from mcp.server.stdio import stdio_server
+from mcp.shared.message import SessionMessage
+from mcp.types import JSONRPCRequest
 
-from mcp_server.conversation import converse
-from mcp_server.port import Lent
-from mcp_server.wire import Wire
+from mcp_server.engine_port import ConnectionContext
+from mcp_server.protocol.wire import Wire
 
 log = logging.getLogger(__name__)
+
 
 GRACE = 1.5
 """Seconds from the end of the conversation to the end of the process; hosts send SIGTERM after 2."""
@@ -105,7 +109,7 @@ class Out:
         self._answered()
 
 
-def serve(server: MCPServer[Lent], wire: Wire, answered: anyio.Event) -> int:
+def serve(server: MCPServer[ConnectionContext], wire: Wire, answered: anyio.Event) -> int:
     """Serve the client on the wire until it leaves, a signal comes, or the parent dies.
 
     Args:
@@ -129,7 +133,7 @@ def serve(server: MCPServer[Lent], wire: Wire, answered: anyio.Event) -> int:
     return ending.code
 
 
-async def _run(server: MCPServer[Lent], wire: Wire, answered: anyio.Event, ending: Ending) -> None:
+async def _run(server: MCPServer[ConnectionContext], wire: Wire, answered: anyio.Event, ending: Ending) -> None:
     low = server._lowlevel_server
     lines, out = Lines(wire.read, ending.begin), Out(wire.write, answered.set)
     try:
@@ -189,3 +193,72 @@ def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
+
+
+# One client's conversation ------------------------------------------------------------------------------------------
+# One client's conversation over a pair of message streams, whichever protocol era it speaks.
+#
+# The SDK locks a connection to the era of its first request. Clients probe with ``server/discover`` (2026-07-28)
+# and, when the answer does not come within a second or two, go on with ``initialize`` (2025-11-25 and before),
+# which a locked connection refuses. So probes are answered apart, and the first other request decides.
+
+Incoming = Any  # the SDK's ReadStream[SessionMessage | Exception]; its protocols are private
+Outgoing = Any  # the SDK's WriteStream[SessionMessage]
+Message = SessionMessage | Exception
+
+
+async def converse(server: Server[Any], incoming: Incoming, outgoing: Outgoing, lent: object) -> None:
+    """Serve one connection until its client leaves.
+
+    Args:
+        server: The low-level server.
+        incoming: Messages from the client; closed when this returns.
+        outgoing: Messages to the client; closed when this returns.
+        lent: What the lifespan yields.
+    """
+    async with incoming, outgoing:
+        begun = await _after_probes(server, incoming, outgoing, lent)
+        send, receive = anyio.create_memory_object_stream[Message](0)
+
+        async def relay() -> None:
+            async with send:
+                for message in begun:
+                    await send.send(message)
+                async for message in incoming:
+                    await send.send(message)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(relay)
+            await serve_dual_era_loop(
+                server, receive, outgoing, lifespan_state=lent, init_options=server.create_initialization_options()
+            )
+            group.cancel_scope.cancel()
+
+
+async def _after_probes(server: Server[Any], incoming: Incoming, outgoing: Outgoing, lent: object) -> list[Message]:
+    """Answer probes until another request comes; return that and what came before it."""
+    begun: list[Message] = []
+    async for item in incoming:
+        message = getattr(item, "message", None)
+        if isinstance(message, JSONRPCRequest) and message.method == "server/discover":
+            await _answer_probe(server, item, outgoing, lent)
+            continue
+        begun.append(item)
+        if isinstance(message, JSONRPCRequest):
+            break
+    return begun
+
+
+async def _answer_probe(server: Server[Any], probe: SessionMessage, outgoing: Outgoing, lent: object) -> None:
+    """Answer one ``server/discover`` on a connection of its own."""
+    ask, asked = anyio.create_memory_object_stream[Message](1)
+    tell, told = anyio.create_memory_object_stream[SessionMessage](1)
+
+    async def serve() -> None:
+        await serve_dual_era_loop(server, asked, tell, lifespan_state=lent)
+
+    async with ask, told, anyio.create_task_group() as group:
+        group.start_soon(serve)
+        await ask.send(probe)
+        await outgoing.send(await told.receive())
+        group.cancel_scope.cancel()

@@ -1,0 +1,259 @@
+"""Forgiving arguments: what a model got wrong in a call, said so that it gets it right the next time."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import PurePath
+from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
+from mcp.server.extension import Extension
+from mcp.server.mcpserver.tools import Tool
+from mcp.types import CallToolRequestParams, CallToolResult, TextContent
+from pydantic import ValidationError
+
+from indexer.errors import QueryError
+from indexer.types import MAX_QUERY
+
+ALSO = {
+    "top_k": ("limit", "k", "n", "max_results", "num_results", "count", "size"),
+    "query": ("q", "text", "question", "keywords", "search", "pattern"),
+    "folders": ("folder", "directory", "directories", "dir", "root"),
+    "path_glob": ("glob", "file_pattern", "include", "path"),
+    "file_types": ("file_type", "type", "types", "extension", "extensions", "ext", "suffix", "format"),
+    "context": ("neighbors", "neighbours", "surrounding", "window", "context_chunks"),
+    "modified_after": ("since", "after", "date"),
+    "offset": ("skip", "start", "cursor", "page"),
+    "path": ("file", "filename", "file_path", "uri", "url", "id"),
+    "locator": ("lines", "range", "page", "place", "section"),
+    "max_chars": ("max_length", "max_tokens", "limit", "size"),
+    "verbose": ("detailed", "details", "full"),
+}
+"""What models call our arguments when they guess."""
+
+Schema = Mapping[str, Any]
+"""The JSON schema of a tool's arguments."""
+
+
+def unknown(schema: Schema, arguments: Mapping[str, Any]) -> str:
+    """Return what is wrong with the names of the arguments; empty when all are known."""
+    known = list(schema["properties"])
+    wrong = [name for name in arguments if name not in known]
+    if not wrong:
+        return ""
+    close = {name: _nearest(name.lower(), known) for name in wrong}
+    said = [
+        f"unknown argument {name[:60]!r}" + (f", did you mean {near[0]!r}?" if near else ".")
+        for name, near in close.items()
+    ]
+    return " ".join(said) + f" Known arguments: {', '.join(known)}."
+
+
+def _nearest(name: str, known: list[str]) -> list[str]:
+    named = [real for real in known if name in ALSO.get(real, ())]
+    return named or difflib.get_close_matches(name, known, 1, 0.6)
+
+
+def mended(schema: Schema, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments as they were meant, where there is only one way to mean them.
+
+    Nulls and empty text for optional arguments mean "not given". A number is text where text is wanted, a list of one
+    its element, text with a JSON list that list; words of a choice count in any case.
+    """
+    required = schema.get("required", ())
+    return {
+        name: _meant(schema["properties"].get(name, {}), value)
+        for name, value in arguments.items()
+        if name in required or value not in (None, "", [])
+    }
+
+
+def _meant(field: Schema, value: Any) -> Any:
+    field = _given_type(field)
+    wanted = field.get("type")
+    if wanted != "array" and isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if wanted == "array" and isinstance(value, str) and value.lstrip().startswith("["):
+        with suppress(ValueError):
+            return json.loads(value)
+    if wanted == "string" and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    if "enum" in field and isinstance(value, str):
+        return next((choice for choice in field["enum"] if choice == value.strip().lower()), value)
+    return value
+
+
+def _given_type(field: Schema) -> Schema:
+    """Return what an argument takes when it is given: the part of its schema that is not null."""
+    return next((part for part in field.get("anyOf", ()) if part.get("type") != "null"), field)
+
+
+def complaint(schema: Schema, error: ValidationError) -> str:
+    """Return what a validation found, one sentence for each argument, without pydantic's own words where possible."""
+    seen: dict[str, str] = {}
+    for detail in error.errors(include_url=False):
+        name = str(detail["loc"][0]) if detail["loc"] else ""
+        seen.setdefault(name, _sentence(schema, name, detail))
+    return " ".join(seen.values())
+
+
+def _sentence(schema: Schema, name: str, detail: Any) -> str:
+    field = schema.get("properties", {}).get(name, {})
+    if detail["type"] == "missing":
+        return f"{name} is required: {field.get('description', '')}".rstrip(": ")
+    wanted = _wanted(field)
+    given = repr(detail["input"])
+    given = given if len(given) <= 60 else given[:57] + "..."
+    text = f"{name} must be {wanted}, got {given}." if wanted else f"{name}: {detail['msg']}, got {given}."
+    choices = field.get("enum")
+    if choices and isinstance(detail["input"], str):
+        near = difflib.get_close_matches(detail["input"].lower(), choices, 1, 0.5)
+        text += f" Did you mean {near[0]!r}?" if near else ""
+    return text
+
+
+def _wanted(field: Schema) -> str:
+    """Say what an argument takes, from its schema."""
+    field = _given_type(field)
+    if "enum" in field:
+        return "one of " + ", ".join(repr(choice) for choice in field["enum"])
+    low, high = field.get("minimum"), field.get("maximum")
+    if low is not None and high is not None:
+        return f"a whole number from {low} to {high:,}"
+    if low is not None:
+        return f"a whole number, {low} or more"
+    plain = {"string": "text", "boolean": "true or false", "array": "a list of text", "integer": "a whole number"}
+    return plain.get(str(field.get("type")), "")
+
+
+# Query arguments ----------------------------------------------------------------------------------------------------
+# From what a caller says (query, folders, path, date) to what the engine understands.
+
+
+def cut_query(text: str) -> tuple[str, tuple[str, ...]]:
+    """Return the part of a query that is used, and a notice if that is not all of it.
+
+    Raises:
+        QueryError: There is nothing to look for.
+    """
+    if not text.strip():
+        raise QueryError("query is empty; say what to look for, in words or as a question")
+    if len(text) <= MAX_QUERY:
+        return text, ()
+    note = f"The query has {len(text):,} characters; only the first {MAX_QUERY:,} were used. Ask for less at a time."
+    return text[:MAX_QUERY], (note,)
+
+
+def file_path(text: str) -> str:
+    """Return the path that ``text`` names: a ``file://`` address, a path with ``~``, or a path as it is.
+
+    Raises:
+        QueryError: The address is not of a local file.
+    """
+    if text.startswith("file:"):
+        address = urlsplit(text)
+        if address.netloc not in ("", "localhost"):
+            raise QueryError(f"path {text[:200]!r} is on another machine; only local files are indexed")
+        # A name may hold "?" and "#", which an address written by hand leaves bare.
+        tail = text[len("file:") :].removeprefix(f"//{address.netloc}")
+        return os.fsdecode(unquote_to_bytes(tail))
+    return os.path.expanduser(text)
+
+
+def roots_of(names: Sequence[str], roots: Sequence[str]) -> tuple[str, ...]:
+    """Return the known roots that a caller's folder names mean.
+
+    A name is a root's path (``~`` and ``file://`` are understood), or the last part of exactly one root.
+
+    Raises:
+        QueryError: A name fits no root, or more than one; says what would do.
+    """
+    return tuple(dict.fromkeys(_root_of(name, roots) for name in names))
+
+
+def _root_of(name: str, roots: Sequence[str]) -> str:
+    path = os.path.normpath(file_path(name))
+    real = os.path.realpath(path)
+    for root in roots:
+        if root in (path, real):
+            return root
+    named = [root for root in roots if PurePath(root).name.lower() == path.lower()]
+    if len(named) == 1:
+        return named[0]
+    for root in roots:
+        if PurePath(real).is_relative_to(root):
+            inner = PurePath(real).relative_to(root).as_posix()
+            raise QueryError(
+                f"folder {name[:200]!r} is a part of the indexed folder {root}; "
+                f'use folders=["{root}"] and path_glob="{inner}/**"'
+            )
+    known = ", ".join(roots[:10]) + (", ..." if len(roots) > 10 else "")
+    near = difflib.get_close_matches(path, roots, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise QueryError(
+        f"folder {name[:200]!r} is not indexed; {hint}"
+        + (f"indexed folders: {known}" if known else "no folder is indexed: run `folder-mcp folders add FOLDER`")
+    )
+
+
+def moment(text: str) -> float:
+    """Return a date or time (ISO 8601, local when it has no zone) as seconds since the epoch.
+
+    Raises:
+        QueryError: It is neither.
+    """
+    try:
+        return datetime.fromisoformat(text.strip()).timestamp()
+    except (ValueError, OverflowError):
+        raise QueryError(
+            f"modified_after {text[:60]!r} is not a date; write it like 2026-11-01 or 2026-11-01T09:00+01:00"
+        ) from None
+
+
+# Middleware ---------------------------------------------------------------------------------------------------------
+# What stands between a client's call and the tool: arguments checked and named kindly, errors without noise.
+
+
+class ArgumentMiddleware(Extension):
+    """Checks the arguments of every call before the tool sees them, in both protocol eras."""
+
+    identifier = "io.github.folder-mcp/forgiving-arguments"
+
+    def __init__(self, tools: Mapping[str, Tool]) -> None:
+        self._tools = tools
+
+    async def intercept_tool_call(
+        self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], call_next: CallNext
+    ) -> HandlerResult:
+        """Refuse wrong arguments with a sentence that leads to right ones; take the SDK's prefix off errors."""
+        tool = self._tools.get(params.name)
+        if tool is None:
+            return _error(f"There is no tool {params.name[:60]!r}; the tools are {', '.join(self._tools)}.")
+        given = params.arguments or {}
+        wrong = unknown(tool.parameters, given)
+        if wrong:
+            return _error(f"{tool.name}: {wrong}")
+        params.arguments = mended(tool.parameters, given)
+        try:
+            tool.fn_metadata.validate_arguments(params.arguments)
+        except ValidationError as error:
+            return _error(f"{tool.name}: {complaint(tool.parameters, error)}")
+        return _plain(await call_next(ctx), f"Error executing tool {tool.name}: ")
+
+
+def _plain(result: HandlerResult, prefix: str) -> HandlerResult:
+    if isinstance(result, CallToolResult) and result.is_error:
+        for part in result.content:
+            if isinstance(part, TextContent):
+                part.text = part.text.removeprefix(prefix)
+    return result
+
+
+def _error(text: str) -> CallToolResult:
+    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
