@@ -38,7 +38,7 @@ from indexer.engine import open_engine
 from indexer.models.spec import resolve
 from indexer.models.tokenizer import open_tokenizer
 from indexer.types import Query
-from mcp_server.bench.questions import Asked, from_headings
+from mcp_server.cli.bench_run import Asked, from_headings
 
 TORCH = ("torch==2.13.0", "sentence-transformers==6.2.0", "transformers==5.23.0")
 RIVALS: dict[str, tuple[str, ...]] = {

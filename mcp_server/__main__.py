@@ -12,13 +12,13 @@ def main() -> None:
     What clients start, and what they start in turn, comes before the imports of everything else.
     """
     if sys.argv[1:2] == ["owner"]:
-        from mcp_server.processes.candidate import main as candidate  # noqa: PLC0415
+        from mcp_server.processes.owner_process import main as candidate  # noqa: PLC0415
 
         sys.exit(candidate(sys.argv[2:], os.environ))
     from mcp_server.processes.launch import run_relay  # noqa: PLC0415
 
     run_relay(sys.argv[1:], os.environ)
-    from mcp_server.cli import main as run  # noqa: PLC0415
+    from mcp_server.cli.main import main as run  # noqa: PLC0415
 
     sys.exit(run(sys.argv[1:], os.environ))
 

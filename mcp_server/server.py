@@ -19,8 +19,8 @@ from indexer.config import Config, load_config
 from indexer.errors import ConfigError
 from mcp_server import logs
 from mcp_server.engine_port import ConnectionContext
-from mcp_server.host import Host
-from mcp_server.processes.opening import open_here_or_there
+from mcp_server.processes.in_process import Host
+from mcp_server.processes.open_engine import open_here_or_there
 from mcp_server.protocol.application import create_server
 
 

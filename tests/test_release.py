@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
-from mcp_server.clients.known import CLIENTS
+from mcp_server.clients.registry import CLIENTS
 from mcp_server.protocol.tools import tools
 from mcp_server.version import release
 

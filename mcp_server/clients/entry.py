@@ -8,7 +8,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcp_server.clients.errors import ClientError
+from indexer.errors import FolderMcpError
+
+# Errors -------------------------------------------------------------------------------------------------------------
+# What can be wrong with a client's configuration file.
+
+
+class ClientError(FolderMcpError):
+    """A client's configuration cannot be changed as asked. Nothing was written."""
+
+
+class Unparsable(ClientError):
+    """The file is not what its client would read.
+
+    Attributes:
+        line: 1-based.
+        column: 1-based, in characters.
+        what: What was met there, without the place.
+    """
+
+    def __init__(self, what: str, line: int, column: int) -> None:
+        super().__init__(f"line {line}, column {column}: {what}")
+        self.what = what
+        self.line = line
+        self.column = column
+
+
+def place_of(text: str, offset: int) -> tuple[int, int]:
+    """Return line and column, 1-based, of an offset."""
+    before = text[:offset]
+    return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
+
+
+# Documents ----------------------------------------------------------------------------------------------------------
+# A configuration as its form's library reads it: mappings in mappings.
+
+
+def at(document: Any, path: Sequence[str]) -> Any:
+    """Return what stands at a path; None when nothing does."""
+    for key in path:
+        document = document.get(key) if isinstance(document, dict) else None
+    return document
+
+
+# Entries ------------------------------------------------------------------------------------------------------------
 
 NAME = "folder-mcp"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")

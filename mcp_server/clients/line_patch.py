@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from difflib import SequenceMatcher
 
-from mcp_server.clients.errors import ClientError
-from mcp_server.clients.jsonc import eol
+from mcp_server.clients.edit_json import eol
+from mcp_server.clients.entry import ClientError
 
 BY_HAND = (
     "the place of the entry is written in a way that this program cannot change without touching more; change it by "

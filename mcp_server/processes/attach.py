@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 
-from mcp_server import timing
-from mcp_server.processes.claim import Place, held
-from mcp_server.processes.hello import Line, NotThere, Refused, Silent, dial, greeting
+from mcp_server.processes import timing
+from mcp_server.processes.handshake import Line, NotThere, Refused, Silent, dial, greeting
+from mcp_server.processes.owner_lock import Place, held
 from mcp_server.processes.spawn import Candidate
 from mcp_server.state_files import read_state
 from mcp_server.version import newer

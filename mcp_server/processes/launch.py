@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import sys
 
-from mcp_server.processes.location import locate
+from mcp_server.processes.owner_lock import locate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from mcp_server.processes.attach import Attachment
-    from mcp_server.processes.location import Location
+    from mcp_server.processes.owner_lock import Location
 
 _VALUED = {"--config": "config", "--data-dir": "data_dir"}
 
@@ -80,7 +80,7 @@ def run_relay(argv: Sequence[str], environ: Mapping[str, str]) -> None:
         attachment = attachment_to(location, environ, verbose=words.verbose)
     except (OSError, ValueError):
         return
-    from mcp_server.processes.hello import greeting  # noqa: PLC0415
+    from mcp_server.processes.handshake import greeting  # noqa: PLC0415
     from mcp_server.processes.relay import Relay  # noqa: PLC0415
 
     folders = [os.path.abspath(os.path.expanduser(folder)) for folder in words.folders]
@@ -96,7 +96,7 @@ def attachment_to(location: Location, environ: Mapping[str, str], *, verbose: bo
         OSError: There is no private directory for it.
     """
     from mcp_server.processes.attach import Attachment  # noqa: PLC0415
-    from mcp_server.processes.claim import place_of  # noqa: PLC0415
+    from mcp_server.processes.owner_lock import place_of  # noqa: PLC0415
     from mcp_server.version import release  # noqa: PLC0415
 
     return Attachment(place_of(location.data_dir), owner_words(location, verbose=verbose), environ, release())

@@ -13,33 +13,30 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.abc import SocketListener, SocketStream
 
-from indexer.config import Config
+from indexer.config import Config, load_config
 from indexer.errors import ConfigError
-from mcp_server import timing
+from indexer.status_types import Status
 from mcp_server.engine_port import ConnectionContext
-from mcp_server.page.door import PageDoor
-from mcp_server.processes.claim import Claim, Place
-from mcp_server.processes.ends import end_at, working
-from mcp_server.processes.location import Location
-from mcp_server.processes.named_folders import NamedFolders
-from mcp_server.processes.reception import Address, Visitor, welcome
-from mcp_server.processes.requests import Requests
-from mcp_server.processes.selfcheck import SelfCheck
-from mcp_server.processes.traffic import Clients, Connected
+from mcp_server.page.port import PagePort
+from mcp_server.processes import handshake, timing
+from mcp_server.processes.connections import Address, Clients, Connected, NamedFolders, Requests, Visitor, welcome
+from mcp_server.processes.owner_lock import PROTOCOL, Location, OwnerLock, Place
 from mcp_server.state_files import write_state
 from mcp_server.version import newer, release
 
 if TYPE_CHECKING:
     from indexer.status_types import OwnerStatus
     from mcp_server.engine_port import EnginePort
-    from mcp_server.processes.network import Door
+    from mcp_server.processes.http import Door
 
 log = logging.getLogger(__name__)
+
 
 RESTART = 75
 """Exit code (EX_TEMPFAIL) of an owner whose process must be replaced; relays start another."""
@@ -64,7 +61,7 @@ class Owner:
         location: Location,
         config: Config,
         place: Place,
-        claim: Claim,
+        claim: OwnerLock,
         opener: OwnerOpener,
         door: Door | None = None,
     ) -> None:
@@ -74,7 +71,7 @@ class Owner:
         self._door = door
         self._check = SelfCheck(location, config, place, claim)
         self._clients = Clients(location.fingerprint)
-        self._page = PageDoor(place.directory, self._engine_when_open, lambda: self._clients.entered({"kind": "page"}))
+        self._page = PagePort(place.directory, self._engine_when_open, lambda: self._clients.entered({"kind": "page"}))
         self._engine: EnginePort | None = None
         self._lent: set[ConnectionContext] = set()
         self._remark = ""
@@ -168,8 +165,10 @@ class Owner:
 
     def _go_on_without(self, error: Exception) -> None:
         """Put a failed engine in the place of the one that has ended, for connections that are open as well."""
-        from mcp_server.broken import failed_engine  # noqa: PLC0415
-        from mcp_server.host import shown  # noqa: PLC0415
+        from mcp_server.processes.in_process import (  # noqa: PLC0415
+            failed_engine,
+            shown,
+        )
 
         if self._engine is None or self._server is None:
             self.end(f"it cannot serve: {error}", code=1)
@@ -296,3 +295,113 @@ def _import_server() -> Callable[[ConnectionContext], Any]:
     from mcp_server.processes import session  # noqa: PLC0415
 
     return session.server_of
+
+
+# Idle exit ----------------------------------------------------------------------------------------------------------
+# When an owner that nobody uses ends. Pure.
+
+WORKING = frozenset({"waiting", "scanning", "reading", "embedding"})
+"""States of a folder in which indexing goes on by itself. Blocked ones wait for something that no waiting helps."""
+
+
+def working(status: Status) -> bool:
+    """Whether indexing is unfinished and goes on."""
+    if status.owner.state in ("uninitialized", "initializing"):
+        return True
+    return any(folder.state in WORKING for folder in status.folders)
+
+
+def end_at(*, left_at: float, busy_at: float, work: bool, any_yet: bool, linger: float, idle_exit: float) -> float:
+    """Return when the owner ends if nothing changes; the clock is that of the arguments, seconds.
+
+    Args:
+        left_at: When the last client left.
+        busy_at: When there was last a client or work.
+        work: Whether indexing is unfinished.
+        any_yet: Whether there ever was a client.
+        linger: Seconds unfinished indexing may go on without a client; 0 ends with the last client.
+        idle_exit: Seconds without client and work.
+    """
+    if any_yet and not linger:
+        return left_at
+    if work and linger:
+        return left_at + linger
+    return max(left_at, busy_at) + idle_exit
+
+
+# Self-check ---------------------------------------------------------------------------------------------------------
+# Whether an owner is still the one others find, and what it says of itself on disk.
+
+
+class SelfCheck:
+    """One owner's. Everything here touches the disk or dials: call it in a thread.
+
+    Attributes:
+        instance: Names this owner, apart from all others there ever were.
+    """
+
+    def __init__(self, location: Location, config: Config, place: Place, claim: OwnerLock) -> None:
+        self.instance = os.urandom(8).hex()
+        self._location = location
+        self._config = config
+        self._place = place
+        self._claim = claim
+        self._read_at = _time_of(config.config_file)
+
+    def is_itself(self, endpoint: dict[str, Any] | None = None) -> bool:
+        """Whether the lock is ours and whoever dials reaches us.
+
+        Args:
+            endpoint: Look there; None looks where the note points.
+        """
+        if not self._claim.holds():
+            return False
+        try:
+            line, answer = handshake.dial(self._place, handshake.greeting("check"), 30.0, endpoint)
+        except handshake.Silent as silent:
+            silent.line.close()
+            return True  # our own loop is busy: slow, not somebody else
+        except (handshake.NotThere, handshake.Refused):
+            return False
+        line.close()
+        return bool(answer.get("instance") == self.instance)
+
+    def write_note(self, endpoint: dict[str, Any]) -> None:
+        """Say where we are."""
+        about = {"protocol": PROTOCOL, "instance": self.instance, "pid": os.getpid(), "version": release()}
+        write_state(self._place.note, {**about, "endpoint": endpoint, "data_dir": str(self._config.data_dir)})
+
+    def touch(self) -> None:
+        """Show our files as used: some systems clear what has lain in temporary directories for days."""
+        for path in Path(self._place.directory).iterdir():
+            os.utime(path)
+
+    def changed_config(self) -> bool:
+        """Whether the configuration says something else since we read it.
+
+        Raises:
+            ConfigError: It changed, and is wrong.
+        """
+        found = _time_of(self._config.config_file)
+        if found == self._read_at:
+            return False
+        self._read_at = found
+        return configuration(self._location) != self._config
+
+
+def configuration(location: Location) -> Config:
+    """Read the configuration an owner works by.
+
+    Raises:
+        ConfigError: It is wrong.
+    """
+    file = Path(location.config) if location.config else None
+    mine = os.environ  # house: scrubbed by whoever started us
+    return load_config(file, data_dir=Path(location.data_dir), environ=mine)
+
+
+def _time_of(file: Path | None) -> int:
+    try:
+        return file.stat().st_mtime_ns if file is not None else 0
+    except OSError:
+        return 0

@@ -12,11 +12,18 @@ import threading
 import time
 
 from mcp_server.processes.attach import Attached, Attachment, NoOwner, OwnerUnresponsive
-from mcp_server.processes.calls import Calls
-from mcp_server.processes.claim import wait_until_free
-from mcp_server.processes.hello import Line, NotThere, Refused, Silent, greeting
-from mcp_server.processes.link import Link, to_owner, to_process
-from mcp_server.processes.parent import leave, leave_on_signals, leave_with_parent, note
+from mcp_server.processes.handshake import Line, NotThere, Refused, Silent, greeting
+from mcp_server.processes.owner_lock import wait_until_free
+from mcp_server.processes.relay_calls import Calls
+from mcp_server.processes.relay_link import (
+    Link,
+    leave,
+    leave_on_signals,
+    leave_with_parent,
+    note,
+    to_owner,
+    to_process,
+)
 from mcp_server.processes.spawn import server
 
 TYPE_CHECKING = False

@@ -14,9 +14,8 @@ from mcp.types import JSONRPCError, JSONRPCRequest, JSONRPCResponse, jsonrpc_mes
 from pydantic import ValidationError
 
 from mcp_server.engine_port import ConnectionContext
-from mcp_server.processes.calls import LISTEN
-from mcp_server.processes.reception import Visitor
-from mcp_server.processes.traffic import Traffic
+from mcp_server.processes.connections import CallsInFlight, Visitor
+from mcp_server.processes.relay_calls import LISTEN
 from mcp_server.protocol.application import create_server
 from mcp_server.protocol.transport import Incoming, Message, Outgoing, converse
 
@@ -37,7 +36,7 @@ def server_of(lent: ConnectionContext) -> Server[Any]:
     return create_server(source)._lowlevel_server
 
 
-async def serve_session(server: Server[Any], visitor: Visitor, lent: object, traffic: Traffic) -> None:
+async def serve_session(server: Server[Any], visitor: Visitor, lent: object, traffic: CallsInFlight) -> None:
     """Serve a client until it leaves.
 
     Args:
@@ -55,7 +54,7 @@ async def serve_session(server: Server[Any], visitor: Visitor, lent: object, tra
         group.cancel_scope.cancel()
 
 
-async def _read(visitor: Visitor, to_server: Outgoing, traffic: Traffic) -> None:
+async def _read(visitor: Visitor, to_server: Outgoing, traffic: CallsInFlight) -> None:
     async with to_server:
         while (line := await visitor.line()) is not None:
             if traffic.draining:
@@ -73,7 +72,7 @@ async def _read(visitor: Visitor, to_server: Outgoing, traffic: Traffic) -> None
             await to_server.send(SessionMessage(message))
 
 
-async def _write(visitor: Visitor, to_client: Incoming, traffic: Traffic) -> None:
+async def _write(visitor: Visitor, to_client: Incoming, traffic: CallsInFlight) -> None:
     async with to_client:
         async for item in to_client:
             message = item.message

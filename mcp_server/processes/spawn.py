@@ -10,7 +10,7 @@ import select
 import sys
 import time
 
-from mcp_server.processes.claim import Place
+from mcp_server.processes.owner_lock import Place
 from mcp_server.version import ROOT
 
 TYPE_CHECKING = False

@@ -18,7 +18,7 @@ from indexer.engine import open_engine
 from indexer.models.export import exported, verdict
 from indexer.models.loader import RuntimeLoader
 from indexer.models.prepare import Outcome, Request
-from mcp_server import prepare_process
+from mcp_server.cli import prepare_process
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["the lease is valid", "how long is the notice period of a contract " * 3, "valve", "wine in a glass"]

@@ -22,7 +22,7 @@ from fakes_engine import FakeEngine, open_fake  # noqa: E402
 
 from indexer.config import Config  # noqa: E402
 from indexer.types import Answer, Query  # noqa: E402
-from mcp_server.cli import main  # noqa: E402
+from mcp_server.cli.main import main  # noqa: E402
 
 
 @asynccontextmanager

@@ -15,9 +15,9 @@ import anyio
 import pytest
 from fakes_engine import open_fake
 
-from mcp_server import cli
+from mcp_server.cli import main
+from mcp_server.cli.json_results import FoldersResult, IndexResult
 from mcp_server.protocol.results import ReadResult, SearchResult, StatusResult
-from mcp_server.report_schema import FoldersResult, IndexResult
 from mcp_server.version import release
 
 HERE = Path(__file__).resolve().parent
@@ -29,7 +29,7 @@ def run(tmp_path: Path, quiet_root_logger: None) -> Run:
     def run(*argv: str) -> int:
         environ = {"HOME": str(tmp_path), "FOLDER_MCP_DATA_DIR": str(tmp_path / "data")}
         try:
-            return cli.main(argv, environ, open_fake)
+            return main.main(argv, environ, open_fake)
         except SystemExit as ended:
             return int(ended.code or 0)
 
@@ -172,7 +172,7 @@ def test_status_watch_writes_a_document_for_each_change(tmp_path: Path, known: P
     import io
 
     with contextlib.redirect_stdout(io.StringIO()) as out:
-        assert cli.main(command, {"HOME": str(tmp_path)}, opener) == 0
+        assert main.main(command, {"HOME": str(tmp_path)}, opener) == 0
     lines = [json.loads(line) for line in out.getvalue().splitlines() if line.startswith('{"at"')]
     assert [line["slot"]["state"] for line in lines] == ["idle", "loading"]
 
@@ -223,7 +223,7 @@ def test_a_bug_is_one_line_too(tmp_path: Path, capsys: pytest.CaptureFixture[str
             raise ZeroDivisionError("oh")
         yield
 
-    assert cli.main(["--data-dir", str(tmp_path), "status"], {"HOME": str(tmp_path)}, opener) == 1
+    assert main.main(["--data-dir", str(tmp_path), "status"], {"HOME": str(tmp_path)}, opener) == 1
     assert (
         capsys.readouterr().err
         == "folder-mcp: failed with ZeroDivisionError: oh; run it again with -v for the details\n"
@@ -239,7 +239,7 @@ def test_version_is_the_projects(run: Run, capsys: pytest.CaptureFixture[str], a
 def test_help_names_every_command(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     out = capsys.readouterr().out
-    assert all(f"    {name} " in out for name in cli.COMMANDS)
+    assert all(f"    {name} " in out for name in main.COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +255,7 @@ def test_help_names_every_command(run: Run, capsys: pytest.CaptureFixture[str]) 
     ],
 )
 def test_serve_is_the_command_when_none_is_given(argv: list[str], expected: list[str]) -> None:
-    assert cli.with_command(argv, cli.Parser()) == expected
+    assert main.with_command(argv, main.Parser()) == expected
 
 
 def test_file_names_cannot_drive_the_terminal(run: Run, known: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,7 +265,7 @@ def test_file_names_cannot_drive_the_terminal(run: Run, known: Path, capsys: pyt
 
 
 def test_importing_the_command_line_imports_nothing_heavy() -> None:
-    code = "import sys, mcp_server.cli as c; c.parse(['status']); print(*sys.modules)"
+    code = "import sys, mcp_server.cli.main as c; c.parse(['status']); print(*sys.modules)"
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=HERE.parents[1]
     )

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from client_diffs import diff
 
-from mcp_server import cli
-from mcp_server.clients.known import CLIENTS
+from mcp_server.cli import main
 from mcp_server.clients.machine import Machine
+from mcp_server.clients.registry import CLIENTS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "clients.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##|\Z)", PAGE, re.M | re.S))
@@ -40,4 +40,4 @@ def test_the_commands_shown_are_understood() -> None:
     for line in block[1].splitlines():
         words = line.split("#")[0].split()
         assert words[0] == "folder-mcp"
-        assert cli.parse(words[1:]).command == words[1]
+        assert main.parse(words[1:]).command == words[1]

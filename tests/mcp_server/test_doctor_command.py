@@ -16,7 +16,7 @@ from engines import engine_over, settings
 from fakes_engine import open_fake
 
 from indexer.folders.registry import add_folder
-from mcp_server import cli
+from mcp_server.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKS = {
@@ -70,7 +70,7 @@ def test_a_healthy_set_up_has_no_failure(
     server = {"mcpServers": {"folder-mcp": {"command": sys.executable, "args": ["-m", "mcp_server"]}}}
     (tmp_path / ".claude.json").write_text(json.dumps(server), encoding="utf-8")
     capsys.readouterr()
-    assert cli.main(["doctor", "--json"], environ, open_fake) == 0
+    assert main.main(["doctor", "--json"], environ, open_fake) == 0
     found = told(capsys)
     assert {name for name in CHECKS if found[name]["verdict"] == "failure"} == set()
     assert found["index"]["detail"].startswith("opens; 2 files, ")
@@ -84,7 +84,7 @@ def test_the_lines_have_a_remedy_each_and_are_counted(
     tmp_path: Path, notes: Path, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     add_folder(settings(tmp_path / "data"), str(notes), model="bge-m3")
-    assert cli.main(["doctor"], environ, open_fake) == 1
+    assert main.main(["doctor"], environ, open_fake) == 1
     lines = capsys.readouterr().out.splitlines()
     at = next(n for n, line in enumerate(lines) if line.startswith("FAILURE  model bge-m3: "))
     assert lines[at].endswith(f"{notes} is searched by word only.")
@@ -103,7 +103,7 @@ def test_when_everything_is_broken_every_check_still_speaks(
     (tmp_path / "file").write_text("", encoding="utf-8")
     (tmp_path / ".claude.json").write_text("{", encoding="utf-8")
     broken = {**environ, "FOLDER_MCP_DATA_DIR": str(tmp_path / "file" / "data"), "PYTHON_PATH": "/nowhere/python"}
-    assert cli.main(["doctor", "--json"], broken, open_fake) == 1
+    assert main.main(["doctor", "--json"], broken, open_fake) == 1
     found = told(capsys)
     assert set(found) >= CHECKS
     failed = {name for name, finding in found.items() if finding["verdict"] == "failure"}
@@ -121,7 +121,7 @@ def test_damage_in_the_data_directory_is_told_file_by_file(
     for manifest in (tmp_path / "data/index/tables/chunks.lance/_versions").glob("*.manifest"):
         manifest.write_bytes(b"nonsense")
     capsys.readouterr()
-    assert cli.main(["doctor", "--json"], environ, open_fake) == 1
+    assert main.main(["doctor", "--json"], environ, open_fake) == 1
     found = told(capsys)
     assert "folders.json" in found["folders"]["detail"]
     assert found["index"]["verdict"] == "failure" and found["index"]["remedy"].startswith("start a client")
@@ -134,7 +134,7 @@ class Gone:
         if name.split(".")[0] in {gone!r}:
             raise ModuleNotFoundError("No module named " + repr(name), name=name)
 sys.meta_path.insert(0, Gone())
-from mcp_server.cli import main
+from mcp_server.cli.main import main
 sys.exit(main(["doctor", "--json"], {environ!r}))
 """
 GONE = {
@@ -166,7 +166,9 @@ HEAVY = {"torch", "transformers", "lancedb", "pyarrow", "numpy", "onnxruntime", 
 
 @pytest.mark.slow
 def test_the_doctor_imports_nothing_heavy_where_there_is_no_index(environ: dict[str, str]) -> None:
-    run = doctor(f"from mcp_server.cli import main; main(['doctor'], {environ!r}); import sys; print(*sys.modules)")
+    run = doctor(
+        f"from mcp_server.cli.main import main; main(['doctor'], {environ!r}); import sys; print(*sys.modules)"
+    )
     assert "there is none yet" in run.stdout, run.stderr
     assert not HEAVY & set(run.stdout.splitlines()[-1].split())
 

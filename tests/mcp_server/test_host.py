@@ -14,9 +14,8 @@ from mcp import Client
 from indexer.config import Config
 from indexer.errors import ConfigError, FolderMcpError
 from indexer.types import Query
-from mcp_server.broken import failed_engine
 from mcp_server.engine_port import EnginePort, Opener
-from mcp_server.host import Host
+from mcp_server.processes.in_process import Host, failed_engine
 from mcp_server.protocol.application import create_server
 
 

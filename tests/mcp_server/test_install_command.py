@@ -13,8 +13,8 @@ from client_files import FILES
 from fakes_engine import open_fake
 from relays import Home
 
-from mcp_server import cli
-from mcp_server.clients.known import CLIENTS
+from mcp_server.cli import main
+from mcp_server.clients.registry import CLIENTS
 
 
 @pytest.fixture
@@ -51,10 +51,10 @@ def test_without_a_client_they_are_listed(
     home: Path, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings(home, "zed")
-    assert cli.main(["install"], environ, open_fake) == 0
+    assert main.main(["install"], environ, open_fake) == 0
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line}
     assert lines["zed"].split()[1] == "found" and "not found" in lines["codex"]
-    assert cli.main(["install", "--json"], environ, open_fake) == 0
+    assert main.main(["install", "--json"], environ, open_fake) == 0
     assert set(document(capsys)) == set(CLIENTS)
 
 
@@ -63,16 +63,16 @@ def test_all_that_are_here_get_it_and_the_others_are_named(
 ) -> None:
     files = {key: settings(home, key) for key in ("zed", "codex", "goose", "claude-code")}
     before = {key: file.read_bytes() for key, file in files.items()}
-    assert cli.main(["install", "--all", str(notes), "--no-check"], environ, open_fake) == 0
+    assert main.main(["install", "--all", str(notes), "--no-check"], environ, open_fake) == 0
     told = capsys.readouterr().out
     assert "Not found on this machine: Claude Desktop, Cursor, VS Code" in told
     for key, file in files.items():
         assert f"{CLIENTS[key].title}: added 'folder-mcp', {file}" in told
         text = file.read_text(encoding="utf-8")
         assert str(notes) in text and str(environ["FOLDER_MCP_DATA_DIR"]) in text
-    assert cli.main(["install", "--all", str(notes), "--no-check", "--json"], environ, open_fake) == 0
+    assert main.main(["install", "--all", str(notes), "--no-check", "--json"], environ, open_fake) == 0
     assert {each["action"] for each in document(capsys).values()} == {"unchanged", "none"}
-    assert cli.main(["uninstall", "--all"], environ, open_fake) == 0
+    assert main.main(["uninstall", "--all"], environ, open_fake) == 0
     assert {key: file.read_bytes() for key, file in files.items()} == before
 
 
@@ -81,7 +81,7 @@ def test_one_damaged_file_does_not_keep_the_others_from_it(
 ) -> None:
     settings(home, "zed").write_text("{ oh", encoding="utf-8")
     cursor = settings(home, "cursor")
-    assert cli.main(["install", "--all", "--no-check", "--json"], environ, open_fake) == 1
+    assert main.main(["install", "--all", "--no-check", "--json"], environ, open_fake) == 1
     told = document(capsys)
     assert told["zed"]["action"] == "failed" and "line 1, column 3" in told["zed"]["error"]
     assert told["cursor"]["action"] == "added" and b"folder-mcp" in cursor.read_bytes()
@@ -92,7 +92,7 @@ def test_print_shows_and_writes_nothing(
 ) -> None:
     zed = settings(home, "zed")
     zed.write_text("{ damaged", encoding="utf-8")
-    assert cli.main(["install", "zed", str(notes), "--print"], environ, open_fake) == 0
+    assert main.main(["install", "zed", str(notes), "--print"], environ, open_fake) == 0
     heading, body = capsys.readouterr().out.split("\n", 1)
     assert heading == f"# Zed: {zed}"
     server = json.loads(body)["context_servers"]["folder-mcp"]
@@ -113,13 +113,13 @@ def test_print_shows_and_writes_nothing(
 def test_wrong_usage_is_explained(
     words: list[str], code: int, told: str, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(words, environ, open_fake) == code
+    assert main.main(words, environ, open_fake) == code
     assert told in capsys.readouterr().err
 
 
 def test_another_file_of_a_client_can_be_named(tmp_path: Path, environ: dict[str, str]) -> None:
     file = tmp_path / "project" / ".vscode" / "mcp.json"
-    assert cli.main(["install", "vscode", "--file", str(file), "--no-check"], environ, open_fake) == 0
+    assert main.main(["install", "vscode", "--file", str(file), "--no-check"], environ, open_fake) == 0
     assert json.loads(file.read_bytes())["servers"]["folder-mcp"]["type"] == "stdio"
 
 
@@ -140,7 +140,7 @@ def test_the_entry_is_tried_as_the_client_would_and_a_hit_of_the_folder_comes_ba
     relayed: tuple[Home, dict[str, str]], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made, environ = relayed
-    assert cli.main(["install", "claude-code", str(made.notes), "--json"], environ, open_fake) == 0
+    assert main.main(["install", "claude-code", str(made.notes), "--json"], environ, open_fake) == 0
     check = document(capsys)["claude-code"]["check"]
     assert (check["verdict"], check["path"], check["query"]) == ("hit", str(made.notes / "keys.md"), "signing")
     assert check["locator"].startswith("lines ")
@@ -154,6 +154,6 @@ def test_what_is_wrong_with_an_entry_is_told_with_a_remedy(
     made, environ = relayed
     empty = made.base / "empty"
     empty.mkdir()
-    assert cli.main(["install", "cursor", str(empty), "--json"], environ, open_fake) == 1
+    assert main.main(["install", "cursor", str(empty), "--json"], environ, open_fake) == 1
     check = document(capsys)["cursor"]["check"]
     assert check["verdict"] == "nothing to search" and "folders add" in check["remedy"]

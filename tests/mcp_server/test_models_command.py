@@ -24,11 +24,10 @@ from indexer.errors import SlotUnavailable
 from indexer.models.locate import find
 from indexer.models.prepare import Outcome, Request
 from indexer.status_types import ModelAvailability
-from mcp_server import cli, prepare_process
-from mcp_server.call import Call
-from mcp_server.commands import models
-from mcp_server.fetching import Lines
-from mcp_server.model_schema import ModelsResult
+from mcp_server.cli import main, models, prepare_process
+from mcp_server.cli.call import Call
+from mcp_server.cli.json_results import ModelsResult
+from mcp_server.cli.progress import Lines
 from mcp_server.protocol.render import model_line
 
 
@@ -111,11 +110,11 @@ def test_the_list_says_what_is_here_and_who_uses_it(
 ) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    assert cli.main(["folders", "add", str(notes), "--model", "acme/tiny"], environ, open_fake) == 0
-    assert cli.main(["folders", "add", str(other), "--model", "BAAI/bge-m3"], environ, open_fake) == 0
+    assert main.main(["folders", "add", str(notes), "--model", "acme/tiny"], environ, open_fake) == 0
+    assert main.main(["folders", "add", str(other), "--model", "BAAI/bge-m3"], environ, open_fake) == 0
     write_hub(tmp_path / "cache", "acme/tiny")
     capsys.readouterr()
-    assert cli.main(["models", "list", "--json"], environ, open_fake) == 0
+    assert main.main(["models", "list", "--json"], environ, open_fake) == 0
     result = ModelsResult.model_validate_json(capsys.readouterr().out)
     by_name = {model.name: model for model in result.models}
     default = by_name["all-MiniLM-L6-v2"]
@@ -132,8 +131,8 @@ def test_the_list_says_what_is_here_and_who_uses_it(
 def test_the_list_for_people_names_the_missing_model_of_a_folder(
     notes: Path, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli.main(["folders", "add", str(notes), "--model", "bge-m3"], environ, open_fake)
-    assert cli.main(["models"], environ, open_fake) == 0
+    main.main(["folders", "add", str(notes), "--model", "bge-m3"], environ, open_fake)
+    assert main.main(["models"], environ, open_fake) == 0
     out = capsys.readouterr().out
     assert "all-MiniLM-L6-v2  (here, onnx, " in out
     at = out.index("bge-m3  (not here, 2.3 GB)")
@@ -235,9 +234,9 @@ def test_pickled_weights_are_pulled_and_wait_when_nothing_is_to_be_prepared(
 ) -> None:
     assert models.pull(call_for(environ, "acme/tiny", no_prepare=True), pickled_hub) == 0
     assert "is on this machine" in capsys.readouterr().out
-    cli.main(["folders", "add", str(tmp_path / "hub"), "--model", "acme/tiny"], environ, open_fake)
+    main.main(["folders", "add", str(tmp_path / "hub"), "--model", "acme/tiny"], environ, open_fake)
     capsys.readouterr()
-    assert cli.main(["models"], environ, open_fake) == 0
+    assert main.main(["models"], environ, open_fake) == 0
     out = capsys.readouterr().out
     at = out.index("acme/tiny  (here, not loadable yet, ")
     assert "cannot be loaded yet: its weights are pickled" in out[at:]
@@ -257,7 +256,7 @@ def test_pickled_weights_are_pulled_and_converted_and_then_need_nothing(
     assert "acme/tiny: converting pytorch_model.bin" in captured.err.splitlines()
     assert models.pull(call_for(environ, "acme/tiny"), BrokenHub(AssertionError("asked"))) == 0
     capsys.readouterr()
-    assert cli.main(["models", "prepare", "acme/tiny"], environ, open_fake) == 0
+    assert main.main(["models", "prepare", "acme/tiny"], environ, open_fake) == 0
     assert capsys.readouterr().out == "nothing to prepare: onnx loads acme/tiny on cpu\n"
 
 
@@ -291,7 +290,7 @@ def test_a_directory_is_prepared_by_whatever_way_it_is_named(
     write_bert(tmp_path / "m", hidden_act="relu")
     monkeypatch.chdir(tmp_path)
     asked = prepared([Outcome("ONNX form", "its vectors differ")])
-    assert cli.main(["models", "prepare", "./m"], environ, open_fake) == 0, "torch serves it all the same"
+    assert main.main(["models", "prepare", "./m"], environ, open_fake) == 0, "torch serves it all the same"
     assert asked[0].name == str(tmp_path / "m"), "the process has another working directory"
     captured = capsys.readouterr()
     assert captured.out == "./m: ONNX form refused: its vectors differ\n./m is loaded by torch\n"
@@ -307,7 +306,7 @@ def test_weights_that_were_refused_leave_nothing_to_load(
     directory = write_bert(tmp_path / "m")
     (directory / "model.safetensors").rename(directory / "pytorch_model.bin")
     prepared([Outcome("safetensors", "pytorch_model.bin holds more than tensors")])
-    assert cli.main(["models", "prepare", str(directory)], environ, open_fake) == 1
+    assert main.main(["models", "prepare", str(directory)], environ, open_fake) == 1
     captured = capsys.readouterr()
     assert "safetensors refused: pytorch_model.bin holds more than tensors" in captured.out
     assert "cannot be loaded" in captured.err
@@ -324,7 +323,7 @@ def test_weights_that_were_refused_leave_nothing_to_load(
 def test_what_is_not_here_is_not_prepared_and_says_how_to_get_it(
     environ: dict[str, str], capsys: pytest.CaptureFixture[str], name: str, code: int, words: str
 ) -> None:
-    assert cli.main(["models", "prepare", name], environ, open_fake) == code
+    assert main.main(["models", "prepare", name], environ, open_fake) == code
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.count("\n") == 1
     assert words in captured.err
@@ -338,7 +337,7 @@ def test_a_failure_says_what_and_what_to_do(
 ) -> None:
     prepared(SlotUnavailable("disk_full", "The ONNX form needs 9 MiB.", "Free space."))
     model = write_bert(tmp_path / "m", hidden_act="relu")
-    assert cli.main(["models", "prepare", str(model)], environ, open_fake) == 1
+    assert main.main(["models", "prepare", str(model)], environ, open_fake) == 1
     assert "folder-mcp: The ONNX form needs 9 MiB. Free space." in capsys.readouterr().err
 
 
@@ -367,9 +366,9 @@ def test_the_list_says_which_models_would_gain(
 ) -> None:
     model = write_bert(tmp_path / "m", hidden_act="relu")
     (tmp_path / "notes").mkdir()
-    cli.main(["folders", "add", str(tmp_path / "notes"), "--model", str(model)], environ, open_fake)
+    main.main(["folders", "add", str(tmp_path / "notes"), "--model", str(model)], environ, open_fake)
     capsys.readouterr()
-    assert cli.main(["models"], environ, open_fake) == 0
+    assert main.main(["models"], environ, open_fake) == 0
     out = capsys.readouterr().out
     at = out.index(f"{model}  (here, torch, ")
     assert f"it would start faster and use less memory. Run: folder-mcp models prepare {model}" in out[at:]
@@ -409,5 +408,5 @@ def test_ctrl_c_ends_a_download_at_once_and_keeps_what_it_fetched(tmp_path: Path
 def test_the_document_is_json_without_anything_else(
     environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["models", "--json"], environ, open_fake) == 0
+    assert main.main(["models", "--json"], environ, open_fake) == 0
     assert len(json.loads(capsys.readouterr().out)["models"]) >= 12

@@ -15,7 +15,7 @@ from tiny_models import write_bert, write_mpnet
 
 from indexer.errors import SlotUnavailable
 from indexer.models.prepare import Outcome, Request, alone, due, spec_of
-from mcp_server import prepare_process
+from mcp_server.cli import prepare_process
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRON = dict(os.environ)

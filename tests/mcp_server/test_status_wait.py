@@ -17,7 +17,7 @@ from indexer.config import Config
 from indexer.engine import Engine, open_engine
 from indexer.folders.model_availability import Models
 from indexer.folders.registry import add_folder
-from mcp_server import cli
+from mcp_server.cli import main
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def opener(loader: FakeLoader, *, search: bool) -> Any:
 
 def wait(data: Path, state: str, loader: FakeLoader, *, search: bool = False, timeout: float = 30.0) -> int:
     argv = ["--data-dir", str(data), "status", "--wait", state, "--timeout", str(timeout)]
-    return cli.main(argv, {"HOME": str(data), "FOLDER_MCP_DATA_DIR": str(data)}, opener(loader, search=search))
+    return main.main(argv, {"HOME": str(data), "FOLDER_MCP_DATA_DIR": str(data)}, opener(loader, search=search))
 
 
 def indexed(data: Path, notes: Path) -> None:

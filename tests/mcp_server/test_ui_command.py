@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from relays import ROOT, Home, wait_gone
 
-from mcp_server.commands import ui
-from mcp_server.processes.traffic import Clients
+from mcp_server.cli import ui
+from mcp_server.processes.connections import Clients
 
 
 @pytest.fixture

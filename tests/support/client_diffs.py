@@ -15,9 +15,9 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[2])]
 
 from client_files import FILES  # noqa: E402
 
-from mcp_server.clients.change import install  # noqa: E402
 from mcp_server.clients.entry import Launch  # noqa: E402
-from mcp_server.clients.known import CLIENTS  # noqa: E402
+from mcp_server.clients.install import install  # noqa: E402
+from mcp_server.clients.registry import CLIENTS  # noqa: E402
 
 LAUNCH = Launch("/home/ada/.venv/bin/folder-mcp", ("serve", "/home/ada/notes"))
 

@@ -16,7 +16,7 @@ from fakes import FakeLoader
 from indexer.config import Config
 from indexer.engine import Engine, open_engine
 from mcp_server.engine_port import EnginePort
-from mcp_server.page.door import PageDoor
+from mcp_server.page.port import PagePort
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Page:
 
     url: str
     engine: Engine
-    door: PageDoor
+    door: PagePort
     portal: BlockingPortal
     pages: int = 0
 
@@ -64,7 +64,7 @@ async def _served(page: list[Page], config: Config, directory: Path, portal: Blo
             finally:
                 made.pages -= 1
 
-        door = PageDoor(str(directory), ours, looking)
+        door = PagePort(str(directory), ours, looking)
         made = Page("", engine, door, portal)
         tasks.start_soon(door.run)
         await anyio.lowlevel.checkpoint()

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mcp_server.processes.claim import Place, place_of
+from mcp_server.processes.owner_lock import Place, place_of
 from mcp_server.state_files import read_state
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,9 +10,8 @@ import pytest
 from fakes_engine import FakeEngine, open_fake
 
 from indexer.types import Scope, Semantic
-from mcp_server import cli
-from mcp_server.bench.measure import measure, percentile
-from mcp_server.bench.questions import Asked
+from mcp_server.cli import main
+from mcp_server.cli.bench_run import Asked, measure, percentile
 
 
 async def test_each_mode_and_grep_get_a_row_with_rank_and_recall(engine: FakeEngine, notes: Path) -> None:
@@ -41,7 +40,7 @@ def test_percentiles_are_values_that_were_measured() -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> Callable[..., int]:
     def run(*argv: str) -> int:
-        return cli.main(argv, {"HOME": str(tmp_path), "FOLDER_MCP_DATA_DIR": str(tmp_path / "data")}, open_fake)
+        return main.main(argv, {"HOME": str(tmp_path), "FOLDER_MCP_DATA_DIR": str(tmp_path / "data")}, open_fake)
 
     return run
 

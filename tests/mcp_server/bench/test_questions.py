@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from indexer.errors import QueryError
-from mcp_server.bench.questions import Asked, from_headings, from_lines
+from mcp_server.cli.bench_run import Asked, from_headings, from_lines
 
 BODY = "Some text that says a thing or two about it. " * 8
 PAGE = f"# Rotating keys\n\n{BODY}\n\n## Where they live\n\n{BODY}\n\n## Short one here\n\nNo more.\n"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server.clients.errors import ClientError
-from mcp_server.clients.known import CLIENTS, client
+from mcp_server.clients.entry import ClientError
 from mcp_server.clients.machine import Machine
+from mcp_server.clients.registry import CLIENTS, client
 
 MAC = "Library/Application Support"
 CLINE = "globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json"

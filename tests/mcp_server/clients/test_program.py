@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server.clients.machine import Machine
-from mcp_server.clients.program import launch, named_settings, passing, program
+from mcp_server.clients.machine import Machine, launch, named_settings, passing, program
 from mcp_server.processes.launch import words_of
 
 SCRIPT = "folder-mcp.exe" if os.name == "nt" else "folder-mcp"

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from relays import Home
 
-from mcp_server.clients.change import install
 from mcp_server.clients.entry import Launch
-from mcp_server.clients.known import client
+from mcp_server.clients.install import install
 from mcp_server.clients.machine import Machine
+from mcp_server.clients.registry import client
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from indexer.config import load_config
-from mcp_server.clients import sample, trial
+from mcp_server.clients import verify
 from mcp_server.clients.entry import Launch, launch_of
-from mcp_server.clients.sample import Sample
+from mcp_server.clients.verify import Sample
 
 SAMPLES = [Sample("/notes/a.md", "quarterly")]
 
@@ -21,13 +21,13 @@ def anyio_backend() -> str:
 
 
 async def test_a_command_that_is_not_there_is_named(tmp_path: Path) -> None:
-    tried = await trial.trial(Launch(str(tmp_path / "gone"), ()), SAMPLES, {})
+    tried = await verify.verify_client(Launch(str(tmp_path / "gone"), ()), SAMPLES, {})
     assert tried.verdict == "failed" and "is not there" in tried.detail and "install folder-mcp again" in tried.remedy
 
 
 async def test_a_server_that_ends_is_told_with_its_last_words() -> None:
     dying = Launch(sys.executable, ("-c", "import sys; sys.exit('no module named x')"))
-    tried = await trial.trial(dying, SAMPLES, {})
+    tried = await verify.verify_client(dying, SAMPLES, {})
     assert tried.verdict == "failed" and not tried.good
     assert tried.detail.endswith("it said: no module named x")
     assert "run it in a terminal" in tried.remedy and "folder-mcp doctor" in tried.remedy
@@ -35,7 +35,7 @@ async def test_a_server_that_ends_is_told_with_its_last_words() -> None:
 
 def test_a_clients_environment_is_short() -> None:
     given = {"HOME": "/h", "PATH": "/home/ada/bin", "PYTHONPATH": "/x", "FOLDER_MCP_DATA_DIR": "/d", "LANG": "C"}
-    assert trial.surroundings(given) == {"HOME": "/h", "LANG": "C", "PATH": trial.SHORT_PATH}
+    assert verify.surroundings(given) == {"HOME": "/h", "LANG": "C", "PATH": verify.SHORT_PATH}
 
 
 def test_words_come_from_files_that_the_index_takes(tmp_path: Path) -> None:
@@ -48,12 +48,12 @@ def test_words_come_from_files_that_the_index_takes(tmp_path: Path) -> None:
         (folder / ".env").write_text("SECRETIVENESS=1\n", encoding="utf-8")
         (folder / "short.txt").write_text("of no use 1234567\n", encoding="utf-8")
         (folder / "book.pdf").write_bytes(b"%PDF-1.4 nothingness")
-    found = sample.samples([str(one), str(two)], config)
+    found = verify.samples([str(one), str(two)], config)
     words = {"a.md": "considerable", "b.md": "Überschriften"}
     assert len(found) == 3 and {each.word for each in found} <= {*words.values()}
     assert all(each.word == words[Path(each.path).name] for each in found)
     assert [Path(each.path).parent for each in found[:2]] == [one, two]
-    assert sample.samples([str(tmp_path / "gone")], config) == []
+    assert verify.samples([str(tmp_path / "gone")], config) == []
 
 
 @pytest.mark.parametrize(

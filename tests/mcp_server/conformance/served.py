@@ -22,7 +22,7 @@ from mcp.server.transport_security import TransportSecuritySettings  # noqa: E40
 from mcp.types import EmptyResult, SetLevelRequestParams  # noqa: E402
 
 from mcp_server.engine_port import ConnectionContext  # noqa: E402
-from mcp_server.processes.network import PATH, door  # noqa: E402
+from mcp_server.processes.http import PATH, door  # noqa: E402
 from mcp_server.protocol.application import create_server  # noqa: E402
 from mcp_server.protocol.arguments import ArgumentMiddleware  # noqa: E402
 

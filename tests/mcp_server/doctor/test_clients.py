@@ -10,11 +10,11 @@ import pytest
 from client_files import FILES
 from findings import by_name, one
 
-from mcp_server.clients.change import install
 from mcp_server.clients.entry import Launch
-from mcp_server.clients.known import CLIENTS
+from mcp_server.clients.install import install
 from mcp_server.clients.machine import Machine
-from mcp_server.doctor.clients import clients, places
+from mcp_server.clients.registry import CLIENTS
+from mcp_server.doctor.setup import clients, places
 
 
 def machine(home: Path, platform: str = "linux") -> Machine:

@@ -8,7 +8,7 @@ import pytest
 from findings import by_name, one
 
 from indexer.models.loader import Accelerator
-from mcp_server.doctor import hardware
+from mcp_server.doctor import machine
 
 CPU = Accelerator("cpu", why_not="no NVIDIA driver answers")
 GPU = Accelerator("cuda", "NVIDIA RTX 9", 24 << 30)
@@ -34,7 +34,7 @@ MAC = Accelerator("mps", "Apple silicon")
 def test_the_build_of_torch_is_compared_with_the_machine(
     build: str | None, found: Accelerator, cards: int, configured: str, verdict: str, words: str
 ) -> None:
-    finding = one(hardware.torch(build, found, cards, configured))
+    finding = one(machine.torch(build, found, cards, configured))
     assert finding.verdict == verdict
     assert words in finding.detail
 
@@ -50,15 +50,15 @@ def test_cards_are_counted_on_the_bus(tmp_path: Path) -> None:
         (tmp_path / name / "vendor").write_text(vendor + "\n", encoding="ascii")
         (tmp_path / name / "class").write_text(kind + "\n", encoding="ascii")
     (tmp_path / "4").mkdir()
-    assert hardware.nvidia_cards(tmp_path) == 2
-    assert hardware.nvidia_cards(tmp_path / "none") == 0
+    assert machine.nvidia_cards(tmp_path) == 2
+    assert machine.nvidia_cards(tmp_path / "none") == 0
 
 
 def test_memory_is_told_and_little_of_it_is_a_warning() -> None:
-    found = by_name(hardware.memory(GPU, 32 << 30, 512 << 20))
+    found = by_name(machine.memory(GPU, 32 << 30, 512 << 20))
     assert found["device"].detail == "NVIDIA RTX 9 (cuda), 25.8 GB"
     assert found["memory"].verdict == "warning"
-    found = by_name(hardware.memory(CPU, None, None))
+    found = by_name(machine.memory(CPU, None, None))
     assert "no accelerator in use" in found["device"].detail and found["memory"].verdict == "ok"
-    total, available = hardware.system_memory()
+    total, available = machine.system_memory()
     assert total and available and 0 < available <= total

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from indexer.errors import StoreError
-from mcp_server.doctor.languages import languages
+from mcp_server.doctor.contents import languages
 
 ENGLISH = frozenset({"en"})
 

@@ -9,7 +9,7 @@ from findings import by_name
 from indexer.models.locate import Located, Missing
 from indexer.models.prepared import verify
 from indexer.status_types import ModelAvailability
-from mcp_server.doctor.model_files import models
+from mcp_server.doctor.contents import models
 
 
 def test_models_are_here_missing_or_damaged(tmp_path: Path) -> None:

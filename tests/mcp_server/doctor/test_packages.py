@@ -9,7 +9,7 @@ import pytest
 from findings import by_name, one
 
 from mcp_server.doctor.finding import Finding
-from mcp_server.doctor.packages import fits, interpreter, packages, split, wanted
+from mcp_server.doctor.machine import fits, interpreter, packages, split, wanted
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ from typing import Any
 from findings import by_name, one
 
 from indexer.errors import StoreError
-from mcp_server.doctor.index import Contents, index
-from mcp_server.doctor.parsers import greeting_of, parser
+from mcp_server.doctor.contents import Contents, greeting_of, index, parser
 
 
 def test_a_real_parser_greets() -> None:

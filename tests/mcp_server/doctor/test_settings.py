@@ -6,7 +6,7 @@ from pathlib import Path
 
 from findings import one
 
-from mcp_server.doctor.settings import configuration, read
+from mcp_server.doctor.setup import configuration, read
 
 
 def test_a_wrong_configuration_is_told_and_the_rest_goes_by_the_defaults(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from findings import LOCAL, by_name
 
-from mcp_server.doctor.storage import data_directory, synchronised
+from mcp_server.doctor.machine import data_directory, synchronised
 
 
 def test_a_good_data_directory_is_ok_and_left_as_it_was(tmp_path: Path) -> None:

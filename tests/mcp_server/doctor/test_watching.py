@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from findings import LOCAL, by_name, one
 
-from mcp_server.doctor.folders import folders
-from mcp_server.doctor.watching import directories, limits, watches
+from mcp_server.doctor.machine import directories, limits, watches
+from mcp_server.doctor.setup import folders
 
 
 def test_folders_are_reached_or_not(tmp_path: Path) -> None:

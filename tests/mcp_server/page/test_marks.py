@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.text.tokens import query_tokens
-from mcp_server.page.marks import marked
+from mcp_server.page.api import marked
 
 
 def words(text: str, query: str) -> list[str]:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from pages import Page, served
 
-from mcp_server.page.door import NOTE, PageDoor
+from mcp_server.page.port import NOTE, PagePort
 
 
 @pytest.fixture(scope="module")
@@ -336,7 +336,7 @@ def test_an_old_note_is_not_taken_up(tmp_path: Path) -> None:
 def test_holding_the_door_imports_no_web_server() -> None:
     """The owner's start must not pay for a page that nobody has asked for."""
     code = (
-        "import sys, mcp_server.processes.owner, mcp_server.page.door\n"
+        "import sys, mcp_server.processes.owner, mcp_server.page.port\n"
         "print(sorted({'uvicorn', 'starlette', 'pydantic', 'mcp'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -346,7 +346,7 @@ def test_holding_the_door_imports_no_web_server() -> None:
 async def test_a_door_nobody_asked_for_has_no_port(tmp_path: Path) -> None:
     import anyio
 
-    door = PageDoor(str(tmp_path), anyio.Event().wait)  # type: ignore[arg-type]
+    door = PagePort(str(tmp_path), anyio.Event().wait)  # type: ignore[arg-type]
     with anyio.move_on_after(0.05):
         await door.run()
     assert door._bound is None and not list(tmp_path.iterdir())

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mcp_server.processes.claim import Place, place_of
+from mcp_server.processes.owner_lock import Place, place_of
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mcp_server.processes.calls import LOST, Calls
+from mcp_server.processes.relay_calls import LOST, Calls
 
 
 def line(method: str, number: int | None = 1, **params: Any) -> bytes:

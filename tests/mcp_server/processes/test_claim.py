@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server.processes import claim
-from mcp_server.processes.claim import MAX_SOCKET_PATH, Claim, Place, held, place_of, wait_until_free
+from mcp_server.processes import owner_lock
+from mcp_server.processes.owner_lock import MAX_SOCKET_PATH, OwnerLock, Place, held, place_of, wait_until_free
 from mcp_server.state_files import read_state, write_state
 
 
@@ -21,7 +21,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def test_only_one_holds_the_claim_at_a_time(place: Place) -> None:
-    with Claim(place) as one, Claim(place) as two:
+    with OwnerLock(place) as one, OwnerLock(place) as two:
         assert not held(place)
         assert one.take()
         assert held(place)
@@ -32,13 +32,13 @@ def test_only_one_holds_the_claim_at_a_time(place: Place) -> None:
 
 
 def test_asking_whether_it_is_held_does_not_take_it(place: Place) -> None:
-    with Claim(place) as one:
+    with OwnerLock(place) as one:
         assert not held(place)
         assert one.take()
 
 
 def test_a_lock_file_that_was_replaced_is_not_held(place: Place) -> None:
-    with Claim(place) as old, Claim(place) as new:
+    with OwnerLock(place) as old, OwnerLock(place) as new:
         assert old.take()
         assert old.holds()
         Path(place.lock).unlink()
@@ -49,7 +49,7 @@ def test_a_lock_file_that_was_replaced_is_not_held(place: Place) -> None:
 
 
 def test_whoever_waits_for_the_claim_to_be_free_wakes_up(place: Place) -> None:
-    with Claim(place) as one:
+    with OwnerLock(place) as one:
         assert one.take()
         waiting = threading.Thread(target=wait_until_free, args=(place,))
         waiting.start()
@@ -101,7 +101,7 @@ def test_socket_paths_fit_every_platform(tmp_path: Path) -> None:
 def test_a_base_too_long_for_sockets_gives_way_to_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     short = Path("/tmp") / f"fm-{os.getpid()}"
     candidates = [str(tmp_path / ("x" * 90)), str(short)]
-    monkeypatch.setattr(claim, "_candidates", lambda: candidates)
+    monkeypatch.setattr(owner_lock, "_candidates", lambda: candidates)
     try:
         assert Path(place_of(str(tmp_path)).directory).parent == short
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_server.processes.ends import end_at
+from mcp_server.processes.owner import end_at
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ import anyio
 import pytest
 from anyio.abc import SocketListener, SocketStream
 
-from mcp_server.processes import hello
-from mcp_server.processes.claim import PROTOCOL, Place
-from mcp_server.processes.hello import MARK, NotThere, Refused, Silent, dial, greeting
-from mcp_server.processes.reception import listen, welcome
+from mcp_server.processes import handshake
+from mcp_server.processes.connections import listen, welcome
+from mcp_server.processes.handshake import MARK, NotThere, Refused, Silent, dial, greeting
+from mcp_server.processes.owner_lock import PROTOCOL, Place
 from mcp_server.state_files import write_state
 
 LIMIT = 5.0
@@ -83,12 +83,12 @@ async def test_who_does_not_know_the_token_is_refused(place: Place) -> None:
 
         def intrude() -> dict[str, Any]:
             endpoint = json.loads(Path(place.note).read_text(encoding="utf-8"))["endpoint"]
-            line = hello.Line(hello.connect(endpoint, LIMIT))
-            ours = hello.nonce()
+            line = handshake.Line(handshake.connect(endpoint, LIMIT))
+            ours = handshake.nonce()
             line.send({MARK: PROTOCOL, "challenge": ours})
             said = line.receive()
-            wrong = hello.proof("00" * 32, "relay", said["challenge"], ours)
-            assert wrong != hello.proof(right, "relay", said["challenge"], ours)
+            wrong = handshake.proof("00" * 32, "relay", said["challenge"], ours)
+            assert wrong != handshake.proof(right, "relay", said["challenge"], ours)
             line.send({**greeting("client"), "proof": wrong})
             answer = line.receive()
             line.close()
@@ -106,7 +106,7 @@ async def test_an_owners_proof_cannot_be_turned_into_a_relays(place: Place) -> N
 
         def reflect() -> dict[str, Any]:
             endpoint = json.loads(Path(place.note).read_text(encoding="utf-8"))["endpoint"]
-            one, two = (hello.Line(hello.connect(endpoint, LIMIT)) for _ in range(2))
+            one, two = (handshake.Line(handshake.connect(endpoint, LIMIT)) for _ in range(2))
             one.send({MARK: PROTOCOL, "challenge": "ab"})
             said = one.receive()
             two.send({MARK: PROTOCOL, "challenge": said["challenge"]})
@@ -158,7 +158,7 @@ async def test_nonsense_is_answered_with_the_end(place: Place, said: bytes, tcp:
 
         def talk() -> bytes:
             endpoint = json.loads(Path(place.note).read_text(encoding="utf-8"))["endpoint"]
-            with hello.connect(endpoint, LIMIT) as one:
+            with handshake.connect(endpoint, LIMIT) as one:
                 one.sendall(said)
                 one.shutdown(socket.SHUT_WR)
                 return one.recv(65536)

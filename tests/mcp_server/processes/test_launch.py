@@ -68,7 +68,7 @@ def test_a_relay_is_the_standard_library_alone() -> None:
         "mcp_server",
         "mcp_server.processes",
         "mcp_server.state_files",
-        "mcp_server.timing",
+        "mcp_server.processes.timing",
         "mcp_server.version",
     }
     assert ours == beside | room

@@ -12,7 +12,7 @@ from platformdirs.windows import Windows
 
 from indexer.config import load_config
 from indexer.errors import ConfigError
-from mcp_server.processes.location import locate, user_config
+from mcp_server.processes.owner_lock import locate, user_config
 
 CASES = [
     (None, None, {}, None),

@@ -22,7 +22,7 @@ from mcp.client.streamable_http import streamable_http_client
 from relays import ROOT, Home, wait_gone
 
 from indexer.errors import ConfigError
-from mcp_server.processes.network import door, guarded, token_in
+from mcp_server.processes.http import door, guarded, token_in
 
 TOKEN = "t" * 43
 

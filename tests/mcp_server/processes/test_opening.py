@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from indexer.config import Config
-from mcp_server.processes.claim import Claim, Place, held, place_of
-from mcp_server.processes.opening import open_alone, open_here_or_there
+from mcp_server.processes.open_engine import open_alone, open_here_or_there
+from mcp_server.processes.owner_lock import OwnerLock, Place, held, place_of
 from mcp_server.state_files import read_state
 
 
@@ -59,6 +59,6 @@ async def test_a_claim_that_cannot_be_noted_is_given_back(
     os.mkdir(ours.note)
     async with open_alone(config):
         assert not held(ours)
-        with Claim(ours) as other:
+        with OwnerLock(ours) as other:
             assert other.take()
     assert "cannot be claimed" in caplog.text

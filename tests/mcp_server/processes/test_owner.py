@@ -14,12 +14,10 @@ from fakes_engine import FakeEngine
 
 from indexer.config import Config, OwnerSettings
 from mcp_server.engine_port import CompleteOwner
-from mcp_server.processes.claim import Claim, Place
-from mcp_server.processes.hello import Line, NotThere, dial, greeting
-from mcp_server.processes.location import Location, locate
-from mcp_server.processes.owner import Owner
-from mcp_server.processes.reception import listen
-from mcp_server.processes.selfcheck import configuration
+from mcp_server.processes.connections import listen
+from mcp_server.processes.handshake import Line, NotThere, dial, greeting
+from mcp_server.processes.owner import Owner, configuration
+from mcp_server.processes.owner_lock import Location, OwnerLock, Place, locate
 
 
 @asynccontextmanager
@@ -32,7 +30,7 @@ async def opener(
     yield engine
 
 
-def owner(place: Place, claim: Claim, tmp_path: Path, settings: OwnerSettings) -> Owner:
+def owner(place: Place, claim: OwnerLock, tmp_path: Path, settings: OwnerSettings) -> Owner:
     assert claim.take()
     config = Config(data_dir=tmp_path, owner=settings)
     return Owner(Location("", str(tmp_path), ""), config, place, claim, opener)
@@ -59,7 +57,7 @@ async def test_looking_whether_it_is_there_does_not_keep_an_owner_alive(
     """It looks at itself once a minute: that must not count as use."""
     monkeypatch.setattr("mcp_server.processes.owner.TICK", 0.1)
     ended: list[int] = []
-    with Claim(place) as claim:
+    with OwnerLock(place) as claim:
         one = owner(place, claim, tmp_path, OwnerSettings(idle_exit=0.5))
 
         async def live() -> None:
@@ -89,7 +87,7 @@ async def test_a_wedged_slot_ends_the_owner_with_its_own_code(place: Place, tmp_
         wedge.append(on_wedged)
         yield FakeEngine()
 
-    with Claim(place) as claim:
+    with OwnerLock(place) as claim:
         assert claim.take()
         config = Config(data_dir=tmp_path)
         one = Owner(Location("", str(tmp_path), ""), config, place, claim, catching)
@@ -112,7 +110,7 @@ async def test_what_an_owner_finds_when_it_looks_ends_it(
     file = tmp_path / "config.toml"
     file.write_text("[search]\nwait = 5\n", encoding="utf-8")
     location = locate(str(file), str(tmp_path / "data"), {})
-    with Claim(place) as claim:
+    with OwnerLock(place) as claim:
         assert claim.take()
         one = Owner(location, configuration(location), place, claim, opener)
 
@@ -135,7 +133,7 @@ async def test_a_wrong_change_of_the_configuration_is_told_and_not_used(
     file = tmp_path / "config.toml"
     file.write_text("[search]\nwait = 5\n", encoding="utf-8")
     location = locate(str(file), str(tmp_path / "data"), {})
-    with Claim(place) as claim:
+    with OwnerLock(place) as claim:
         assert claim.take()
         one = Owner(location, configuration(location), place, claim, opener)
 
@@ -176,7 +174,7 @@ async def test_an_engine_that_has_ended_is_replaced_for_the_connections_that_are
             tasks.start_soon(fail)
             yield engine
 
-    with Claim(place) as claim:
+    with OwnerLock(place) as claim:
         assert claim.take()
         one = Owner(Location("", str(tmp_path), ""), Config(data_dir=tmp_path), place, claim, crashing)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from relays import ROOT, Home, wait_gone
 
-from mcp_server.processes.claim import held
+from mcp_server.processes.owner_lock import held
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")]
 
@@ -246,7 +246,7 @@ def test_a_candidate_beside_an_owner_leaves_quietly(home: Home) -> None:
 def test_a_child_forked_by_the_owner_does_not_hold_the_claim(home: Home) -> None:
     script = (
         "import os, sys\n"
-        "from mcp_server.processes.claim import Claim, Place\n"
+        "from mcp_server.processes.owner_lock import Claim, Place\n"
         "claim = Claim(Place(sys.argv[1]))\n"
         "assert claim.take()\n"
         "if os.fork() == 0:\n"

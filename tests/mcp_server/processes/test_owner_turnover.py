@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from relays import ROOT, Home, wait_gone
 
-from mcp_server.processes.claim import Claim, held
+from mcp_server.processes.owner_lock import OwnerLock, held
 from mcp_server.state_files import write_state
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")]
@@ -156,7 +156,7 @@ def test_relays_that_read_another_configuration_are_told_apart_in_status(home: H
 
 def test_the_claim_taken_elsewhere_without_an_answer_is_respected(home: Home) -> None:
     """Somebody holds the lock and says nothing: no second owner, word search in a process of the relay's own."""
-    with Claim(home.place) as claim:
+    with OwnerLock(home.place) as claim:
         assert claim.take()
         client = home.client(str(home.notes)).begin()
         assert client.status()["owner"]["pid"] != client.process.pid

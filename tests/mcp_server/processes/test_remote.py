@@ -19,12 +19,11 @@ from indexer.errors import FolderError, FolderMcpError, QueryError
 from indexer.folders.registry import KnownFolder
 from indexer.types import Query, Scope
 from mcp_server.engine_port import EnginePort, call_types
-from mcp_server.processes.claim import Claim, Place
-from mcp_server.processes.hello import dial
-from mcp_server.processes.location import Location
+from mcp_server.processes.connections import listen
+from mcp_server.processes.handshake import dial
 from mcp_server.processes.owner import Owner
-from mcp_server.processes.reception import listen
-from mcp_server.processes.remote import RemoteEngine
+from mcp_server.processes.owner_lock import Location, OwnerLock, Place
+from mcp_server.processes.remote_engine import RemoteEngine
 
 METHODS = sorted(name for name in vars(EnginePort) if not name.startswith("_"))
 
@@ -37,7 +36,7 @@ async def remote(engine: FakeEngine, place: Place, data: Path) -> AsyncIterator[
     async def opener(config: Config, **_: object) -> AsyncIterator[FakeEngine]:
         yield engine
 
-    with Claim(place) as claim:
+    with OwnerLock(place) as claim:
         assert claim.take()
         owner = Owner(Location("", str(data), ""), Config(data_dir=data), place, claim, opener)
         ready = anyio.Event()

@@ -12,10 +12,9 @@ import pytest
 from anyio.abc import SocketListener, SocketStream
 
 from indexer.errors import ConfigError
-from mcp_server.processes.claim import Claim, Place
-from mcp_server.processes.location import Location, locate
-from mcp_server.processes.reception import listen, welcome
-from mcp_server.processes.selfcheck import SelfCheck, configuration
+from mcp_server.processes.connections import listen, welcome
+from mcp_server.processes.owner import SelfCheck, configuration
+from mcp_server.processes.owner_lock import Location, OwnerLock, Place, locate
 from mcp_server.state_files import read_state, write_state
 
 
@@ -44,7 +43,7 @@ async def answering(place: Place, instance: str, number: str = "0") -> AsyncIter
 
 
 async def test_an_owner_behind_its_address_stays(place: Place, location: Location) -> None:
-    with Claim(place) as claim:
+    with OwnerLock(place) as claim:
         assert claim.take()
         check = SelfCheck(location, configuration(location), place, claim)
         async with answering(place, check.instance) as endpoint:
@@ -55,7 +54,7 @@ async def test_an_owner_behind_its_address_stays(place: Place, location: Locatio
 
 
 async def test_an_owner_with_another_behind_its_address_does_not(place: Place, location: Location) -> None:
-    with Claim(place) as claim:
+    with OwnerLock(place) as claim:
         assert claim.take()
         check = SelfCheck(location, configuration(location), place, claim)
         async with answering(place, "somebody else") as endpoint:
@@ -65,7 +64,7 @@ async def test_an_owner_with_another_behind_its_address_does_not(place: Place, l
 
 
 async def test_an_owner_whose_lock_was_replaced_does_not(place: Place, location: Location) -> None:
-    with Claim(place) as claim:
+    with OwnerLock(place) as claim:
         assert claim.take()
         check = SelfCheck(location, configuration(location), place, claim)
         async with answering(place, check.instance) as endpoint:
@@ -75,7 +74,7 @@ async def test_an_owner_whose_lock_was_replaced_does_not(place: Place, location:
 
 
 async def test_an_owner_whose_note_names_another_does_not(place: Place, location: Location) -> None:
-    with Claim(place) as claim:
+    with OwnerLock(place) as claim:
         assert claim.take()
         check = SelfCheck(location, configuration(location), place, claim)
         async with answering(place, check.instance) as ours, answering(place, "other", "1") as theirs:
@@ -86,7 +85,7 @@ async def test_an_owner_whose_note_names_another_does_not(place: Place, location
 
 def test_a_changed_configuration_is_noticed_and_a_wrong_one_told(place: Place, location: Location) -> None:
     file = Path(location.config)
-    check = SelfCheck(location, configuration(location), place, Claim(place))
+    check = SelfCheck(location, configuration(location), place, OwnerLock(place))
     assert not check.changed_config()
     file.write_text("# only a remark\n[search]\nwait = 5\n", encoding="utf-8")
     os.utime(file, ns=(1, 1))
@@ -104,5 +103,5 @@ def test_a_changed_configuration_is_noticed_and_a_wrong_one_told(place: Place, l
 def test_files_of_an_owner_look_used(place: Place, location: Location) -> None:
     write_state(place.note, {})
     os.utime(place.note, (1, 1))
-    SelfCheck(location, configuration(location), place, Claim(place)).touch()
+    SelfCheck(location, configuration(location), place, OwnerLock(place)).touch()
     assert os.stat(place.note).st_mtime > 1

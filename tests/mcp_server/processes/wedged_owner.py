@@ -15,7 +15,7 @@ import anyio  # noqa: E402
 from fakes_engine import FakeEngine, open_fake  # noqa: E402
 
 from indexer.config import Config  # noqa: E402
-from mcp_server.processes.candidate import main  # noqa: E402
+from mcp_server.processes.owner_process import main  # noqa: E402
 
 
 @asynccontextmanager

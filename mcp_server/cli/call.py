@@ -1,0 +1,79 @@
+"""One call of the command line: its arguments, its environment, and how to open an engine."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from indexer.config import Config, load_config
+from mcp_server.processes.open_engine import open_alone, open_real, open_shared, running
+
+if TYPE_CHECKING:
+    from mcp_server.engine_port import EnginePort, Opener
+    from mcp_server.processes.remote_engine import RemoteEngine
+
+SETTLE = 20.0
+"""Seconds a command waits for the index to be open before it shows what there is."""
+
+
+FAILED = 3.0
+"""Seconds it waits once the engine has something to say about opening it."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a command is given.
+
+    Attributes:
+        args: The parsed arguments.
+        environ: The environment.
+        opener: Opens the engine.
+    """
+
+    args: argparse.Namespace
+    environ: Mapping[str, str]
+    opener: Opener
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration.
+
+        Raises:
+            ConfigError: It is wrong; says where and what would be right.
+        """
+        file, data = self.args.config, self.args.data_dir
+        return load_config(Path(file) if file else None, data_dir=Path(data) if data else None, environ=self.environ)
+
+    def open(self, *, read_only: bool = False) -> AbstractAsyncContextManager[EnginePort]:
+        """Use the owner's engine, or open one in this process: its heavy part at once.
+
+        Args:
+            read_only: Do not become the index's writer, and start no owner.
+        """
+        opener = self.opener
+        if opener is open_real:
+            opener = open_alone if self.args.no_daemon else open_shared
+        return opener(self.config, read_only=read_only)
+
+    def running(self) -> RemoteEngine | None:
+        """Return the engine of a running owner, None if there is none to ask."""
+        if self.opener is not open_real or self.args.no_daemon:
+            return None
+        return running(self.config)
+
+
+async def settled(engine: EnginePort) -> None:
+    """Wait until the index is open, or has failed to open, ``SETTLE`` seconds at most."""
+    import anyio  # noqa: PLC0415 - the doctor works without it
+
+    with anyio.move_on_after(SETTLE) as limit:
+        async for status in engine.watch():
+            if status.owner.state in ("serving", "read_only"):
+                return
+            if status.owner.detail:  # it may have failed; a few seconds tell
+                limit.deadline = min(limit.deadline, anyio.current_time() + FAILED)

@@ -1,0 +1,210 @@
+"""The one engine of this process, opened with the first connection and closed with the last.
+
+Also what keeps the server alive when the engine is not: a wrong setting or a crash of the indexer becomes an answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from typing import TYPE_CHECKING, NoReturn, cast
+
+import anyio
+
+from indexer.config import Config
+from indexer.errors import FolderMcpError, first_error
+from indexer.history import History
+from indexer.slot.slot_types import SlotStatus
+from indexer.status_types import Halves, IndexStatus, OwnerStatus, Status, Work
+from mcp_server.engine_port import ConnectionContext, EnginePort, Opener
+from mcp_server.processes import timing
+from mcp_server.processes.connections import remember
+from mcp_server.version import release
+
+if TYPE_CHECKING:
+    from indexer.folders.registry import KnownFolder
+    from mcp_server.engine_port import CompleteOwner
+
+log = logging.getLogger(__name__)
+
+
+class Host:
+    """Opens the engine once and lends it to every connection. Use ``lend`` as the server's ``EngineSource``."""
+
+    def __init__(
+        self,
+        config: Config | FolderMcpError,
+        opener: Opener,
+        *,
+        folders: Sequence[str] = (),
+        answered: anyio.Event | None = None,
+        notices: Sequence[str] = (),
+    ) -> None:
+        """Keep what is needed to open.
+
+        Args:
+            config: The configuration, or why there is none.
+            opener: Opens the engine.
+            folders: Folders named on the command line: remembered, and searched by default.
+            answered: Set when the first message has been answered; None if nobody can tell.
+            notices: What every answer should tell, one sentence each.
+        """
+        self._config = config
+        self._opener = opener
+        self._named = tuple(folders)
+        self._answered = answered
+        self._notices = tuple(notices)
+        self._lent: ConnectionContext | None = None
+        self._connections = 0
+        self._lock = anyio.Lock()
+        self._task: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def lend(self) -> AsyncIterator[ConnectionContext]:
+        """Lend the engine to one connection."""
+        async with self._lock:
+            if self._lent is None:
+                self._lent = await self._open()
+            self._connections += 1
+        lent = self._lent
+        try:
+            with lent.engine.connected():
+                yield lent
+        finally:
+            with anyio.CancelScope(shield=True):
+                async with self._lock:
+                    self._connections -= 1
+                    if not self._connections:
+                        self._lent = None
+                        await self._close()
+
+    async def _open(self) -> ConnectionContext:
+        if isinstance(self._config, FolderMcpError):
+            log.error("%s", self._config)
+            lent = ConnectionContext(failed_engine(self._config, release()))
+            lent.ready.set()
+            return lent
+        opened: asyncio.Future[ConnectionContext] = asyncio.get_running_loop().create_future()
+        # A task of its own, not a task group: the engine outlives the connection that opened it when others came.
+        self._task = asyncio.create_task(self._keep(self._config, opened), name="engine")
+        try:
+            return await opened
+        except asyncio.CancelledError:
+            await self._close()
+            raise
+
+    async def _close(self) -> None:
+        task, self._task = self._task, None
+        if task is None:
+            return
+        with anyio.CancelScope(shield=True):
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _keep(self, config: Config, opened: asyncio.Future[ConnectionContext]) -> None:
+        """Hold the engine open until cancelled; if it ends by itself, say so to whoever asks from then on."""
+        start = anyio.Event()
+        lent: ConnectionContext | None = None
+        try:
+            async with self._opener(config, start=start) as engine:
+                lent = ConnectionContext(engine, named=bool(self._named), notices=[*self._notices])
+                opened.set_result(lent)
+                await self._prepare(config, lent)
+                start.set()
+                await anyio.sleep_forever()
+        except Exception as error:
+            log.exception("the engine ended")
+            failed = failed_engine(shown(error), release(), str(config.data_dir))
+            if lent is None:
+                lent = ConnectionContext(failed)
+                opened.set_result(lent)
+            lent.engine = failed
+            lent.ready.set()
+
+    async def _prepare(self, config: Config, lent: ConnectionContext) -> None:
+        """Wait for the first answer, then remember the folders the command line named."""
+        if self._answered is None:
+            await anyio.sleep(timing.UNSEEN_ANSWER_S)
+        else:
+            with anyio.move_on_after(timing.FIRST_ANSWER_S):
+                await self._answered.wait()
+        await remember(config, lent, self._named)
+
+
+def shown(error: Exception) -> FolderMcpError:
+    """Return an error as a user can act on it."""
+    found = first_error(error)
+    if isinstance(found, FolderMcpError):
+        return found
+    return FolderMcpError(f"the indexer ended with {type(found).__name__}: {found}; restart the server, see its log")
+
+
+# An engine that failed ----------------------------------------------------------------------------------------------
+# Stands in for an engine that could not be opened or has ended, so that the server goes on and says why.
+#
+# A process that ends at a wrong setting leaves its client with "connection closed". This one answers: ``status``
+# shows the error and its remedy, the other tools refuse with it.
+
+
+def failed_engine(
+    error: FolderMcpError, version: str, data_dir: str = "", complete_owner: CompleteOwner | None = None
+) -> EnginePort:
+    """Return an engine whose status is the error, and whose other methods raise it or return nothing.
+
+    Args:
+        error: Why there is no engine.
+        version: Of the program, for status.
+        data_dir: The data directory, empty when it is not known.
+        complete_owner: Adds to the owner's part of each status.
+    """
+    owner = OwnerStatus(os.getpid(), version, "uninitialized", str(error), 1, time.time(), data_dir)
+    return cast(EnginePort, FailedEngine(error, owner, complete_owner or (lambda status: status)))
+
+
+class FailedEngine:
+    """Fits ``EnginePort``: what waits for an index raises the error, by whatever name it is called."""
+
+    def __init__(self, error: FolderMcpError, owner: OwnerStatus, complete_owner: CompleteOwner) -> None:
+        self._error = error
+        self._owner = owner
+        self._complete_owner = complete_owner
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[NoReturn]]:
+        if name.startswith("_") or name not in vars(EnginePort):
+            raise AttributeError(name)
+        return self._refuse
+
+    def status(self, *, verbose: bool = False) -> Status:
+        """Show the error."""
+        return Status(
+            at=time.time(),
+            owner=self._complete_owner(self._owner),
+            services=Halves("unavailable", "unavailable"),
+            slot=SlotStatus(),
+            index=IndexStatus(0, 0, None, 0.0, None, str(self._error), ""),
+            folders=(),
+            work=Work(),
+        )
+
+    async def watch(self) -> AsyncIterator[Status]:
+        """Yield the one snapshot there is."""
+        yield self.status()
+
+    async def history(self, after: float = 0.0) -> History:
+        """Return that nothing happened."""
+        return History(time.time(), self._owner.since)
+
+    def folders(self) -> Sequence[KnownFolder]:
+        """Return no folder."""
+        return ()
+
+    def connected(self) -> AbstractContextManager[None]:
+        """Count nothing."""
+        return nullcontext()
+
+    async def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise FolderMcpError(f"folder-mcp cannot start its index: {self._error}") from self._error
