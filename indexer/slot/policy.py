@@ -1,7 +1,7 @@
 """Who uses the model next: one pure function from what is and what time it is to what to do.
 
 No clock, no I/O, no logging, no state. The slot calls ``decide`` after every change and at the time it last named,
-and does what it says; so a rule is a line here and a row in ``tests/indexer/model/test_policy.py``.
+and does what it says; so a rule is a line here and a row in ``tests/indexer/slot/test_policy.py``.
 
 The lock keeps the order among those who want the loaded model (class, aging, arrival); this module decides
 which model that is.

@@ -1,6 +1,6 @@
 """A lock that a lease owns, not a task: strict class order, first come first served within a class, no barging.
 
-Invariants (the property tests in ``tests/indexer/model/test_priority_lock.py`` hold them):
+Invariants (the property tests in ``tests/indexer/slot/test_priority_lock.py`` hold them):
 
 - I1 exclusion: at most one lease is granted and not released.
 - I2 held means used: the lock is held exactly while its lease is open or a job of it still runs; a holder that leaves

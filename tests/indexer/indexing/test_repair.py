@@ -14,7 +14,7 @@ from engines import ask, engine_over, names, settings
 from indexer.engine import Engine
 from indexer.folders.registry import add_folder, list_folders, mend_folders
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

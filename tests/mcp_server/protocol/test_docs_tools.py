@@ -14,7 +14,7 @@ from mcp_server.protocol import arguments
 from mcp_server.protocol.application import INSTRUCTIONS
 from mcp_server.protocol.tools import tools
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "tools.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "tools.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 TOOLS = {tool.name: tool for tool in tools()}
 

@@ -12,7 +12,7 @@ from mcp_server.cli import main
 from mcp_server.clients.machine import Machine
 from mcp_server.clients.registry import CLIENTS
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "clients.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "clients.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##|\Z)", PAGE, re.M | re.S))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from mcp_server.cli import main
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "commands.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "commands.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## folder-mcp ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
 FLAG = re.compile(r"(?<![\w-])(--?[a-z][a-z-]*)")
 

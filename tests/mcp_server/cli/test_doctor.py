@@ -18,7 +18,7 @@ from fakes_engine import open_fake
 from indexer.folders.registry import add_folder
 from mcp_server.cli import main
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 CHECKS = {
     "python", "packages", "configuration", "torch", "device", "memory", "data directory", "disk space", "file watches",
     "background process", "parser", "index",

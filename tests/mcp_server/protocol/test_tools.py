@@ -361,7 +361,7 @@ async def test_a_cancelled_search_is_cancelled_in_the_engine(
 
 async def test_the_schema_snapshot_is_what_clients_were_promised(client: Client) -> None:
     """Delete ``schemas.json`` and run once to accept a change; the diff is then reviewed like code."""
-    path = Path(__file__).with_name("schemas.json")
+    path = Path(__file__).parents[1] / "schemas.json"
     tools = {
         tool.name: tool.model_dump(mode="json", by_alias=True, exclude_none=True)
         for tool in (await client.list_tools()).tools

@@ -391,7 +391,7 @@ models.pull(call_for(environ, "acme/tiny"), Slow(Path(sys.argv[1]) / "hub"))
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_download_at_once_and_keeps_what_it_fetched(tmp_path: Path, hub: LocalHub) -> None:
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parents[1]
     path = os.pathsep.join([str(here), str(here.parent / "support"), str(here.parents[1])])
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW_PULL, str(tmp_path)],

@@ -19,7 +19,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 ROOT = HERE.parents[1]
 FAKE = [sys.executable, str(HERE / "fake_main.py")]
 MODERN = {

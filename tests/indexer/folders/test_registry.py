@@ -12,7 +12,7 @@ from indexer.config import Config, FolderSettings
 from indexer.errors import ConfigError, FolderError
 from indexer.folders.registry import KnownFolder, add_folder, check_folder, list_folders, remove_folder
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture

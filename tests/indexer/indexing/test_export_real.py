@@ -20,7 +20,7 @@ from indexer.models.loader import RuntimeLoader
 from indexer.models.prepare import Outcome, Request
 from mcp_server.cli import prepare_process
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 TEXTS = ["the lease is valid", "how long is the notice period of a contract " * 3, "valve", "wine in a glass"]
 LATER = """
 import sys

@@ -20,7 +20,7 @@ from mcp_server.cli.json_results import FoldersResult, IndexResult
 from mcp_server.protocol.results import ReadResult, SearchResult, StatusResult
 from mcp_server.version import release
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 Run = Callable[..., int]
 
 
