@@ -87,8 +87,8 @@ async def real(runtime: str, name: str) -> None:
             "torch" not in sys.modules,
         )
         lag.phase = "first load, with the import"
-        async with slot.use(spec, wait=200) as lent:
-            await lent.embed_query("x")
+        async with slot.use(spec, wait=200) as lease:
+            await lease.embed_query("x")
         await preempted(slot, spec, lag)
         await cancelled(slot, spec)
         await cycles(slot, spec, lag)
@@ -116,14 +116,14 @@ async def preempted(slot: Any, spec: Any, lag: Lag) -> None:
     async def index() -> None:
         place = itertools.count(0, 40)
         while True:
-            async with slot.use(spec, Priority.INDEX) as lent:
+            async with slot.use(spec, Priority.INDEX) as lease:
                 while True:
                     begin = next(place) % 1900
-                    took = lent.take(lengths[begin : begin + 64])
+                    took = lease.take(lengths[begin : begin + 64])
                     before = time.perf_counter()
-                    await lent.embed_passages(pool[begin : begin + took])
+                    await lease.embed_passages(pool[begin : begin + took])
                     batches.append((before, time.perf_counter()))
-                    if lent.should_yield():
+                    if lease.should_yield():
                         break
 
     waits, asked, status = [], [], []
@@ -158,8 +158,8 @@ async def cancelled(slot: Any, spec: Any) -> None:
         async with anyio.create_task_group() as tasks:
 
             async def embed() -> None:
-                async with slot.use(spec, wait=60) as lent:
-                    await lent.embed_passages(batch)
+                async with slot.use(spec, wait=60) as lease:
+                    await lease.embed_passages(batch)
 
             tasks.start_soon(embed)
             await anyio.sleep(0.05)
@@ -174,9 +174,9 @@ async def cycles(slot: Any, spec: Any, lag: Lag) -> None:
     batch = texts(32, seed=3)
     for number in range(11):
         lag.phase = "loading, imported" if number else "encoding"
-        async with slot.use(spec, wait=200) as lent:
+        async with slot.use(spec, wait=200) as lease:
             lag.phase = "encoding"
-            await lent.embed_passages(batch)
+            await lease.embed_passages(batch)
         lag.phase = "unloading"
         before = time.perf_counter()
         await slot.unload()
@@ -248,18 +248,18 @@ async def share(period: float, hours: float = 10.0, batch_s: float = 4.0) -> flo
 
         async def search() -> None:
             for number in itertools.count(1):
-                async with slot.use(model_spec("a"), wait=60) as lent:
-                    await lent.embed_query("x")
+                async with slot.use(model_spec("a"), wait=60) as lease:
+                    await lease.embed_query("x")
                 await anyio.sleep_until(number * period)
 
         async def index() -> None:
             nonlocal indexed
             while True:
-                async with slot.use(model_spec("b"), Priority.INDEX) as lent:
+                async with slot.use(model_spec("b"), Priority.INDEX) as lease:
                     while True:
-                        await lent.embed_passages(["x"])
+                        await lease.embed_passages(["x"])
                         indexed += batch_s
-                        if lent.should_yield():
+                        if lease.should_yield():
                             break
 
         with anyio.move_on_after(hours * 3600):

@@ -59,16 +59,18 @@ class Engine:
         self._clients = 0
         self._state: OwnerState = "uninitialized"
         self._detail = ""
-        self._parts: Components | None = None
+        self._components: Components | None = None
         self._failure: StoreError | None = None
         self._folders = Folders()
-        self._ledger = WorkCounters()
-        self._pulse = Notifier()
+        self._counters = WorkCounters()
+        self._notifier = Notifier()
         self._folders_changed = Notifier()
         self._shown = Notifier()
         self._recorder = Recorder(self._since)
-        self._stock = AvailableModels(config, self._models, self._folders, self._model_arrived)
-        self._shared = SharedState(self._folders, self._ledger, self._pulse, self._models, self._recorder, self._shown)
+        self._available = AvailableModels(config, self._models, self._folders, self._model_arrived)
+        self._shared = SharedState(
+            self._folders, self._counters, self._notifier, self._models, self._recorder, self._shown
+        )
 
     # What clients ask -----------------------------------------------------------------------------------------
 
@@ -79,11 +81,11 @@ class Engine:
             QueryError: The query makes no sense, or the index is not open yet.
             StoreError: The index cannot be opened or read.
         """
-        if self._stock.incomplete:
-            self._stock.look_again()
+        if self._available.incomplete:
+            self._available.check_again()
         answer = await (await self._opened()).search.answer(query)
         self._recorder.searches.append(Searched(time.time(), answer.elapsed_ms, answer.semantic.status))
-        self._shown.beat()
+        self._shown.notify()
         return answer
 
     async def read(self, path: str, locator: str | None = None, *, max_chars: int = 16_000) -> Reading:
@@ -92,23 +94,28 @@ class Engine:
         Raises:
             QueryError: Not an indexed file, not readable now, or no such place.
         """
-        parts = await self._opened()
+        components = await self._opened()
         return await read_place(
-            path, locator, max_chars=max_chars, manifest=parts.manifest, folders=self._folders, parsers=parts.parsers
+            path,
+            locator,
+            max_chars=max_chars,
+            manifest=components.manifest,
+            folders=self._folders,
+            parsers=components.parsers,
         )
 
     def status(self, *, verbose: bool = False) -> Status:
         """A snapshot of everything. Never waits."""
-        if self._stock.incomplete:
-            self._stock.look_again()
+        if self._available.incomplete:
+            self._available.check_again()
         return self._snapshot(verbose=verbose)
 
     def _snapshot(self, *, verbose: bool = False) -> Status:
         state = self._state, self._detail, self._clients, self._since, str(self.config.data_dir)
-        owner, found = OwnerStatus(os.getpid(), self._version, *state), (self._parts, self._stock.models)
+        owner, found = OwnerStatus(os.getpid(), self._version, *state), (self._components, self._available.models)
         if self._complete_owner is not None:
             owner = self._complete_owner(owner)
-        return build_status(owner, self._folders, self._ledger, *found, verbose=verbose, failure=self._failure)
+        return build_status(owner, self._folders, self._counters, *found, verbose=verbose, failure=self._failure)
 
     def watch(self, *, at_most_every: float = 0.2) -> AsyncIterator[Status]:
         """Yield a snapshot now and after every change, no faster than ``at_most_every`` seconds."""
@@ -125,19 +132,19 @@ class Engine:
             FolderError: A folder is not known.
             StoreBusy: Another process is the writer.
         """
-        parts = await self._opened(math.inf)
-        if parts.text_pass is None:
-            raise parts.refused or StoreBusy(self._detail)
-        await self._stock.take_up()
-        started, before = anyio.current_time(), self._ledger.work()
+        components = await self._opened(math.inf)
+        if components.text_pass is None:
+            raise components.refused or StoreBusy(self._detail)
+        await self._available.assign_models()
+        started, before = anyio.current_time(), self._counters.work()
         live = [self._known(path) for path in folders] if folders is not None else list(self._folders)
         for folder in live:
-            parts.queue.add(folder.path)
-        while not all(self._settled(folder, parts) for folder in live):
-            await self._pulse.wait()
+            components.queue.add(folder.path)
+        while not all(self._settled(folder, components) for folder in live):
+            await self._notifier.wait()
         chosen = {folder.path for folder in live}
         status = [f for f in self.status(verbose=True).folders if f.path in chosen]
-        return index_report(status, before, self._ledger.work(), anyio.current_time() - started)
+        return index_report(status, before, self._counters.work(), anyio.current_time() - started)
 
     async def add_folder(
         self, path: str, model: str | None = None, *, allow_broad: bool = False
@@ -149,12 +156,12 @@ class Engine:
         """
         add = functools.partial(registry.add_folder, self.config, path, model=model, allow_broad=allow_broad)
         known = await anyio.to_thread.run_sync(add)
-        parts = await self._opened(math.inf)
+        components = await self._opened(math.inf)
         self._folders.put(await self._live(known))
-        self._stock.look_again()
-        parts.queue.add(known.path)
-        self._folders_changed.beat()
-        self._pulse.beat()
+        self._available.check_again()
+        components.queue.add(known.path)
+        self._folders_changed.notify()
+        self._notifier.notify()
         return known
 
     async def remove_folder(self, path: str) -> str:
@@ -163,15 +170,15 @@ class Engine:
         Raises:
             FolderError: It is not known, or it stands in the configuration file.
         """
-        parts = await self._opened(math.inf)
+        components = await self._opened(math.inf)
         root = (await anyio.to_thread.run_sync(registry.remove_folder, self.config, path)).path
         self._folders.drop(root)
-        self._stock.look_again()
-        parts.queue.drop(root)
-        await parts.store.remove_folder(root)
-        parts.manifest.drop_folder(root)
-        self._folders_changed.beat()
-        self._pulse.beat()
+        self._available.check_again()
+        components.queue.drop(root)
+        await components.store.remove_folder(root)
+        components.manifest.drop_folder(root)
+        self._folders_changed.notify()
+        self._notifier.notify()
         return root
 
     def folders(self) -> tuple[registry.KnownFolder, ...]:
@@ -182,12 +189,12 @@ class Engine:
     def connected(self) -> Iterator[None]:
         """Count a client for as long as it is connected."""
         self._clients += 1
-        self._pulse.beat()
+        self._notifier.notify()
         try:
             yield
         finally:
             self._clients -= 1
-            self._pulse.beat()
+            self._notifier.notify()
 
     # Opening, running, closing --------------------------------------------------------------------------------
 
@@ -199,22 +206,24 @@ class Engine:
         if start is not None:
             await start.wait()
         self._state = "initializing"
-        self._pulse.beat()
+        self._notifier.notify()
         while True:
             try:
                 async with AsyncExitStack() as stack:
                     given = (stack, self.config, self._shared, self._loader)
-                    parts, self._detail = await open_components(*given, read_only=read_only, on_wedged=self._on_wedged)
+                    components, self._detail = await open_components(
+                        *given, read_only=read_only, on_wedged=self._on_wedged
+                    )
                     await self._keep_folders()
-                    self._failure, self._parts = None, parts
-                    self._state = "read_only" if parts.text_pass is None else "serving"
-                    self._pulse.beat()
-                    await run_passes(parts, self.config, self._shared, self._folders_changed)
+                    self._failure, self._components = None, components
+                    self._state = "read_only" if components.text_pass is None else "serving"
+                    self._notifier.notify()
+                    await run_passes(components, self.config, self._shared, self._folders_changed)
             except StoreError as error:
                 log.log(logging.INFO if error.code == "missing" else logging.ERROR, "the index is not open: %s", error)
                 self._failure, self._detail = error, str(error)
-            self._parts = None
-            self._pulse.beat()
+            self._components = None
+            self._notifier.notify()
             if self._failure is not None:
                 await anyio.sleep(timing.INDEX_RETRY_S)
 
@@ -222,13 +231,13 @@ class Engine:
         """Look for the named models, at the start and whenever one is missed, until cancelled."""
         if start is not None:
             await start.wait()
-        await self._stock.run(self._pulse.beat)
+        await self._available.run(self._notifier.notify)
 
     def _model_arrived(self, root: str) -> None:
         """Compare a folder anew: its tokens are counted by its own model from now on, and its chunks embedded."""
-        if self._parts is not None:  # else every folder is about to be looked at anyway
-            self._parts.queue.add(root)
-        self._pulse.beat()
+        if self._components is not None:  # else every folder is about to be looked at anyway
+            self._components.queue.add(root)
+        self._notifier.notify()
 
     async def _keep_folders(self) -> None:
         mended = await anyio.to_thread.run_sync(registry.mend_folders, self.config.data_dir)
@@ -238,18 +247,18 @@ class Engine:
         self._detail = " ".join((self._detail, mended, *listed.refused)).strip()
         for known in listed.known:
             self._folders.put(await self._live(known))
-        self._stock.look_again()
+        self._available.check_again()
 
     async def _opened(self, wait: float | None = None) -> Components:
         """The open parts; waits for them ``wait`` seconds, ``search.wait`` when None."""
         with anyio.move_on_after(self.config.search.wait if wait is None else wait):
-            while self._parts is None and self._failure is None:
-                await self._pulse.wait()
+            while self._components is None and self._failure is None:
+                await self._notifier.wait()
         if self._failure is not None:
             raise self._failure
-        if self._parts is None:
+        if self._components is None:
             raise QueryError("the index is still being opened; ask again in a few seconds")
-        return self._parts
+        return self._components
 
     async def _live(self, known: registry.KnownFolder) -> LiveFolder:
         def make() -> LiveFolder:
@@ -264,15 +273,17 @@ class Engine:
             raise FolderError(f"{path} is not one of the indexed folders; add it: folder-mcp folders add {path}")
         return folder
 
-    def _settled(self, folder: LiveFolder, parts: Components) -> bool:
+    def _settled(self, folder: LiveFolder, components: Components) -> bool:
         """Whether nothing more will happen to a folder by itself soon."""
-        assert parts.text_pass is not None
-        if parts.queue.waiting(folder.path) or folder.path in parts.text_pass.active:
+        assert components.text_pass is not None
+        if components.queue.waiting(folder.path) or folder.path in components.text_pass.active:
             return False
         if not folder.scanned:
             return not folder.available
         spec = folder.model.spec
-        return spec is None or bool(folder.embedding_problem) or not parts.store.pending_count(spec.key, folder.path)
+        return (
+            spec is None or bool(folder.embedding_problem) or not components.store.pending_count(spec.key, folder.path)
+        )
 
 
 @asynccontextmanager
@@ -301,7 +312,7 @@ async def open_engine(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(engine.run, start, read_only)
         tasks.start_soon(engine.keep_models_known, start)
-        tasks.start_soon(record_work, engine._recorder, engine._ledger, engine._pulse, engine._shown)
+        tasks.start_soon(record_work, engine._recorder, engine._counters, engine._notifier, engine._shown)
         try:
             yield engine
         finally:

@@ -154,19 +154,19 @@ HEARTBEAT = 15.0
 """Seconds after which a snapshot goes out although nothing was announced: memory and ages change by themselves."""
 
 
-async def record_work(recorder: Recorder, ledger: WorkCounters, pulse: Notifier, shown: Notifier) -> None:
+async def record_work(recorder: Recorder, counters: WorkCounters, notifier: Notifier, shown: Notifier) -> None:
     """Write down what the passes do, and pass every beat on to those who watch; until cancelled."""
     while True:
-        recorder.work_is(time.time(), ledger.work())
-        shown.beat()
-        await pulse.wait()
+        recorder.work_is(time.time(), counters.work())
+        shown.notify()
+        await notifier.wait()
 
 
 async def record_slot(recorder: Recorder, slot: ModelSlot, shown: Notifier) -> None:
     """Write down the slot's states, and pass every change of it on to those who watch; until it is closed."""
     async for snapshot in slot.watch():
         recorder.slot_is(snapshot)
-        shown.beat()
+        shown.notify()
 
 
 async def snapshots(take: Callable[[], Status], shown: Notifier, at_most_every: float) -> AsyncIterator[Status]:
@@ -178,7 +178,7 @@ async def snapshots(take: Callable[[], Status], shown: Notifier, at_most_every: 
         at_most_every: Seconds between two snapshots at least.
     """
     while True:
-        seen = shown.beats
+        seen = shown.notifications
         yield take()
         with anyio.move_on_after(HEARTBEAT):
             await shown.after(seen)

@@ -79,8 +79,8 @@ class SharedState:
     """
 
     folders: Folders
-    ledger: WorkCounters
-    pulse: Notifier
+    counters: WorkCounters
+    notifier: Notifier
     models: Models
     recorder: Recorder
     shown: Notifier
@@ -113,7 +113,7 @@ async def open_components(
     if not isinstance(refused, StoreBusy) and not read_only:
         slot = await stack.enter_async_context(open_slot(loader, slot_settings(config, on_wedged), gpu=gpu_status()))
     if slot is not None and not store.read_only:
-        common = (manifest, queue, shared.folders, shared.ledger, shared.pulse)
+        common = (manifest, queue, shared.folders, shared.counters, shared.notifier)
         text_pass = TextPass(store, parsers, *common)
         embedding_pass = EmbeddingPass(store, slot, *common)
     reranker = partial(shared.models.reranker, config.search.rerank) if config.search.rerank else None
@@ -140,29 +140,36 @@ async def _open_store(stack: AsyncExitStack, directory: Path, *, read_only: bool
         raise refused from worse
 
 
-async def run_passes(parts: Components, config: Config, shared: SharedState, folders_changed: Notifier) -> None:
+async def run_passes(components: Components, config: Config, shared: SharedState, folders_changed: Notifier) -> None:
     """Run the passes until cancelled; where the index can only be read, wait until it can be written.
 
     Begins with what changed while nobody was looking: folders that are no longer kept go, all others are walked.
     """
-    if parts.slot is None or parts.text_pass is None or parts.embedding_pass is None:
-        if parts.refused is None:
+    if components.slot is None or components.text_pass is None or components.embedding_pass is None:
+        if components.refused is None:
             await anyio.sleep_forever()
-        await _until_writable(parts.store.directory)
+        await _until_writable(components.store.directory)
         return
-    await _forget(parts, shared)
+    await _forget(components, shared)
     for folder in shared.folders:
-        parts.queue.add(folder.path)
+        components.queue.add(folder.path)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(record_slot, shared.recorder, parts.slot, shared.shown)
-        tending = partial(maintain, parts.store, shared.ledger, shared.pulse, lambda: _idle(parts))
-        passes = (parts.text_pass.run, parts.embedding_pass.run, tending)
-        common = (parts.store, parts.manifest, parts.queue, shared.folders, shared.ledger, shared.pulse)
+        tasks.start_soon(record_slot, shared.recorder, components.slot, shared.shown)
+        tending = partial(maintain, components.store, shared.counters, shared.notifier, lambda: _idle(components))
+        passes = (components.text_pass.run, components.embedding_pass.run, tending)
+        common = (
+            components.store,
+            components.manifest,
+            components.queue,
+            shared.folders,
+            shared.counters,
+            shared.notifier,
+        )
         known = partial(_restore, config, shared.folders)
         tasks.start_soon(supervise, *common, passes, known)
-        tasks.start_soon(rescan_now_and_then, shared.folders, parts.queue, config.index.rescan_minutes * 60)
+        tasks.start_soon(rescan_now_and_then, shared.folders, components.queue, config.index.rescan_minutes * 60)
         if config.index.watch:
-            tasks.start_soon(keep_watching, shared.folders, parts.queue, folders_changed, shared.pulse)
+            tasks.start_soon(keep_watching, shared.folders, components.queue, folders_changed, shared.notifier)
 
 
 def _restore(config: Config, folders: Folders) -> None:
@@ -175,16 +182,16 @@ async def _until_writable(directory: Path) -> None:
         await anyio.sleep(timing.INDEX_RETRY_S)
 
 
-async def _forget(parts: Components, shared: SharedState) -> None:
+async def _forget(components: Components, shared: SharedState) -> None:
     """Take folders out of the index that are no longer kept."""
-    for path in set(parts.manifest.folders()) - {folder.path for folder in shared.folders}:
+    for path in set(components.manifest.folders()) - {folder.path for folder in shared.folders}:
         try:
-            await parts.store.remove_folder(path)
+            await components.store.remove_folder(path)
         except StoreError as error:  # a full disk: at the next start
-            shared.ledger.last_error = str(error)
+            shared.counters.last_error = str(error)
             log.error("%s is not taken out of the index: %s", path, error)
             return
-        parts.manifest.drop_folder(path)
+        components.manifest.drop_folder(path)
 
 
 def slot_settings(config: Config, on_wedged: Callable[[str], None] | None = None) -> SlotSettings:
@@ -203,8 +210,8 @@ def gpu_status() -> GpuStatus:
     return GpuStatus(bool(kind), kind, found.name, found.total, None, found.why_not)
 
 
-def _idle(parts: Components) -> bool:
+def _idle(components: Components) -> bool:
     """Whether no pass is working: the time for maintenance."""
-    reading = parts.text_pass is not None and bool(parts.text_pass.active)
-    embedding = parts.embedding_pass is not None and bool(parts.embedding_pass.active)
+    reading = components.text_pass is not None and bool(components.text_pass.active)
+    embedding = components.embedding_pass is not None and bool(components.embedding_pass.active)
     return not reading and not embedding

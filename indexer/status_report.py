@@ -45,8 +45,8 @@ REASONS_SHOWN = 5
 def build_status(
     owner: OwnerStatus,
     folders: Folders,
-    ledger: WorkCounters,
-    parts: Components | None,
+    counters: WorkCounters,
+    components: Components | None,
     models: tuple[ModelAvailability, ...],
     *,
     verbose: bool,
@@ -57,28 +57,28 @@ def build_status(
     Args:
         owner: The process.
         folders: The folders being kept.
-        ledger: What has been done.
-        parts: The open index, None until it is open.
+        counters: What has been done.
+        components: The open index, None until it is open.
         models: The models that are named, as found on this machine.
         verbose: Name every problem instead of the first few.
         failure: Why the index could not be opened the last time.
     """
-    slot = parts.slot.status() if parts and parts.slot else SlotStatus()
-    pool = parts.parsers.status() if parts else None
-    index = index_health(parts, failure)
-    found = _folders(folders, parts, slot, ledger, verbose=verbose) if parts else ()
+    slot = components.slot.status() if components and components.slot else SlotStatus()
+    pool = components.parsers.status() if components else None
+    index = index_health(components, failure)
+    found = _folders(folders, components, slot, counters, verbose=verbose) if components else ()
     return Status(
         at=time.time(),
         owner=owner,
-        services=_services(folders, parts, slot),
+        services=_services(folders, components, slot),
         slot=slot,
         index=IndexStatus(
             chunks=sum(f.chunks for f in found),
             embedded=sum(f.embedded for f in found),
-            disk_bytes=parts.store.disk_bytes if parts else None,
-            rate_chunks_per_s=ledger.rate,
-            last_maintenance=parts.store.upkeep.last if parts else None,
-            last_error=index.error or ledger.last_error,
+            disk_bytes=components.store.disk_bytes if components else None,
+            rate_chunks_per_s=counters.rate,
+            last_maintenance=components.store.upkeep.last if components else None,
+            last_error=index.error or counters.last_error,
             parser=pool.state if pool else "",
             pool=pool,
             state=index.state,
@@ -86,7 +86,7 @@ def build_status(
             notices=index.notices,
         ),
         folders=found,
-        work=ledger.work(),
+        work=counters.work(),
         models=models,
     )
 
@@ -116,34 +116,34 @@ def index_report(folders: Sequence[FolderStatus], before: Work, after: Work, sec
 
 
 def _folders(
-    folders: Folders, parts: Components, slot: SlotStatus, ledger: WorkCounters, *, verbose: bool
+    folders: Folders, components: Components, slot: SlotStatus, counters: WorkCounters, *, verbose: bool
 ) -> tuple[FolderStatus, ...]:
-    embedding = set(parts.embedding_pass.active.values()) if parts.embedding_pass else set()
-    places = _positions(folders, parts, embedding)
+    embedding = set(components.embedding_pass.active.values()) if components.embedding_pass else set()
+    places = _positions(folders, components, embedding)
     return tuple(
-        _folder(folder, parts, slot, ledger, folder.path in embedding, places.get(folder.path), verbose=verbose)
+        _folder(folder, components, slot, counters, folder.path in embedding, places.get(folder.path), verbose=verbose)
         for folder in folders
     )
 
 
 def _folder(
     folder: LiveFolder,
-    parts: Components,
+    components: Components,
     slot: SlotStatus,
-    ledger: WorkCounters,
+    counters: WorkCounters,
     embedding: bool,
     position: int | None,
     *,
     verbose: bool,
 ) -> FolderStatus:
-    path, spec, manifest = folder.path, folder.model.spec, parts.manifest
-    chunks = parts.store.chunk_count(path)
-    embedded = min(chunks, parts.store.embedded_count(spec.key, path)) if spec else 0
+    path, spec, manifest = folder.path, folder.model.spec, components.manifest
+    chunks = components.store.chunk_count(path)
+    embedded = min(chunks, components.store.embedded_count(spec.key, path)) if spec else 0
     left = chunks - embedded
     problems = manifest.problems(path)
     blocked = _blocked(folder, slot) if left else ""
     state = _state(folder, left, embedding=embedding, blocked=bool(blocked))
-    eta = left / ledger.rate if left and ledger.rate and spec else 0.0 if not left and folder.scanned else None
+    eta = left / counters.rate if left and counters.rate and spec else 0.0 if not left and folder.scanned else None
     return FolderStatus(
         path=path,
         model=folder.model.name,
@@ -168,7 +168,7 @@ def _folder(
         source=folder.known.source,
         last_scan=folder.last_scan,
         formats=_formats(manifest.formats(path), problems if verbose else ())[: None if verbose else FORMATS_SHOWN],
-        advice=_advice(folder, manifest, ledger.rate),
+        advice=_advice(folder, manifest, counters.rate),
     )
 
 
@@ -201,13 +201,15 @@ def _most_common(reasons: Counter[str], shown: int | None = None) -> tuple[Reaso
     return tuple(ReasonCount(reason, files) for reason, files in reasons.most_common(shown))
 
 
-def _positions(folders: Folders, parts: Components, embedding: set[str]) -> dict[str, int]:
+def _positions(folders: Folders, components: Components, embedding: set[str]) -> dict[str, int]:
     """Place of each folder that has something to do; those being worked on are 0."""
-    reading = parts.text_pass.active if parts.text_pass else frozenset[str]()
+    reading = components.text_pass.active if components.text_pass else frozenset[str]()
     busy = [f.path for f in folders if f.path in reading or f.path in embedding]
-    waiting = sorted((f.path for f in folders if parts.queue.waiting(f.path)), key=parts.queue.place)
+    waiting = sorted((f.path for f in folders if components.queue.waiting(f.path)), key=components.queue.place)
     behind = [
-        f.path for f in folders if f.model.spec is not None and parts.store.pending_count(f.model.spec.key, f.path) > 0
+        f.path
+        for f in folders
+        if f.model.spec is not None and components.store.pending_count(f.model.spec.key, f.path) > 0
     ]
     places = dict.fromkeys(busy, 0)
     for path in (*waiting, *behind):
@@ -246,11 +248,11 @@ def _blocked(folder: LiveFolder, slot: SlotStatus) -> str:
     return f"waits for {slot.model.name}, which is in the slot"
 
 
-def _services(folders: Folders, parts: Components | None, slot: SlotStatus) -> Halves:
-    if parts is None:
+def _services(folders: Folders, components: Components | None, slot: SlotStatus) -> Halves:
+    if components is None:
         return Halves("unavailable", "unavailable")
-    keyword: Serving = "degraded" if lacking(parts.parsers.status()) else "serving"
-    if parts.slot is None:
+    keyword: Serving = "degraded" if lacking(components.parsers.status()) else "serving"
+    if components.slot is None:
         return Halves(keyword, "unavailable")
     missing = [folder.model.spec is None for folder in folders]
     if slot.state == "error" or (missing and all(missing)):
@@ -347,24 +349,24 @@ class IndexHealth:
     notices: tuple[str, ...] = ()
 
 
-def index_health(parts: Components | None, failure: StoreError | None) -> IndexHealth:
+def index_health(components: Components | None, failure: StoreError | None) -> IndexHealth:
     """The state of the index.
 
     Args:
-        parts: What is open, None when nothing is.
+        components: What is open, None when nothing is.
         failure: Why it could not be opened the last time, None when it could.
     """
-    if parts is None:
+    if components is None:
         if failure is None:
             return IndexHealth("opening")
         if failure.code == "missing":
             return IndexHealth("missing", "", "it is made when a folder is indexed: folder-mcp index FOLDER")
         return IndexHealth(failure.code, str(failure), REMEDIES.get(failure.code, ""))
-    health, notices = parts.store.health, (*parts.store.damage, *_aside(parts), *parts.warnings)
-    if health.doubted.is_set() and not parts.store.read_only:
+    health, notices = components.store.health, (*components.store.damage, *_aside(components), *components.warnings)
+    if health.doubted.is_set() and not components.store.read_only:
         return IndexHealth("repairing", "", "nothing: it is being repaired, and searches go on", notices)
-    if parts.refused is not None:
-        refused = parts.refused
+    if components.refused is not None:
+        refused = components.refused
         return IndexHealth(refused.code, str(refused), REMEDIES.get(refused.code, ""), notices)
     if health.trouble is not None:
         return IndexHealth(health.trouble.code, health.trouble.detail, health.trouble.remedy, notices)
@@ -373,7 +375,7 @@ def index_health(parts: Components | None, failure: StoreError | None) -> IndexH
     return IndexHealth("ready", "", "", notices)
 
 
-def _aside(parts: Components) -> tuple[str, ...]:
-    names = parts.store.aside
-    place = parts.store.directory / "damaged"
+def _aside(components: Components) -> tuple[str, ...]:
+    names = components.store.aside
+    place = components.store.directory / "damaged"
     return (f"damaged parts are kept in {place}: {', '.join(names)}; delete them when you like",) if names else ()

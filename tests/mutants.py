@@ -106,7 +106,7 @@ POLICY = (
     mutant(
         "passing without end in number", "indexer/slot/policy.py",
         "tests/indexer/slot/test_policy.py::test_a_passed_tool_call_goes_by_age_after_eight",
-        (" and view.passed < rules.coalesce_grants", ""),
+        (" and view.skipped_count < rules.coalesce_grants", ""),
     ),
     mutant(
         "warm window ignored", "indexer/slot/policy.py",
@@ -122,7 +122,7 @@ POLICY = (
     mutant(
         "owed micro-batch forgotten", "indexer/slot/policy.py",
         "tests/indexer/slot/test_policy.py::test_what_came_in_by_the_cap_gets_its_micro_batch",
-        ("if view.owed == loaded and any", "if False and any"),
+        ("if view.reserved_for == loaded and any", "if False and any"),
     ),
     mutant(
         "folder order ignored", "indexer/slot/policy.py",
@@ -177,7 +177,7 @@ SLOT = (
         "an orphan frees the slot", "indexer/slot/scheduler.py",
         "tests/indexer/slot/test_slot_faults.py::test_while_an_orphan_holds_the_slot",
         ("        blocked = failure(\"orphaned_load\"",
-         "        self._record.load = None\n        self._lock.job_ended(load.lease)\n"
+         "        self._state.load = None\n        self._lock.job_ended(load.lease)\n"
          "        self._lock.release(load.lease)\n        blocked = failure(\"orphaned_load\""),
     ),
     mutant(
@@ -214,7 +214,7 @@ SLOT = (
     mutant(
         "an owed turn outlives its owner", "indexer/slot/slot_state.py",
         "tests/indexer/slot/test_slot_soak.py::test_a_turn_owed_to_an_indexer",
-        ("        record.owed = None  # who", "        pass  # who"),
+        ("        state.reserved_for = None  # who", "        pass  # who"),
     ),
     mutant(
         "halves in the wrong order", "indexer/slot/lease.py",
@@ -248,22 +248,22 @@ SLOT = (
 PREPARE = (
     mutant(
         "pickles are run", "indexer/models/prepared.py",
-        "tests/indexer/model/test_pickled.py::test_a_hostile_pickle_is_refused",
+        "tests/indexer/models/test_pickled.py::test_a_hostile_pickle_is_refused",
         ("weights_only=True", "weights_only=False"),
     ),
     mutant(
         "what was written is not compared", "indexer/models/prepared.py",
-        "tests/indexer/model/test_pickled.py::test_what_comes_back_otherwise",
+        "tests/indexer/models/test_pickled.py::test_what_comes_back_otherwise",
         ("if not same or not all(", "if not same and not all("),
     ),
     mutant(
         "tied tensors share their memory", "indexer/models/prepared.py",
-        "tests/indexer/model/test_pickled.py::test_tensors_that_share_memory",
+        "tests/indexer/models/test_pickled.py::test_tensors_that_share_memory",
         ("            plain = plain.clone()", "            pass"),
     ),
     mutant(
         "modules outside of the model are followed", "indexer/models/locate.py",
-        "tests/indexer/model/test_pickled.py::test_names_that_lead_out_of_the_model",
+        "tests/indexer/models/test_pickled.py::test_names_that_lead_out_of_the_model",
         (' and ".." not in Path(path).parts)', ")"),
     ),
     mutant(

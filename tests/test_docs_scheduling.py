@@ -20,9 +20,9 @@ NUMBERS = re.findall(r"^\| `(\w+)` \| (\S+)[^|]* \| (.+) \|$", PAGE, re.MULTILIN
 
 
 def in_code(name: str, place: str) -> Any:
-    """The default that stands at ``module`` or ``module.Class`` under ``indexer.model``, or in ``indexer.timing``."""
+    """The default that stands at ``module`` or ``module.Class`` under ``indexer.slot``, or in ``indexer.timing``."""
     module, _, owner = place.partition(".")
-    found = importlib.import_module("indexer.timing" if module == "timing" else f"indexer.model.{module}")
+    found = importlib.import_module("indexer.timing" if module == "timing" else f"indexer.slot.{module}")
     if not owner:
         return getattr(found, name)
     (field,) = [field for field in fields(getattr(found, owner)) if field.name == name]
@@ -45,9 +45,11 @@ def test_no_number_is_missing() -> None:
         if field.default is not MISSING and isinstance(field.default, int | float)
     }
     constants = set()
-    for module in ("priority_lock", "lent", "trouble", "micro_batch"):
-        found = vars(importlib.import_module(f"indexer.model.{module}"))
-        constants |= {n for n, v in found.items() if n.isupper() and isinstance(v, int | float)}
+    for module in ("priority_lock", "lease", "failure", "micro_batch"):
+        found = vars(importlib.import_module(f"indexer.slot.{module}"))
+        constants |= {
+            n for n, v in found.items() if n.isupper() and not n.startswith("_") and isinstance(v, int | float)
+        }
     assert (plain | constants) - told - {"TOKEN_CHARS", "TYPE_CHECKING"} == set()
 
 

@@ -210,15 +210,15 @@ class AvailableModels:
         self._asked = Notifier()
 
     async def run(self, changed: Callable[[], None]) -> None:
-        """Look now, whenever ``look_again`` asks for it, and at each rescan; until cancelled.
+        """Look now, whenever ``check_again`` asks for it, and at each rescan; until cancelled.
 
         Args:
             changed: Called when ``models`` says something new.
         """
         pause = self._config.index.rescan_minutes * 60 or math.inf
         while True:
-            asked = self._asked.beats
-            await self.take_up()
+            asked = self._asked.notifications
+            await self.assign_models()
             found = await to_thread.run_sync(self._resolver.available, self._names())
             waiting = any(map(_may_change, self._folders))
             self.incomplete = waiting or not all(model.local for model in found)
@@ -228,12 +228,12 @@ class AvailableModels:
             with anyio.move_on_after(pause):
                 await self._asked.after(asked)
 
-    def look_again(self) -> None:
+    def check_again(self) -> None:
         """Have the models looked for again: one is missing, new, or has another form; returns at once."""
         self.incomplete = True
-        self._asked.beat()
+        self._asked.notify()
 
-    async def take_up(self) -> None:
+    async def assign_models(self) -> None:
         """Give folders that wait for a model that model, if it is here by now; and others the prepared form of theirs.
 
         A prepared form has the same vectors: nothing of the folder is read or embedded again.

@@ -58,16 +58,16 @@ class EmbeddingPass:
         manifest: Manifest,
         queue: WorkQueue,
         folders: Folders,
-        ledger: WorkCounters,
-        pulse: Notifier,
+        counters: WorkCounters,
+        notifier: Notifier,
     ) -> None:
         self._store = store
         self._slot = slot
         self._manifest = manifest
         self._queue = queue
         self._folders = folders
-        self._ledger = ledger
-        self._pulse = pulse
+        self._counters = counters
+        self._notifier = notifier
         self.active: dict[str, str] = {}
         """Root being embedded by model key."""
 
@@ -81,10 +81,10 @@ class EmbeddingPass:
                     if spec is not None and spec.load_key not in running:
                         running.add(spec.load_key)
                         tasks.start_soon(self._serve, spec)
-                await self._pulse.wait()
+                await self._notifier.wait()
 
     async def _serve(self, spec: ModelSpec) -> None:
-        commits = VectorCommits(spec.key, self._store, self._ledger, self._pulse)
+        commits = VectorCommits(spec.key, self._store, self._counters, self._notifier)
         send, receive = anyio.create_memory_object_stream[_Window](0)
         async with send, receive, anyio.create_task_group() as tasks:
             tasks.start_soon(commits.run)
@@ -98,7 +98,7 @@ class EmbeddingPass:
             try:
                 chunks = await self._window(spec, folder, commits)
             except StoreError as error:
-                self._ledger.last_error = folder.embedding_problem = str(error)
+                self._counters.last_error = folder.embedding_problem = str(error)
                 log.error("%s: %s", folder.path, error)
                 await anyio.sleep(timing.INDEX_RETRY_S)
                 continue
@@ -106,12 +106,12 @@ class EmbeddingPass:
                 commits.promise(chunks)
                 await send.send(_Window(folder, chunks))
             else:  # what is left waits for the text pass
-                await self._pulse.wait()
+                await self._notifier.wait()
 
     async def _next(self, spec: ModelSpec, commits: VectorCommits) -> LiveFolder:
         """The first folder of this model with chunks to embed; waits until there is one."""
         while (folder := self._waiting(spec, commits)) is None:
-            await self._pulse.wait()
+            await self._notifier.wait()
         return folder
 
     def _waiting(self, spec: ModelSpec, commits: VectorCommits) -> LiveFolder | None:
@@ -130,8 +130,8 @@ class EmbeddingPass:
         chunks = [chunk for chunk in chunks if chunk.chunk_id not in flying]
         taken, added = await self._store.reuse_vectors(spec.key, spec.dim, chunks) if chunks else (set(), 0)
         if added:
-            self._ledger.vectors_reused += added
-            self._pulse.beat()
+            self._counters.vectors_reused += added
+            self._notifier.notify()
         fresh = [chunk for chunk in chunks if chunk.chunk_id not in taken]
         fresh = await anyio.to_thread.run_sync(self._fitting, folder, fresh)
         return sorted(fresh, key=lambda chunk: len(chunk.passage))
@@ -142,31 +142,31 @@ class EmbeddingPass:
         async for window in receive:
             while window.done < len(window.chunks) and self._folders.get(window.folder.path) is window.folder:
                 try:
-                    async with self._slot.use(spec, Priority.INDEX, folder_rank=window.folder.rank) as lent:
+                    async with self._slot.use(spec, Priority.INDEX, folder_rank=window.folder.rank) as lease:
                         self.active[spec.key] = window.folder.path
-                        await self._embed_some(spec, lent, window, commits)
+                        await self._embed_some(spec, lease, window, commits)
                     window.folder.embedding_problem = ""
                 except SlotUnavailable as error:
                     window.folder.embedding_problem = f"{error} {error.hint}".strip()
                     log.warning("%s: not embedded: %s", window.folder.path, window.folder.embedding_problem)
-                    self._pulse.beat()
+                    self._notifier.notify()
                     await anyio.sleep(error.retry_after or timing.MODEL_RETRY_S)
                 finally:
                     self.active.pop(spec.key, None)
             commits.forget(window.chunks[window.done :])
-            self._pulse.beat()
+            self._notifier.notify()
 
-    async def _embed_some(self, spec: ModelSpec, lent: ModelLease, window: _Window, commits: VectorCommits) -> None:
+    async def _embed_some(self, spec: ModelSpec, lease: ModelLease, window: _Window, commits: VectorCommits) -> None:
         """Embed micro-batches until the window is done, or somebody who goes first is waiting."""
         lengths = [len(chunk.passage) for chunk in window.chunks]
-        while window.done < len(window.chunks) and not lent.should_yield():
-            batch = window.chunks[window.done : window.done + lent.take(lengths[window.done :])]
+        while window.done < len(window.chunks) and not lease.should_yield():
+            batch = window.chunks[window.done : window.done + lease.take(lengths[window.done :])]
             started = anyio.current_time()
-            matrix = await lent.embed_passages([chunk.passage for chunk in batch])
-            self._ledger.embedded(len(batch), anyio.current_time() - started)
+            matrix = await lease.embed_passages([chunk.passage for chunk in batch])
+            self._counters.embedded(len(batch), anyio.current_time() - started)
             window.done += len(batch)
             last = window.done == len(window.chunks) and self._waiting(spec, commits) is None
-            await commits.put(lent.spec.dim, batch, matrix, last=last)
+            await commits.put(lease.spec.dim, batch, matrix, last=last)
 
     def _fitting(self, folder: LiveFolder, chunks: Sequence[StoredChunk]) -> list[StoredChunk]:
         """Leave out chunks made for another tokenizer that this model would cut; their files are read again."""
@@ -210,11 +210,11 @@ class VectorCommits:
         pulse: Beaten after every commit.
     """
 
-    def __init__(self, key: str, store: Store, ledger: WorkCounters, pulse: Notifier) -> None:
+    def __init__(self, key: str, store: Store, counters: WorkCounters, notifier: Notifier) -> None:
         self._key = key
         self._store = store
-        self._ledger = ledger
-        self._pulse = pulse
+        self._counters = counters
+        self._notifier = notifier
         self._send, self._receive = anyio.create_memory_object_stream[_Batch](WAITING)
         self._committed = -COMMIT_DELAY
         self._folders: Counter[str] = Counter()
@@ -279,14 +279,14 @@ class VectorCommits:
                 await self._store.add_vectors(self._key, dim, batch)
                 break
             except StoreError as error:
-                self._ledger.last_error = str(error)
+                self._counters.last_error = str(error)
                 log.error("vectors not committed: %s; trying again in %g s", error, timing.INDEX_RETRY_S)
-                self._pulse.beat()
+                self._notifier.notify()
                 await anyio.sleep(timing.INDEX_RETRY_S)
         self._committed = anyio.current_time()
         for chunks, _ in batch:
             self.forget(chunks)
-        self._pulse.beat()
+        self._notifier.notify()
 
     def _rest(self) -> list[_Batch]:
         rest = []

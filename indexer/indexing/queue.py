@@ -44,7 +44,7 @@ class WorkQueue:
         self._order: list[str] = []
         self._paths: dict[str, dict[str, None] | None] = {}
         self._forced: dict[str, set[str]] = {}
-        self._pulse = Notifier()
+        self._notifier = Notifier()
 
     def __len__(self) -> int:
         """Folders with something to look at."""
@@ -65,7 +65,7 @@ class WorkQueue:
         if urgent:
             self._order.remove(root)
             self._order.insert(0, root)
-        self._pulse.beat()
+        self._notifier.notify()
 
     def drop(self, root: str) -> None:
         """Forget everything about a folder."""
@@ -84,7 +84,7 @@ class WorkQueue:
     async def take(self) -> Dirty:
         """Wait for work and take the first folder's."""
         while not self._order:
-            await self._pulse.wait()
+            await self._notifier.wait()
         root = self._order.pop(0)
         paths = self._paths.pop(root)
         forced = frozenset(self._forced.pop(root, ()))
@@ -109,20 +109,20 @@ def ignore_for(known: KnownFolder, config: Config) -> Ignore:
     )
 
 
-async def keep_watching(folders: Folders, queue: WorkQueue, folders_changed: Notifier, pulse: Notifier) -> None:
+async def keep_watching(folders: Folders, queue: WorkQueue, folders_changed: Notifier, notifier: Notifier) -> None:
     """Queue what the watcher sees, until cancelled; begins anew when folders come or go."""
     while True:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(_watch, folders, queue, pulse)
+            tasks.start_soon(_watch, folders, queue, notifier)
             await folders_changed.wait()
             tasks.cancel_scope.cancel()
 
 
-async def _watch(folders: Folders, queue: WorkQueue, pulse: Notifier) -> None:
+async def _watch(folders: Folders, queue: WorkQueue, notifier: Notifier) -> None:
     async with watch({folder.path: folder.ignore for folder in folders}) as events:
         async for event in events:
             _note(event, folders, queue)
-            pulse.beat()
+            notifier.notify()
 
 
 def _note(event: WatchEvent, folders: Folders, queue: WorkQueue) -> None:

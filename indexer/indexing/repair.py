@@ -27,8 +27,8 @@ async def supervise(
     manifest: Manifest,
     queue: WorkQueue,
     folders: Folders,
-    ledger: WorkCounters,
-    pulse: Notifier,
+    counters: WorkCounters,
+    notifier: Notifier,
     passes: Sequence[Callable[[], Coroutine[Any, Any, None]]],
     restore: Callable[[], None],
 ) -> None:
@@ -41,8 +41,8 @@ async def supervise(
         manifest: Read off it again after a repair.
         queue: Takes the folders then.
         folders: Those being kept.
-        ledger: Where errors are noted.
-        pulse: Beaten when something has changed.
+        counters: Where errors are noted.
+        notifier: Beaten when something has changed.
         passes: What writes the index; each runs until cancelled and can be begun again.
         restore: Writes down the list of folders if it went with the directory; for threads.
     """
@@ -50,32 +50,32 @@ async def supervise(
         async with anyio.create_task_group() as tasks:
             for run in passes:
                 tasks.start_soon(run)
-            tasks.start_soon(_verify, store, ledger)
-            tasks.start_soon(_finish, store, queue, folders, pulse)
+            tasks.start_soon(_verify, store, counters)
+            tasks.start_soon(_finish, store, queue, folders, notifier)
             await store.health.doubted.wait()
             log.warning("the index is damaged; it is being mended")
             tasks.cancel_scope.cancel()
-        pulse.beat()
-        await _mend(store, ledger)
+        notifier.notify()
+        await _mend(store, counters)
         for sentence in store.damage:
             log.warning("index: %s", sentence)
         try:
             await anyio.to_thread.run_sync(restore)
         except FolderError as error:
-            ledger.last_error = str(error)
+            counters.last_error = str(error)
         manifest.reload(await _files(store))
         for folder in folders:
             folder.scanned = False
             queue.add(folder.path)
-        pulse.beat()
+        notifier.notify()
 
 
-async def _mend(store: Store, ledger: WorkCounters) -> None:
+async def _mend(store: Store, counters: WorkCounters) -> None:
     while True:
         try:
             return await store.mend()
         except StoreError as error:
-            ledger.last_error = f"repair of the index: {error}"
+            counters.last_error = f"repair of the index: {error}"
             log.error("the index cannot be mended: %s; trying again in %g s", error, timing.INDEX_RETRY_S)
             await anyio.sleep(timing.INDEX_RETRY_S)
 
@@ -89,50 +89,50 @@ async def _files(store: Store) -> Sequence[FileRow]:
         return ()
 
 
-async def _verify(store: Store, ledger: WorkCounters) -> None:
+async def _verify(store: Store, counters: WorkCounters) -> None:
     """Look through the files once a day, beginning now."""
     while True:
         try:
             await store.verify()
         except StoreError as error:
-            ledger.last_error = str(error)
+            counters.last_error = str(error)
             log.warning("%s", error)
         await anyio.sleep(3600)
 
 
-async def _finish(store: Store, queue: WorkQueue, folders: Folders, pulse: Notifier) -> None:
+async def _finish(store: Store, queue: WorkQueue, folders: Folders, notifier: Notifier) -> None:
     """Say that lost text is there again as soon as every folder has been read."""
     while store.health.rebuilding:
         if all(folder.scanned and not queue.waiting(folder.path) for folder in folders):
             store.health.rebuilt()
-            pulse.beat()
+            notifier.notify()
         else:
-            await pulse.wait()
+            await notifier.wait()
 
 
 # Maintenance --------------------------------------------------------------------------------------------------------
 # Keeps the index small and quick: runs the store's maintenance when it is due and nobody is working.
 
 
-async def maintain(store: Store, ledger: WorkCounters, pulse: Notifier, idle: Callable[[], bool]) -> None:
+async def maintain(store: Store, counters: WorkCounters, notifier: Notifier, idle: Callable[[], bool]) -> None:
     """Run until cancelled: urgent maintenance at once, the rest when nothing has been done for a while."""
     while True:
         if store.urgent():
-            await _run(store, ledger, pulse)
+            await _run(store, counters, notifier)
         elif store.due() and idle():
             with anyio.move_on_after(timing.MAINTENANCE_QUIET_S) as quiet:
-                await pulse.wait()
+                await notifier.wait()
             if quiet.cancelled_caught and idle():
-                await _run(store, ledger, pulse)
+                await _run(store, counters, notifier)
         else:
             with anyio.move_on_after(max(1.0, store.due_in())):  # what is deleted must go though nothing happens
-                await pulse.wait()
+                await notifier.wait()
 
 
-async def _run(store: Store, ledger: WorkCounters, pulse: Notifier) -> None:
+async def _run(store: Store, counters: WorkCounters, notifier: Notifier) -> None:
     try:
         await store.maintain()
     except StoreError as error:
-        ledger.last_error = f"maintenance: {error}"
+        counters.last_error = f"maintenance: {error}"
         log.warning("maintenance: %s", error)
-    pulse.beat()
+    notifier.notify()

@@ -66,16 +66,16 @@ class TextPass:
         manifest: Manifest,
         queue: WorkQueue,
         folders: Folders,
-        ledger: WorkCounters,
-        pulse: Notifier,
+        counters: WorkCounters,
+        notifier: Notifier,
     ) -> None:
         self._store = store
         self._parsers = parsers
         self._manifest = manifest
         self._queue = queue
         self._folders = folders
-        self._ledger = ledger
-        self._pulse = pulse
+        self._counters = counters
+        self._notifier = notifier
         self._paused: deque[FolderScan] = deque()
         self._now = ""
         self._fresh = True  # whose turn it is: what is dirty, or what has been interrupted
@@ -107,7 +107,7 @@ class TextPass:
                 if scan is not None:
                     await self._work_on(scan)
         except StoreError as error:
-            self._ledger.last_error = str(error)
+            self._counters.last_error = str(error)
             log.error("%s: %s; trying again in %g s", folder.path, error, timing.INDEX_RETRY_S)
             folder.detail = f"{error}; trying again"
             self._drop_paused(folder.path)
@@ -116,7 +116,7 @@ class TextPass:
         finally:
             self._now = ""
             folder.to_read = sum(len(scan.files) for scan in self._paused if scan.folder is folder)
-            self._pulse.beat()
+            self._notifier.notify()
 
     def _drop_paused(self, root: str) -> set[str]:
         """Give up what has been interrupted in a folder, because all of it is about to be looked at.
@@ -133,7 +133,7 @@ class TextPass:
         if not dirty.paths:
             dirty = replace(dirty, forced=dirty.forced | self._drop_paused(folder.path))
         folder.state, folder.detail = "scanning", ""
-        self._pulse.beat()
+        self._notifier.notify()
         targets = dirty.paths or (folder.path,)
         try:
             files, refused = await anyio.to_thread.run_sync(
@@ -145,7 +145,7 @@ class TextPass:
             self._drop_paused(folder.path)
             return None
         folder.available = True
-        self._ledger.files_walked += len(files)
+        self._counters.files_walked += len(files)
         known = {path: row for target in targets for path, row in self._manifest.below(folder.path, target).items()}
         for skipped in refused:
             if skipped.kind == "unreadable":  # nothing is known of what is below it: its rows stay
@@ -164,7 +164,7 @@ class TextPass:
             return  # removed, or named anew and queued as a whole
         folder.state, folder.to_read = "reading", len(scan.files)
         scan.until = anyio.current_time() + SLICE
-        self._pulse.beat()
+        self._notifier.notify()
         await self._write(scan)
         if scan.files:
             self._paused.append(scan)
@@ -200,7 +200,7 @@ class TextPass:
         """Let new chunks have the vectors of equal text that is about to go (a rename, a move)."""
         spec = folder.model.spec
         if spec is not None and spec.dim:
-            self._ledger.vectors_reused += await self._store.reuse_pending(spec.key, spec.dim, folder.path)
+            self._counters.vectors_reused += await self._store.reuse_pending(spec.key, spec.dim, folder.path)
 
     async def _read(self, scan: FolderScan, sink: Sink) -> None:
         async with sink:
@@ -217,7 +217,7 @@ class TextPass:
         known = self._manifest.row(folder.path, file.path)
         attempts = known.attempts if known and (known.size, known.mtime_ns) == (file.size, file.mtime_ns) else 0
         blank = blank_row(file, folder, attempts)
-        self._ledger.files_read += 1
+        self._counters.files_read += 1
         try:
             order = order_of(folder, file, known, forced=file.path in forced)
             made = await prepared(self._parsers, folder, file, order, few=scan.few)
@@ -276,8 +276,8 @@ class TextPass:
             await self._store.touch(touched)
         for row in (*(written.row for written in writes), *touched):
             self._manifest.put(row)
-        self._ledger.chunks_written += sum(len(written.chunks) for written in writes)
-        self._pulse.beat()
+        self._counters.chunks_written += sum(len(written.chunks) for written in writes)
+        self._notifier.notify()
 
 
 # One scan of a folder -----------------------------------------------------------------------------------------------

@@ -88,8 +88,8 @@ def _entry(table: dict[str, Any]) -> Entry:
 # Languages ----------------------------------------------------------------------------------------------------------
 # Languages a model was made for: from the catalogue, else from the card that lies beside its weights.
 #
-# Search lets a model vote only on languages it knows (``indexer.search.fusion``). What nobody has written down is unknown,
-# never guessed.
+# Search lets a model vote only on languages it knows (``indexer.search.fusion``). What nobody has written down is
+# unknown, never guessed.
 
 CARD = "README.md"
 _CARD_BYTES = 64 * 1024

@@ -1,9 +1,9 @@
 """Preparing a model: what can be made of its files, once, so that it loads at all, or sooner and in less memory.
 
-``due`` says what, from files alone. The work is done by a process of its own (``python -m indexer.models.prepare``): it
-needs torch, its exporter, and memory for the model, and all of that is gone with it. The process reads one request as
-a line of JSON on stdin and tells how far it is in lines of JSON on stdout. It ends, with everything unfinished
-deleted, when its stdin does: that is the end of whoever asked.
+``due`` says what, from files alone. The work is done by a process of its own (``python -m indexer.models.prepare``):
+it needs torch, its exporter, and memory for the model, and all of that is gone with it. The process reads one
+request as a line of JSON on stdin and tells how far it is in lines of JSON on stdout. It ends, with everything
+unfinished deleted, when its stdin does: that is the end of whoever asked.
 """
 
 from __future__ import annotations

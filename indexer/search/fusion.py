@@ -301,9 +301,9 @@ def with_own_words(keyword: Sequence[Scored], question: Question) -> list[Scored
     for hit in keyword:
         chunk = hit.chunk
         others = seen.setdefault(chunk.path, [])
-        lent = len(chunk.text) < SHORT and any(abs(chunk.ordinal - other) <= _NEAR for other in others)
+        lease = len(chunk.text) < SHORT and any(abs(chunk.ordinal - other) <= _NEAR for other in others)
         others.append(chunk.ordinal)
-        if not lent or _has_any(chunk, wanted, question.language):
+        if not lease or _has_any(chunk, wanted, question.language):
             kept.append(hit)
     return kept
 

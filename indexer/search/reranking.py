@@ -89,11 +89,11 @@ async def _scores(
     if slot is None:
         raise SlotUnavailable("not_owner", "Another process holds the model.", "Search through the running server.")
     scores: list[float] = []
-    async with slot.use(model.spec, Priority.TOOL, wait=max(0.0, until - anyio.current_time())) as lent:
+    async with slot.use(model.spec, Priority.TOOL, wait=max(0.0, until - anyio.current_time())) as lease:
         with anyio.move_on_after(until - anyio.current_time()):
             for at in range(0, len(places), PIECE):
                 texts = [place.chunk.passage for place in places[at : at + PIECE]]
-                scores += await lent.score(query, texts)
+                scores += await lease.score(query, texts)
     if len(scores) < len(places):
         raise SlotUnavailable(
             "timeout",

@@ -293,8 +293,8 @@ async def semantic_search(
         patience = settings.wait if query.mode == "semantic" or spec.key == loaded else settings.load_wait
         wait = max(0.0, min(until - anyio.current_time(), patience))
         try:
-            async with slot.use(spec, Priority.TOOL, wait=wait) as lent:
-                vector, dim = await lent.embed_query(query.text), lent.spec.dim
+            async with slot.use(spec, Priority.TOOL, wait=wait) as lease:
+                vector, dim = await lease.embed_query(query.text), lease.spec.dim
         except SlotUnavailable as refusal:
             leg.refused.append(refusal)
             continue

@@ -84,8 +84,8 @@ class View:
         warm_until: End of the warm window of the loaded model, None when no tool call used it.
         used_until: When indexing last gave the loaded model back, None when it never did.
         blocked_since: Since when the warm window keeps INDEX tickets of another model waiting.
-        owed: The model that came in by the starvation cap and has not had its micro-batch yet.
-        passed: Grants to tool calls for the loaded model while one for another waited.
+        reserved_for: The model that came in by the starvation cap and has not had its micro-batch yet.
+        skipped_count: Grants to tool calls for the loaded model while one for another waited.
         not_before: Models that may not be loaded before a time (a retry is due then, or a breaker half-opens).
         retries: Loads to try again for their own sake.
         unload_asked: Somebody asked to unload.
@@ -99,8 +99,8 @@ class View:
     warm_until: float | None = None
     used_until: float | None = None
     blocked_since: float | None = None
-    owed: Key | None = None
-    passed: int = 0
+    reserved_for: Key | None = None
+    skipped_count: int = 0
     not_before: Mapping[Key, float] = field(default_factory=dict)
     retries: tuple[Retry, ...] = ()
     unload_asked: bool = False
@@ -173,15 +173,15 @@ def _unwanted(view: View, waiting: tuple[Ticket, ...]) -> bool:
     # A tool call does not wait for a load that only indexing wants, unless indexing is owed this one.
     mine = [t for t in waiting if t.key == view.loading]
     others = [t for t in waiting if t.key != view.loading]
-    if any(t.priority is Priority.TOOL for t in mine) or (mine and view.owed == view.loading):
+    if any(t.priority is Priority.TOOL for t in mine) or (mine and view.reserved_for == view.loading):
         return False
     return any(t.priority is Priority.TOOL or not mine for t in others)
 
 
 def _fill(view: View, waiting: tuple[Ticket, ...], now: float) -> Action:
     tools, index = _of(waiting, Priority.TOOL), _of(waiting, Priority.INDEX)
-    if view.owed is not None and any(t.key == view.owed for t in index):
-        return Load(view.owed)
+    if view.reserved_for is not None and any(t.key == view.reserved_for for t in index):
+        return Load(view.reserved_for)
     if tools:
         return Load(min(tools, key=lambda t: t.number).key)
     first = first_in_folder_order(index)
@@ -198,7 +198,7 @@ def _fill(view: View, waiting: tuple[Ticket, ...], now: float) -> Action:
 def _keep_or_swap(view: View, loaded: Key, waiting: tuple[Ticket, ...], now: float, rules: Rules) -> Action:
     mine = tuple(t for t in waiting if t.key == loaded)
     others = tuple(t for t in waiting if t.key != loaded)
-    if view.owed == loaded and any(t.priority is Priority.INDEX for t in mine):
+    if view.reserved_for == loaded and any(t.priority is Priority.INDEX for t in mine):
         return Serve()
     starving = _starving(view, others, now, rules)
     if starving is not None:
@@ -218,7 +218,7 @@ def _keep_or_swap(view: View, loaded: Key, waiting: tuple[Ticket, ...], now: flo
 
 def _may_pass(my_tools: tuple[Ticket, ...], rival: Ticket, view: View, now: float, rules: Rules) -> bool:
     # Coalescing saves a swap, but only so long; then age decides.
-    if now - rival.since < rules.coalesce_s and view.passed < rules.coalesce_grants:
+    if now - rival.since < rules.coalesce_s and view.skipped_count < rules.coalesce_grants:
         return True
     return min(t.number for t in my_tools) < rival.number
 

@@ -33,49 +33,51 @@ class Scheduler:
         transit: Loads and unloads.
     """
 
-    def __init__(self, record: State, settings: SlotSettings, runner: Runner, loader: Loader, recipe: Recipe) -> None:
-        self._record = record
+    def __init__(self, state: State, settings: SlotSettings, runner: Runner, loader: Loader, recipe: Recipe) -> None:
+        self._state = state
         self._keep_warm = settings.keep_warm
         self._limits = settings.limits
         self._rules = Rules(starvation_cap=settings.starvation_cap, linger=settings.linger)
         self.lock = PriorityLock(on_change=self.advance)
-        self.transit = ModelTransitions(record, self.lock, runner, loader, settings, self._rules, recipe, self.touched)
+        self.transitions = ModelTransitions(
+            state, self.lock, runner, loader, settings, self._rules, recipe, self.touched
+        )
         self._deadline = math.inf
         self._policy_deadline = math.inf
         self._alarm = anyio.Event()
 
     def advance(self, at: float = -math.inf) -> None:
         """Decide and do. The one place; called after every change and when a time has come."""
-        if not self._record.closed:
+        if not self._state.closed:
             now = max(anyio.current_time(), at)  # a timer may fire a clock tick early
-            action = decide(view(self._record, self.lock, now, self._keep_warm), now, self._rules)
+            action = decide(view(self._state, self.lock, now, self._keep_warm), now, self._rules)
             self._policy_deadline = math.inf
             self._do(action, now)
         self.touched()
 
     def _do(self, action: Action, now: float) -> None:
-        record = self._record
+        state = self._state
         match action:
             case Serve():
                 self._serve(now)
             case Load(key):
-                spec, favour = self._wanted_spec(key)
-                self.transit.begin_load(spec, favour)
+                spec, requested_key = self._wanted_spec(key)
+                self.transitions.begin_load(spec, requested_key)
             case Unload(reason, capped):
                 if reason == "swap":
-                    record.count("swaps")
+                    state.count("swaps")
                 if capped is not None:
-                    record.count("starvation_cap_hits")
-                    record.owed = capped
-                self.transit.begin_unload()
+                    state.count("starvation_cap_hits")
+                    state.reserved_for = capped
+                self.transitions.begin_unload()
             case Drop():
-                if record.load is not None:
-                    record.load.dropped = True
+                if state.load is not None:
+                    state.load.dropped = True
             case Wait(until):
                 self._policy_deadline = math.inf if until is None else until
 
     def _serve(self, now: float) -> None:
-        record, loaded = self._record, self._record.loaded
+        state, loaded = self._state, self._state.loaded
         assert loaded is not None
         key = loaded.key
         lease = self.lock.hand_over(lambda w: isinstance(w.tag, Want) and w.tag.key == key)
@@ -86,9 +88,9 @@ class Scheduler:
             rivals = any(
                 w.priority is Priority.TOOL and isinstance(w.tag, Want) and w.tag.key != key for w in self.lock.waiters
             )
-            record.passed = record.passed + 1 if rivals else 0
+            state.skipped_count = state.skipped_count + 1 if rivals else 0
         else:
-            record.owed = None
+            state.reserved_for = None
 
     def _wanted_spec(self, key: Key) -> tuple[ModelSpec, Key | None]:
         """What to load for a key, and the key again if a tool call wants it."""
@@ -96,7 +98,7 @@ class Scheduler:
         if wants:
             priority, spec = min(wants, key=lambda pair: pair[0])
             return spec, key if priority is Priority.TOOL else None
-        return self._record.troubles[key].spec, key  # a retry for an asker who was sent away
+        return self._state.breakers[key].spec, key  # a retry for an asker who was sent away
 
     async def keep_time(self) -> None:
         """The one timer: wakes at the next time that matters."""
@@ -109,38 +111,38 @@ class Scheduler:
 
     def touched(self) -> None:
         """Set the timer anew and wake everybody who watches."""
-        deadline = min([self._policy_deadline, *self._times()]) if not self._record.closed else math.inf
+        deadline = min([self._policy_deadline, *self._times()]) if not self._state.closed else math.inf
         if deadline != self._deadline:
             self._deadline = deadline
             self._alarm.set()
             self._alarm = anyio.Event()
-        self._record.publish()
+        self._state.publish()
 
     def _times(self) -> list[float]:
         """Loop times at which a limit is reached."""
-        load, owner, limits = self._record.load, self.lock.owner, self._limits
+        load, owner, limits = self._state.load, self.lock.owner, self._limits
         if load is not None and load.orphaned_at is None:
             return [load.deadline(limits)]
         if owner is not None and not owner.busy:
             return [owner.idle_since + limits.idle_lease]
-        if owner is None or self._record.wedged:  # the owner of the process knows already
+        if owner is None or self._state.wedged:  # the owner of the process knows already
             return []
         if load is not None:
             return [(load.orphaned_at or 0.0) + limits.orphan]
         return [owner.busy_since + limits.job]
 
     def _on_time(self, now: float) -> None:
-        load, owner, limits = self._record.load, self.lock.owner, self._limits
+        load, owner, limits = self._state.load, self.lock.owner, self._limits
         due = now >= min([math.inf, *self._times()])
         if due and load is not None and load.orphaned_at is None:
-            self.transit.orphan(load, now)
+            self.transitions.orphan(load, now)
         elif due and load is not None:
-            self.transit.wedge(f"loading {load.spec.name!r} has not ended {limits.orphan:.0f} s after its limit")
+            self.transitions.wedge(f"loading {load.spec.name!r} has not ended {limits.orphan:.0f} s after its limit")
         elif due and owner is not None and owner.busy:
-            self.transit.wedge(f"a job on the model thread has not ended after {now - owner.busy_since:.0f} s")
+            self.transitions.wedge(f"a job on the model thread has not ended after {now - owner.busy_since:.0f} s")
         elif due and owner is not None:
             log.warning("a lease without a job for %.0f s was revoked", limits.idle_lease)
-            self._record.count("revoked")
+            self._state.count("revoked")
             self.lock.release(owner)
         self.advance(now)
 
@@ -150,7 +152,7 @@ class Scheduler:
 
 
 class ModelTransitions:
-    """Moves models for the slot; also what a loan turns to (``lent.Lender``).
+    """Moves models for the slot; also what a loan turns to (``lease.Lender``).
 
     Args:
         touched: Called when a deadline has moved without a change of lock or state.
@@ -158,7 +160,7 @@ class ModelTransitions:
 
     def __init__(
         self,
-        record: State,
+        state: State,
         lock: PriorityLock,
         runner: Runner,
         loader: Loader,
@@ -167,7 +169,7 @@ class ModelTransitions:
         recipe: Recipe,
         touched: Callable[[], None],
     ) -> None:
-        self._record = record
+        self._state = state
         self._lock = lock
         self._runner = runner
         self._loader = loader
@@ -177,13 +179,15 @@ class ModelTransitions:
         self.touched = touched
         self._settled = False  # touched on the model thread only
 
-    def begin_load(self, spec: ModelSpec, favour: Key | None) -> None:
+    def begin_load(self, spec: ModelSpec, requested_key: Key | None) -> None:
         """Take the free lock and start loading."""
         now = anyio.current_time()
         lease = self._lock.take("load")
-        load = RunningLoad(spec, lease, spec.runtime not in self._record.imported, now, now, favour=favour)
-        self._record.load = load
-        self._record.become("loading")
+        load = RunningLoad(
+            spec, lease, spec.runtime not in self._state.imported, now, now, requested_key=requested_key
+        )
+        self._state.load = load
+        self._state.become("loading")
         log.info("loading model %s on %s", spec.name, spec.device)
         self._lock.job_started(lease)
         job = partial(
@@ -202,21 +206,21 @@ class ModelTransitions:
         found = load.overdue(self._settings.limits)
         load.orphaned_at = now
         self._book(load, found, now)
-        self._record.troubles[load.key] = while_load_timed_out(self._record.troubles[load.key])
+        self._state.breakers[load.key] = while_load_timed_out(self._state.breakers[load.key])
         blocked = failure("orphaned_load", f"A load of {load.spec.name!r} outlived its limit and still runs.")
         self.refuse(lambda want, tool: tool and want.key != load.key, blocked, LOAD_RETRY_S)
 
     def begin_unload(self) -> None:
         """Take the free lock and start unloading."""
-        record = self._record
-        loaded = record.loaded
+        state = self._state
+        loaded = state.loaded
         assert loaded is not None and loaded.embedder is not None
         box: list[Model] = [loaded.embedder]
         loaded.embedder = None
         lease = self._lock.take("unload")
-        record.become("unloading")
-        record.unload_asked = None
-        record.passed = 0
+        state.become("unloading")
+        state.unload_asked = None
+        state.skipped_count = 0
         log.info("unloading model %s", loaded.spec.name)
         self._lock.job_started(lease)
         self._runner.submit(partial(unload, box, self._loader, self._recipe), partial(self._unload_ended, lease))
@@ -231,38 +235,38 @@ class ModelTransitions:
 
     def wedge(self, reason: str) -> None:
         """Tell the owner, once, that only a restart helps."""
-        if not self._record.wedged:
-            self._record.wedged = True
+        if not self._state.wedged:
+            self._state.wedged = True
             log.critical("the model slot is wedged: %s", reason)
             self._settings.on_wedged(reason)
 
     def should_yield(self, lease: Lease) -> bool:
         """Whether an INDEX holder should leave (see ``policy.should_yield``)."""
-        if self._record.closed:
+        if self._state.closed:
             return True
         if lease.priority is not Priority.INDEX or not isinstance(lease.tag, Want):
             return False
         now = anyio.current_time()
         return should_yield(
-            view(self._record, self._lock, now, self._settings.keep_warm), lease.tag.key, now, self._rules
+            view(self._state, self._lock, now, self._settings.keep_warm), lease.tag.key, now, self._rules
         )
 
     def failed(self, found: Failure) -> None:
         """An embedding job failed for good; only a lost device concerns more than its caller."""
-        record = self._record
-        if found.code == "device_lost" and record.loaded is not None and record.lost is None:
-            loaded = record.loaded
-            record.lost = found
-            record.troubles[loaded.key] = after_failure(None, loaded.spec, found, anyio.current_time(), record.clock())
-            record.last_trouble = loaded.key
-            if record.state == "ready":
-                record.become("error")
+        state = self._state
+        if found.code == "device_lost" and state.loaded is not None and state.lost is None:
+            loaded = state.loaded
+            state.lost = found
+            state.breakers[loaded.key] = after_failure(None, loaded.spec, found, anyio.current_time(), state.clock())
+            state.last_trouble = loaded.key
+            if state.current == "ready":
+                state.become("error")
             self.refuse(lambda want, tool: want.key == loaded.key, found, None)
             self.wedge(found.message)
 
     def halved(self) -> None:
         """A batch did not fit the memory."""
-        self._record.count("batches_halved")
+        self._state.count("batches_halved")
 
     def give_back(self) -> Callable[[], object]:
         """The job that returns unused memory."""
@@ -283,16 +287,16 @@ class ModelTransitions:
         return progress
 
     def _note_floor(self, floor: int | None) -> None:
-        self._record.floor = floor
+        self._state.floor = floor
 
     def _heard(self, load: RunningLoad, stage: str, share: float) -> None:
         if stage != IMPORT_STAGE:
-            self._record.imported.add(load.spec.runtime)
+            self._state.imported.add(load.spec.runtime)
         load.progress(stage, share, anyio.current_time())
         self.touched()
 
     def _load_ended(self, load: RunningLoad, result: Model | Failure) -> None:
-        self._record.load = None
+        self._state.load = None
         self._lock.job_ended(load.lease)
         if isinstance(result, Failure):
             self._load_failed(load, result)
@@ -301,52 +305,52 @@ class ModelTransitions:
         self._lock.release(load.lease)
 
     def _load_ready(self, load: RunningLoad, embedder: Model) -> None:
-        record, now = self._record, anyio.current_time()
+        state, now = self._state, anyio.current_time()
         if load.orphaned_at is not None:  # adopted; the policy unloads it again if somebody else waits
-            record.become("loading")
+            state.become("loading")
         loaded = Loaded(load.key, embedder.spec, embedder, now)
-        if load.favour == load.key:  # its asker may have left, but will ask again
+        if load.requested_key == load.key:  # its asker may have left, but will ask again
             loaded.warm_until = now + self._settings.keep_warm
-        record.loaded = loaded
-        record.passed = 0
-        record.troubles.pop(load.key, None)
-        record.count("loads")
-        record.become("ready")
+        state.loaded = loaded
+        state.skipped_count = 0
+        state.breakers.pop(load.key, None)
+        state.count("loads")
+        state.become("ready")
         log.info("model %s is ready", load.spec.name)
 
     def _load_failed(self, load: RunningLoad, found: Failure) -> None:
         now = anyio.current_time()
         if load.orphaned_at is not None:
-            self._record.troubles[load.key] = after_timed_out_load(self._record.troubles[load.key], now)
+            self._state.breakers[load.key] = after_timed_out_load(self._state.breakers[load.key], now)
         elif found.code in ("stopped", "stopping"):
-            self._record.become("idle")
+            self._state.become("idle")
         else:
             self._book(load, found, now)
             if found.code == "device_lost":
                 self.wedge(found.message)
 
     def _book(self, load: RunningLoad, found: Failure, now: float) -> None:
-        record = self._record
-        trouble = after_failure(record.troubles.get(load.key), load.spec, found, now, record.clock())
-        record.troubles[load.key] = trouble
-        record.last_trouble = load.key
-        record.count("load_failures")
-        record.become("error")
+        state = self._state
+        trouble = after_failure(state.breakers.get(load.key), load.spec, found, now, state.clock())
+        state.breakers[load.key] = trouble
+        state.last_trouble = load.key
+        state.count("load_failures")
+        state.become("error")
         log.warning("loading model %s failed (%s): %s", load.spec.name, found.code, found.message)
         # A search answers by keyword at once; indexing waits for the next attempt as long as there is one.
         again = max(0.0, trouble.not_before - now)
         self.refuse(lambda want, tool: want.key == load.key and (tool or trouble.open), found, again)
 
     def _unload_ended(self, lease: Lease, result: Unloaded | Failure) -> None:
-        record = self._record
-        record.loaded = None
-        record.unloaded = Unloaded(None, None, False, (result.message,)) if isinstance(result, Failure) else result
-        record.count("unloads")
-        for said in record.unloaded.troubles:
+        state = self._state
+        state.loaded = None
+        state.unloaded = Unloaded(None, None, False, (result.message,)) if isinstance(result, Failure) else result
+        state.count("unloads")
+        for said in state.unloaded.breakers:
             log.warning("while unloading: %s", said)
-        if record.unloaded.leaked:
+        if state.unloaded.leaked:
             log.warning("the unloaded model is still referenced; its memory is not free")
-        record.become("idle" if record.lost is None else "error")
-        record.lost = None
+        state.become("idle" if state.lost is None else "error")
+        state.lost = None
         self._lock.job_ended(lease)
         self._lock.release(lease)

@@ -1,7 +1,7 @@
 """The slot: exactly one model at a time, lent by priority, warm for a while, unloaded when nobody wants it.
 
-``policy`` decides, ``turns`` carries it out, ``transit`` moves models, ``lent`` is what a borrower holds; this module
-is the door: who may come in, who is sent away at once, and what is given back.
+``policy`` decides, ``scheduler`` carries it out and starts loads and unloads, ``lease`` is what a borrower holds. This
+module does admission, fast rejection and release.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ async def open_slot(
     slot = ModelSlot(loader, settings or SlotSettings(), runner or ModelThread(), clock, recipe or Recipe(), gpu)
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(slot._turns.keep_time)
+            tasks.start_soon(slot._scheduler.keep_time)
             try:
                 yield slot
             finally:
@@ -91,9 +91,9 @@ class ModelSlot:
         self._limits = settings.limits
         self._runner = runner
         self._gpu = gpu or GpuStatus()
-        self._record = State(clock, since=clock())
-        self._turns = Scheduler(self._record, settings, runner, loader, recipe)
-        self._lock = self._turns.lock
+        self._state = State(clock, since=clock())
+        self._scheduler = Scheduler(self._state, settings, runner, loader, recipe)
+        self._lock = self._scheduler.lock
 
     @asynccontextmanager
     async def use(
@@ -112,48 +112,48 @@ class ModelSlot:
             RuntimeError: This task already holds the slot.
         """
         try:
-            lease, lent = await self._borrow(spec, priority, wait, folder_rank)
+            lease, model_lease = await self._borrow(spec, priority, wait, folder_rank)
             try:
-                yield lent
+                yield model_lease
             finally:
-                self._take_back(lease, lent)
+                self._take_back(lease, model_lease)
         except anyio.get_cancelled_exc_class():
-            self._record.count("cancelled")
+            self._state.count("cancelled")
             raise
 
     async def unload(self, reason: str = "asked") -> None:
         """Unload the model once nobody waits for it, warm or not; returns when it is out."""
-        record = self._record
-        before = record.counters.unloads
-        if record.loaded is None and record.load is None:
+        state = self._state
+        before = state.counters.unloads
+        if state.loaded is None and state.load is None:
             return
-        record.unload_asked = reason
-        self._turns.advance()
+        state.unload_asked = reason
+        self._scheduler.advance()
         try:
-            while record.counters.unloads == before and (record.loaded or record.load) and not record.closed:
-                await record.changed.wait()
+            while state.counters.unloads == before and (state.loaded or state.load) and not state.closed:
+                await state.changed.wait()
         finally:
-            record.unload_asked = None
+            state.unload_asked = None
 
     def retry(self, key: str) -> bool:
         """Try a failed model again now, whatever its breaker says; False when nothing by this key or name failed."""
         found = False
         now = anyio.current_time()
-        for load_key, trouble in list(self._record.troubles.items()):
+        for load_key, trouble in list(self._state.breakers.items()):
             if key in (trouble.spec.key, trouble.spec.name) and math.isfinite(trouble.not_before):
-                self._record.troubles[load_key] = reset_breaker(trouble, now)
-                self._record.asked_at[load_key] = now
+                self._state.breakers[load_key] = reset_breaker(trouble, now)
+                self._state.asked_at[load_key] = now
                 found = True
-        self._turns.advance()
+        self._scheduler.advance()
         return found
 
     def status(self) -> SlotStatus:
         """A snapshot; never waits. Call it on the event loop."""
-        return slot_status(self._record, self._lock, anyio.current_time(), self._gpu)
+        return slot_status(self._state, self._lock, anyio.current_time(), self._gpu)
 
     def watch(self) -> Snapshots:
         """The present snapshot, then one after each change, until the slot is closed."""
-        return Snapshots(self._record, self.status)
+        return Snapshots(self._state, self.status)
 
     async def wait_for(self, state: SlotState, timeout: float | None = None) -> SlotStatus:
         """Wait until the slot is in a state and return the snapshot that shows it.
@@ -184,16 +184,16 @@ class ModelSlot:
                 raise refusal.unavailable(want.retry_after) from None
         if scope.cancelled_caught:
             raise self._not_in_time(spec)
-        loaded = self._record.loaded
-        if loaded is None or self._record.closed:  # closed in the very tick of the grant
+        loaded = self._state.loaded
+        if loaded is None or self._state.closed:  # closed in the very tick of the grant
             self._lock.release(lease)
             raise failure("stopping", "The slot is being closed.").unavailable()
         assert loaded.key == want.key
         target = self._settings.target_cpu if loaded.spec.device == "cpu" else self._settings.target_gpu
-        return lease, ModelLease(loaded, lease, self._lock, self._runner, self._turns.transit, target)
+        return lease, ModelLease(loaded, lease, self._lock, self._runner, self._scheduler.transitions, target)
 
-    def _take_back(self, lease: Lease, lent: ModelLease) -> None:
-        loaded, now = lent.close(), anyio.current_time()
+    def _take_back(self, lease: Lease, model_lease: ModelLease) -> None:
+        loaded, now = model_lease.close(), anyio.current_time()
         if loaded is not None:
             loaded.last_used = now
             if lease.priority is Priority.TOOL:
@@ -201,26 +201,26 @@ class ModelSlot:
             else:
                 loaded.used_until = now
         if lease.priority is Priority.INDEX and any(w.priority is Priority.TOOL for w in self._lock.waiters):
-            self._record.count("preemptions")
+            self._state.count("preemptions")
         self._lock.release(lease)
 
     def _refuse_at_once(self, spec: ModelSpec, priority: Priority) -> None:
         """Raise ``SlotUnavailable`` where waiting makes no sense."""
-        record, key, now = self._record, spec.load_key, anyio.current_time()
+        state, key, now = self._state, spec.load_key, anyio.current_time()
         tool = priority is Priority.TOOL
-        if record.closed:
+        if state.closed:
             raise failure("stopping", "The slot is closed.").unavailable()
         if tool:
-            record.asked_at[key] = now
-            if record.load is not None:
-                record.load.favour = key
+            state.asked_at[key] = now
+            if state.load is not None:
+                state.load.requested_key = key
                 self._drop_unwanted_orphan()
-        trouble = record.troubles.get(key)
+        trouble = state.breakers.get(key)
         if trouble is not None and trouble.spec != spec:  # the configuration has changed: a new start
-            del record.troubles[key]
+            del state.breakers[key]
             trouble = None
-        if tool and record.load is not None and record.load.orphaned_at is not None:
-            said = f"A load of {record.load.spec.name!r} outlived its limit and still runs."
+        if tool and state.load is not None and state.load.orphaned_at is not None:
+            said = f"A load of {state.load.spec.name!r} outlived its limit and still runs."
             raise failure("orphaned_load", said).unavailable(LOAD_RETRY_S)
         if trouble is not None and now < trouble.not_before and (tool or trouble.open):
             left = trouble.not_before - now
@@ -230,38 +230,40 @@ class ModelSlot:
             raise failure("busy", f"{waiting} searches already wait for the model.").unavailable(1.0)
 
     def _drop_unwanted_orphan(self) -> None:
-        load = self._record.load
+        load = self._state.load
         if load is not None and load.orphaned_at is not None:
-            load.dropped = load.favour != load.key
+            load.dropped = load.requested_key != load.key
 
     def _not_in_time(self, spec: ModelSpec) -> SlotUnavailable:
-        load = self._record.load
+        load = self._state.load
         if load is not None and load.key == spec.load_key:
             return failure("loading", f"{spec.name!r} is still being loaded.").unavailable(self._settings.tool_wait)
         return failure("waiting", f"The slot was not free for {spec.name!r} in time.").unavailable(1.0)
 
     async def _shut(self) -> None:
         """Send everybody away and unload, all within ``limits.shutdown``; a job that hangs is left to its thread."""
-        record, lock = self._record, self._lock
-        record.closed = True
-        self._turns.transit.refuse(lambda want, tool: True, failure("stopping", "The slot is being closed."), None)
-        if record.load is not None:
-            record.load.dropped = True
+        state, lock = self._state, self._lock
+        state.closed = True
+        self._scheduler.transitions.refuse(
+            lambda want, tool: True, failure("stopping", "The slot is being closed."), None
+        )
+        if state.load is not None:
+            state.load.dropped = True
         if lock.owner is not None and isinstance(lock.owner.tag, Want):
             lock.release(lock.owner)
         with anyio.move_on_after(self._limits.shutdown):
             while lock.owner is not None:
-                await record.changed.wait()
-            if record.loaded is not None:
-                self._turns.transit.begin_unload()
+                await state.changed.wait()
+            if state.loaded is not None:
+                self._scheduler.transitions.begin_unload()
             while lock.owner is not None:
-                await record.changed.wait()
+                await state.changed.wait()
         self._runner.close()
-        self._turns.touched()
+        self._scheduler.touched()
 
 
 # Status of the slot -------------------------------------------------------------------------------------------------
-# The record as people see it: builds the immutable ``SlotStatus``. Reads only; never waits for lock or thread.
+# The state as people see it: builds the immutable ``SlotStatus``. Reads only; never waits for lock or thread.
 
 
 class Snapshots:
@@ -270,8 +272,8 @@ class Snapshots:
     Changes between two looks are seen as one. Not a generator: leaving the loop early leaves nothing to close.
     """
 
-    def __init__(self, record: State, status: Callable[[], SlotStatus]) -> None:
-        self._record = record
+    def __init__(self, state: State, status: Callable[[], SlotStatus]) -> None:
+        self._state = state
         self._status = status
         self._changed: anyio.Event | None = None
         self._last = False
@@ -284,27 +286,27 @@ class Snapshots:
             raise StopAsyncIteration
         if self._changed is not None:
             await self._changed.wait()
-        self._changed, self._last = self._record.changed, self._record.closed
+        self._changed, self._last = self._state.changed, self._state.closed
         return self._status()
 
 
-def slot_status(record: State, lock: PriorityLock, now: float, gpu: GpuStatus) -> SlotStatus:
+def slot_status(state: State, lock: PriorityLock, now: float, gpu: GpuStatus) -> SlotStatus:
     """A snapshot at loop time ``now``."""
-    offset = record.clock() - now
+    offset = state.clock() - now
 
     def wall(at: float | None) -> float | None:
         return at + offset if at is not None and math.isfinite(at) else None
 
-    loaded, load = record.loaded, record.load
-    errors = tuple(_error(trouble, wall) for trouble in record.troubles.values())
-    last = record.troubles.get(record.last_trouble) if record.last_trouble is not None else None
+    loaded, load = state.loaded, state.load
+    errors = tuple(_error(trouble, wall) for trouble in state.breakers.values())
+    last = state.breakers.get(state.last_trouble) if state.last_trouble is not None else None
     orphaned = load is not None and load.orphaned_at is not None
     return SlotStatus(
-        state=record.state,
-        epoch=record.epoch,
-        model=_model(record),
+        state=state.current,
+        epoch=state.epoch,
+        model=_model(state),
         requested=_requested(lock),
-        since=record.since,
+        since=state.since,
         loaded_at=wall(loaded.at) if loaded is not None else None,
         last_used_at=wall(loaded.last_used) if loaded is not None else None,
         warm_until=wall(loaded.warm_until) if loaded is not None else None,
@@ -312,24 +314,24 @@ def slot_status(record: State, lock: PriorityLock, now: float, gpu: GpuStatus) -
         queue=_queue(lock, now),
         stage=load.stage if load is not None else "",
         progress=load.share if load is not None else 0.0,
-        memory=_memory(record),
+        memory=_memory(state),
         gpu=gpu,
         last_error=_error(last, wall) if last is not None else None,
         errors=errors,
         orphan=OrphanStatus(load.spec.key, (load.orphaned_at or now) + offset) if load and orphaned else None,
-        breaker=tuple(sorted({trouble.spec.key for trouble in record.troubles.values() if trouble.open})),
-        counters=record.counters,
-        index_blocked_since=wall(record.blocked_since),
+        breaker=tuple(sorted({trouble.spec.key for trouble in state.breakers.values() if trouble.open})),
+        counters=state.counters,
+        index_blocked_since=wall(state.blocked_since),
         micro_batch_s=loaded.pace.batch_s or None if loaded is not None else None,
     )
 
 
-def _model(record: State) -> ModelStatus | None:
+def _model(state: State) -> ModelStatus | None:
     spec: ModelSpec | None = None
-    if record.loaded is not None:
-        spec = record.loaded.spec
-    elif record.load is not None:
-        spec = record.load.spec
+    if state.loaded is not None:
+        spec = state.loaded.spec
+    elif state.load is not None:
+        spec = state.load.spec
     if spec is None:
         return None
     return ModelStatus(spec.name, spec.key, spec.dim, spec.runtime, spec.device, spec.dtype, spec.kind)
@@ -358,13 +360,13 @@ def _queue(lock: PriorityLock, now: float) -> QueueStatus:
     return QueueStatus(tools, len(waiting) - tools, oldest)
 
 
-def _memory(record: State) -> MemoryStatus:
+def _memory(state: State) -> MemoryStatus:
     allocated, reserved = device_bytes()
-    unloaded = record.unloaded
+    unloaded = state.unloaded
     return MemoryStatus(
         rss=resident_bytes(),
         rss_anon=anonymous_bytes(),
-        floor_after_import=record.floor,
+        floor_after_import=state.floor,
         device_allocated=allocated,
         device_reserved=reserved,
         before_unload=unloaded.before if unloaded is not None else None,

@@ -35,7 +35,7 @@ class RunningLoad:
         importing: It imports a runtime this process has not imported yet, under a limit of its own.
         began: When the part under ``Limits.load`` began.
         heard: When it last reported progress.
-        favour: The model the last tool call asked for; the load's own unless another was asked for meanwhile.
+        requested_key: The model the last tool call asked for; the load's own unless another was asked for meanwhile.
         dropped: Read by the thread between stages: nobody wants it any more.
         orphaned_at: When it outlived its limit, or None.
     """
@@ -47,7 +47,7 @@ class RunningLoad:
     heard: float
     stage: str = ""
     share: float = 0.0
-    favour: Key | None = None
+    requested_key: Key | None = None
     dropped: bool = False
     orphaned_at: float | None = None
 
@@ -165,7 +165,7 @@ class State:
     """The slot's state. Times are loop time unless a name says wall.
 
     Attributes:
-        owed: See ``policy.View``; likewise ``blocked_since`` and ``passed``.
+        reserved_for: See ``policy.View``; likewise ``blocked_since`` and ``skipped_count``.
         imported: Runtimes this process has imported through a load.
         asked_at: When a tool call last asked for a model.
         lost: Why the loaded model can no longer be used.
@@ -174,19 +174,19 @@ class State:
     """
 
     clock: Callable[[], float]
-    state: SlotState = "idle"
+    current: SlotState = "idle"
     epoch: int = 0
     since: float = 0.0
     loaded: Loaded | None = None
     load: RunningLoad | None = None
-    troubles: dict[Key, CircuitBreaker] = field(default_factory=dict)
+    breakers: dict[Key, CircuitBreaker] = field(default_factory=dict)
     last_trouble: Key | None = None
     counters: Counters = field(default_factory=Counters)
     imported: set[str] = field(default_factory=set)
     asked_at: dict[Key, float] = field(default_factory=dict)
     blocked_since: float | None = None
-    owed: Key | None = None
-    passed: int = 0
+    reserved_for: Key | None = None
+    skipped_count: int = 0
     lost: Failure | None = None
     unload_asked: str | None = None
     floor: int | None = None
@@ -195,10 +195,10 @@ class State:
     closed: bool = False
     changed: anyio.Event = field(default_factory=anyio.Event)
 
-    def become(self, state: SlotState) -> None:
+    def become(self, following: SlotState) -> None:
         """Change the state along an edge of ``EDGES``."""
-        assert (self.state, state) in EDGES, f"no edge {self.state} -> {state}"
-        self.state = state
+        assert (self.current, following) in EDGES, f"no edge {self.current} -> {following}"
+        self.current = following
         self.since = self.clock()
         self.epoch += 1
 
@@ -221,36 +221,36 @@ def tickets(lock: PriorityLock) -> tuple[Ticket, ...]:
     )
 
 
-def view(record: State, lock: PriorityLock, now: float, keep_warm: float) -> View:
+def view(state: State, lock: PriorityLock, now: float, keep_warm: float) -> View:
     """The record as the policy sees it. Notes since when the warm window blocks indexing, and who has left."""
     waiting = tickets(lock)
-    not_before = {key: trouble.not_before for key, trouble in record.troubles.items()}
-    loaded = record.loaded
+    not_before = {key: trouble.not_before for key, trouble in state.breakers.items()}
+    loaded = state.loaded
     warm_until = loaded.warm_until if loaded is not None else None
     blocked = (
         warm_until is not None and now < warm_until and any(_blocked(t, loaded, not_before, now) for t in waiting)
     )
-    record.blocked_since = (now if record.blocked_since is None else record.blocked_since) if blocked else None
-    if not any(t.key == record.owed and t.priority is Priority.INDEX for t in waiting):
-        record.owed = None  # who was owed a turn has left: nobody may jump the queue in its name
+    state.blocked_since = (now if state.blocked_since is None else state.blocked_since) if blocked else None
+    if not any(t.key == state.reserved_for and t.priority is Priority.INDEX for t in waiting):
+        state.reserved_for = None  # who was owed a turn has left: nobody may jump the queue in its name
     return View(
         busy=lock.owner is not None,
-        loading=record.load.key if record.load is not None and record.load.orphaned_at is None else None,
+        loading=state.load.key if state.load is not None and state.load.orphaned_at is None else None,
         loaded=loaded.key if loaded is not None else None,
-        lost=record.lost is not None,
+        lost=state.lost is not None,
         tickets=waiting,
         warm_until=warm_until,
         used_until=loaded.used_until if loaded is not None else None,
-        blocked_since=record.blocked_since,
-        owed=record.owed,
-        passed=record.passed,
+        blocked_since=state.blocked_since,
+        reserved_for=state.reserved_for,
+        skipped_count=state.skipped_count,
         not_before=not_before,
         retries=tuple(
-            Retry(key, trouble.not_before, record.asked_at.get(key, -math.inf) + keep_warm)
-            for key, trouble in record.troubles.items()
+            Retry(key, trouble.not_before, state.asked_at.get(key, -math.inf) + keep_warm)
+            for key, trouble in state.breakers.items()
             if not trouble.open
         ),
-        unload_asked=record.unload_asked is not None,
+        unload_asked=state.unload_asked is not None,
     )
 
 

@@ -180,7 +180,7 @@ class Unloaded:
     before: int | None
     after: int | None
     leaked: bool
-    troubles: tuple[str, ...]
+    breakers: tuple[str, ...]
 
 
 def settle(recipe: Recipe) -> int | None:
@@ -194,21 +194,21 @@ def give_back(loader: Loader, recipe: Recipe) -> tuple[str, ...]:
     """Collect, empty the device's caches, trim the heap; returns sentences of what failed."""
     recipe.collect()
     recipe.collect()  # finalizers of the first round may have freed the rest of a cycle
-    troubles = _attempt(loader.release)
+    breakers = _attempt(loader.release)
     recipe.trim()
-    return troubles
+    return breakers
 
 
 def unload(box: list[Model], loader: Loader, recipe: Recipe) -> Unloaded:
     """Drop the model in ``box`` (the only reference to it) by the recipe, and prove it. On the model thread."""
     before = anonymous_bytes()
     proof = weakref.ref(box[0])
-    troubles = _attempt(box[0].close)
+    breakers = _attempt(box[0].close)
     box.clear()
-    troubles += give_back(loader, recipe)
+    breakers += give_back(loader, recipe)
     if proof() is not None:
-        troubles += give_back(loader, recipe)
-    return Unloaded(before, anonymous_bytes(), proof() is not None, troubles)
+        breakers += give_back(loader, recipe)
+    return Unloaded(before, anonymous_bytes(), proof() is not None, breakers)
 
 
 def _attempt(step: Callable[[], None]) -> tuple[str, ...]:

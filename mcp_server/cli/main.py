@@ -62,7 +62,7 @@ def main(argv: Sequence[str], environ: Mapping[str, str], opener: Opener = open_
         The exit code.
     """
     args = parse(argv)
-    command = importlib.import_module(f"mcp_server.commands.{args.command}")
+    command = importlib.import_module(f"mcp_server.cli.{args.command}")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that knows only ASCII must not end a command
             stream.reconfigure(errors="replace")
@@ -93,7 +93,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for name, about in COMMANDS.items():
         sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".", parents=[flags])
-        importlib.import_module(f"mcp_server.commands.{name}").add_arguments(sub)
+        importlib.import_module(f"mcp_server.cli.{name}").add_arguments(sub)
     defaults = argparse.Namespace(config=None, data_dir=None, verbose=False, no_daemon=False)
     return parser.parse_args(with_command(argv, parser), defaults)
 

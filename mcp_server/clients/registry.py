@@ -66,8 +66,8 @@ CLIENTS = {
     each.key: each
     for each in (
         Client(
-            "claude-desktop", "Claude Desktop", machine_module.claude_desktop, "json", ("mcpServers",), entry.plain, None,
-            (), "Claude", "Quit Claude Desktop (also from the tray or menu bar) and start it again.",
+            "claude-desktop", "Claude Desktop", machine_module.claude_desktop, "json", ("mcpServers",), entry.plain,
+            None, (), "Claude", "Quit Claude Desktop (also from the tray or menu bar) and start it again.",
         ),
         Client(
             "claude-code", "Claude Code", machine_module.claude_code, "json", ("mcpServers",), entry.typed, _BRACED,

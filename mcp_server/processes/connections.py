@@ -216,7 +216,7 @@ async def _said(visitor: Visitor) -> dict[str, Any]:
 # The folders that connections name: remembered, indexed, and searched by default by whoever named them.
 
 
-async def remember(config: Config, lent: ConnectionContext, names: Sequence[str]) -> None:
+async def remember(config: Config, context: ConnectionContext, names: Sequence[str]) -> None:
     """Remember folders that a connection named; it gets them, and what is wrong with the others, and is ready."""
     from indexer.folders.registry import add_folder  # noqa: PLC0415 - not before the first answer
 
@@ -225,10 +225,10 @@ async def remember(config: Config, lent: ConnectionContext, names: Sequence[str]
             known = await anyio.to_thread.run_sync(add_folder, config, name)
         except FolderMcpError as error:
             log.warning("%s", error)
-            lent.notices.append(str(error))
+            context.notices.append(str(error))
         else:
-            lent.folders.append(known.path)
-    lent.ready.set()
+            context.folders.append(known.path)
+    context.ready.set()
 
 
 class NamedFolders:
@@ -238,20 +238,20 @@ class NamedFolders:
         self._config = config
         self._adding = anyio.Lock()
 
-    async def bring(self, lent: ConnectionContext, names: Sequence[str]) -> None:
+    async def bring(self, context: ConnectionContext, names: Sequence[str]) -> None:
         """Remember the folders a connection named, then have them indexed.
 
         Args:
-            lent: Of the connection; gets the folders, and what is wrong with the others.
+            context: Of the connection; gets the folders, and what is wrong with the others.
             names: Paths, absolute.
         """
-        await remember(self._config, lent, names)
-        for path in lent.folders:
+        await remember(self._config, context, names)
+        for path in context.folders:
             async with self._adding:
-                if path in {folder.path for folder in lent.engine.folders()}:
+                if path in {folder.path for folder in context.engine.folders()}:
                     continue
                 try:
-                    await lent.engine.add_folder(path)
+                    await context.engine.add_folder(path)
                 except FolderMcpError as error:  # the index may still be closed: it finds the folder when it opens
                     log.info("%s", error)
 

@@ -58,7 +58,7 @@ class Host:
         self._named = tuple(folders)
         self._answered = answered
         self._notices = tuple(notices)
-        self._lent: ConnectionContext | None = None
+        self._context: ConnectionContext | None = None
         self._connections = 0
         self._lock = anyio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -67,27 +67,27 @@ class Host:
     async def lend(self) -> AsyncIterator[ConnectionContext]:
         """Lend the engine to one connection."""
         async with self._lock:
-            if self._lent is None:
-                self._lent = await self._open()
+            if self._context is None:
+                self._context = await self._open()
             self._connections += 1
-        lent = self._lent
+        context = self._context
         try:
-            with lent.engine.connected():
-                yield lent
+            with context.engine.connected():
+                yield context
         finally:
             with anyio.CancelScope(shield=True):
                 async with self._lock:
                     self._connections -= 1
                     if not self._connections:
-                        self._lent = None
+                        self._context = None
                         await self._close()
 
     async def _open(self) -> ConnectionContext:
         if isinstance(self._config, FolderMcpError):
             log.error("%s", self._config)
-            lent = ConnectionContext(failed_engine(self._config, release()))
-            lent.ready.set()
-            return lent
+            context = ConnectionContext(failed_engine(self._config, release()))
+            context.ready.set()
+            return context
         opened: asyncio.Future[ConnectionContext] = asyncio.get_running_loop().create_future()
         # A task of its own, not a task group: the engine outlives the connection that opened it when others came.
         self._task = asyncio.create_task(self._keep(self._config, opened), name="engine")
@@ -108,31 +108,31 @@ class Host:
     async def _keep(self, config: Config, opened: asyncio.Future[ConnectionContext]) -> None:
         """Hold the engine open until cancelled; if it ends by itself, say so to whoever asks from then on."""
         start = anyio.Event()
-        lent: ConnectionContext | None = None
+        context: ConnectionContext | None = None
         try:
             async with self._opener(config, start=start) as engine:
-                lent = ConnectionContext(engine, named=bool(self._named), notices=[*self._notices])
-                opened.set_result(lent)
-                await self._prepare(config, lent)
+                context = ConnectionContext(engine, named=bool(self._named), notices=[*self._notices])
+                opened.set_result(context)
+                await self._prepare(config, context)
                 start.set()
                 await anyio.sleep_forever()
         except Exception as error:
             log.exception("the engine ended")
             failed = failed_engine(shown(error), release(), str(config.data_dir))
-            if lent is None:
-                lent = ConnectionContext(failed)
-                opened.set_result(lent)
-            lent.engine = failed
-            lent.ready.set()
+            if context is None:
+                context = ConnectionContext(failed)
+                opened.set_result(context)
+            context.engine = failed
+            context.ready.set()
 
-    async def _prepare(self, config: Config, lent: ConnectionContext) -> None:
+    async def _prepare(self, config: Config, context: ConnectionContext) -> None:
         """Wait for the first answer, then remember the folders the command line named."""
         if self._answered is None:
             await anyio.sleep(timing.UNSEEN_ANSWER_S)
         else:
             with anyio.move_on_after(timing.FIRST_ANSWER_S):
                 await self._answered.wait()
-        await remember(config, lent, self._named)
+        await remember(config, context, self._named)
 
 
 def shown(error: Exception) -> FolderMcpError:

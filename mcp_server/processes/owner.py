@@ -73,7 +73,7 @@ class Owner:
         self._clients = Clients(location.fingerprint)
         self._page = PagePort(place.directory, self._engine_when_open, lambda: self._clients.entered({"kind": "page"}))
         self._engine: EnginePort | None = None
-        self._lent: set[ConnectionContext] = set()
+        self._context: set[ConnectionContext] = set()
         self._remark = ""
         self._server: Any = None
         self._opened = anyio.Event()
@@ -142,12 +142,12 @@ class Owner:
             told = {"on_wedged": self._wedged, "complete_owner": self._complete}
             async with self._opener(self._config, start=start, **told) as engine:
                 self._engine = engine
-                lent = ConnectionContext(engine)
-                self._lent.add(lent)
-                self._server = server(lent)
+                context = ConnectionContext(engine)
+                self._context.add(context)
+                self._server = server(context)
                 self._opened.set()
                 if self._door is not None:
-                    await self._serve_door(lent, self._door, start)
+                    await self._serve_door(context, self._door, start)
                 with anyio.move_on_after(timing.FIRST_ANSWER_S):
                     await self._first_answer.wait()
                 start.set()
@@ -156,12 +156,12 @@ class Owner:
             log.exception("the engine ended")
             self._go_on_without(error)
 
-    async def _serve_door(self, lent: ConnectionContext, door: Door, start: anyio.Event) -> None:
-        lent.named = bool(door.folders)
+    async def _serve_door(self, context: ConnectionContext, door: Door, start: anyio.Event) -> None:
+        context.named = bool(door.folders)
         start.set()
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._named.bring, lent, door.folders)
-            await door.serve(self._server, lent.engine.status)
+            tasks.start_soon(self._named.bring, context, door.folders)
+            await door.serve(self._server, context.engine.status)
 
     def _go_on_without(self, error: Exception) -> None:
         """Put a failed engine in the place of the one that has ended, for connections that are open as well."""
@@ -174,8 +174,8 @@ class Owner:
             self.end(f"it cannot serve: {error}", code=1)
             return
         self._engine = failed_engine(shown(error), release(), str(self._config.data_dir), self._complete)
-        for lent in self._lent:
-            lent.engine = self._engine
+        for context in self._context:
+            context.engine = self._engine
         self._opened.set()
 
     def _complete(self, status: OwnerStatus) -> OwnerStatus:
@@ -215,17 +215,17 @@ class Owner:
         engine = await self._engine_when_open()
         from mcp_server.processes.session import serve_session  # noqa: PLC0415 - imports the SDK, which is there by now
 
-        lent = ConnectionContext(engine, named=bool(connected.folders))
-        self._lent.add(lent)
+        context = ConnectionContext(engine, named=bool(connected.folders))
+        self._context.add(context)
         try:
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._named.bring, lent, connected.folders)
+                tasks.start_soon(self._named.bring, context, connected.folders)
                 tasks.start_soon(self._note_first_answer, connected)
                 with engine.connected():
-                    await serve_session(self._server, visitor, lent, connected.traffic)
+                    await serve_session(self._server, visitor, context, connected.traffic)
                 tasks.cancel_scope.cancel()
         finally:
-            self._lent.discard(lent)
+            self._context.discard(context)
 
     async def _note_first_answer(self, connected: Connected) -> None:
         await connected.traffic.served.wait()

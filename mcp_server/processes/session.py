@@ -22,27 +22,27 @@ from mcp_server.protocol.transport import Incoming, Message, Outgoing, converse
 log = logging.getLogger(__name__)
 
 
-def server_of(lent: ConnectionContext) -> Server[Any]:
+def server_of(context: ConnectionContext) -> Server[Any]:
     """Build the one server object that serves every connection.
 
     Args:
-        lent: What connections work with that are not served by ``serve_session``.
+        context: What connections work with that are not served by ``serve_session``.
     """
 
     @asynccontextmanager
     async def source() -> AsyncIterator[ConnectionContext]:
-        yield lent
+        yield context
 
     return create_server(source)._lowlevel_server
 
 
-async def serve_session(server: Server[Any], visitor: Visitor, lent: object, traffic: CallsInFlight) -> None:
+async def serve_session(server: Server[Any], visitor: Visitor, context: object, traffic: CallsInFlight) -> None:
     """Serve a client until it leaves.
 
     Args:
         server: The one server object.
         visitor: Its connection, hellos exchanged.
-        lent: What tools work with.
+        context: What tools work with.
         traffic: Kept up to date.
     """
     to_server, incoming = anyio.create_memory_object_stream[Message](0)
@@ -50,7 +50,7 @@ async def serve_session(server: Server[Any], visitor: Visitor, lent: object, tra
     async with anyio.create_task_group() as group:
         group.start_soon(_read, visitor, to_server, traffic)
         group.start_soon(_write, visitor, to_client, traffic)
-        await converse(server, incoming, outgoing, lent)
+        await converse(server, incoming, outgoing, context)
         group.cancel_scope.cancel()
 
 

@@ -39,8 +39,8 @@ def create_server(source: EngineSource) -> MCPServer[ConnectionContext]:
 
     @asynccontextmanager
     async def lifespan(server: MCPServer[ConnectionContext]) -> AsyncIterator[ConnectionContext]:
-        async with source() as lent:
-            yield lent
+        async with source() as context:
+            yield context
 
     made, status = tools(), StatusResource()
     hour = CacheHint(ttl_ms=3_600_000, scope="public")

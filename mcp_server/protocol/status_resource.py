@@ -81,8 +81,8 @@ class StatusResource:
         low.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, self._listen)
 
     async def _read(self) -> str:
-        lent = self._asking.get()
-        found = replace(lent.engine.status(), notices=tuple(lent.notices))
+        context = self._asking.get()
+        found = replace(context.engine.status(), notices=tuple(context.notices))
         return StatusResult.of(results.fit_status(found)).model_dump_json()
 
     async def _listen(self, ctx: Request, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
@@ -118,12 +118,12 @@ class _Stream:
         return unsubscribe
 
 
-async def tell_changes(lent: ConnectionContext, tell: Callable[[], Awaitable[None]], gap: float = GAP) -> None:
+async def tell_changes(context: ConnectionContext, tell: Callable[[], Awaitable[None]], gap: float = GAP) -> None:
     """Call ``tell`` after every change worth it, at most once in ``gap`` seconds; the last change is never lost."""
     last: object = None
     try:
-        async for status in lent.engine.watch():
-            now = worth_telling(status, lent)
+        async for status in context.engine.watch():
+            now = worth_telling(status, context)
             if last is not None and now != last:
                 await tell()
                 last = now
@@ -133,7 +133,7 @@ async def tell_changes(lent: ConnectionContext, tell: Callable[[], Awaitable[Non
         log.info("no more news of the status: %s", error)
 
 
-def worth_telling(status: Status, lent: ConnectionContext) -> object:
+def worth_telling(status: Status, context: ConnectionContext) -> object:
     """Return the part of a status whose change is news: not times, rates and sizes, which move by themselves."""
     slot, owner, index = status.slot, status.owner, status.index
     folders = [
@@ -147,7 +147,7 @@ def worth_telling(status: Status, lent: ConnectionContext) -> object:
         (index.last_error, index.state, index.notices, index.pool and (index.pool.state, index.pool.detail)),
         folders,
         status.models,
-        tuple(lent.notices),
+        tuple(context.notices),
     )
 
 

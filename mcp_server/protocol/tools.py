@@ -108,16 +108,16 @@ async def search(
     max_chars: AllChars = None,
 ) -> Annotated[CallToolResult, SearchResult]:
     """Search; see ``SEARCH``."""
-    lent = ctx.request_context.lifespan_context
+    connection = ctx.request_context.lifespan_context
 
     async def answer() -> CallToolResult:
         text, notices = arguments.cut_query(query)
         after = arguments.moment(modified_after) if modified_after else None
         suffixes = suffixes_of(file_types) if file_types else None
-        scope = Scope(await _folders(lent, folders), path_glob or None, after, suffixes)
+        scope = Scope(await _folders(connection, folders), path_glob or None, after, suffixes)
         asked = Query(text, top_k, offset, scope, mode, context, max_chars)
-        found = await reported(ctx, lent.engine, "searching", lambda: lent.engine.search(asked))
-        result = SearchResult.of(found, text, (*notices, *lent.notices))
+        found = await reported(ctx, connection.engine, "searching", lambda: connection.engine.search(asked))
+        result = SearchResult.of(found, text, (*notices, *connection.notices))
         result = results.fit_search(result, offset, max_chars or results.SNIPPETS)
         return _both(search_text(result), result)
 
@@ -128,14 +128,14 @@ async def read(
     ctx: Context[ConnectionContext], path: FilePath, locator: Place = None, max_chars: MaxChars = READ_CHARS
 ) -> Annotated[CallToolResult, ReadResult]:
     """Read; see ``READ``."""
-    lent = ctx.request_context.lifespan_context
+    connection = ctx.request_context.lifespan_context
 
     async def answer() -> CallToolResult:
         reading = await reported(
             ctx,
-            lent.engine,
+            connection.engine,
             "reading",
-            lambda: lent.engine.read(arguments.file_path(path), locator or None, max_chars=max_chars),
+            lambda: connection.engine.read(arguments.file_path(path), locator or None, max_chars=max_chars),
         )
         result = results.fit_reading(ReadResult.of(reading), max_chars)
         return _both(read_text(result), result)
@@ -145,10 +145,10 @@ async def read(
 
 async def status(ctx: Context[ConnectionContext], verbose: Verbose = False) -> Annotated[CallToolResult, StatusResult]:
     """Show the status; see ``STATUS``."""
-    lent = ctx.request_context.lifespan_context
+    connection = ctx.request_context.lifespan_context
 
     async def answer() -> CallToolResult:
-        found = replace(lent.engine.status(verbose=verbose), notices=tuple(lent.notices))
+        found = replace(connection.engine.status(verbose=verbose), notices=tuple(connection.notices))
         found = results.fit_status(found)
         return _both(status_text(found), StatusResult.of(found))
 
@@ -164,22 +164,22 @@ def tools() -> list[Tool]:
     ]
 
 
-async def _folders(lent: ConnectionContext, names: list[str] | None) -> tuple[str, ...] | None:
+async def _folders(connection: ConnectionContext, names: list[str] | None) -> tuple[str, ...] | None:
     """Return the roots to search: those of the call, else those of the connection, else all (None)."""
     if names:
-        roots = [folder.path for folder in lent.engine.folders()]
+        roots = [folder.path for folder in connection.engine.folders()]
         return await anyio.to_thread.run_sync(arguments.roots_of, names, roots, abandon_on_cancel=True)
-    if not lent.named:
+    if not connection.named:
         return None
     with anyio.move_on_after(READY_WAIT):
-        await lent.ready.wait()
-    if not lent.ready.is_set():
+        await connection.ready.wait()
+    if not connection.ready.is_set():
         raise QueryError("the folders of this server are still being looked at; ask again in a few seconds")
-    if not lent.folders:
+    if not connection.folders:
         raise QueryError(
-            "none of the folders this server was started with can be searched: " + "; ".join(lent.notices)
+            "none of the folders this server was started with can be searched: " + "; ".join(connection.notices)
         )
-    return tuple(lent.folders)
+    return tuple(connection.folders)
 
 
 def _both(text: str, result: BaseModel) -> CallToolResult:

@@ -142,9 +142,9 @@ async def _run(server: MCPServer[ConnectionContext], wire: Wire, answered: anyio
             group.start_soon(_on_orphaned, wire.parent, ending, group.cancel_scope)
             async with (
                 stdio_server(stdin=cast(Any, lines), stdout=cast(Any, out)) as (incoming, outgoing),
-                low.lifespan(low) as lent,
+                low.lifespan(low) as context,
             ):
-                await converse(low, incoming, outgoing, lent)
+                await converse(low, incoming, outgoing, context)
                 ending.begin()
             group.cancel_scope.cancel()
     finally:
@@ -207,17 +207,17 @@ Outgoing = Any  # the SDK's WriteStream[SessionMessage]
 Message = SessionMessage | Exception
 
 
-async def converse(server: Server[Any], incoming: Incoming, outgoing: Outgoing, lent: object) -> None:
+async def converse(server: Server[Any], incoming: Incoming, outgoing: Outgoing, context: object) -> None:
     """Serve one connection until its client leaves.
 
     Args:
         server: The low-level server.
         incoming: Messages from the client; closed when this returns.
         outgoing: Messages to the client; closed when this returns.
-        lent: What the lifespan yields.
+        context: What the lifespan yields.
     """
     async with incoming, outgoing:
-        begun = await _after_probes(server, incoming, outgoing, lent)
+        begun = await _after_probes(server, incoming, outgoing, context)
         send, receive = anyio.create_memory_object_stream[Message](0)
 
         async def relay() -> None:
@@ -230,18 +230,18 @@ async def converse(server: Server[Any], incoming: Incoming, outgoing: Outgoing, 
         async with anyio.create_task_group() as group:
             group.start_soon(relay)
             await serve_dual_era_loop(
-                server, receive, outgoing, lifespan_state=lent, init_options=server.create_initialization_options()
+                server, receive, outgoing, lifespan_state=context, init_options=server.create_initialization_options()
             )
             group.cancel_scope.cancel()
 
 
-async def _after_probes(server: Server[Any], incoming: Incoming, outgoing: Outgoing, lent: object) -> list[Message]:
+async def _after_probes(server: Server[Any], incoming: Incoming, outgoing: Outgoing, context: object) -> list[Message]:
     """Answer probes until another request comes; return that and what came before it."""
     begun: list[Message] = []
     async for item in incoming:
         message = getattr(item, "message", None)
         if isinstance(message, JSONRPCRequest) and message.method == "server/discover":
-            await _answer_probe(server, item, outgoing, lent)
+            await _answer_probe(server, item, outgoing, context)
             continue
         begun.append(item)
         if isinstance(message, JSONRPCRequest):
@@ -249,13 +249,13 @@ async def _after_probes(server: Server[Any], incoming: Incoming, outgoing: Outgo
     return begun
 
 
-async def _answer_probe(server: Server[Any], probe: SessionMessage, outgoing: Outgoing, lent: object) -> None:
+async def _answer_probe(server: Server[Any], probe: SessionMessage, outgoing: Outgoing, context: object) -> None:
     """Answer one ``server/discover`` on a connection of its own."""
     ask, asked = anyio.create_memory_object_stream[Message](1)
     tell, told = anyio.create_memory_object_stream[SessionMessage](1)
 
     async def serve() -> None:
-        await serve_dual_era_loop(server, asked, tell, lifespan_state=lent)
+        await serve_dual_era_loop(server, asked, tell, lifespan_state=context)
 
     async with ask, told, anyio.create_task_group() as group:
         group.start_soon(serve)

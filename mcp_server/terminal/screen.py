@@ -104,11 +104,11 @@ async def follow(engine: EnginePort, seen: Seen) -> None:
         try:
             async for status in engine.watch():
                 seen.status, seen.lost, attempt = status, "", 0
-                seen.changed.beat()
+                seen.changed.notify()
             return  # there is nothing more to come
         except FolderMcpError as error:
             seen.lost = str(error)
-            seen.changed.beat()
+            seen.changed.notify()
             await anyio.sleep(AGAIN[min(attempt, len(AGAIN) - 1)])
             attempt += 1
 
@@ -150,11 +150,11 @@ async def pressed(fd: int) -> AsyncIterator[int]:
 
 async def _draw(live: Live, seen: Seen) -> None:
     while True:
-        beats, now = seen.changed.beats, seen.clock()
+        notifications, now = seen.changed.notifications, seen.clock()
         live.update(seen, refresh=True)
         ticking = seen.status is not None and not seen.lost and counts(seen.status, now)
         with anyio.move_on_after(1.0 - now % 1.0 if ticking else None):
-            await seen.changed.after(beats)
+            await seen.changed.after(notifications)
 
 
 async def _obey(fd: int, seen: Seen, end: Callable[[], None]) -> None:
@@ -163,7 +163,7 @@ async def _obey(fd: int, seen: Seen, end: Callable[[], None]) -> None:
         if not step:
             break
         seen.top = max(0, seen.top + step)
-        seen.changed.beat()
+        seen.changed.notify()
     end()
 
 
@@ -175,4 +175,4 @@ async def _signals(seen: Seen, end: Callable[[], None]) -> None:
         async for came in signals:
             if came != signal.SIGWINCH:
                 end()
-            seen.changed.beat()
+            seen.changed.notify()

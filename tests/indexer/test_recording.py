@@ -27,7 +27,7 @@ async def test_a_change_while_the_watcher_is_busy_is_not_lost() -> None:
             if value == 3:
                 break
             state[0] += 1
-            shown.beat()  # while nobody waits
+            shown.notify()  # while nobody waits
     assert seen == [0, 1, 2, 3]
 
 
@@ -68,8 +68,8 @@ async def test_a_slot_that_changes_wakes_those_who_watch_the_engine(tmp_path: Pa
     async with engine_over(tmp_path / "data", notes) as engine:
         await engine.index()
         await ask(engine, "swarm")
-        assert engine._parts and engine._parts.slot
-        slot, states = engine._parts.slot, []
+        assert engine._components and engine._components.slot
+        slot, states = engine._components.slot, []
         async with anyio.create_task_group() as tasks:
             with anyio.fail_after(HEARTBEAT / 2):
                 async for status in engine.watch(at_most_every=0):

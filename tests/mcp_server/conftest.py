@@ -37,7 +37,7 @@ def engine(notes: Path) -> FakeEngine:
 
 
 @pytest.fixture
-def lent(engine: FakeEngine) -> ConnectionContext:
+def context(engine: FakeEngine) -> ConnectionContext:
     return ConnectionContext(engine)
 
 
@@ -56,10 +56,10 @@ def shared_server() -> tuple[MCPServer[ConnectionContext], list[ConnectionContex
 @pytest.fixture(params=["legacy", "auto"])
 async def client(
     request: pytest.FixtureRequest,
-    lent: ConnectionContext,
+    context: ConnectionContext,
     shared_server: tuple[MCPServer[ConnectionContext], list[ConnectionContext]],
 ) -> AsyncIterator[Client]:
     server, lends = shared_server
-    lends[:] = [lent]
+    lends[:] = [context]
     async with Client(server, mode=request.param) as client:
         yield client

@@ -86,8 +86,8 @@ def differences(rows: Mapping[str, FileRow], root: Path) -> int:
 
 async def until_equal(engine: Engine, root: Path) -> None:
     """Wait until the index has every file as it is on disk, and every chunk its vector."""
-    assert engine._parts is not None
-    manifest = engine._parts.manifest
+    assert engine._components is not None
+    manifest = engine._components.manifest
     async for status in engine.watch(at_most_every=0.5):
         rows = dict(manifest.rows(str(root)))
         folder = status.folders[0]
@@ -97,10 +97,10 @@ async def until_equal(engine: Engine, root: Path) -> None:
 
 async def contents(engine: Engine, root: Path) -> Contents:
     """Everything the index says of a folder."""
-    assert engine._parts is not None
+    assert engine._components is not None
     found: Contents = {}
-    for path, row in dict(engine._parts.manifest.rows(str(root))).items():
-        chunks = await engine._parts.store.chunks_of(path)
+    for path, row in dict(engine._components.manifest.rows(str(root))).items():
+        chunks = await engine._components.store.chunks_of(path)
         cited = tuple(f"{chunk.locator} {chunk.text_hash}" for chunk in sorted(chunks, key=lambda c: c.ordinal))
         found[os.path.relpath(path, root)] = (row.outcome, row.sha256, row.chunks, cited)
     return found

@@ -162,27 +162,27 @@ async def test_models_are_looked_for_again_only_while_one_is_missing(
     config = missing_model(tmp_path, notes, "acme/tiny" if missing else DEFAULT)
     async with engine_over(tmp_path / "data", config=config) as engine:
         await engine.index()
-        stock = engine._stock
-        while not stock.models or stock.incomplete is not missing:
+        available = engine._available
+        while not available.models or available.incomplete is not missing:
             await anyio.lowlevel.checkpoint()
-        asked = stock._asked.beats
+        asked = available._asked.notifications
         await ask(engine, "swarm")
-        assert stock._asked.beats - asked == int(missing)
+        assert available._asked.notifications - asked == int(missing)
         engine.status()
-        assert stock._asked.beats - asked == 2 * int(missing)
+        assert available._asked.notifications - asked == 2 * int(missing)
 
 
 async def test_a_question_that_falls_into_a_look_is_followed_by_another_look(tmp_path: Path) -> None:
     config = replace(settings(tmp_path / "data"), hub_cache=tmp_path / "hub")
     config = replace(config, model=replace(config.model, default="acme/tiny"))
     looks, changed = Looks(config), Notifier()
-    stock = AvailableModels(config, looks, Folders(), lambda root: None)
+    available = AvailableModels(config, looks, Folders(), lambda root: None)
     looks.go_on.clear()
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(stock.run, changed.beat)
+        tasks.start_soon(available.run, changed.notify)
         with anyio.fail_after(20):
             await anyio.to_thread.run_sync(looks.begun.wait)
-            stock.look_again()
+            available.check_again()
             looks.go_on.set()
             while looks.number < 2:
                 await anyio.lowlevel.checkpoint()

@@ -142,7 +142,7 @@ async def test_full_disk_is_said_searches_go_on_and_it_recovers_by_itself(
             while True:
                 stream.write(os.urandom(4096))
         (notes / "new.md").write_text("Whale and dolphin. " * 3000, encoding="utf-8")
-        engine._parts.queue.add(str(notes))
+        engine._components.queue.add(str(notes))
         async for status in engine.watch(at_most_every=0.02):
             if status.index.state == "disk_full":
                 break

@@ -120,13 +120,13 @@ async def test_an_edit_elsewhere_does_not_wait_for_the_whole_of_a_big_folder(
     async with engine_over(tmp_path / "data", folder, small) as engine:
         report = await engine.index()
         assert (report.indexed, report.failed) == (25, 0)
-        rows = {Path(row.path).name: row.indexed_at for row in await engine._parts.store.files()}
+        rows = {Path(row.path).name: row.indexed_at for row in await engine._components.store.files()}
         assert rows["note.md"] < rows["23.md"], "the second folder had its turn before the first was done"
         assert [f.state for f in engine.status().folders] == ["ready", "ready"]
         (folder / "05.md").unlink()
         (folder / "new.md").write_text("a new one", encoding="utf-8")
         assert (await engine.index()).work.files_read == 1
-        assert "05.md" not in {Path(row.path).name for row in await engine._parts.store.files()}
+        assert "05.md" not in {Path(row.path).name for row in await engine._components.store.files()}
 
 
 async def test_a_few_small_files_are_read_without_starting_a_process(tmp_path: Path, folder: Path) -> None:

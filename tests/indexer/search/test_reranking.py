@@ -67,8 +67,8 @@ async def test_the_best_places_are_read_in_pieces_and_ordered_anew() -> None:
 async def test_the_reranker_is_loaded_after_the_embedder_is_gone_and_goes_after_its_warm_window() -> None:
     loader = FakeLoader(stages=[("weights", 1.0)])
     async with virtual_slot(loader) as (slot, _):
-        async with slot.use(EMBEDDER, Priority.TOOL, wait=20) as lent:
-            await lent.embed_query("where is the gold")
+        async with slot.use(EMBEDDER, Priority.TOOL, wait=20) as lease:
+            await lease.embed_query("where is the gold")
         await judged(slot)
         assert loader.loads == ["embedder", "judge"] and loader.most_alive == 1
         await slot.wait_for("idle")
@@ -126,18 +126,18 @@ async def test_indexing_gets_its_turn_between_reranked_searches() -> None:
         async def index() -> None:
             nonlocal batches
             while True:
-                async with slot.use(EMBEDDER, Priority.INDEX) as lent:
+                async with slot.use(EMBEDDER, Priority.INDEX) as lease:
                     while True:
-                        await lent.embed_passages(["one more"])
+                        await lease.embed_passages(["one more"])
                         batches += 1
-                        if lent.should_yield():
+                        if lease.should_yield():
                             break
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(index)
             for _ in range(searches):  # ten minutes of searches, the window never over
-                async with slot.use(EMBEDDER, Priority.TOOL, wait=20) as lent:
-                    await lent.embed_query("gold")
+                async with slot.use(EMBEDDER, Priority.TOOL, wait=20) as lease:
+                    await lease.embed_query("gold")
                 _, said = await judged(slot)
                 assert said.status == "served" and said.elapsed_ms < 4000
                 await anyio.sleep(10)

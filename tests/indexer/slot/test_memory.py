@@ -38,7 +38,7 @@ def test_the_steps_of_an_unload_come_in_this_order():
     del embedder
     result = unload(box, loader, recorded(steps, loader))
     assert steps == ["close", "collect", "collect", "release", "trim"]
-    assert not result.leaked and result.troubles == () and box == []
+    assert not result.leaked and result.breakers == () and box == []
 
 
 def test_a_model_somebody_still_holds_is_reported_after_a_second_try():
@@ -60,7 +60,7 @@ def test_an_unload_that_fails_half_way_does_the_other_half():
     del embedder
     recipe = recorded(steps, loader)
     result = unload(box, loader, Recipe(collect=gc.collect, freeze=lambda: None, trim=recipe.trim))
-    assert result.troubles == ("RuntimeError: cannot close",)
+    assert result.breakers == ("RuntimeError: cannot close",)
     assert steps == ["release", "trim"] and proof() is None and not result.leaked
 
 
@@ -78,8 +78,8 @@ def test_memory_is_read_from_the_system():
 async def test_unloading_is_proved_and_its_figures_are_in_the_status():
     loader = FakeLoader()
     async with virtual_slot(loader, recipe=Recipe(freeze=lambda: None)) as (slot, _):
-        async with slot.use(A) as lent:
-            await lent.embed_query("x")
+        async with slot.use(A) as lease:
+            await lease.embed_query("x")
         model = loader.embedders[0]
         await slot.unload()
         assert model() is None
@@ -96,8 +96,8 @@ async def test_a_leak_is_shown_and_the_next_model_is_loaded_all_the_same():
             kept = loader.embedders[0]()
         await slot.unload()
         assert slot.status().memory.leaked and slot.status().state == "idle"
-        async with slot.use(model_spec("b")) as lent:
-            await lent.embed_query("x")
+        async with slot.use(model_spec("b")) as lease:
+            await lease.embed_query("x")
         assert kept.closed == 1
 
 
@@ -111,8 +111,8 @@ async def test_an_error_that_a_caller_keeps_does_not_keep_the_model():
     async with virtual_slot(loader, recipe=Recipe(freeze=lambda: None)) as (slot, _):
         kept = []
         try:
-            async with slot.use(A) as lent:
-                await lent.embed_passages(["x"])
+            async with slot.use(A) as lease:
+                await lease.embed_passages(["x"])
         except SlotUnavailable as error:
             kept.append(error)
         await slot.unload()
@@ -123,12 +123,12 @@ async def test_an_error_that_a_caller_keeps_does_not_keep_the_model():
 async def test_a_loan_that_a_caller_keeps_does_not_keep_the_model():
     loader = FakeLoader()
     async with virtual_slot(loader, recipe=Recipe(freeze=lambda: None)) as (slot, _):
-        async with slot.use(A) as lent:
-            await lent.embed_query("x")
+        async with slot.use(A) as lease:
+            await lease.embed_query("x")
         await slot.unload()
-        assert lent.should_yield() and loader.embedders[0]() is None
+        assert lease.should_yield() and loader.embedders[0]() is None
         with pytest.raises(SlotUnavailable):
-            await lent.embed_query("too late")
+            await lease.embed_query("too late")
 
 
 async def test_the_heap_is_frozen_once_after_the_first_import_and_the_floor_is_recorded():
@@ -151,10 +151,10 @@ async def test_a_load_that_does_not_fit_the_device_is_tried_again_and_then_on_th
     spec = model_spec("a", device="cuda", dtype="float16")
     async with virtual_slot(loader, SlotSettings(allow_cpu_fallback=allow)) as (slot, _):
         if allow:
-            async with slot.use(spec) as lent:
-                assert (lent.spec.device, lent.spec.dtype) == ("cpu", "float32")
-            async with slot.use(spec) as lent:
-                await lent.embed_query("the same model serves the same asker")
+            async with slot.use(spec) as lease:
+                assert (lease.spec.device, lease.spec.dtype) == ("cpu", "float32")
+            async with slot.use(spec) as lease:
+                await lease.embed_query("the same model serves the same asker")
             assert slot.status().model.device == "cpu" and slot.status().counters.loads == 1
         else:
             with pytest.raises(SlotUnavailable) as caught:

@@ -55,12 +55,12 @@ def test_a_passed_tool_call_goes_by_age_after_five_seconds():
 
 def test_a_passed_tool_call_goes_by_age_after_eight_grants():
     view = View(loaded=A, tickets=(tool(B, 1), tool(A, 2)))
-    assert decide(replace(view, passed=7), NOW, RULES) == Serve()
-    assert decide(replace(view, passed=8), NOW, RULES) == Unload("swap")
+    assert decide(replace(view, skipped_count=7), NOW, RULES) == Serve()
+    assert decide(replace(view, skipped_count=8), NOW, RULES) == Unload("swap")
 
 
 def test_by_age_the_loaded_model_goes_on_when_its_call_is_the_older():
-    view = View(loaded=A, passed=99, tickets=(tool(A, 1, NOW - 9), tool(B, 2, NOW - 8)))
+    view = View(loaded=A, skipped_count=99, tickets=(tool(A, 1, NOW - 9), tool(B, 2, NOW - 8)))
     assert decide(view, NOW, RULES) == Serve()
 
 
@@ -99,18 +99,18 @@ def test_a_cap_of_zero_means_pure_warmth():
 
 
 def test_what_came_in_by_the_cap_is_loaded_before_a_waiting_tool_call():
-    assert decide(View(owed=B, tickets=(tool(A, 1), index(B, 2))), NOW, RULES) == Load(B)
+    assert decide(View(reserved_for=B, tickets=(tool(A, 1), index(B, 2))), NOW, RULES) == Load(B)
 
 
 def test_what_came_in_by_the_cap_gets_its_micro_batch_before_the_next_swap():
-    view = View(loaded=B, owed=B, tickets=(tool(A, 1), index(B, 2)))
+    view = View(loaded=B, reserved_for=B, tickets=(tool(A, 1), index(B, 2)))
     assert decide(view, NOW, RULES) == Serve()
-    assert decide(replace(view, owed=None), NOW, RULES) == Unload("swap")
+    assert decide(replace(view, reserved_for=None), NOW, RULES) == Unload("swap")
 
 
 def test_an_owed_turn_whose_indexer_has_left_is_forgotten():
-    assert decide(View(owed=B, tickets=(tool(A),)), NOW, RULES) == Load(A)
-    assert decide(View(loaded=B, owed=B, tickets=(tool(A),)), NOW, RULES) == Unload("swap")
+    assert decide(View(reserved_for=B, tickets=(tool(A),)), NOW, RULES) == Load(A)
+    assert decide(View(loaded=B, reserved_for=B, tickets=(tool(A),)), NOW, RULES) == Unload("swap")
 
 
 def test_folders_of_the_loaded_model_go_first_and_older_folders_of_another_wait():
@@ -203,7 +203,7 @@ def test_a_load_is_dropped_only_when_another_is_wanted_more(tickets, dropped):
 
 
 def test_a_load_that_the_cap_owes_is_not_dropped():
-    view = View(busy=True, loading=A, owed=A, tickets=(index(A), tool(B, 2)))
+    view = View(busy=True, loading=A, reserved_for=A, tickets=(index(A), tool(B, 2)))
     assert decide(view, NOW, RULES) == Wait()
 
 
@@ -240,8 +240,8 @@ def views(draw):
         warm_until=draw(st.none() | TIMES) if loaded else None,
         used_until=draw(st.none() | TIMES) if loaded else None,
         blocked_since=draw(st.none() | TIMES) if loaded else None,
-        owed=draw(st.none() | KEYS),
-        passed=draw(st.integers(0, 9)),
+        reserved_for=draw(st.none() | KEYS),
+        skipped_count=draw(st.integers(0, 9)),
         not_before=draw(st.dictionaries(KEYS, TIMES)),
         unload_asked=draw(st.booleans()),
     )
@@ -277,5 +277,5 @@ def test_the_cap_is_kept(view, now):
     starving = [t for t in view.tickets if t.priority is Priority.INDEX and t.key != view.loaded]
     ready = [t for t in starving if now >= view.not_before.get(t.key, now)]
     over = view.blocked_since is not None and now - view.blocked_since >= RULES.starvation_cap
-    if view.loaded and not view.busy and over and ready and view.owed != view.loaded:
+    if view.loaded and not view.busy and over and ready and view.reserved_for != view.loaded:
         assert isinstance(decide(view, now, RULES), Unload)

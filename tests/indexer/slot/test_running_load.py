@@ -63,9 +63,9 @@ async def test_a_caller_cancelled_during_a_real_job_is_free_at_once_and_the_next
 
         async def doomed():
             with scope:
-                async with slot.use(A) as lent:
+                async with slot.use(A) as lease:
                     started.set()
-                    await lent.embed_query("x")
+                    await lease.embed_query("x")
             left.set()
 
         async def following():
@@ -94,8 +94,8 @@ async def test_every_stage_of_a_model_runs_on_one_thread_that_is_not_the_loops()
     loader.release = lambda: idents.add(threading.get_ident())
     async with open_slot(loader, recipe=QUICK) as slot:
         for name in ("a", "b", "a"):
-            async with slot.use(model_spec(name)) as lent:
-                await lent.embed_query("x")
+            async with slot.use(model_spec(name)) as lease:
+                await lease.embed_query("x")
     assert len(idents) == 1 and threading.get_ident() not in idents
 
 

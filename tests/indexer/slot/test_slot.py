@@ -20,9 +20,9 @@ async def test_a_query_loads_the_model_and_is_embedded():
     loader = FakeLoader(stages=[("weights", 2.0)])
     async with virtual_slot(loader) as (slot, _):
         assert slot.status().state == "idle"
-        async with slot.use(A) as lent:
-            vector = await lent.embed_query("red apple")
-            assert lent.spec.dim == 64
+        async with slot.use(A) as lease:
+            vector = await lease.embed_query("red apple")
+            assert lease.spec.dim == 64
         np.testing.assert_array_equal(vector, hashed_text("red apple"))
         assert slot.status().state == "ready"
         assert anyio.current_time() == pytest.approx(2.0)
@@ -50,8 +50,8 @@ async def test_two_models_take_turns_and_are_never_alive_together():
 
         async def ask(spec):
             for _ in range(3):
-                async with slot.use(spec, wait=60) as lent:
-                    await lent.embed_query("x")
+                async with slot.use(spec, wait=60) as lease:
+                    await lease.embed_query("x")
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask, A)
@@ -65,9 +65,9 @@ async def test_indexing_of_another_model_waits_for_the_end_of_the_warm_window():
     async with virtual_slot(loader) as (slot, _):
         async with slot.use(A):
             pass
-        async with slot.use(B, Priority.INDEX) as lent:
+        async with slot.use(B, Priority.INDEX) as lease:
             assert anyio.current_time() == pytest.approx(300, abs=1e-3)
-            assert (await lent.embed_passages(["a", "b"])).shape == (2, 64)
+            assert (await lease.embed_passages(["a", "b"])).shape == (2, 64)
 
 
 async def test_a_load_that_fails_for_good_is_reported_with_its_remedy():
@@ -80,5 +80,5 @@ async def test_a_load_that_fails_for_good_is_reported_with_its_remedy():
         assert caught.value.code == "dependency_missing"
         assert "torch" in caught.value.hint
         assert slot.status().last_error.attempt == 1
-        async with slot.use(B) as lent:
-            await lent.embed_query("other models go on")
+        async with slot.use(B) as lease:
+            await lease.embed_query("other models go on")

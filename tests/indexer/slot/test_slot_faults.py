@@ -27,9 +27,9 @@ async def refused(slot, spec, priority=Priority.TOOL, **arguments):
 
 async def served_after(slot, spec, priority=Priority.TOOL, **arguments):
     began = anyio.current_time()
-    async with slot.use(spec, priority, **arguments) as lent:
+    async with slot.use(spec, priority, **arguments) as lease:
         waited = anyio.current_time() - began
-        await lent.embed_query("x")
+        await lease.embed_query("x")
     return waited
 
 
@@ -266,16 +266,16 @@ async def test_a_load_whose_askers_left_is_dropped_only_when_another_model_is_wa
 
 async def test_a_lease_without_a_job_is_revoked_after_thirty_seconds():
     async with virtual_slot(FakeLoader()) as (slot, _):
-        async with slot.use(A) as lent:
+        async with slot.use(A) as lease:
             await anyio.sleep(29)
-            await lent.embed_query("x")  # the half minute starts anew
+            await lease.embed_query("x")  # the half minute starts anew
             await anyio.sleep(29)
             assert slot.status().holder.kind == "tool"
             await anyio.sleep(2)
             assert slot.status().counters.revoked == 1 and slot.status().holder is None
-            assert lent.should_yield()
+            assert lease.should_yield()
             with pytest.raises(SlotUnavailable) as caught:
-                await lent.embed_query("x")
+                await lease.embed_query("x")
             assert caught.value.code == "revoked"
         assert await served_after(slot, A) == 0.0
 
@@ -285,8 +285,8 @@ async def test_a_long_job_is_not_an_idle_lease_but_a_wedged_one_is_reported():
     loader = FakeLoader()
     async with virtual_slot(loader, SlotSettings(on_wedged=reasons.append)) as (slot, thread):
         loader.work = lambda kind, count: thread.sleep(1000)
-        async with slot.use(A) as lent:
-            await lent.embed_query("x")
+        async with slot.use(A) as lease:
+            await lease.embed_query("x")
         assert slot.status().counters.revoked == 0 and len(reasons) == 1
 
 
@@ -307,8 +307,8 @@ async def test_a_tool_call_waits_no_longer_than_it_said():
         loader.work = lambda kind, count: thread.sleep(60)
 
         async def occupy():
-            async with slot.use(A) as lent:
-                await lent.embed_query("x")
+            async with slot.use(A) as lease:
+                await lease.embed_query("x")
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(occupy)
@@ -331,8 +331,8 @@ async def test_a_lost_device_is_not_used_again_and_the_owner_is_told():
     loader.work = lose
     async with virtual_slot(loader, SlotSettings(on_wedged=reasons.append)) as (slot, _):
         with pytest.raises(SlotUnavailable) as caught:
-            async with slot.use(A) as lent:
-                await lent.embed_query("x")
+            async with slot.use(A) as lease:
+                await lease.embed_query("x")
         assert caught.value.code == "device_lost" and len(reasons) == 1
         await anyio.sleep(1)
         assert not loader.alive and slot.status().state == "error"

@@ -107,13 +107,13 @@ class Play:
             if caller.cancelled is not None:
                 scope.deadline = anyio.current_time() + caller.cancelled
             try:
-                async with self.slot.use(SPECS[caller.model], caller.priority, folder_rank=caller.model) as lent:
+                async with self.slot.use(SPECS[caller.model], caller.priority, folder_rank=caller.model) as lease:
                     assert self.slot.status().state in ("ready", "error")
-                    assert lent.spec.key == SPECS[caller.model].key
+                    assert lease.spec.key == SPECS[caller.model].key
                     await anyio.sleep(caller.holds)
                     for _ in range(caller.batches):
-                        assert (await lent.embed_passages(["x", "y"])).shape == (2, 64)
-                        if lent.should_yield():
+                        assert (await lease.embed_passages(["x", "y"])).shape == (2, 64)
+                        if lease.should_yield():
                             break
                 self.answers.append("served")
             except SlotUnavailable as error:
@@ -159,8 +159,8 @@ async def test_any_calls_faults_and_cancels_leave_one_model_legal_states_and_a_u
             play.outcomes.clear()
             await anyio.sleep(2000)
             for spec in SPECS:  # after all that, every model can be had
-                async with slot.use(spec, wait=100) as lent:
-                    await lent.embed_query("x")
+                async with slot.use(spec, wait=100) as lease:
+                    await lease.embed_query("x")
             await slot.wait_for("idle", timeout=400)
             watching.cancel_scope.cancel()
         assert thread.most_running == 1

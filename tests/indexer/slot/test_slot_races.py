@@ -42,8 +42,8 @@ class Gates:
 
 async def ask(slot, spec, log, priority=Priority.TOOL, **arguments):
     try:
-        async with slot.use(spec, priority, **arguments) as lent:
-            log.append((spec.name, (await lent.embed_query("x")).shape))
+        async with slot.use(spec, priority, **arguments) as lease:
+            log.append((spec.name, (await lease.embed_query("x")).shape))
     except SlotUnavailable as error:
         log.append((spec.name, error.code))
 
@@ -119,8 +119,8 @@ async def test_a_caller_cancelled_during_its_job_leaves_at_once_and_the_slot_fol
         gates = Gates(loader, thread)
         loader.alive[0]._pause = gates._wait
         with anyio.move_on_after(1) as scope:
-            async with slot.use(A) as lent:
-                await lent.embed_query("given up")
+            async with slot.use(A) as lease:
+                await lease.embed_query("given up")
         assert scope.cancelled_caught and slot.status().counters.cancelled == 1
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask, slot, A, log)
@@ -194,11 +194,11 @@ async def test_a_batch_that_does_not_fit_the_memory_is_halved_and_nothing_is_los
     loader.work = pause
     texts = [f"text number {n}" for n in range(10)]
     async with virtual_slot(loader) as (slot, _):
-        async with slot.use(A, Priority.INDEX) as lent:
-            assert lent.take([8] * 10) == 10
-            rows = await lent.embed_passages(texts)
+        async with slot.use(A, Priority.INDEX) as lease:
+            assert lease.take([8] * 10) == 10
+            rows = await lease.embed_passages(texts)
             np.testing.assert_array_equal(rows, np.stack([hashed_text(text) for text in texts]))
-            assert lent.take([8] * 10) < 10, "the next batches are smaller"
+            assert lease.take([8] * 10) < 10, "the next batches are smaller"
         assert slot.status().counters.batches_halved >= 2
         assert loader.released >= 2
 
@@ -211,9 +211,9 @@ async def test_a_single_text_that_does_not_fit_is_refused_by_name():
 
     loader.work = pause
     async with virtual_slot(loader) as (slot, _):
-        async with slot.use(A, Priority.INDEX) as lent:
+        async with slot.use(A, Priority.INDEX) as lease:
             with pytest.raises(SlotUnavailable) as caught:
-                await lent.embed_passages(["x", "y"])
+                await lease.embed_passages(["x", "y"])
         assert caught.value.code == "out_of_memory_host"
 
 
@@ -221,12 +221,12 @@ async def test_a_micro_batch_takes_about_the_target_time():
     loader = FakeLoader()
     async with virtual_slot(loader) as (slot, thread):
         loader.work = lambda kind, count: thread.sleep(count * 0.1)  # 100 tokens in 0.1 s: 1000 tokens a second
-        async with slot.use(A, Priority.INDEX) as lent:
+        async with slot.use(A, Priority.INDEX) as lease:
             sizes = []
             for _ in range(6):
-                count = lent.take([100] * 50)
+                count = lease.take([100] * 50)
                 sizes.append(count)
-                await lent.embed_passages(["x"] * count)
+                await lease.embed_passages(["x"] * count)
         assert sizes == [2, 8, 10, 10, 10, 10]
         assert slot.status().micro_batch_s == pytest.approx(1.0, abs=0.3)
 

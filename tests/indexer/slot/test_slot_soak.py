@@ -31,18 +31,18 @@ async def index_share(period, settings, hours, drift=0.0, ask_first=False):
 
         async def search():
             for number in itertools.count(1):
-                async with slot.use(A, wait=60) as lent:
-                    await lent.embed_query("x")
+                async with slot.use(A, wait=60) as lease:
+                    await lease.embed_query("x")
                 await anyio.sleep_until(start + number * (period + drift))
 
         async def index():
             nonlocal indexed
             while True:
-                async with slot.use(B, Priority.INDEX) as lent:
-                    while not (ask_first and lent.should_yield()):
-                        await lent.embed_passages(["x"])
+                async with slot.use(B, Priority.INDEX) as lease:
+                    while not (ask_first and lease.should_yield()):
+                        await lease.embed_passages(["x"])
                         indexed += BATCH
-                        if lent.should_yield():
+                        if lease.should_yield():
                             break
 
         start = anyio.current_time()
@@ -72,9 +72,9 @@ async def test_an_indexer_that_asks_before_its_first_batch_is_not_sent_away_with
     async with virtual_slot(loader, SlotSettings(keep_warm=2000)) as (slot, _):
 
         async def index():
-            async with slot.use(B, Priority.INDEX) as lent:
-                while not lent.should_yield():
-                    await lent.embed_passages(["x"])
+            async with slot.use(B, Priority.INDEX) as lease:
+                while not lease.should_yield():
+                    await lease.embed_passages(["x"])
                     log.append("batch")
 
         await use_once(slot, A, Priority.TOOL)
@@ -97,11 +97,11 @@ async def test_indexing_in_the_warm_window_neither_extends_nor_shortens_it():
             pass
         start = anyio.current_time()
         await anyio.sleep(100)
-        async with slot.use(A, Priority.INDEX) as lent:
-            await lent.embed_passages(["x"])
+        async with slot.use(A, Priority.INDEX) as lease:
+            await lease.embed_passages(["x"])
         await anyio.sleep(150)
-        async with slot.use(A, Priority.INDEX) as lent:
-            await lent.embed_passages(["x"])
+        async with slot.use(A, Priority.INDEX) as lease:
+            await lease.embed_passages(["x"])
         await slot.wait_for("idle", timeout=1000)
         assert anyio.current_time() - start == pytest.approx(300.0, abs=1e-3)
         assert slot.status().warm_until is None
@@ -125,8 +125,8 @@ async def test_folders_are_indexed_one_model_after_the_other_and_the_model_is_un
 
         async def index(rank, spec):
             for _ in range(3):
-                async with slot.use(spec, Priority.INDEX, folder_rank=rank) as lent:
-                    await lent.embed_passages(["x"])
+                async with slot.use(spec, Priority.INDEX, folder_rank=rank) as lease:
+                    await lease.embed_passages(["x"])
                     log.append((rank, spec.name))
 
         async with anyio.create_task_group() as tasks:

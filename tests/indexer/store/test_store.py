@@ -70,25 +70,25 @@ async def test_rows_that_did_not_change_are_not_written_again(store: Store) -> N
 
 @pytest.mark.parametrize("texts", [("one", "drei", "three"), ("one", "three"), ("one", "two"), ("two", "three")])
 async def test_rows_with_tokens_of_changed_neighbours_are_written_again(store: Store, texts: tuple[str, ...]) -> None:
-    def lent(*texts: str) -> FileWrite:
+    def lease(*texts: str) -> FileWrite:
         write = written("a.md", *texts)
         words = " ".join(texts)
         return FileWrite(write.row, write.chunks, (words,) * len(texts), (2,) * len(texts))
 
-    await store.replace([lent("one", "two", "three")])
-    await store.replace([lent(*texts)])
+    await store.replace([lease("one", "two", "three")])
+    await store.replace([lease(*texts)])
     for word in ("one", "two", "three", "drei"):
         assert len(await store.search_text([word], Scope(), 5)) == (len(texts) if word in texts else 0), word
 
 
 async def test_rows_beyond_the_reach_of_a_change_are_not_written_again(store: Store) -> None:
-    def lent(*texts: str) -> FileWrite:
+    def lease(*texts: str) -> FileWrite:
         write = written("a.md", *texts)
         return FileWrite(write.row, write.chunks, write.tokens, (1,) * len(texts))
 
-    await store.replace([lent("one", "two", "three", "four", "five")])
+    await store.replace([lease("one", "two", "three", "four", "five")])
     written_before = (await store.statistics()).chunks.written
-    await store.replace([lent("one", "two", "three", "four", "fünf")])
+    await store.replace([lease("one", "two", "three", "four", "fünf")])
     # The file row, the new chunk, the lost one's tombstone, its neighbour.
     assert (await store.statistics()).chunks.written - written_before == 4
 

@@ -378,7 +378,7 @@ SLOW_PULL = """
 import sys, time
 from pathlib import Path
 from test_models_command import LocalHub, call_for
-from mcp_server.commands import models
+from mcp_server.cli import models
 class Slow(LocalHub):
     def fetch(self, repo, names, cache, advance):
         super().fetch(repo, names[:1], cache, advance)

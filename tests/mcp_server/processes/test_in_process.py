@@ -73,11 +73,11 @@ async def test_the_first_connection_may_leave_before_the_others(config: Config) 
         group.start_soon(first)
         with anyio.fail_after(5):
             await both.wait()
-            async with host.lend() as lent:
+            async with host.lend() as context:
                 leave.set()
                 await stay.wait()
                 assert opener.closed == 0
-                assert lent.engine.status().folders == ()
+                assert context.engine.status().folders == ()
     assert opener.closed == 1
 
 
@@ -93,27 +93,27 @@ async def test_two_clients_of_one_server_share_one_engine(config: Config) -> Non
 async def test_nothing_heavy_begins_before_the_first_answer(config: Config, notes: Path) -> None:
     opener, answered = Counted(), anyio.Event()
     host = Host(config, opener, folders=[str(notes)], answered=answered)
-    async with host.lend() as lent:
+    async with host.lend() as context:
         await anyio.wait_all_tasks_blocked()
         assert opener.started is not None
         assert not opener.started.is_set()
-        assert lent.named
+        assert context.named
         answered.set()
         with anyio.fail_after(5):
             await opener.started.wait()
-        assert lent.folders == [str(notes)]
-        assert len((await lent.engine.search(Query("signing"))).hits) == 2
+        assert context.folders == [str(notes)]
+        assert len((await context.engine.search(Query("signing"))).hits) == 2
 
 
 async def test_a_folder_that_cannot_be_indexed_is_a_notice(config: Config, notes: Path) -> None:
     answered = anyio.Event()
     answered.set()
     host = Host(config, Counted(), folders=[str(notes), "/nowhere/at/all"], answered=answered)
-    async with host.lend() as lent:
+    async with host.lend() as context:
         with anyio.fail_after(5):
-            await lent.ready.wait()
-        assert lent.folders == [str(notes)]
-        assert [notice.split()[0] for notice in lent.notices] == ["/nowhere/at/all"]
+            await context.ready.wait()
+        assert context.folders == [str(notes)]
+        assert [notice.split()[0] for notice in context.notices] == ["/nowhere/at/all"]
 
 
 async def test_a_wrong_configuration_becomes_an_answer() -> None:
@@ -150,8 +150,8 @@ async def test_an_index_that_cannot_be_opened_keeps_its_own_words(config: Config
             raise FolderMcpError("the disk is full; free some space")
         yield FakeEngine()
 
-    async with Host(config, opener).lend() as lent:  # type: ignore[arg-type]
-        assert lent.engine.status().owner.detail == "the disk is full; free some space"
+    async with Host(config, opener).lend() as context:  # type: ignore[arg-type]
+        assert context.engine.status().owner.detail == "the disk is full; free some space"
 
 
 async def test_every_method_of_a_failed_engine_answers_or_says_why() -> None:

@@ -22,10 +22,10 @@ TOKENS = 25_000
 
 
 @asynccontextmanager
-async def over(lent: ConnectionContext) -> AsyncIterator[Client]:
+async def over(context: ConnectionContext) -> AsyncIterator[Client]:
     @asynccontextmanager
     async def source() -> AsyncIterator[ConnectionContext]:
-        yield lent
+        yield context
 
     async with Client(create_server(source)) as client:
         yield client

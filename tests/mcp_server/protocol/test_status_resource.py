@@ -23,8 +23,8 @@ from mcp_server.protocol.status_resource import GAP, URI, tell_changes
 VIRTUAL = ("trio", {"clock": MockClock(autojump_threshold=0)})
 
 
-async def test_the_status_is_listed_and_read_as_json(client: Client, lent: ConnectionContext) -> None:
-    lent.notices.append("/other does not exist")
+async def test_the_status_is_listed_and_read_as_json(client: Client, context: ConnectionContext) -> None:
+    context.notices.append("/other does not exist")
     (listed,) = (await client.list_resources()).resources
     assert (str(listed.uri), listed.mime_type, bool(listed.description)) == (URI, "application/json", True)
     (content,) = (await client.read_resource(URI)).contents
@@ -41,8 +41,8 @@ async def test_another_address_is_refused_with_its_name(client: Client) -> None:
         await client.read_resource("folder-mcp://nothing")
 
 
-async def test_a_client_that_listens_is_told_of_a_change(lent: ConnectionContext, engine: FakeEngine) -> None:
-    async with connected(lent, "auto") as client, client.listen(resource_subscriptions=[URI]) as events:
+async def test_a_client_that_listens_is_told_of_a_change(context: ConnectionContext, engine: FakeEngine) -> None:
+    async with connected(context, "auto") as client, client.listen(resource_subscriptions=[URI]) as events:
         await until(lambda: engine.watchers == 1)
         engine.change(state="loading", requested="m")
         with anyio.fail_after(5):
@@ -52,16 +52,16 @@ async def test_a_client_that_listens_is_told_of_a_change(lent: ConnectionContext
 
 
 async def test_a_client_that_listens_for_something_else_costs_nothing(
-    lent: ConnectionContext, engine: FakeEngine
+    context: ConnectionContext, engine: FakeEngine
 ) -> None:
-    async with connected(lent, "auto") as client, client.listen(tools_list_changed=True):
+    async with connected(context, "auto") as client, client.listen(tools_list_changed=True):
         assert not (await client.call_tool("status", {})).is_error
         assert engine.watchers == 0
 
 
-async def test_a_subscriber_is_told_until_it_unsubscribes(lent: ConnectionContext, engine: FakeEngine) -> None:
+async def test_a_subscriber_is_told_until_it_unsubscribes(context: ConnectionContext, engine: FakeEngine) -> None:
     told = Told()
-    async with connected(lent, "legacy", told) as client:
+    async with connected(context, "legacy", told) as client:
         capability = client.server_capabilities.resources if client.server_capabilities else None
         assert capability is not None
         assert capability.subscribe
@@ -74,8 +74,8 @@ async def test_a_subscriber_is_told_until_it_unsubscribes(lent: ConnectionContex
         await until(lambda: engine.watchers == 0)
 
 
-async def test_the_telling_ends_with_the_connection(lent: ConnectionContext, engine: FakeEngine) -> None:
-    async with connected(lent, "legacy") as client:
+async def test_the_telling_ends_with_the_connection(context: ConnectionContext, engine: FakeEngine) -> None:
+    async with connected(context, "legacy") as client:
         await subscribe(client.subscribe_resource)
         await until(lambda: engine.watchers == 1)
     await until(lambda: engine.watchers == 0)
@@ -147,10 +147,10 @@ class Told:
 
 
 @asynccontextmanager
-async def connected(lent: ConnectionContext, mode: str, told: Told | None = None) -> AsyncIterator[Client]:
+async def connected(context: ConnectionContext, mode: str, told: Told | None = None) -> AsyncIterator[Client]:
     @asynccontextmanager
     async def source() -> AsyncIterator[ConnectionContext]:
-        yield lent
+        yield context
 
     async with Client(create_server(source), mode=mode, message_handler=told) as client:
         yield client

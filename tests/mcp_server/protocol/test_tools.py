@@ -57,8 +57,8 @@ async def test_the_server_says_its_name_and_version_briefly(client: Client) -> N
     assert len(info.model_dump_json(exclude_none=True)) < 300
 
 
-async def test_clients_may_keep_the_list_of_tools_for_an_hour(lent: ConnectionContext) -> None:
-    async with serve(lent, "auto") as client:
+async def test_clients_may_keep_the_list_of_tools_for_an_hour(context: ConnectionContext) -> None:
+    async with serve(context, "auto") as client:
         listed = await client.list_tools()
     assert (listed.ttl_ms, listed.cache_scope) == (3_600_000, "public")
 
@@ -195,12 +195,12 @@ async def test_a_part_of_a_folder_leads_to_path_glob(client: Client, notes: Path
 
 
 async def test_a_connection_searches_the_folders_it_named(
-    client: Client, lent: ConnectionContext, engine: FakeEngine
+    client: Client, context: ConnectionContext, engine: FakeEngine
 ) -> None:
-    lent.named = True
-    lent.folders.append("/only/this")
-    lent.notices.append("/other does not exist")
-    lent.ready.set()
+    context.named = True
+    context.folders.append("/only/this")
+    context.notices.append("/other does not exist")
+    context.ready.set()
     result = await client.call_tool("search", {"query": "key"})
     assert engine.asked[0].scope.folders == ("/only/this",)
     assert "/other does not exist" in result.structured_content["notices"]
@@ -208,11 +208,11 @@ async def test_a_connection_searches_the_folders_it_named(
 
 
 async def test_a_connection_whose_folders_all_failed_is_not_given_those_of_others(
-    client: Client, lent: ConnectionContext
+    client: Client, context: ConnectionContext
 ) -> None:
-    lent.named = True
-    lent.notices.append("/gone does not exist")
-    lent.ready.set()
+    context.named = True
+    context.notices.append("/gone does not exist")
+    context.ready.set()
     result = await client.call_tool("search", {"query": "key"})
     assert result.is_error
     assert "/gone does not exist" in text(result)
@@ -322,7 +322,7 @@ async def test_status_lists_failures_by_name_with_verbose(client: Client, notes:
     assert every["folders"][0]["reasons"] == [{"reason": "it is broken", "files": 5}]
 
 
-async def test_progress_tells_what_a_search_waits_for(lent: ConnectionContext, engine: FakeEngine) -> None:
+async def test_progress_tells_what_a_search_waits_for(context: ConnectionContext, engine: FakeEngine) -> None:
     engine.gate = anyio.Event()
     told: list[str] = []
     heard = anyio.Event()
@@ -334,7 +334,7 @@ async def test_progress_tells_what_a_search_waits_for(lent: ConnectionContext, e
         else:
             heard.set()
 
-    async with serve(lent) as client, anyio.create_task_group() as group:
+    async with serve(context) as client, anyio.create_task_group() as group:
         group.start_soon(lambda: client.call_tool("search", {"query": "key"}, progress_callback=progress))
         with anyio.fail_after(5):
             await heard.wait()
@@ -344,10 +344,10 @@ async def test_progress_tells_what_a_search_waits_for(lent: ConnectionContext, e
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
 async def test_a_cancelled_search_is_cancelled_in_the_engine(
-    lent: ConnectionContext, engine: FakeEngine, mode: str
+    context: ConnectionContext, engine: FakeEngine, mode: str
 ) -> None:
     engine.gate = anyio.Event()
-    async with serve(lent, mode) as client:
+    async with serve(context, mode) as client:
         async with anyio.create_task_group() as group:
             group.start_soon(client.call_tool, "search", {"query": "key"})
             with anyio.fail_after(5):
@@ -378,10 +378,10 @@ def test_status_survives_json(engine: FakeEngine) -> None:
 
 
 @asynccontextmanager
-async def serve(lent: ConnectionContext, mode: str = "legacy") -> AsyncIterator[Client]:
+async def serve(context: ConnectionContext, mode: str = "legacy") -> AsyncIterator[Client]:
     @asynccontextmanager
     async def source() -> AsyncIterator[ConnectionContext]:
-        yield lent
+        yield context
 
     async with Client(create_server(source), mode=mode) as client:
         yield client
