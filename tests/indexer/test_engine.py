@@ -85,7 +85,7 @@ async def test_no_chunk_is_embedded_twice_though_windows_and_commits_overlap(
     for number in range(40):
         text = "\n\n".join(f"# Part {part}\n\n" + f"Sentence {number} of part {part}. " * 60 for part in range(6))
         (folder / f"{number}.md").write_text(text, encoding="utf-8")
-    async with engine_over(tmp_path / "data", folder) as engine:
+    async with engine_over(tmp_path / "data", folder, commit_delay=2.0) as engine:
         report = await engine.index()
         work = engine.status().work
     assert report.chunks > 200 and report.embedded == report.chunks

@@ -11,10 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import anyio
+import pytest
 from fakes import FakeLoader
 
 from indexer.config import Config, load_config
 from indexer.engine import Engine, open_engine
+from indexer.indexing import embedding_pass
 from indexer.models.locate import Located, find
 from indexer.types import Answer, Hit, Mode, Query
 
@@ -27,14 +29,28 @@ def settings(data: Path) -> Config:
 
 @asynccontextmanager
 async def engine_over(
-    data: Path, *folders: Path, loader: FakeLoader | None = None, config: Config | None = None
+    data: Path,
+    *folders: Path,
+    loader: FakeLoader | None = None,
+    config: Config | None = None,
+    commit_delay: float = 0.1,
 ) -> AsyncIterator[Engine]:
-    """An engine that keeps ``folders``; indexing has begun, nothing has been waited for."""
-    async with open_engine(config or settings(data), version="test", loader=loader or FakeLoader()) as engine:
-        for folder in folders:
-            await engine.add_folder(str(folder))
-        with anyio.fail_after(60):
-            yield engine
+    """An engine that keeps ``folders``; indexing has begun, nothing has been waited for.
+
+    Args:
+        data: Its data directory.
+        folders: What it indexes.
+        loader: Of models whose weights are fake.
+        config: ``settings(data)`` unless given.
+        commit_delay: Seconds between two commits of vectors; with the real 2 s each second ``index()`` would wait.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(embedding_pass, "COMMIT_DELAY", commit_delay)
+        async with open_engine(config or settings(data), version="test", loader=loader or FakeLoader()) as engine:
+            for folder in folders:
+                await engine.add_folder(str(folder))
+            with anyio.fail_after(60):
+                yield engine
 
 
 async def ask(engine: Engine, text: str, mode: Mode = "hybrid") -> Answer:

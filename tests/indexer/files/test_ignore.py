@@ -77,6 +77,7 @@ def _grow(root: Path, random: random.Random, depth: int = 0) -> None:
         (root / ".gitignore").write_bytes(os.fsencode(ending.join(lines) + random.choice(["", ending])))
 
 
+@pytest.mark.slow
 @needs_git
 @pytest.mark.parametrize("seed", range(24))
 def test_a_random_tree_is_walked_as_git_would_add_it(root: Path, seed: int) -> None:
@@ -101,6 +102,7 @@ def _builtin(path: str, is_dir: bool) -> bool:
     )
 
 
+@pytest.mark.slow
 @needs_git
 @pytest.mark.parametrize("seed", range(100, 110))
 def test_one_path_is_judged_as_git_check_ignore_judges_it(root: Path, seed: int) -> None:

@@ -29,19 +29,29 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 @pytest.fixture
 def own_page(tmp_path: Path) -> Iterator[Page]:
-    """For a test that indexes something, counts who looks, or ends the owner."""
+    """For a test that adds a folder, counts who looks, or ends the owner."""
     with served(tmp_path) as page:
         yield page
 
 
-@pytest.fixture
-def notes(tmp_path: Path) -> Path:
-    folder = tmp_path / "notes"
+@pytest.fixture(scope="module")
+def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("folder") / "notes"
     folder.mkdir()
     (folder / "bees.md").write_text("# Bees\n\nA swarm follows its queen.\n\n" + "More.\n" * 60, encoding="utf-8")
     (folder / "evil.md").write_text("<script>document.title='owned'</script> swarm\n", encoding="utf-8")
     (folder / "broken.docx").write_bytes(b"PK\x03\x04 this is no archive")
+    (folder / "logo.png").write_bytes(b"\x89PNG")
     return folder
+
+
+@pytest.fixture(scope="module")
+def indexed_page(tmp_path_factory: pytest.TempPathFactory, notes: Path) -> Iterator[Page]:
+    """Has indexed the notes."""
+    with served(tmp_path_factory.mktemp("indexed")) as page:
+        page.add(notes)
+        page.index()
+        yield page
 
 
 def knock(
@@ -225,43 +235,36 @@ def test_a_page_is_told_that_the_owner_ends(own_page: Page) -> None:
 # What can be asked -----------------------------------------------------------------------------------------------
 
 
-def test_hits_come_in_pieces_that_match_and_pieces_that_do_not(own_page: Page, notes: Path) -> None:
-    own_page.add(notes)
-    own_page.index()
-    answer = asked(own_page, "search", query="swarms")
+def test_hits_come_in_pieces_that_match_and_pieces_that_do_not(indexed_page: Page) -> None:
+    answer = asked(indexed_page, "search", query="swarms")
     assert {Path(hit["path"]).name for hit in answer["hits"]} == {"bees.md", "evil.md"}
     for hit in answer["hits"]:
         assert "snippet" not in hit
         assert [part for part, matches in hit["parts"] if matches] == ["swarm"]
-    assert asked(own_page, "search", query="queen", folder="notes")["hits"]
-    assert not asked(own_page, "search", query="queen", type="pdf")["hits"]
+    assert asked(indexed_page, "search", query="queen", folder="notes")["hits"]
+    assert not asked(indexed_page, "search", query="queen", type="pdf")["hits"]
 
 
-def test_a_place_is_shown_with_what_stands_around_it(own_page: Page, notes: Path) -> None:
-    own_page.add(notes)
-    own_page.index()
-    reading = asked(own_page, "read", path=str(notes / "bees.md"), locator="lines 20-21", around=2)
+def test_a_place_is_shown_with_what_stands_around_it(indexed_page: Page, notes: Path) -> None:
+    reading = asked(indexed_page, "read", path=str(notes / "bees.md"), locator="lines 20-21", around=2)
     assert (reading["locator"], reading["first_line"], reading["first"], reading["last"]) == (
         "lines 18-23",
         18,
         20,
         21,
     )
-    start = asked(own_page, "read", path=str(notes / "bees.md"), locator="lines 1-3", around=2)
+    start = asked(indexed_page, "read", path=str(notes / "bees.md"), locator="lines 1-3", around=2)
     assert start["locator"] == "lines 1-5"
 
 
-def test_files_that_are_not_searchable_are_listed_and_filtered(own_page: Page, notes: Path) -> None:
-    (notes / "logo.png").write_bytes(b"\x89PNG")
-    own_page.add(notes)
-    own_page.index()
-    everything = asked(own_page, "files")
-    failed = asked(own_page, "files", outcome="failed")
+def test_files_that_are_not_searchable_are_listed_and_filtered(indexed_page: Page) -> None:
+    everything = asked(indexed_page, "files")
+    failed = asked(indexed_page, "files", outcome="failed")
     assert [Path(one["path"]).name for one in failed["files"]] == ["broken.docx"]
     assert everything["files"][0] == failed["files"][0] and failed["files"][0]["reason"]
     assert sum(one["files"] for one in everything["reasons"]) == everything["total"]
-    assert asked(own_page, "files", text="BROKEN docx")["total"] == 1
-    assert asked(own_page, "files", text="no such file")["total"] == 0
+    assert asked(indexed_page, "files", text="BROKEN docx")["total"] == 1
+    assert asked(indexed_page, "files", text="no such file")["total"] == 0
 
 
 @pytest.mark.parametrize(
