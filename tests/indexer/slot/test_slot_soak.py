@@ -55,6 +55,7 @@ async def index_share(period, settings, hours, drift=0.0, ask_first=False):
     return indexed / (hours * 3600)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("period", "least"), [(60, 0.08), (240, 0.15), (290, 0.25)])
 async def test_indexing_of_another_model_gets_its_share_under_a_steady_search(period, least):
     assert await index_share(period, SlotSettings(), hours=scaled(10)) >= least
