@@ -7,6 +7,7 @@ holds that each fault still finds its line and its test.
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -322,7 +323,9 @@ def caught(change: Mutant, copy: Path) -> tuple[str, float]:
 
 
 def main() -> int:
-    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("word", nargs="?", default="", help="only faults whose name, module or test contains it")
+    word = parser.parse_args().word
     chosen = [m for m in MUTANTS if word in m.name or word in m.module or word in m.test]
     survivors = 0
     with tempfile.TemporaryDirectory() as directory:
