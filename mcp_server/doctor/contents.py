@@ -1,22 +1,29 @@
-"""The index on disk: does it open beside whoever writes it, of which format, with what in it."""
+"""Checks of what is on disk: the index, its languages, model files, and the parser of documents.
+
+The index is opened only where there is one: that imports the storage library, which takes a second.
+"""
 
 from __future__ import annotations
 
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from threading import Timer
 from typing import Any, BinaryIO, cast
 
+from indexer.documents import worker_protocol
 from indexer.documents.worker_process import Launch, NoInterpreter, find_interpreter, launch
-from indexer.errors import SlotUnavailable, StoreError
+from indexer.errors import ConfigError, SlotUnavailable, StoreError
+from indexer.folders.model_availability import Models
+from indexer.folders.registry import list_folders
 from indexer.models.catalogue import languages_of
 from indexer.models.locate import Located, Missing, find
-from indexer.status_report import advise
+from indexer.models.prepared import verify
 from indexer.status_types import ModelAvailability
-from mcp_server.doctor.finding import Finding
+from mcp_server.doctor.check_types import CheckInputs, Finding
 from mcp_server.processes import timing
 
 
@@ -29,27 +36,34 @@ class Contents:
         chunks: Chunks of text.
         failed: Files that could not be read.
         disk_bytes: Its size, None when unknown.
+        languages: Chunks by folder and language.
     """
 
     files: int
     chunks: int
     failed: int
     disk_bytes: int | None
+    languages: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-def index(data_dir: Path, look: Callable[[Path], Contents]) -> Iterator[Finding]:
+def check_index(inputs: CheckInputs) -> Iterator[Finding]:
+    """Check whether the index opens beside the process that writes it, and what it holds."""
+    return index(inputs.settings.config.data_dir, read_index)
+
+
+def index(data_dir: Path, read: Callable[[Path], Contents]) -> Iterator[Finding]:
     """Open the index read-only, which changes nothing in it.
 
     Args:
         data_dir: The data directory.
-        look: Opens and reads the index; raises ``StoreError`` or ``ImportError``.
+        read: Opens and reads the index; raises ``StoreError`` or ``ImportError``.
     """
-    name, place = "index", data_dir / "index"
+    name, directory = "index", data_dir / "index"
     try:
-        if not (place / "tables").is_dir():
+        if not (directory / "tables").is_dir():
             yield Finding(name, "ok", "there is none yet; it is made with the first folder")
             return
-        found = look(place)
+        found = read(directory)
     except ImportError as error:
         yield Finding(name, "failure", f"the storage library cannot be loaded: {error}", "run: pip install lancedb")
         return
@@ -57,13 +71,15 @@ def index(data_dir: Path, look: Callable[[Path], Contents]) -> Iterator[Finding]
         yield Finding(name, "failure", str(error), _REMEDIES.get(error.code, "see the log in the data directory"))
         return
     except OSError as error:
-        yield Finding(name, "failure", f"{place} cannot be read ({error.strerror})", _REMEDIES["permission"])
+        yield Finding(name, "failure", f"{directory} cannot be read ({error.strerror})", _REMEDIES["permission"])
         return
     amount = f", {found.disk_bytes / 1e6:.0f} MB" if found.disk_bytes else ""
     yield Finding(name, "ok", f"opens; {found.files:,} files, {found.chunks:,} chunks{amount}")
-    damaged = sorted(each.name for each in (place / "damaged").glob("*")) if (place / "damaged").is_dir() else []
+    damaged = (
+        sorted(each.name for each in (directory / "damaged").glob("*")) if (directory / "damaged").is_dir() else []
+    )
     if damaged:
-        detail = f"damaged parts were set aside: {', '.join(damaged[:3])} in {place / 'damaged'}"
+        detail = f"damaged parts were set aside: {', '.join(damaged[:3])} in {directory / 'damaged'}"
         yield Finding("index damage", "warning", detail, "look at the disk's health; delete that directory when done")
     if found.failed:
         detail = f"{found.failed:,} files could not be read"
@@ -79,67 +95,84 @@ _REMEDIES = {
 }
 
 
-def contents(place: Path) -> Contents:
-    """Read what an index holds; imports the storage library, which takes a second.
+def read_index(directory: Path) -> Contents:
+    """Read what an index holds.
 
     Raises:
         StoreError: It cannot be opened or read.
-        ImportError: The storage library is not there.
+        ImportError: The storage library is not installed.
     """
-    import anyio  # noqa: PLC0415
+    import anyio  # noqa: PLC0415 - may be missing
 
-    return anyio.run(_contents, place)
+    return anyio.run(_read_index, directory)
 
 
-async def _contents(place: Path) -> Contents:
-    from indexer.store.store import open_store  # noqa: PLC0415
+async def _read_index(directory: Path) -> Contents:
+    from indexer.store.store import open_store  # noqa: PLC0415 - may be missing
 
-    async with open_store(place, read_only=True) as store:
+    languages: dict[str, Counter[str]] = {}
+    async with open_store(directory, read_only=True) as store:
         rows = await store.files()
-        folders = {row.folder for row in rows}
+        for row in rows:
+            if row.language is not None:
+                languages.setdefault(row.folder, Counter())[row.language] += row.chunks
         return Contents(
             files=len(rows),
-            chunks=sum(store.chunk_count(folder) for folder in folders),
+            chunks=sum(store.chunk_count(folder) for folder in {row.folder for row in rows}),
             failed=sum(row.outcome == "failed" for row in rows),
             disk_bytes=store.disk_bytes,
+            languages=languages,
         )
 
 
 # Languages ----------------------------------------------------------------------------------------------------------
-# Whether each folder's model reads the languages that the folder is written in.
 
-Written = Mapping[str, Mapping[str, int]]
-"""Chunks by folder and language."""
+
+def check_languages(inputs: CheckInputs) -> Iterator[Finding]:
+    """Check whether each folder's model supports the languages that the folder is written in."""
+    config = inputs.settings.config
+    resolver = Models(config)
+    try:
+        models = {folder.path: resolver.name(folder.model) for folder in list_folders(config).known}
+    except ConfigError:  # the check of the folders reports it
+        return iter(())
+    supported = supported_languages(models.values(), config.hub_cache, config.data_dir)
+    return languages(models, supported, lambda: read_index(config.data_dir / "index").languages)
 
 
 def languages(
-    folders: Mapping[str, str], reads: Mapping[str, frozenset[str] | None], look: Callable[[], Written]
+    models: Mapping[str, str],
+    supported: Mapping[str, frozenset[str] | None],
+    read: Callable[[], Mapping[str, Mapping[str, int]]],
 ) -> Iterator[Finding]:
-    """Compare folders and models; nothing is said before anything is indexed.
+    """Compare folders and models; nothing is reported before anything is indexed.
 
     Args:
-        folders: Model by root.
-        reads: What each model was made for, None when many languages or unknown.
-        look: Reads the index; raises ``StoreError`` or ``ImportError``, which the check of the index says.
+        models: Model by folder.
+        supported: The languages each model was made for, None when many or unknown.
+        read: Returns chunks by folder and language; raises ``StoreError`` or ``ImportError``, which the check of the
+            index reports.
     """
-    if all(reads.get(model) is None for model in folders.values()):
+    if all(supported.get(model) is None for model in models.values()):
         return
     try:
-        written = look()
+        written = read()
     except (StoreError, ImportError, OSError):
         return
+    from indexer.status_report import advise  # noqa: PLC0415 - needs anyio, which may be missing
+
     unfit = False
-    for root, model in folders.items():
-        found = advise(root, model, reads.get(model), written.get(root, {}), 0.0)
-        if found is not None:
+    for root, model in models.items():
+        advice = advise(root, model, supported.get(model), written.get(root, {}), 0.0)
+        if advice is not None:
             unfit = True
-            yield Finding(f"model of {root}", "warning", found.fault, found.remedy)
+            yield Finding(f"model of {root}", "warning", advice.fault, advice.remedy)
     if not unfit and any(written.values()):
         yield Finding("languages", "ok", "each folder's model reads what the folder is written in")
 
 
-def fits(models: Iterable[str], hub_cache: Path, data_dir: Path) -> dict[str, frozenset[str] | None]:
-    """The languages each model was made for, by name."""
+def supported_languages(models: Iterable[str], hub_cache: Path, data_dir: Path) -> dict[str, frozenset[str] | None]:
+    """Return the languages each model was made for, by its name; None when many or unknown."""
     found = {}
     for name in models:
         located = find(name, hub_cache=hub_cache, data_dir=data_dir)
@@ -147,31 +180,23 @@ def fits(models: Iterable[str], hub_cache: Path, data_dir: Path) -> dict[str, fr
     return found
 
 
-def written_in(place: Path) -> dict[str, Counter[str]]:
-    """Read the languages of what is indexed; imports the storage library.
-
-    Raises:
-        StoreError: It cannot be opened or read.
-        ImportError: The storage library is not there.
-    """
-    import anyio  # noqa: PLC0415
-
-    return anyio.run(_written_in, place)
-
-
-async def _written_in(place: Path) -> dict[str, Counter[str]]:
-    from indexer.store.store import open_store  # noqa: PLC0415
-
-    found: dict[str, Counter[str]] = {}
-    async with open_store(place, read_only=True) as store:
-        for row in await store.files():
-            if row.language is not None:
-                found.setdefault(row.folder, Counter())[row.language] += row.chunks
-    return found
-
-
 # Model files --------------------------------------------------------------------------------------------------------
-# Whether the models that the configuration and the folders name are here and whole.
+
+
+def check_models(inputs: CheckInputs) -> Iterator[Finding]:
+    """Check the models that the configuration and the folders name."""
+    config = inputs.settings.config
+    resolver, users = Models(config), dict[str, list[str]]()
+    users[resolver.name(None)] = []
+    if config.search.rerank:
+        users[config.search.rerank] = []
+    try:
+        for folder in list_folders(config).known:
+            users.setdefault(resolver.name(folder.model), []).append(folder.path)
+    except ConfigError:  # the check of the folders reports it
+        pass
+    locate = partial(find, hub_cache=config.hub_cache, data_dir=config.data_dir)
+    return models(resolver.available(users), users, locate, verify)
 
 
 def models(
@@ -180,7 +205,7 @@ def models(
     locate: Callable[[str], Located | Missing],
     verify: Callable[[Path, tuple[tuple[str, str], ...]], None],
 ) -> Iterator[Finding]:
-    """Look at each named model; weights whose SHA-256 is known are compared with it.
+    """Check that each model is on this machine; weights whose SHA-256 is known are compared with it.
 
     Args:
         found: The models, as found on this machine.
@@ -192,14 +217,14 @@ def models(
         folders = users.get(model.name, [])
         name = f"model {model.name}"
         if not model.local:
-            meaning = f" {_counted(folders)} searched by word only." if folders else ""
-            yield Finding(name, "failure" if folders else "warning", model.reason + meaning, model.remedy)
+            consequence = f" {_counted(folders)} searched by word only." if folders else ""
+            yield Finding(name, "failure" if folders else "warning", model.reason + consequence, model.remedy)
             continue
-        place = locate(model.name)
-        checks = place.checks if isinstance(place, Located) else ()
+        located = locate(model.name)
+        checks = located.checks if isinstance(located, Located) else ()
         try:
-            if isinstance(place, Located) and checks:
-                verify(Path(place.directory), checks)
+            if isinstance(located, Located) and checks:
+                verify(Path(located.directory), checks)
         except SlotUnavailable as damaged:
             yield Finding(name, "failure", str(damaged), damaged.hint)
             continue
@@ -214,15 +239,19 @@ def _counted(folders: list[str]) -> str:
 
 
 # Parsers ------------------------------------------------------------------------------------------------------------
-# The parser process: its interpreter, and whether it starts with all its libraries.
+
+
+def check_parser(inputs: CheckInputs) -> Iterator[Finding]:
+    """Check the process that parses documents: its interpreter, and whether it starts with all its libraries."""
+    return parser(inputs.settings.config.parser_python, greeting_of)
 
 
 def parser(setting: str | None, greet: Callable[[Launch], tuple[dict[str, Any] | None, str]]) -> Iterator[Finding]:
-    """Start one parser process as indexing would, and ask what it lacks.
+    """Start one parser process as indexing does, and read which libraries it lacks.
 
     Args:
         setting: Interpreter from the environment (``PYTHON_PATH``), None for this one.
-        greet: Starts a process; returns its greeting, None without one, and what it wrote to stderr.
+        greet: Starts a process; returns its greeting or None, and what it wrote to stderr.
     """
     name = "parser"
     try:
@@ -232,14 +261,14 @@ def parser(setting: str | None, greet: Callable[[Launch], tuple[dict[str, Any] |
         yield Finding(name, "failure", str(error), "set PYTHON_PATH to a Python with folder-mcp's packages")
         return
     try:
-        greeting, complaint = greet(started)
+        greeting, errors = greet(started)
     except OSError as error:
         remedy = "set PYTHON_PATH to a Python that can be started"
         yield Finding(name, "failure", f"{interpreter} does not start: {error.strerror or error}", remedy)
         return
     if greeting is None:
-        said = complaint.strip().splitlines()
-        why = said[-1] if said else f"it said nothing within {timing.CHECK_PARSER_S:g} s"
+        lines = errors.strip().splitlines()
+        why = lines[-1] if lines else f"it said nothing within {timing.CHECK_PARSER_S:g} s"
         remedy = "documents are not read; set PYTHON_PATH to a Python 3.11 or newer with folder-mcp's packages"
         yield Finding(name, "failure", f"{interpreter} does not become a parser: {why}", remedy)
         return
@@ -259,8 +288,6 @@ def greeting_of(started: Launch) -> tuple[dict[str, Any] | None, str]:
     Raises:
         OSError: It cannot be started.
     """
-    from indexer.documents import worker_protocol  # noqa: PLC0415
-
     process = subprocess.Popen(
         started.command,
         cwd=started.directory,
@@ -276,9 +303,9 @@ def greeting_of(started: Launch) -> tuple[dict[str, Any] | None, str]:
             greeting = worker_protocol.read(cast("BinaryIO", process.stdout))
         except ValueError:  # some other program's output
             greeting = None
-        _, complaint = process.communicate()
+        _, errors = process.communicate()
     finally:
         watchdog.cancel()
         process.kill()
         process.wait()
-    return greeting, complaint.decode("utf-8", "replace")
+    return greeting, errors.decode("utf-8", "replace")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from findings import by_name, one
 
-from mcp_server.doctor.finding import Finding
-from mcp_server.doctor.machine import fits, interpreter, packages, split, wanted
+from mcp_server.doctor.check_types import Finding
+from mcp_server.doctor.machine import fits, interpreter, packages, required, split
 
 
 @pytest.mark.parametrize(
@@ -64,14 +64,14 @@ def test_missing_and_old_packages_are_failures_of_their_own() -> None:
 
 def test_the_ranges_are_the_projects_own(tmp_path: Path) -> None:
     project = Path(__file__).resolve().parents[3] / "pyproject.toml"
-    asked = wanted(project)
+    asked = required(project)
     assert asked.python == ">=3.11"
     assert {"torch", "lancedb", "mcp", "rich"} <= {split(each)[0] for each in asked.packages}
     try:
         metadata.distribution("folder-mcp")
     except metadata.PackageNotFoundError:
         with pytest.raises(metadata.PackageNotFoundError):
-            wanted(tmp_path / "pyproject.toml")
+            required(tmp_path / "pyproject.toml")
 
 
 @pytest.mark.parametrize(("version", "verdict"), [("3.11.0", "ok"), ("3.10.14", "failure"), ("3.14.1", "ok")])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from findings import LOCAL, by_name, one
 
-from mcp_server.doctor.machine import directories, limits, watches
+from mcp_server.doctor.machine import count_directories, watch_limits, watches
 from mcp_server.doctor.setup import folders
 
 
@@ -41,14 +41,14 @@ def test_few_watchers_and_no_watching() -> None:
 def test_directories_are_counted_until_there_are_enough(tmp_path: Path) -> None:
     for number in range(9):
         (tmp_path / str(number)).mkdir()
-    assert directories([str(tmp_path)], 1000) == (10, True)
-    assert directories([str(tmp_path)], 4) == (4, False)
+    assert count_directories([str(tmp_path)], 1000) == (10, True)
+    assert count_directories([str(tmp_path)], 4) == (4, False)
     ticks = iter(range(0, 1000, 3))
-    assert directories([str(tmp_path)], 1000, lambda: float(next(ticks))) == (2, False)
+    assert count_directories([str(tmp_path)], 1000, lambda: float(next(ticks))) == (2, False)
 
 
 def test_the_limits_are_read_where_the_system_keeps_them(tmp_path: Path) -> None:
-    assert limits(tmp_path) is None
+    assert watch_limits(tmp_path) is None
     (tmp_path / "max_user_watches").write_text("8192\n", encoding="ascii")
     (tmp_path / "max_user_instances").write_text("128\n", encoding="ascii")
-    assert limits(tmp_path) == (8192, 128)
+    assert watch_limits(tmp_path) == (8192, 128)
