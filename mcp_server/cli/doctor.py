@@ -10,8 +10,7 @@ from pathlib import Path
 from mcp_server.cli import console
 from mcp_server.cli.call import Call
 from mcp_server.clients.machine import this_machine
-from mcp_server.doctor.check_types import CheckInputs, Finding
-from mcp_server.doctor.checks import read_settings, run_checks
+from mcp_server.doctor.checks import CheckInputs, Finding, read_settings, run_checks
 from mcp_server.processes.owner_lock import user_config
 from mcp_server.protocol.untrusted import one_line
 

@@ -1,19 +1,75 @@
-"""The list of checks, cheap ones first and the index last, and how they are run.
+"""What a check is, the list of them, and how they are run.
 
-Each check is imported when its turn comes: a package that is missing costs only the checks that need it.
+The list names functions of the other modules, cheap ones first and the index last. Each is imported when it is run,
+so that a missing package fails only the checks that need it.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from indexer.config import Config, load_config
 from indexer.errors import ConfigError
-from mcp_server.doctor.check_types import Check, CheckInputs, Finding, Settings
+from mcp_server.clients.machine import Machine
 from mcp_server.processes.owner_lock import locate
+
+Verdict = Literal["ok", "warning", "failure"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        name: What was checked.
+        verdict: ``warning``: it works, but not as well as it could; ``failure``: something does not work.
+        detail: What was found, one sentence.
+        remedy: What to do, one sentence; empty when nothing.
+    """
+
+    name: str
+    verdict: Verdict
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The configuration that the other checks use.
+
+    Attributes:
+        config: The configuration; where it is wrong, the defaults with the flags and the environment.
+        problem: What is wrong with it; empty when it is right.
+        file: The file that is read, or would be if it existed.
+    """
+
+    config: Config
+    problem: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckInputs:
+    """What every check is given.
+
+    Attributes:
+        settings: The configuration, or what can be had of it.
+        machine: Where clients keep their configurations.
+        directory: The working directory, for configurations of a project.
+    """
+
+    settings: Settings
+    machine: Machine
+    directory: Path
+
+
+Check = Callable[[], Iterable[Finding]]
+"""A check with its inputs filled in."""
 
 CHECKS = {
     "python": "machine:check_python",
@@ -23,13 +79,13 @@ CHECKS = {
     "memory": "machine:check_memory",
     "data directory": "machine:check_data_directory",
     "folders": "setup:check_folders",
-    "file watches": "machine:check_watches",
-    "models": "contents:check_models",
+    "file watches": "setup:check_watches",
+    "models": "indexing:check_models",
     "background process": "setup:check_owner",
     "clients": "setup:check_clients",
-    "parser": "contents:check_parser",
-    "index": "contents:check_index",
-    "languages": "contents:check_languages",
+    "parser": "indexing:check_parser",
+    "index": "machine:check_index",
+    "languages": "indexing:check_languages",
 }
 """Name of each check, and ``module:function`` in this package: it takes ``CheckInputs`` and yields findings."""
 

@@ -1,29 +1,29 @@
-"""Checks of the machine: interpreter, packages, hardware, data directory, file watches.
+"""Checks of the machine: interpreter, packages, hardware, data directory, index.
 
 Packages are compared by their metadata; none of them is imported.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import platform
 import re
 import shutil
 import sys
 import tempfile
-import time
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
-from indexer.errors import ConfigError
+from indexer.errors import StoreError
 from indexer.files.mounts import mount_table, silent_parts, synchronised
-from indexer.folders.registry import list_folders
 from indexer.models.loader import Accelerator, detect, torch_build
-from mcp_server.doctor.check_types import CheckInputs, Finding
-from mcp_server.processes import timing
+from mcp_server.doctor.checks import CheckInputs, Finding
 
 DISTRIBUTION = "folder-mcp"
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
@@ -35,12 +35,12 @@ PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 def check_python(inputs: CheckInputs) -> Iterator[Finding]:
     """Check the running interpreter."""
-    return interpreter(platform.python_version(), sys.executable, required(PROJECT).python)
+    return python_findings(platform.python_version(), sys.executable, required(PROJECT).python)
 
 
 def check_packages(inputs: CheckInputs) -> Iterator[Finding]:
     """Check the installed packages."""
-    return packages(required(PROJECT).packages, installed)
+    return package_findings(required(PROJECT).packages, installed)
 
 
 class Required(NamedTuple):
@@ -80,7 +80,7 @@ def installed(name: str) -> str | None:
         return None
 
 
-def interpreter(version: str, executable: str, wanted: str) -> Iterator[Finding]:
+def python_findings(version: str, executable: str, wanted: str) -> Iterator[Finding]:
     """Compare the running Python with the required range."""
     if fits(version, wanted):
         yield Finding("python", "ok", f"Python {version} ({executable})")
@@ -89,7 +89,7 @@ def interpreter(version: str, executable: str, wanted: str) -> Iterator[Finding]
         yield Finding("python", "failure", f"Python {version} ({executable}), {wanted} is needed", remedy)
 
 
-def packages(requirements: Sequence[str], version_of: Callable[[str], str | None]) -> Iterator[Finding]:
+def package_findings(requirements: Sequence[str], version_of: Callable[[str], str | None]) -> Iterator[Finding]:
     """Compare each installed package with its required range; one line for all that fit."""
     good = 0
     for requirement in requirements:
@@ -158,12 +158,12 @@ def _padded(numbers: Iterable[int], width: int) -> tuple[int, ...]:
 
 def check_torch(inputs: CheckInputs) -> Iterator[Finding]:
     """Check whether the installed torch is built for this machine's accelerator."""
-    return torch(torch_build(), detect(), nvidia_cards(), inputs.settings.config.model.device)
+    return torch_findings(torch_build(), detect(), nvidia_cards(), inputs.settings.config.model.device)
 
 
 def check_memory(inputs: CheckInputs) -> Iterator[Finding]:
     """Report the accelerator, and check the memory that models run in."""
-    return memory(detect(), *system_memory())
+    return memory_findings(detect(), *system_memory())
 
 
 PCI = Path("/sys/bus/pci/devices")
@@ -185,7 +185,7 @@ def nvidia_cards(pci: Path = PCI) -> int:
     return found
 
 
-def torch(build: str | None, found: Accelerator, cards: int, configured: str) -> Iterator[Finding]:
+def torch_findings(build: str | None, found: Accelerator, cards: int, configured: str) -> Iterator[Finding]:
     """Compare the build of torch with the hardware.
 
     Args:
@@ -216,7 +216,7 @@ def torch(build: str | None, found: Accelerator, cards: int, configured: str) ->
         yield Finding("torch", "ok", f"{text}, which fits: models run on {found.name or 'the CPU'}")
 
 
-def memory(found: Accelerator, total: int | None, available: int | None) -> Iterator[Finding]:
+def memory_findings(found: Accelerator, total: int | None, available: int | None) -> Iterator[Finding]:
     """Report the accelerator and the memory that models run in.
 
     Args:
@@ -267,7 +267,7 @@ def _bytes(fact: str | None) -> int | None:
 
 def check_data_directory(inputs: CheckInputs) -> Iterator[Finding]:
     """Check the data directory and its disk."""
-    return data_directory(inputs.settings.config.data_dir, mounts_or_none())
+    return data_directory_findings(inputs.settings.config.data_dir, mounts_or_none())
 
 
 def mounts_or_none() -> Sequence[tuple[str, str]] | None:
@@ -285,7 +285,7 @@ MIN_FREE = 256 << 20
 _MOVE = "choose a data directory on a local disk, with --data-dir or data_dir in the configuration"
 
 
-def data_directory(data_dir: Path, mounts: Sequence[tuple[str, str]] | None) -> Iterator[Finding]:
+def data_directory_findings(data_dir: Path, mounts: Sequence[tuple[str, str]] | None) -> Iterator[Finding]:
     """Check that the data directory can be written, is local, has free space, and supports hard links.
 
     It need not exist yet.
@@ -381,85 +381,100 @@ def _hard_links(data_dir: Path) -> Finding:
     return Finding(name, "ok", "the data directory takes them")
 
 
-# Watching -----------------------------------------------------------------------------------------------------------
+# Index --------------------------------------------------------------------------------------------------------------
 
 
-def check_watches(inputs: CheckInputs) -> Iterator[Finding]:
-    """Check whether the system allows as many file watches as the folders have directories (Linux)."""
-    config = inputs.settings.config
-    try:
-        roots = list_folders(config).paths
-    except ConfigError:  # the check of the folders reports it
-        roots = ()
-    return watches(watch_limits(), roots, watch=config.index.watch)
+@dataclass(frozen=True, slots=True)
+class IndexContents:
+    """What an index holds.
 
-
-INOTIFY = Path("/proc/sys/fs/inotify")
-MIN_INSTANCES = 16
-"""Watchers that a user should be allowed to have."""
-
-
-def watch_limits(directory: Path = INOTIFY) -> tuple[int, int] | None:
-    """Return ``max_user_watches`` and ``max_user_instances``; None where there are none."""
-    try:
-        watches = int((directory / "max_user_watches").read_text(encoding="ascii"))
-        return watches, int((directory / "max_user_instances").read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
-
-
-def count_directories(
-    roots: Sequence[str], enough: int, clock: Callable[[], float] = time.monotonic
-) -> tuple[int, bool]:
-    """Count directories below the roots, links not followed; stops at ``enough``, or when the time is up.
-
-    Returns:
-        How many, and whether all were counted.
+    Attributes:
+        files: Files it knows.
+        chunks: Chunks of text.
+        failed: Files that could not be read.
+        disk_bytes: Its size, None when unknown.
+        languages: Chunks by folder and language.
     """
-    until, count = clock() + timing.CHECK_DIRECTORIES_S, 0
-    for root in roots:
-        for _, _, _ in os.walk(root):
-            count += 1
-            if count >= enough or clock() > until:
-                return count, False
-    return count, True
+
+    files: int
+    chunks: int
+    failed: int
+    disk_bytes: int | None
+    languages: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
-def watches(
-    limits: tuple[int, int] | None,
-    roots: Sequence[str],
-    *,
-    watch: bool,
-    count: Callable[[Sequence[str], int], tuple[int, bool]] = count_directories,
-) -> Iterator[Finding]:
-    """Compare the limits with the folders.
+def check_index(inputs: CheckInputs) -> Iterator[Finding]:
+    """Check whether the index opens beside the process that writes it, and what it holds."""
+    return index_findings(inputs.settings.config.data_dir, read_index)
+
+
+def index_findings(data_dir: Path, read: Callable[[Path], IndexContents]) -> Iterator[Finding]:
+    """Open the index read-only, which changes nothing in it.
 
     Args:
-        limits: Watches and instances that the system allows one user, None where it has no such limits.
-        roots: The folders.
-        watch: Whether folders are watched at all.
-        count: Counts directories up to a number.
+        data_dir: The data directory.
+        read: Opens and reads the index; raises ``StoreError`` or ``ImportError``.
     """
-    name = "file watches"
-    if not watch:
-        yield Finding(name, "ok", "folders are not watched (watch = false in [index])")
+    name, directory = "index", data_dir / "index"
+    try:
+        if not (directory / "tables").is_dir():
+            yield Finding(name, "ok", "there is none yet; it is made with the first folder")
+            return
+        found = read(directory)
+    except ImportError as error:
+        yield Finding(name, "failure", f"the storage library cannot be loaded: {error}", "run: pip install lancedb")
         return
-    if limits is None:
-        detail = "the limits cannot be read" if sys.platform == "linux" else "this system has no limit of its own"
-        yield Finding(name, "ok", detail)
+    except StoreError as error:
+        yield Finding(name, "failure", str(error), _REMEDIES.get(error.code, "see the log in the data directory"))
         return
-    allowed, instances = limits
-    counted, whole = count(roots, allowed)
-    number = f"{counted:,}" if whole else f"at least {counted:,}"
-    detail = f"{number} directories to watch, {allowed:,} watches allowed"
-    if counted >= allowed:
-        remedy = f"run: sudo sysctl fs.inotify.max_user_watches={max(2 * counted, 524_288)}"
-        yield Finding(name, "failure", f"{detail}: the rest is compared at each rescan only", remedy)
-    elif counted > allowed // 2:
-        remedy = "other programs share the limit; raise fs.inotify.max_user_watches with sysctl"
-        yield Finding(name, "warning", detail, remedy)
-    else:
-        yield Finding(name, "ok", detail)
-    if instances < max(MIN_INSTANCES, 2 * len(roots)):
-        remedy = "run: sudo sysctl fs.inotify.max_user_instances=512"
-        yield Finding("file watchers", "warning", f"{instances} allowed, one is needed for each folder", remedy)
+    except OSError as error:
+        yield Finding(name, "failure", f"{directory} cannot be read ({error.strerror})", _REMEDIES["permission"])
+        return
+    amount = f", {found.disk_bytes / 1e6:.0f} MB" if found.disk_bytes else ""
+    yield Finding(name, "ok", f"opens; {found.files:,} files, {found.chunks:,} chunks{amount}")
+    damaged = (
+        sorted(each.name for each in (directory / "damaged").glob("*")) if (directory / "damaged").is_dir() else []
+    )
+    if damaged:
+        detail = f"damaged parts were set aside: {', '.join(damaged[:3])} in {directory / 'damaged'}"
+        yield Finding("index damage", "warning", detail, "look at the disk's health; delete that directory when done")
+    if found.failed:
+        detail = f"{found.failed:,} files could not be read"
+        yield Finding("files", "warning", detail, "run: folder-mcp status -v, which names them and the reasons")
+
+
+_REMEDIES = {
+    "damaged": "start a client or run folder-mcp index: it sets damaged parts aside and rebuilds them",
+    "newer_version": "upgrade folder-mcp, or use another --data-dir",
+    "permission": "give this user read and write access to the data directory",
+    "disk_full": "free space on the disk of the data directory",
+    "unsupported": "choose a data directory on a local disk, with --data-dir",
+}
+
+
+def read_index(directory: Path) -> IndexContents:
+    """Read what an index holds; imports the storage library, which takes a second.
+
+    Raises:
+        StoreError: It cannot be opened or read.
+        ImportError: The storage library is not installed.
+    """
+    return asyncio.run(_read_index(directory))  # anyio may be missing
+
+
+async def _read_index(directory: Path) -> IndexContents:
+    from indexer.store.store import open_store  # noqa: PLC0415 - may be missing
+
+    languages: dict[str, Counter[str]] = {}
+    async with open_store(directory, read_only=True) as store:
+        rows = await store.files()
+        for row in rows:
+            if row.language is not None:
+                languages.setdefault(row.folder, Counter())[row.language] += row.chunks
+        return IndexContents(
+            files=len(rows),
+            chunks=sum(store.chunk_count(folder) for folder in {row.folder for row in rows}),
+            failed=sum(row.outcome == "failed" for row in rows),
+            disk_bytes=store.disk_bytes,
+            languages=languages,
+        )

@@ -1,9 +1,11 @@
-"""Checks of what the user has set up: configuration, background process, clients, folders."""
+"""Checks of what the user has set up: configuration, background process, clients, folders, file watches."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +18,7 @@ from mcp_server.clients.edit import FormName
 from mcp_server.clients.entry import ClientError, Unparsable, is_ours, launch_of
 from mcp_server.clients.machine import Machine
 from mcp_server.clients.registry import CLIENTS
-from mcp_server.doctor.check_types import CheckInputs, Finding, Settings
+from mcp_server.doctor.checks import CheckInputs, Finding, Settings
 from mcp_server.doctor.machine import mounts_or_none
 from mcp_server.processes import timing
 from mcp_server.processes.handshake import NotThere, Refused, Silent, dial, greeting
@@ -27,10 +29,10 @@ from mcp_server.version import release
 
 def check_configuration(inputs: CheckInputs) -> Iterator[Finding]:
     """Check the configuration file."""
-    return configuration(inputs.settings)
+    return configuration_findings(inputs.settings)
 
 
-def configuration(settings: Settings) -> Iterator[Finding]:
+def configuration_findings(settings: Settings) -> Iterator[Finding]:
     """Report whether the configuration is right, and where it is."""
     if settings.problem:
         remedy = "correct it as the message says; until then the other checks go by the defaults"
@@ -46,10 +48,10 @@ def configuration(settings: Settings) -> Iterator[Finding]:
 
 def check_owner(inputs: CheckInputs) -> Iterator[Finding]:
     """Check the background process that all clients share."""
-    return owner(lambda: place_of(str(inputs.settings.config.data_dir)), release())
+    return owner_findings(lambda: place_of(str(inputs.settings.config.data_dir)), release())
 
 
-def owner(locate_files: Callable[[], Place], version: str) -> Iterator[Finding]:
+def owner_findings(locate_files: Callable[[], Place], version: str) -> Iterator[Finding]:
     """Check whether the owner of the data directory is alive, answers, and has this version.
 
     Args:
@@ -96,6 +98,7 @@ def _greet(files: Place) -> str:
 
 
 # Clients ------------------------------------------------------------------------------------------------------------
+
 _TABLES = frozenset({"servers", *(client.table[-1] for client in CLIENTS.values())})
 _REMEDY = "add it to a client: folder-mcp install CLIENT FOLDER; folder-mcp install lists them"
 
@@ -110,7 +113,7 @@ class ClientFile(NamedTuple):
 
 def check_clients(inputs: CheckInputs) -> Iterator[Finding]:
     """Check which MCP clients of this user have folder-mcp in their configuration."""
-    return clients(client_files(inputs.machine, inputs.directory))
+    return client_findings(client_files(inputs.machine, inputs.directory))
 
 
 def client_files(machine: Machine, directory: Path) -> list[ClientFile]:
@@ -134,7 +137,9 @@ def client_files(machine: Machine, directory: Path) -> list[ClientFile]:
     ]
 
 
-def clients(files: Sequence[ClientFile], which: Callable[[str], str | None] = shutil.which) -> Iterator[Finding]:
+def client_findings(
+    files: Sequence[ClientFile], which: Callable[[str], str | None] = shutil.which
+) -> Iterator[Finding]:
     """Find this program in the clients' configurations, and check that what they start exists.
 
     Args:
@@ -202,10 +207,10 @@ def check_folders(inputs: CheckInputs) -> Iterator[Finding]:
     if damage:
         remedy = "start a client or run folder-mcp index: the copy is put in its place"
         yield Finding("folders", "warning", damage, remedy)
-    yield from folders(known.paths, known.refused, mounts_or_none())
+    yield from folder_findings(known.paths, known.refused, mounts_or_none())
 
 
-def folders(
+def folder_findings(
     known: Sequence[str], refused: Sequence[str], mounts: Sequence[tuple[str, str]] | None
 ) -> Iterator[Finding]:
     """Check that each folder can be read, and is on a disk that reports changes.
@@ -237,3 +242,87 @@ def _folder(root: str, mounts: Sequence[tuple[str, str]] | None) -> Finding:
         detail = f"{where} on a {silent[0][1]} file system, which reports no changes: they are found at each rescan"
         return Finding(name, "warning", detail, "nothing, or lower rescan_minutes in [index]")
     return Finding(name, "ok", "can be read")
+
+
+# Watching -----------------------------------------------------------------------------------------------------------
+
+
+def check_watches(inputs: CheckInputs) -> Iterator[Finding]:
+    """Check whether the system allows as many file watches as the folders have directories (Linux)."""
+    config = inputs.settings.config
+    try:
+        roots = list_folders(config).paths
+    except ConfigError:  # the check of the folders reports it
+        roots = ()
+    return watch_findings(watch_limits(), roots, watch=config.index.watch)
+
+
+INOTIFY = Path("/proc/sys/fs/inotify")
+MIN_INSTANCES = 16
+"""Watchers that a user should be allowed to have."""
+
+
+def watch_limits(directory: Path = INOTIFY) -> tuple[int, int] | None:
+    """Return ``max_user_watches`` and ``max_user_instances``; None where there are none."""
+    try:
+        watches = int((directory / "max_user_watches").read_text(encoding="ascii"))
+        return watches, int((directory / "max_user_instances").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def count_directories(
+    roots: Sequence[str], enough: int, clock: Callable[[], float] = time.monotonic
+) -> tuple[int, bool]:
+    """Count directories below the roots, links not followed; stops at ``enough``, or when the time is up.
+
+    Returns:
+        How many, and whether all were counted.
+    """
+    until, count = clock() + timing.CHECK_DIRECTORIES_S, 0
+    for root in roots:
+        for _, _, _ in os.walk(root):
+            count += 1
+            if count >= enough or clock() > until:
+                return count, False
+    return count, True
+
+
+def watch_findings(
+    limits: tuple[int, int] | None,
+    roots: Sequence[str],
+    *,
+    watch: bool,
+    count: Callable[[Sequence[str], int], tuple[int, bool]] = count_directories,
+) -> Iterator[Finding]:
+    """Compare the limits with the folders.
+
+    Args:
+        limits: Watches and instances that the system allows one user, None where it has no such limits.
+        roots: The folders.
+        watch: Whether folders are watched at all.
+        count: Counts directories up to a number.
+    """
+    name = "file watches"
+    if not watch:
+        yield Finding(name, "ok", "folders are not watched (watch = false in [index])")
+        return
+    if limits is None:
+        detail = "the limits cannot be read" if sys.platform == "linux" else "this system has no limit of its own"
+        yield Finding(name, "ok", detail)
+        return
+    allowed, instances = limits
+    counted, whole = count(roots, allowed)
+    number = f"{counted:,}" if whole else f"at least {counted:,}"
+    detail = f"{number} directories to watch, {allowed:,} watches allowed"
+    if counted >= allowed:
+        remedy = f"run: sudo sysctl fs.inotify.max_user_watches={max(2 * counted, 524_288)}"
+        yield Finding(name, "failure", f"{detail}: the rest is compared at each rescan only", remedy)
+    elif counted > allowed // 2:
+        remedy = "other programs share the limit; raise fs.inotify.max_user_watches with sysctl"
+        yield Finding(name, "warning", detail, remedy)
+    else:
+        yield Finding(name, "ok", detail)
+    if instances < max(MIN_INSTANCES, 2 * len(roots)):
+        remedy = "run: sudo sysctl fs.inotify.max_user_instances=512"
+        yield Finding("file watchers", "warning", f"{instances} allowed, one is needed for each folder", remedy)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from findings import by_name, one
 
-from mcp_server.doctor.check_types import Finding
-from mcp_server.doctor.machine import fits, interpreter, packages, required, split
+from mcp_server.doctor.checks import Finding
+from mcp_server.doctor.machine import fits, package_findings, python_findings, required, split
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_requirements_are_split(requirement: str, parts: tuple[str, str]) -> Non
 
 def test_missing_and_old_packages_are_failures_of_their_own() -> None:
     have = {"mcp": "2.4", "lancedb": "0.39.2"}
-    found = by_name(packages(["mcp>=2.3,<3", "lancedb>=0.40,<0.41", "rich>=13"], have.get))
+    found = by_name(package_findings(["mcp>=2.3,<3", "lancedb>=0.40,<0.41", "rich>=13"], have.get))
     assert found["packages"] == Finding("packages", "ok", "1 of 3 packages are as needed")
     assert found["package lancedb"].verdict == found["package rich"].verdict == "failure"
     assert "0.39.2 is installed" in found["package lancedb"].detail
@@ -76,4 +76,4 @@ def test_the_ranges_are_the_projects_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("version", "verdict"), [("3.11.0", "ok"), ("3.10.14", "failure"), ("3.14.1", "ok")])
 def test_the_interpreter_is_new_enough_or_not(version: str, verdict: str) -> None:
-    assert one(interpreter(version, "/usr/bin/python3", ">=3.11")).verdict == verdict
+    assert one(python_findings(version, "/usr/bin/python3", ">=3.11")).verdict == verdict

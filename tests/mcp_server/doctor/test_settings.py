@@ -7,7 +7,7 @@ from pathlib import Path
 from findings import one
 
 from mcp_server.doctor.checks import read_settings
-from mcp_server.doctor.setup import configuration
+from mcp_server.doctor.setup import configuration_findings
 
 
 def test_a_wrong_configuration_is_told_and_the_rest_goes_by_the_defaults(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_a_wrong_configuration_is_told_and_the_rest_goes_by_the_defaults(tmp_pat
     environ = {"FOLDER_MCP_DATA_DIR": str(tmp_path / "data"), "PYTHON_PATH": "/some/python"}
     settings = read_settings(str(file), None, environ, "/home/config.toml")
     assert settings.config.data_dir == tmp_path / "data" and settings.config.parser_python == "/some/python"
-    finding = one(configuration(settings))
+    finding = one(configuration_findings(settings))
     assert finding.verdict == "failure" and 'did you mean "max_file_mb"?' in finding.detail
 
 
@@ -28,7 +28,7 @@ def test_without_a_file_its_place_is_told(tmp_path: Path) -> None:
     assert good.problem
     (tmp_path / "good.toml").write_text("", encoding="utf-8")
     good = read_settings(str(tmp_path / "good.toml"), None, environ, "/home/c.toml")
-    assert one(configuration(good)).detail == f"{tmp_path / 'good.toml'} is right"
+    assert one(configuration_findings(good)).detail == f"{tmp_path / 'good.toml'} is right"
 
 
 def test_a_data_directory_that_is_a_file_still_leaves_settings(tmp_path: Path) -> None:
