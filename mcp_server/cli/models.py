@@ -245,7 +245,6 @@ def prepare(call: Call, *, pulled: bool = False) -> int:
 
 
 def _request_for(call: Call) -> Request:
-
     config, name = call.config, call.args.name
     if is_directory_name(name):  # the process that prepares it has another working directory
         name = str(Path(name).expanduser().absolute())

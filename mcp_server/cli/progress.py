@@ -124,7 +124,7 @@ async def _index_bars(engine: EnginePort, folders: Sequence[str] | None) -> None
 
 @contextmanager
 def show_download(name: str) -> Iterator[BytesDone]:
-    """Show the progress of fetching ``name`` while the block runs; yields the function that is told of progress."""
+    """Show the progress of fetching ``name`` while the block runs; yields the function to call with (done, total)."""
     if sys.stderr.isatty():
         with _download_bar(name) as advance:
             yield advance

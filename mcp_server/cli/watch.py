@@ -49,7 +49,7 @@ KEYS = {b"\x1b[A": -1, b"\x1bOA": -1, b"k": -1, b"\x1b[B": 1, b"\x1bOB": 1, b"j"
 NARROW = 60
 """Columns below which progress is shown as percent only."""
 WIDE = 100
-"""Columns from which on there is room for bars."""
+"""Columns from which on bars are shown."""
 FAILURES = 8
 """Failed files named."""
 CLIENTS = 4

@@ -35,15 +35,15 @@ PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 def check_python(inputs: CheckInputs) -> Iterator[Finding]:
     """Check the running interpreter."""
-    return python_findings(platform.python_version(), sys.executable, required(PROJECT).python)
+    return python_findings(platform.python_version(), sys.executable, read_requirements(PROJECT).python)
 
 
 def check_packages(inputs: CheckInputs) -> Iterator[Finding]:
     """Check the installed packages."""
-    return package_findings(required(PROJECT).packages, installed)
+    return package_findings(read_requirements(PROJECT).packages, installed_version)
 
 
-class Required(NamedTuple):
+class Requirements(NamedTuple):
     """What the project requires.
 
     Attributes:
@@ -55,7 +55,7 @@ class Required(NamedTuple):
     packages: tuple[str, ...]
 
 
-def required(project: Path) -> Required:
+def read_requirements(project: Path) -> Requirements:
     """Read the ranges from the checkout's ``pyproject.toml`` if there is one, else from the installed metadata.
 
     Raises:
@@ -66,13 +66,13 @@ def required(project: Path) -> Required:
     """
     if project.is_file():
         table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
-        return Required(table["requires-python"], tuple(table["dependencies"]))
+        return Requirements(table["requires-python"], tuple(table["dependencies"]))
     about = metadata.distribution(DISTRIBUTION)
     needed = [each for each in about.requires or () if "extra ==" not in each]
-    return Required(str(about.metadata["Requires-Python"] or ""), tuple(needed))
+    return Requirements(str(about.metadata["Requires-Python"] or ""), tuple(needed))
 
 
-def installed(name: str) -> str | None:
+def installed_version(name: str) -> str | None:
     """Return the installed version of a distribution, None when it is not installed."""
     try:
         return metadata.version(name)
@@ -80,31 +80,31 @@ def installed(name: str) -> str | None:
         return None
 
 
-def python_findings(version: str, executable: str, wanted: str) -> Iterator[Finding]:
+def python_findings(version: str, executable: str, allowed: str) -> Iterator[Finding]:
     """Compare the running Python with the required range."""
-    if fits(version, wanted):
+    if in_range(version, allowed):
         yield Finding("python", "ok", f"Python {version} ({executable})")
     else:
-        remedy = f"install folder-mcp with a Python {wanted}"
-        yield Finding("python", "failure", f"Python {version} ({executable}), {wanted} is needed", remedy)
+        remedy = f"install folder-mcp with a Python {allowed}"
+        yield Finding("python", "failure", f"Python {version} ({executable}), {allowed} is needed", remedy)
 
 
 def package_findings(requirements: Sequence[str], version_of: Callable[[str], str | None]) -> Iterator[Finding]:
     """Compare each installed package with its required range; one line for all that fit."""
     good = 0
     for requirement in requirements:
-        name, wanted = split(requirement)
+        name, allowed = split_requirement(requirement)
         found = version_of(name)
-        if found is not None and fits(found, wanted):
+        if found is not None and in_range(found, allowed):
             good += 1
             continue
-        state = "is not installed" if found is None else f"{found} is installed, {wanted} is needed"
-        yield Finding(f"package {name}", "failure", f"{name} {state}", f"run: pip install '{name}{wanted}'")
+        state = "is not installed" if found is None else f"{found} is installed, {allowed} is needed"
+        yield Finding(f"package {name}", "failure", f"{name} {state}", f"run: pip install '{name}{allowed}'")
     if good:
         yield Finding("packages", "ok", f"{good} of {len(requirements)} packages are as needed")
 
 
-def split(requirement: str) -> tuple[str, str]:
+def split_requirement(requirement: str) -> tuple[str, str]:
     """Split ``name>=1,<2; marker`` into name and range, without extras and markers."""
     text = requirement.split(";", maxsplit=1)[0].replace("(", "").replace(")", "").strip()
     found = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", text)
@@ -112,13 +112,13 @@ def split(requirement: str) -> tuple[str, str]:
     return name, re.sub(r"\s+", "", re.sub(r"^\[[^\]]*\]", "", text[len(name) :].strip()))
 
 
-def fits(version: str, wanted: str) -> bool:
+def in_range(version: str, allowed: str) -> bool:
     """Return whether a version lies in a range of ``>=``, ``>``, ``<=``, ``<``, ``==`` and ``!=`` joined by commas.
 
     Only the release numbers count (PEP 440): ``2.13.0+cpu`` is 2.13.0, and a release candidate is its release.
     """
     have = _numbers(version)
-    return all(_meets(have, clause) for clause in wanted.split(",") if clause)
+    return all(_meets(have, clause) for clause in allowed.split(",") if clause)
 
 
 def _meets(have: tuple[int, ...], clause: str) -> bool:
@@ -292,7 +292,7 @@ def data_directory_findings(data_dir: Path, mounts: Sequence[tuple[str, str]] | 
 
     Args:
         data_dir: Absolute.
-        mounts: Mount points and their file system types, None when they cannot be told.
+        mounts: Mount points and their file system types, None when unknown.
     """
     existing = _nearest_existing(data_dir)
     yield _writable(data_dir, existing)

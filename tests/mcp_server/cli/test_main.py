@@ -17,6 +17,7 @@ from fakes_engine import open_fake
 
 from mcp_server.cli import arguments, main
 from mcp_server.cli.index import FoldersResult, IndexResult
+from mcp_server.processes import http
 from mcp_server.protocol.results import ReadResult, SearchResult, StatusResult
 from mcp_server.version import release
 
@@ -256,6 +257,14 @@ def test_help_names_every_command(run: Run, capsys: pytest.CaptureFixture[str]) 
 )
 def test_serve_is_the_command_when_none_is_given(argv: list[str], expected: list[str]) -> None:
     assert arguments.with_command(argv, arguments.Parser()) == expected
+
+
+def test_the_help_names_the_address_that_http_serves() -> None:
+    assert arguments.HTTP_ADDRESS == http.DEFAULT
+
+
+def test_every_command_has_its_function() -> None:
+    assert all(callable(main._function(name)) for name in arguments.COMMANDS)
 
 
 def test_file_names_cannot_drive_the_terminal(run: Run, known: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from findings import by_name, one
 
 from mcp_server.doctor.checks import Finding
-from mcp_server.doctor.machine import fits, package_findings, python_findings, required, split
+from mcp_server.doctor.machine import in_range, package_findings, python_findings, read_requirements, split_requirement
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ from mcp_server.doctor.machine import fits, package_findings, python_findings, r
     ],
 )
 def test_versions_are_compared_as_numbers(version: str, asked: str, verdict: bool) -> None:
-    assert fits(version, asked) is verdict
+    assert in_range(version, asked) is verdict
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_versions_are_compared_as_numbers(version: str, asked: str, verdict: boo
     ],
 )
 def test_requirements_are_split(requirement: str, parts: tuple[str, str]) -> None:
-    assert split(requirement) == parts
+    assert split_requirement(requirement) == parts
 
 
 def test_missing_and_old_packages_are_failures_of_their_own() -> None:
@@ -64,14 +64,14 @@ def test_missing_and_old_packages_are_failures_of_their_own() -> None:
 
 def test_the_ranges_are_the_projects_own(tmp_path: Path) -> None:
     project = Path(__file__).resolve().parents[3] / "pyproject.toml"
-    asked = required(project)
+    asked = read_requirements(project)
     assert asked.python == ">=3.11"
-    assert {"torch", "lancedb", "mcp", "rich"} <= {split(each)[0] for each in asked.packages}
+    assert {"torch", "lancedb", "mcp", "rich"} <= {split_requirement(each)[0] for each in asked.packages}
     try:
         metadata.distribution("folder-mcp")
     except metadata.PackageNotFoundError:
         with pytest.raises(metadata.PackageNotFoundError):
-            required(tmp_path / "pyproject.toml")
+            read_requirements(tmp_path / "pyproject.toml")
 
 
 @pytest.mark.parametrize(("version", "verdict"), [("3.11.0", "ok"), ("3.10.14", "failure"), ("3.14.1", "ok")])
