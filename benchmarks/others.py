@@ -38,7 +38,7 @@ from indexer.engine import open_engine
 from indexer.models.spec import resolve
 from indexer.models.tokenizer import open_tokenizer
 from indexer.types import Query
-from mcp_server.cli.bench_run import Asked, from_headings
+from mcp_server.cli.bench import Question, from_headings
 
 TORCH = ("torch==2.13.0", "sentence-transformers==6.2.0", "transformers==5.23.0")
 RIVALS: dict[str, tuple[str, ...]] = {
@@ -120,7 +120,7 @@ def python_of(name: str, venvs: Path) -> Path:
     return python
 
 
-def score(answers: dict[str, list[str]], asked: Sequence[Asked]) -> dict[str, float]:
+def score(answers: dict[str, list[str]], asked: Sequence[Question]) -> dict[str, float]:
     """nDCG@10 and recall@10 of the one file each question was drawn from; a file counts once, at its best place."""
     gains, found = 0.0, 0
     for question in asked:
@@ -173,7 +173,7 @@ def row(
     children: Sequence[report.Child],
     size: tuple[int, int],
     about: dict[str, Any],
-    asked: Sequence[Asked],
+    asked: Sequence[Question],
     suffix: str,
 ) -> dict[str, Any]:
     """A program's figures over all rounds."""

@@ -17,7 +17,7 @@ import pytest
 from docs_text import ROOT, Written, commands, program_of
 from relays import Home
 
-from mcp_server.cli import main
+from mcp_server.cli import arguments
 
 OUTSIDE = {
     "npx": "runs a package of npm; tests/mcp_server/test_node_clients.py runs the inspector in its pinned version",
@@ -56,7 +56,7 @@ def test_a_command_of_ours_is_understood_as_written(written: Written) -> None:
     if not written.block and all(re.fullmatch("[a-z]+", word) for word in words):
         words.append("--help")  # the text speaks of the command, it is not to be typed
     try:
-        main.parse(words)
+        arguments.parse(words)
     except SystemExit as ended:
         assert ended.code == 0, f"{written} is not understood"
 

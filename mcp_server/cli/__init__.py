@@ -1,1 +1,4 @@
-"""The commands of ``folder-mcp``, a file each: its arguments, what it does, what it prints."""
+"""The commands of ``folder-mcp``.
+
+``arguments.py`` defines what can be typed, ``main.py`` runs the chosen command: only its module is imported.
+"""

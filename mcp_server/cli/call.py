@@ -17,12 +17,10 @@ if TYPE_CHECKING:
     from mcp_server.engine_port import EnginePort, Opener
     from mcp_server.processes.remote_engine import RemoteEngine
 
-SETTLE = 20.0
-"""Seconds a command waits for the index to be open before it shows what there is."""
-
-
-FAILED = 3.0
-"""Seconds it waits once the engine has something to say about opening it."""
+OPENING_S = 20.0
+"""Seconds that a command waits for the index to be open before it shows what there is."""
+AFTER_MESSAGE_S = 3.0
+"""Seconds that it waits once the engine has reported something about opening."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +42,13 @@ class Call:
         """The configuration.
 
         Raises:
-            ConfigError: It is wrong; says where and what would be right.
+            ConfigError: It is wrong; the message says where and what would be right.
         """
         file, data = self.args.config, self.args.data_dir
         return load_config(Path(file) if file else None, data_dir=Path(data) if data else None, environ=self.environ)
 
     def open(self, *, read_only: bool = False) -> AbstractAsyncContextManager[EnginePort]:
-        """Use the owner's engine, or open one in this process: its heavy part at once.
+        """Use the owner's engine, or open one in this process and load its heavy part at once.
 
         Args:
             read_only: Do not become the index's writer, and start no owner.
@@ -61,19 +59,19 @@ class Call:
         return opener(self.config, read_only=read_only)
 
     def running(self) -> RemoteEngine | None:
-        """Return the engine of a running owner, None if there is none to ask."""
+        """Return the engine of the running owner; None when no owner runs, or ``--no-daemon`` was given."""
         if self.opener is not open_real or self.args.no_daemon:
             return None
         return running(self.config)
 
 
-async def settled(engine: EnginePort) -> None:
-    """Wait until the index is open, or has failed to open, ``SETTLE`` seconds at most."""
+async def wait_until_open(engine: EnginePort) -> None:
+    """Wait until the index is open, or has failed to open, ``OPENING_S`` seconds at most."""
     import anyio  # noqa: PLC0415 - the doctor works without it
 
-    with anyio.move_on_after(SETTLE) as limit:
+    with anyio.move_on_after(OPENING_S) as limit:
         async for status in engine.watch():
             if status.owner.state in ("serving", "read_only"):
                 return
-            if status.owner.detail:  # it may have failed; a few seconds tell
-                limit.deadline = min(limit.deadline, anyio.current_time() + FAILED)
+            if status.owner.detail:  # it may have failed, or may still open
+                limit.deadline = min(limit.deadline, anyio.current_time() + AFTER_MESSAGE_S)

@@ -1,4 +1,4 @@
-"""What the command line writes: results to stdout, everything else to stderr, nothing that drives a terminal."""
+"""What the command line prints: results to stdout, everything else to stderr, without control characters."""
 
 # ruff: noqa: T201 - the one place that prints
 
@@ -7,37 +7,32 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from mcp_server.protocol.untrusted import clean
+from mcp_server.protocol.untrusted import clean, one_line
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
 
 def say(text: str = "") -> None:
-    """Write a result for people to stdout; file names and file text in it are made harmless."""
+    """Write a result for people to stdout, without control characters of quoted file names and text."""
     print(clean(text))
 
 
-def document(result: BaseModel) -> None:
+def json_document(result: BaseModel) -> None:
     """Write a result as one JSON document to stdout."""
     print(result.model_dump_json(indent=2))
 
 
-def line(result: BaseModel) -> None:
-    """Write a result as one line of JSON to stdout, at once."""
+def json_line(result: BaseModel) -> None:
+    """Write a result as one line of JSON to stdout, and flush it."""
     print(result.model_dump_json(), flush=True)
 
 
 def note(text: str) -> None:
-    """Write a remark to stderr."""
+    """Write a note to stderr."""
     print(clean(text), file=sys.stderr, flush=True)
 
 
 def complain(text: str) -> None:
     """Write an error to stderr, in one line."""
-    print("folder-mcp: " + plain(text), file=sys.stderr, flush=True)
-
-
-def plain(text: str) -> str:
-    """Return text that may quote a file name as one harmless line."""
-    return " ".join(clean(text).split())
+    print("folder-mcp: " + one_line(text), file=sys.stderr, flush=True)

@@ -1,147 +1,145 @@
-"""``folder-mcp install CLIENT [FOLDER ...]``: into a client's configuration, and then really tried."""
+"""``install`` and ``uninstall``: an entry in an MCP client's configuration, verified as the client would start it."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated, Any, Literal
 
+import anyio
+from pydantic import Field
+
+from indexer.errors import ConfigError
+from indexer.folders.registry import check_folder, list_folders
 from mcp_server.cli import console
 from mcp_server.cli.call import Call
-
-if TYPE_CHECKING:
-    from mcp_server.cli.json_results import ClientRecord, InstallResult
-    from mcp_server.clients.entry import Launch
-    from mcp_server.clients.install import Change
-    from mcp_server.clients.machine import Machine
-    from mcp_server.clients.registry import Client
-    from mcp_server.clients.verify import Verification
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add this command's arguments."""
-    parser.add_argument(
-        "client", metavar="CLIENT", nargs="?", help="claude-code, cursor, ...; without it they are listed"
-    )
-    parser.add_argument("folders", metavar="FOLDER", nargs="*", help="what the client searches by default")
-    parser.add_argument("--print", action="store_true", help="show the entry and where it would go; write nothing")
-    parser.add_argument("--no-check", action="store_true", help="do not start the server afterwards")
-    add_common(parser)
+from mcp_server.clients import edit
+from mcp_server.clients.entry import NAME, ClientError, Launch, check_name, folders_of, is_ours, launch_of
+from mcp_server.clients.install import Action, Change, install, read, snippet, uninstall
+from mcp_server.clients.machine import Machine, launch, named_settings, passing, this_machine
+from mcp_server.clients.registry import CLIENTS, Client, client
+from mcp_server.clients.verify import Verification, samples, verify_client
+from mcp_server.protocol import results
+from mcp_server.protocol.results import AsRecord, Record
+from mcp_server.protocol.untrusted import one_line
 
 
-def add_common(parser: argparse.ArgumentParser) -> None:
-    """Add what ``install`` and ``uninstall`` share."""
-    parser.add_argument("--all", action="store_true", help="every client found on this machine")
-    parser.add_argument("--name", metavar="NAME", help="the entry's name (folder-mcp)")
-    parser.add_argument("--file", metavar="FILE", help="another configuration file of that client")
-    parser.add_argument("--json", action="store_true", help="one JSON document")
+class ClientRecord(Record):
+    """One client, and what was done with its configuration."""
+
+    client: str = Field(description="What to type for it.")
+    title: str
+    found: str = Field(description="What shows that it is on this machine; empty when nothing does.")
+    file: results.Path | None = Field(description="Its configuration file; null when it cannot be told.")
+    name: str | None = Field(default=None, description="The entry's name.")
+    action: Action | Literal["failed", "none"] = "none"
+    entry: dict[str, Any] | None = Field(default=None, description="What the client starts.")
+    backup: results.Path | None = Field(default=None, description="The copy of what the file was.")
+    check: Annotated[Verification, AsRecord()] | None = None
+    restart: str = ""
+    error: str = ""
 
 
-def run(call: Call) -> int:
-    """Write, check, tell."""
-    from mcp_server.clients.machine import this_machine  # noqa: PLC0415
-    from mcp_server.clients.registry import CLIENTS  # noqa: PLC0415 - not for --help
+class InstallResult(Record):
+    """The document of ``folder-mcp install --json`` and ``folder-mcp uninstall --json``."""
 
+    clients: list[ClientRecord]
+    complete: bool = Field(description="Nothing failed, and every check found a file.")
+
+
+def run_install(call: Call) -> int:
+    """``folder-mcp install CLIENT [FOLDER ...]``: write the entry, start the server as the client would, report."""
     args, machine = call.args, this_machine(call.environ)
     if args.client is None and not args.all:
-        return tell(call, [seen(each, machine) for each in CLIENTS.values()], listing)
+        return _report(call, [_seen(each, machine) for each in CLIENTS.values()], _print_clients)
     if args.all and args.client is not None:
         args.folders.insert(0, args.client)
-    launch, wanted = _launch(call, machine)
+    started, folders = _launch(call, machine)
     if args.print:
-        return _print(call, launch, machine)
-    tried: dict[Launch, Verification] = {}
+        return _print_entries(call, started, machine)
+    verified: dict[Launch, Verification] = {}
 
-    def one(client: Client, file: Path) -> ClientRecord:
-        from mcp_server.clients.install import install  # noqa: PLC0415
+    def put_in(client: Client, file: Path) -> ClientRecord:
+        change = install(client, file, started, args.name)
+        check = None if args.no_check else _verify(call, client, change, folders, verified)
+        return _record(client, machine, change, check)
 
-        change = install(client, file, launch, args.name)
-        check = None if args.no_check else _checked(call, client, change, wanted, tried)
-        return recorded(client, machine, change, check)
+    return _report(call, _each_client(call, machine, put_in), _print_changes)
 
-    return tell(call, each_client(call, machine, one), told)
+
+def run_uninstall(call: Call) -> int:
+    """``folder-mcp uninstall CLIENT``: take our entry out of a client's configuration, and nothing else."""
+    if call.args.client is None and not call.args.all:
+        raise ConfigError("which client? name one, or --all; folder-mcp install lists them")
+    machine = this_machine(call.environ)
+
+    def take_out(client: Client, file: Path) -> ClientRecord:
+        return _record(client, machine, uninstall(client, file, call.args.name))
+
+    return _report(call, _each_client(call, machine, take_out), _print_changes)
 
 
 def _launch(call: Call, machine: Machine) -> tuple[Launch, list[str]]:
     """Return what clients are to start, and the folders to try a search on."""
-    from indexer.folders.registry import (  # noqa: PLC0415
-        check_folder,
-        list_folders,
-    )
-    from mcp_server.clients import machine as machine_module  # noqa: PLC0415
-
     config, args = call.config, call.args
     known = list_folders(config).paths
     folders = [check_folder(each, data_dir=config.data_dir, known=known) for each in args.folders]
-    named = machine_module.named_settings(args.config, args.data_dir, machine)
-    launch = machine_module.launch(folders, *named)
-    if machine_module.passing(launch.command):
+    started = launch(folders, *named_settings(args.config, args.data_dir, machine))
+    if passing(started.command):
         console.note(
-            f"{launch.command} is in uv's cache, which may be cleaned; what `uv tool install folder-mcp` makes stays: "
-            "install from there"
+            f"{started.command} is in uv's cache, which may be cleaned; what `uv tool install folder-mcp` makes "
+            "stays: install from there"
         )
-    return launch, folders or list(known)
+    return started, folders or list(known)
 
 
-def _checked(
-    call: Call, client: Client, change: Change, wanted: Sequence[str], tried: dict[Launch, Verification]
+def _verify(
+    call: Call, client: Client, change: Change, folders: Sequence[str], verified: dict[Launch, Verification]
 ) -> Verification:
-    """Start what now stands in the file; once for clients that start the same."""
-    import anyio  # noqa: PLC0415
+    """Start what now stands in the client's file.
 
-    from mcp_server.clients import edit, install, verify  # noqa: PLC0415
-    from mcp_server.clients.entry import (  # noqa: PLC0415
-        ClientError,
-        folders_of,
-        launch_of,
-    )
-    from mcp_server.clients.verify import verify_client  # noqa: PLC0415
+    Args:
+        call: The command line.
+        client: The client.
+        change: What was written for it.
+        folders: Searched where the entry names no folder.
+        verified: Results by what was started: clients that start the same share one.
 
-    entry = edit.find(client.form, install.read(change.file).text, [*client.table, change.name])
-    launch = launch_of(entry) if isinstance(entry, dict) else None
-    if launch is None:
+    Raises:
+        ClientError: The entry is no longer in the file.
+    """
+    entry = edit.find(client.form, read(change.file).text, [*client.table, change.name])
+    started = launch_of(entry) if isinstance(entry, dict) else None
+    if started is None:
         raise ClientError(f"{change.name!r} is gone from {change.file}: close {client.title} and try again")
-    if launch not in tried:
+    if started not in verified:
         console.note(f"starting the server as {client.title} would ...")
-        files = verify.samples(folders_of(launch) or wanted, call.config)
-        tried[launch] = anyio.run(verify_client, launch, files, call.environ)
-    return tried[launch]
+        files = samples(folders_of(started) or folders, call.config)
+        verified[started] = anyio.run(verify_client, started, files, call.environ)
+    return verified[started]
 
 
-def _print(call: Call, launch: Launch, machine: Machine) -> int:
+def _print_entries(call: Call, started: Launch, machine: Machine) -> int:
     """Show each entry and its file; nothing is written, and a file that cannot be read does not matter."""
-    from mcp_server.clients.entry import NAME, check_name  # noqa: PLC0415
-    from mcp_server.clients.install import snippet  # noqa: PLC0415
 
-    def one(client: Client, file: Path) -> ClientRecord:
-        from mcp_server.cli.json_results import ClientRecord  # noqa: PLC0415
-
+    def show(client: Client, file: Path) -> ClientRecord:
         name = check_name(call.args.name or NAME)
-        entry = client.entry(launch, name)
+        entry = client.entry(started, name)
         if not call.args.json:
             console.say(f"# {client.title}: {file}\n{snippet(client, name, entry)}")
         return ClientRecord(
             client=client.key, title=client.title, found=client.found(machine), file=str(file), name=name, entry=entry
         )
 
-    records = each_client(call, machine, one)
-    return tell(call, records, lambda _: None)
+    return _report(call, _each_client(call, machine, show), lambda _: None)
 
 
-# Install report -----------------------------------------------------------------------------------------------------
-# What ``install`` and ``uninstall`` do with one client or all of them, and how they tell it.
+def _each_client(call: Call, machine: Machine, do: Callable[[Client, Path], ClientRecord]) -> list[ClientRecord]:
+    """Do something for the client that was named, or with ``--all`` for every one on this machine.
 
-
-def each_client(call: Call, machine: Machine, do: Callable[[Client, Path], ClientRecord]) -> list[ClientRecord]:
-    """Do something for the client that was named, or for every one that is here.
-
-    With one client an error ends the command; with all of them it is told, and the others go on.
+    With one client an error ends the command; with ``--all`` it is reported, and the other clients follow.
     """
-    from mcp_server.clients.entry import ClientError  # noqa: PLC0415
-    from mcp_server.clients.registry import CLIENTS, client  # noqa: PLC0415
-
     args = call.args
     if not args.all:
         chosen = client(args.client)
@@ -152,7 +150,7 @@ def each_client(call: Call, machine: Machine, do: Callable[[Client, Path], Clien
         raise ClientError("--file is for one client; name it instead of --all")
     records = []
     for each in CLIENTS.values():
-        record = seen(each, machine)
+        record = _seen(each, machine)
         if record.file is None:
             record = record.model_copy(update={"action": "failed"})
         elif record.found:
@@ -164,30 +162,20 @@ def each_client(call: Call, machine: Machine, do: Callable[[Client, Path], Clien
     return records
 
 
-def seen(client: Client, machine: Machine) -> ClientRecord:
-    """Look whether a client is here, and whether we are in its configuration."""
-    from mcp_server.cli.json_results import ClientRecord  # noqa: PLC0415
-    from mcp_server.clients import edit, install  # noqa: PLC0415
-    from mcp_server.clients.entry import (  # noqa: PLC0415
-        ClientError,
-        is_ours,
-    )
-
+def _seen(client: Client, machine: Machine) -> ClientRecord:
+    """Return whether a client is on this machine, and our entry if its configuration has one."""
     record = ClientRecord(client=client.key, title=client.title, found="", file=None)
     try:
         file = client.file(machine)
         record = record.model_copy(update={"file": str(file), "found": client.found(machine)})
-        servers = edit.find(client.form, install.read(file).text, client.table)
+        servers = edit.find(client.form, read(file).text, client.table)
     except ClientError as error:
         return record.model_copy(update={"error": str(error)})
-    named = [key for key, entry in servers.items() if is_ours(entry)] if isinstance(servers, dict) else []
-    return record.model_copy(update={"name": named[0], "entry": servers[named[0]]}) if named else record
+    ours = [key for key, entry in servers.items() if is_ours(entry)] if isinstance(servers, dict) else []
+    return record.model_copy(update={"name": ours[0], "entry": servers[ours[0]]}) if ours else record
 
 
-def recorded(client: Client, machine: Machine, change: Change, check: Verification | None = None) -> ClientRecord:
-    """Return what was done as a record."""
-    from mcp_server.cli.json_results import ClientRecord  # noqa: PLC0415
-
+def _record(client: Client, machine: Machine, change: Change, check: Verification | None = None) -> ClientRecord:
     return ClientRecord(
         client=client.key,
         title=client.title,
@@ -202,46 +190,42 @@ def recorded(client: Client, machine: Machine, change: Change, check: Verificati
     )
 
 
-def tell(call: Call, records: list[ClientRecord], show: Callable[[InstallResult], None]) -> int:
-    """Print the result; 1 when something failed."""
-    from mcp_server.cli.json_results import InstallResult  # noqa: PLC0415
-
+def _report(call: Call, records: list[ClientRecord], show: Callable[[InstallResult], None]) -> int:
+    """Print the result, with ``show`` unless ``--json`` was given; return 1 when something failed."""
     good = all(each.action != "failed" and (each.check is None or each.check.verdict == "hit") for each in records)
     result = InstallResult(clients=records, complete=good)
     if call.args.json:
-        console.document(result)
+        console.json_document(result)
     else:
         show(result)
     sys.stdout.flush()
     return 0 if good else 1
 
 
-def listing(result: InstallResult) -> None:
-    """Show which clients are here."""
+def _print_clients(result: InstallResult) -> None:
     for each in result.clients:
         state = "found" if each.found else "not found"
-        has = f", has folder-mcp as {each.name!r}" if each.name else ""
-        console.say(f"{each.client:<16}{state + has:<44}{each.file or ''}")
+        entry = f", has folder-mcp as {each.name!r}" if each.name else ""
+        console.say(f"{each.client:<16}{state + entry:<44}{each.file or ''}")
         if each.error:
-            console.say(f"{'':<16}{console.plain(each.error)}")
+            console.say(f"{'':<16}{one_line(each.error)}")
     console.say("\nfolder-mcp install CLIENT FOLDER ..., or folder-mcp install --all FOLDER ...")
 
 
-def told(result: InstallResult) -> None:
-    """Show what was done."""
+def _print_changes(result: InstallResult) -> None:
     missing = [each.title for each in result.clients if each.action == "none"]
     for each in result.clients:
         if each.action == "none":
             continue
-        kept = f" (what it was: {each.backup})" if each.backup else ""
-        what = f"{each.action} {each.name!r}, {each.file}{kept}" if each.action != "failed" else "failed"
-        console.say(f"{each.title}: {what}")
+        backup = f" (what it was: {each.backup})" if each.backup else ""
+        change = f"{each.action} {each.name!r}, {each.file}{backup}" if each.action != "failed" else "failed"
+        console.say(f"{each.title}: {change}")
         if each.error:
-            console.say(f"  {console.plain(each.error)}")
+            console.say(f"  {one_line(each.error)}")
         if each.check:
-            console.say(f"  {console.plain(each.check.detail)}")
+            console.say(f"  {one_line(each.check.detail)}")
             if each.check.remedy:
-                console.say(f"  -> {console.plain(each.check.remedy)}")
+                console.say(f"  -> {one_line(each.check.remedy)}")
         if each.restart:
             console.say(f"  {each.restart}")
     if missing:

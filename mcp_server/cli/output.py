@@ -1,9 +1,8 @@
-"""Results for people at a terminal: the same facts as for models, without marks and advice meant for them."""
+"""Results as text for a terminal: the same facts that MCP clients get, without what is meant for a model."""
 
 from __future__ import annotations
 
 from indexer.status_types import IndexReport, Status
-from mcp_server.cli.json_results import FoldersResult
 from mcp_server.protocol.render import (
     condition_lines,
     duration,
@@ -19,8 +18,13 @@ from mcp_server.protocol.results import ReadResult, SearchResult, safe
 SNIPPET_LINES = 8
 
 
-def search(result: SearchResult, *, whole: bool = False) -> str:
-    """Return hits with their place and passage (its first lines, or the whole of it), then what is missing."""
+def search_text(result: SearchResult, *, whole: bool = False) -> str:
+    """Return the hits, each with its locator and passage, then what the answer could not cover.
+
+    Args:
+        result: The hits.
+        whole: Show passages whole instead of their first ``SNIPPET_LINES`` lines.
+    """
     lines: list[str] = []
     for hit in result.hits:
         stale = "  (changed since it was indexed)" if hit.stale else ""
@@ -28,21 +32,21 @@ def search(result: SearchResult, *, whole: bool = False) -> str:
         if hit.heading:
             lines.append(f"    # {hit.heading}")
         shown = [line for line in hit.snippet.split("\n") if line.strip()]
-        room = len(shown) if whole else SNIPPET_LINES
-        lines += [f"    {line}" for line in shown[:room]]
-        if len(shown) > room:
+        limit = len(shown) if whole else SNIPPET_LINES
+        lines += [f"    {line}" for line in shown[:limit]]
+        if len(shown) > limit:
             lines.append("    …")
         lines.append("")
     count = len(result.hits)
     lines.append(f"{count or 'no'} {'hit' if count == 1 else 'hits'}, {result.mode_used}, {result.elapsed_ms:.0f} ms")
-    lines += missing(result)
+    lines += _limits(result)
     if result.next_offset is not None:
         lines.append(f"more: --offset {result.next_offset}")
     return "\n".join(lines)
 
 
-def missing(result: SearchResult) -> list[str]:
-    """Return what the answer could not see, one sentence each."""
+def _limits(result: SearchResult) -> list[str]:
+    """Return what the answer could not cover, one sentence each."""
     lines = list(result.notices)
     semantic = result.semantic
     if semantic.status in ("partial", "unavailable"):
@@ -58,8 +62,8 @@ def missing(result: SearchResult) -> list[str]:
     return [line.strip() for line in lines]
 
 
-def read(result: ReadResult) -> str:
-    """Return the text with numbered lines, and how to go on."""
+def read_text(result: ReadResult) -> str:
+    """Return the text with numbered lines, and how to read on."""
     shown = result.text.removesuffix("\n").split("\n") if result.text else []
     width = len(str(result.first_line + len(shown)))
     lines = [f"{number:>{width}}  {line}" for number, line in enumerate(shown, result.first_line)]
@@ -72,19 +76,19 @@ def read(result: ReadResult) -> str:
     return "\n".join(lines)
 
 
-def status(found: Status, *, verbose: bool = False) -> str:
-    """Return the status, a line for each thing; ``verbose`` with every format of every folder."""
-    found = safe(found)
-    owner, index = found.owner, found.index
+def status_text(status: Status, *, verbose: bool = False) -> str:
+    """Return the status, one fact a line; ``verbose`` adds every format of every folder."""
+    status = safe(status)
+    owner, index = status.owner, status.index
     lines = [
         f"folder-mcp {owner.version}, {owner.state}" + (f": {owner.detail}" if owner.detail else ""),
         f"data: {owner.data_dir}" + (f", {size(index.disk_bytes)}" if index.disk_bytes is not None else ""),
-        f"keyword search: {found.services.keyword}; search by meaning: {found.services.semantic}",
+        f"keyword search: {status.services.keyword}; search by meaning: {status.services.semantic}",
         f"index: {index.chunks:,} chunks, {index.embedded:,} embedded"
         + (f", {index.rate_chunks_per_s:.1f} a second" if index.rate_chunks_per_s else ""),
-        slot_line(found.slot).rstrip("."),
+        slot_line(status.slot).rstrip("."),
     ]
-    for model in found.models:
+    for model in status.models:
         lines.append(model_line(model, f", {size(model.size)}" if model.size else ""))
     for relay in owner.relays:
         named = ", ".join(relay.folders) or "all folders"
@@ -95,19 +99,19 @@ def status(found: Status, *, verbose: bool = False) -> str:
     lines += condition_lines(index)
     if index.pool and (index.pool.detail or index.pool.workers):
         lines.append(pool_line(index.pool).rstrip("."))
-    if not found.folders and index.state == "ready":
+    if not status.folders and index.state == "ready":
         lines.append("no folders yet: folder-mcp folders add FOLDER")
-    for folder in found.folders:
+    for folder in status.folders:
         lines.append(folder_line(folder))
         lines += [f"    {format_line(count)}" for count in folder.formats if verbose or count.failed]
         lines += [f"    advice: {advice}" for advice in folder.advice]
         lines += [f"    {reason.files:,} × {reason.reason}" for reason in folder.reasons]
         lines += [f"    {item.outcome}  {item.path}: {item.reason}" for item in folder.problems]
-    return "\n".join(lines + list(found.notices))
+    return "\n".join(lines + list(status.notices))
 
 
-def index(report: IndexReport) -> str:
-    """Return what a run of ``index`` did."""
+def index_text(report: IndexReport) -> str:
+    """Return what ``folder-mcp index`` did."""
     report = safe(report)
     work = report.work
     lines = [
@@ -119,14 +123,3 @@ def index(report: IndexReport) -> str:
     lines += [f"{item.outcome}  {item.path}: {item.reason}" for item in report.problems if item.outcome == "failed"]
     lines += [f"not complete: {reason}" for reason in report.incomplete_because]
     return "\n".join(lines)
-
-
-def folders(result: FoldersResult) -> str:
-    """Return the known folders, one a line."""
-    lines = [
-        f"{folder.path}  ({folder.source}{f', {folder.model}' if folder.model else ''})"
-        + ("" if folder.exists else "  not there now")
-        for folder in result.folders
-    ]
-    lines += [f"left out: {reason}" for reason in result.refused]
-    return "\n".join(lines or ["no folders yet: folder-mcp folders add FOLDER"])

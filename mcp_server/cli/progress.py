@@ -1,4 +1,4 @@
-"""How far indexing is: bars on a terminal, a line now and then elsewhere. Written to stderr."""
+"""Progress of indexing and of fetching a model: bars on a terminal, a line now and then elsewhere; on stderr."""
 
 from __future__ import annotations
 
@@ -11,30 +11,39 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
-from indexer.models.download import BytesDone
 from mcp_server.cli import console
 from mcp_server.protocol.render import duration, size
+from mcp_server.protocol.untrusted import one_line
 
 if TYPE_CHECKING:
+    from indexer.models.download import BytesDone
     from indexer.status_types import Status
     from mcp_server.engine_port import EnginePort
 
-
-LINE_EVERY = 5.0
+LINE_INTERVAL_S = 5.0
 """Seconds between lines where there is no terminal."""
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
-    """How far a run is.
+class IndexProgress:
+    """How far a run of ``index`` is.
 
     Attributes:
-        files: Files that are done with, of ``files_all`` found so far.
+        files: Files that are indexed, skipped or failed, of ``files_all`` found so far.
         embedded: Chunks with a vector, of ``chunks``.
         rate: Chunks embedded a second, 0 when unknown.
         eta: Seconds left, None when unknown.
-        doing: What is going on, for people.
+        doing: The current activity, for people.
     """
 
     files: int
@@ -46,8 +55,8 @@ class Point:
     doing: str
 
     @classmethod
-    def of(cls, status: Status, folders: Sequence[str] | None) -> Point:
-        """Take the folders of a run out of a status; all when None."""
+    def of(cls, status: Status, folders: Sequence[str] | None) -> IndexProgress:
+        """Return the progress of some folders of a status; of all when None."""
         chosen = [each for each in status.folders if folders is None or each.path in folders]
         done = sum(each.files.indexed + each.files.skipped + each.files.failed for each in chosen)
         left = [each.eta_s for each in chosen if each.eta_s is not None]
@@ -73,27 +82,24 @@ class Point:
         return f"{text} - {self.doing}"
 
 
-async def shown(engine: EnginePort, folders: Sequence[str] | None) -> None:
+async def show_indexing(engine: EnginePort, folders: Sequence[str] | None) -> None:
     """Show progress until cancelled."""
     if sys.stderr.isatty():
-        await _bars(engine, folders)
+        await _index_bars(engine, folders)
     else:
-        await _lines(engine, folders)
+        await _index_lines(engine, folders)
 
 
-async def _lines(engine: EnginePort, folders: Sequence[str] | None) -> None:
+async def _index_lines(engine: EnginePort, folders: Sequence[str] | None) -> None:
     last, due = "", 0.0
     async for status in engine.watch():
-        text = str(Point.of(status, folders))
+        text = str(IndexProgress.of(status, folders))
         if text != last and anyio.current_time() >= due:
             console.note(text)
-            last, due = text, anyio.current_time() + LINE_EVERY
+            last, due = text, anyio.current_time() + LINE_INTERVAL_S
 
 
-async def _bars(engine: EnginePort, folders: Sequence[str] | None) -> None:
-    from rich.console import Console  # noqa: PLC0415 - only on a terminal
-    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
-
+async def _index_bars(engine: EnginePort, folders: Sequence[str] | None) -> None:
     columns = (
         TextColumn("{task.description:<7}"),
         BarColumn(),
@@ -104,34 +110,29 @@ async def _bars(engine: EnginePort, folders: Sequence[str] | None) -> None:
         files = progress.add_task("files", total=1, more="")
         chunks = progress.add_task("chunks", total=1, more="")
         async for status in engine.watch():
-            point = Point.of(status, folders)
-            rate = f"{point.rate:.0f}/s" if point.rate else ""
-            left = f"{duration(point.eta)} left" if point.eta else ""
+            found = IndexProgress.of(status, folders)
+            rate = f"{found.rate:.0f}/s" if found.rate else ""
+            left = f"{duration(found.eta)} left" if found.eta else ""
+            progress.update(files, completed=found.files, total=max(found.files_all, 1), more=one_line(found.doing))
             progress.update(
-                files, completed=point.files, total=max(point.files_all, 1), more=console.plain(point.doing)
-            )
-            progress.update(
-                chunks, completed=point.embedded, total=max(point.chunks, 1), more=" ".join(filter(None, (rate, left)))
+                chunks, completed=found.embedded, total=max(found.chunks, 1), more=" ".join(filter(None, (rate, left)))
             )
 
 
 # Fetching -----------------------------------------------------------------------------------------------------------
-# How far a download is: a bar on a terminal, a line now and then elsewhere. Written to stderr.
-
-"""Seconds between lines where there is no terminal."""
 
 
 @contextmanager
-def progress(name: str) -> Iterator[BytesDone]:
-    """Show the progress of fetching ``name`` for as long as the block is open; what it gives takes (done, total)."""
+def show_download(name: str) -> Iterator[BytesDone]:
+    """Show the progress of fetching ``name`` while the block runs; yields the function to call with (done, total)."""
     if sys.stderr.isatty():
-        with _bar(name) as advance:
+        with _download_bar(name) as advance:
             yield advance
     else:
-        yield Lines(name)
+        yield DownloadLines(name)
 
 
-class Lines:
+class DownloadLines:
     """Progress as plain lines, for files and pipes. Called from several threads."""
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -142,27 +143,17 @@ class Lines:
         self._lock = threading.Lock()
 
     def __call__(self, done: int, total: int) -> None:
-        """Note that ``done`` of ``total`` bytes are here."""
+        """Take note that ``done`` of ``total`` bytes have arrived."""
         with self._lock:
             text = f"{self._name}: {size(done)} of {size(total)}"
             if text == self._last or (self._clock() < self._due and done < total):
                 return
-            self._last, self._due = text, self._clock() + LINE_EVERY
+            self._last, self._due = text, self._clock() + LINE_INTERVAL_S
             console.note(text)
 
 
 @contextmanager
-def _bar(name: str) -> Iterator[BytesDone]:
-    from rich.console import Console  # noqa: PLC0415 - only on a terminal
-    from rich.progress import (  # noqa: PLC0415
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
+def _download_bar(name: str) -> Iterator[BytesDone]:
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -171,7 +162,7 @@ def _bar(name: str) -> Iterator[BytesDone]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(console.plain(name), total=None)
+        task = bars.add_task(one_line(name), total=None)
 
         def advance(done: int, total: int) -> None:
             bars.update(task, completed=done, total=total)

@@ -1,199 +1,153 @@
-"""All checks with their real inputs, cheap ones first, the index last."""
+"""What a check is, the list of them, and how they are run.
+
+The list names functions of the other modules, cheap ones first and the index last. Each is imported when it is run,
+so that a missing package fails only the checks that need it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import importlib
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from mcp_server.doctor.finding import Check, Finding
+from indexer.config import Config, load_config
+from indexer.errors import ConfigError
+from mcp_server.clients.machine import Machine
+from mcp_server.processes.owner_lock import locate
 
-if TYPE_CHECKING:
-    from indexer.folders.registry import KnownFolders
-    from mcp_server.clients.machine import Machine
-    from mcp_server.doctor.setup import Settings
-
-Mounts = Sequence[tuple[str, str]]
+Verdict = Literal["ok", "warning", "failure"]
 
 
-def checks(settings: Settings, machine: Machine, work: Path) -> list[tuple[str, Check]]:
-    """Return every check by name.
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the report.
 
-    Each imports what it needs when it runs: a package that is missing costs its own check only.
+    Attributes:
+        name: What was checked.
+        verdict: ``warning``: it works, but not as well as it could; ``failure``: something does not work.
+        detail: What was found, one sentence.
+        remedy: What to do, one sentence; empty when nothing.
+    """
 
-    Args:
+    name: str
+    verdict: Verdict
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The configuration that the other checks use.
+
+    Attributes:
+        config: The configuration; where it is wrong, the defaults with the flags and the environment.
+        problem: What is wrong with it; empty when it is right.
+        file: The file that is read, or would be if it existed.
+    """
+
+    config: Config
+    problem: str
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckInputs:
+    """What every check is given.
+
+    Attributes:
         settings: The configuration, or what can be had of it.
         machine: Where clients keep their configurations.
-        work: The working directory.
+        directory: The working directory, for configurations of a project.
     """
-    return [
-        ("python", _python),
-        ("packages", _packages),
-        ("configuration", lambda: _configuration(settings)),
-        ("torch", lambda: _torch(settings)),
-        ("memory", _memory),
-        ("data directory", lambda: _data_directory(settings)),
-        ("folders", lambda: _folders(settings)),
-        ("file watches", lambda: _watches(settings)),
-        ("models", lambda: _models(settings)),
-        ("background process", lambda: _owner(settings)),
-        ("clients", lambda: _clients(machine, work)),
-        ("parser", lambda: _parser(settings)),
-        ("index", lambda: _index(settings)),
-        ("languages", lambda: _languages(settings)),
-    ]
+
+    settings: Settings
+    machine: Machine
+    directory: Path
 
 
-def _project() -> Path:
-    return Path(__file__).resolve().parents[2] / "pyproject.toml"
+Check = Callable[[], Iterable[Finding]]
+"""A check with its inputs filled in."""
+
+CHECKS = {
+    "python": "machine:check_python",
+    "packages": "machine:check_packages",
+    "configuration": "setup:check_configuration",
+    "torch": "machine:check_torch",
+    "memory": "machine:check_memory",
+    "data directory": "machine:check_data_directory",
+    "folders": "setup:check_folders",
+    "file watches": "setup:check_watches",
+    "models": "indexing:check_models",
+    "background process": "setup:check_owner",
+    "clients": "setup:check_clients",
+    "parser": "indexing:check_parser",
+    "index": "machine:check_index",
+    "languages": "indexing:check_languages",
+}
+"""Name of each check, and ``module:function`` in this package: it takes ``CheckInputs`` and yields findings."""
 
 
-def _python() -> Iterator[Finding]:
-    import platform  # noqa: PLC0415
-    import sys  # noqa: PLC0415
-
-    from mcp_server.doctor.machine import interpreter, wanted  # noqa: PLC0415
-
-    return interpreter(platform.python_version(), sys.executable, wanted(_project()).python)
+def run_checks(inputs: CheckInputs) -> Iterable[Finding]:
+    """Run every check and yield what they find."""
+    return examine([(name, _check(target, inputs)) for name, target in CHECKS.items()])
 
 
-def _packages() -> Iterator[Finding]:
-    from mcp_server.doctor.machine import installed, packages, wanted  # noqa: PLC0415
+def _check(target: str, inputs: CheckInputs) -> Check:
+    module, _, function = target.partition(":")
 
-    return packages(wanted(_project()).packages, installed)
+    def check() -> Iterable[Finding]:
+        found: Iterable[Finding] = getattr(importlib.import_module(f"mcp_server.doctor.{module}"), function)(inputs)
+        return found
 
-
-def _configuration(settings: Settings) -> Iterator[Finding]:
-    from mcp_server.doctor.setup import configuration  # noqa: PLC0415
-
-    return configuration(settings)
+    return check
 
 
-def _torch(settings: Settings) -> Iterator[Finding]:
-    from indexer.models.loader import detect, torch_build  # noqa: PLC0415
-    from mcp_server.doctor.machine import nvidia_cards, torch  # noqa: PLC0415
+def examine(checks: Sequence[tuple[str, Check]]) -> Iterable[Finding]:
+    """Run checks one after the other and yield what they find.
 
-    return torch(torch_build(), detect(), nvidia_cards(), settings.config.model.device)
+    This is the third place that catches every exception, beside the boundaries of a file and of a tool call: anything
+    may be broken in an installation, and a check that raises must not keep the others from running. The exception
+    becomes a failure of its own, so nothing is hidden.
 
-
-def _memory() -> Iterator[Finding]:
-    from indexer.models.loader import detect  # noqa: PLC0415
-    from mcp_server.doctor.machine import memory, system_memory  # noqa: PLC0415
-
-    return memory(detect(), *system_memory())
-
-
-def _data_directory(settings: Settings) -> Iterator[Finding]:
-    from mcp_server.doctor.machine import data_directory  # noqa: PLC0415
-
-    return data_directory(settings.config.data_dir, _mounts())
+    Args:
+        checks: Names, used when a check raises, and the checks.
+    """
+    for name, check in checks:
+        try:
+            yield from check()
+        except Exception as error:
+            kind = type(error).__name__
+            yield Finding(name, "failure", f"could not be looked at: {kind}: {error}", _remedy(error))
 
 
-def _mounts() -> Mounts | None:
-    """The mount table; None without psutil, which the check of the packages names."""
-    from indexer.files.mounts import mount_table  # noqa: PLC0415
+def _remedy(error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return "install folder-mcp again, with all its dependencies"
+    return "this is a bug in folder-mcp or a very broken machine; report it with the output of folder-mcp doctor -v"
 
+
+def read_settings(
+    config_file: str | None, data_dir: str | None, environ: Mapping[str, str], user_file: str
+) -> Settings:
+    """Read the configuration; where it is wrong, use the defaults with the flags and the environment.
+
+    Args:
+        config_file: From ``--config``.
+        data_dir: From ``--data-dir``.
+        environ: The environment.
+        user_file: Path of the user's own configuration file, which need not exist.
+    """
+    shown = config_file or environ.get("FOLDER_MCP_CONFIG") or user_file
+    file, chosen = Path(config_file) if config_file else None, Path(data_dir) if data_dir else None
     try:
-        return mount_table()
-    except (ImportError, OSError):
-        return None
-
-
-def _known(settings: Settings) -> KnownFolders:
-    """The folders; those of the configuration file alone when the list of added ones is damaged."""
-    from indexer.folders.registry import list_folders  # noqa: PLC0415
-
-    return list_folders(settings.config)
-
-
-def _folders(settings: Settings) -> Iterator[Finding]:
-    from indexer.errors import ConfigError  # noqa: PLC0415
-    from indexer.folders.registry import folders_damage  # noqa: PLC0415
-    from mcp_server.doctor.setup import folders  # noqa: PLC0415
-
-    try:
-        known = _known(settings)
+        return Settings(load_config(file, data_dir=chosen, environ=environ), "", shown)
     except ConfigError as error:
-        return iter([Finding("folders", "failure", str(error), "correct or delete that file")])
-    damage = folders_damage(settings.config.data_dir)
-    remedy = "start a client or run folder-mcp index: the copy is put in its place"
-    told = [Finding("folders", "warning", damage, remedy)] if damage else []
-    return iter([*told, *folders(known.paths, known.refused, _mounts())])
-
-
-def _watches(settings: Settings) -> Iterator[Finding]:
-    from mcp_server.doctor.machine import limits, watches  # noqa: PLC0415
-
-    return watches(limits(), _paths(settings), watch=settings.config.index.watch)
-
-
-def _paths(settings: Settings) -> tuple[str, ...]:
-    """Roots of the folders; none when their list is damaged, which the check of the folders says."""
-    from indexer.errors import ConfigError  # noqa: PLC0415
-
+        problem = str(error)
     try:
-        return _known(settings).paths
-    except ConfigError:
-        return ()
-
-
-def _models(settings: Settings) -> Iterator[Finding]:
-    from functools import partial  # noqa: PLC0415
-
-    from indexer.errors import ConfigError  # noqa: PLC0415
-    from indexer.folders.model_availability import Models  # noqa: PLC0415
-    from indexer.models.locate import find  # noqa: PLC0415
-    from indexer.models.prepared import verify  # noqa: PLC0415
-    from mcp_server.doctor.contents import models  # noqa: PLC0415
-
-    resolver, users = Models(settings.config), dict[str, list[str]]()
-    users[resolver.name(None)] = []
-    if settings.config.search.rerank:
-        users[settings.config.search.rerank] = []
-    try:
-        for folder in _known(settings).known:
-            users.setdefault(resolver.name(folder.model), []).append(folder.path)
-    except ConfigError:  # said by the check of the folders
-        pass
-    locate = partial(find, hub_cache=settings.config.hub_cache, data_dir=settings.config.data_dir)
-    return models(resolver.available(users), users, locate, verify)
-
-
-def _owner(settings: Settings) -> Iterator[Finding]:
-    from mcp_server.doctor.setup import owner  # noqa: PLC0415
-    from mcp_server.processes.owner_lock import place_of  # noqa: PLC0415
-    from mcp_server.version import release  # noqa: PLC0415
-
-    return owner(lambda: place_of(str(settings.config.data_dir)), release())
-
-
-def _clients(machine: Machine, work: Path) -> Iterator[Finding]:
-    from mcp_server.doctor.setup import clients, places  # noqa: PLC0415
-
-    return clients(places(machine, work))
-
-
-def _parser(settings: Settings) -> Iterator[Finding]:
-    from mcp_server.doctor.contents import greeting_of, parser  # noqa: PLC0415
-
-    return parser(settings.config.parser_python, greeting_of)
-
-
-def _index(settings: Settings) -> Iterator[Finding]:
-    from mcp_server.doctor.contents import contents, index  # noqa: PLC0415
-
-    return index(settings.config.data_dir, contents)
-
-
-def _languages(settings: Settings) -> Iterator[Finding]:
-    from indexer.errors import ConfigError  # noqa: PLC0415
-    from indexer.folders.model_availability import Models  # noqa: PLC0415
-    from mcp_server.doctor.contents import fits, languages, written_in  # noqa: PLC0415
-
-    resolver = Models(settings.config)
-    try:
-        kept = {folder.path: resolver.name(folder.model) for folder in _known(settings).known}
-    except ConfigError:  # said by the check of the folders
-        return iter(())
-    reads = fits(kept.values(), settings.config.hub_cache, settings.config.data_dir)
-    return languages(kept, reads, lambda: written_in(settings.config.data_dir / "index"))
+        return Settings(load_config(Path(os.devnull), data_dir=chosen, environ=environ), problem, shown)
+    except ConfigError:  # the data directory itself is wrong
+        where = locate(os.devnull, data_dir, environ).data_dir
+        return Settings(Config(data_dir=Path(where)), problem, shown)

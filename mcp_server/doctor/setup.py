@@ -1,106 +1,81 @@
-"""The configuration: where it is looked for, whether it is right, and what to go by when it is not."""
+"""Checks of what the user has set up: configuration, background process, clients, folders, file watches."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from indexer.config import Config, load_config
 from indexer.errors import ConfigError
 from indexer.files.mounts import silent_parts
+from indexer.folders.registry import folders_damage, list_folders
 from mcp_server.clients import edit, install
 from mcp_server.clients.edit import FormName
 from mcp_server.clients.entry import ClientError, Unparsable, is_ours, launch_of
 from mcp_server.clients.machine import Machine
 from mcp_server.clients.registry import CLIENTS
-from mcp_server.doctor.finding import Finding
+from mcp_server.doctor.checks import CheckInputs, Finding, Settings
+from mcp_server.doctor.machine import mounts_or_none
 from mcp_server.processes import timing
 from mcp_server.processes.handshake import NotThere, Refused, Silent, dial, greeting
-from mcp_server.processes.owner_lock import Place, held, locate
+from mcp_server.processes.owner_lock import Place, held, place_of
 from mcp_server.state_files import read_state
+from mcp_server.version import release
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the other checks go by.
-
-    Attributes:
-        config: The configuration; where it is wrong, the defaults with the flags and the environment.
-        problem: What is wrong with it, empty when nothing.
-        place: The file that is read, or would be.
-    """
-
-    config: Config
-    problem: str
-    place: str
+def check_configuration(inputs: CheckInputs) -> Iterator[Finding]:
+    """Check the configuration file."""
+    return configuration_findings(inputs.settings)
 
 
-def read(config_file: str | None, data_dir: str | None, environ: Mapping[str, str], place: str) -> Settings:
-    """Read the configuration, or what can be had without it.
-
-    Args:
-        config_file: From ``--config``.
-        data_dir: From ``--data-dir``.
-        environ: The environment.
-        place: The user's own configuration file.
-    """
-    shown = config_file or environ.get("FOLDER_MCP_CONFIG") or place
-    named, chosen = Path(config_file) if config_file else None, Path(data_dir) if data_dir else None
-    try:
-        return Settings(load_config(named, data_dir=chosen, environ=environ), "", shown)
-    except ConfigError as error:
-        problem = str(error)
-    try:
-        return Settings(load_config(Path(os.devnull), data_dir=chosen, environ=environ), problem, shown)
-    except ConfigError:  # the data directory itself is wrong
-        where = locate(os.devnull, data_dir, environ).data_dir
-        return Settings(Config(data_dir=Path(where)), problem, shown)
-
-
-def configuration(settings: Settings) -> Iterator[Finding]:
-    """Say whether the configuration is right, and where it is."""
+def configuration_findings(settings: Settings) -> Iterator[Finding]:
+    """Report whether the configuration is right, and where it is."""
     if settings.problem:
         remedy = "correct it as the message says; until then the other checks go by the defaults"
         yield Finding("configuration", "failure", settings.problem, remedy)
     elif settings.config.config_file is None:
-        yield Finding("configuration", "ok", f"defaults; there is no file {settings.place}")
+        yield Finding("configuration", "ok", f"defaults; there is no file {settings.file}")
     else:
         yield Finding("configuration", "ok", f"{settings.config.config_file} is right")
 
 
 # Background ---------------------------------------------------------------------------------------------------------
-# The background process that all clients share: alive, answering, of this version.
 
 
-def owner(place: Callable[[], Place], version: str) -> Iterator[Finding]:
-    """Look for the owner of the data directory and greet it.
+def check_owner(inputs: CheckInputs) -> Iterator[Finding]:
+    """Check the background process that all clients share."""
+    return owner_findings(lambda: place_of(str(inputs.settings.config.data_dir)), release())
+
+
+def owner_findings(locate_files: Callable[[], Place], version: str) -> Iterator[Finding]:
+    """Check whether the owner of the data directory is alive, answers, and has this version.
 
     Args:
-        place: Finds its files; raises ``OSError`` when it can have no private directory.
+        locate_files: Returns its files; raises ``OSError`` when it can have no private directory.
         version: Of this program.
     """
     name = "background process"
     try:
-        where = place()
+        files = locate_files()
     except OSError as error:
         remedy = "give this user a private directory for it; until then each client does everything by itself"
         yield Finding(name, "warning", f"it has nowhere to live: {error}", remedy)
         return
-    if not held(where):
+    if not held(files):
         yield Finding(name, "ok", "none is running; the first client starts it")
         return
-    note = read_state(where.note)
-    pid, theirs = note.get("pid", "unknown"), str(note.get("version", "unknown"))
-    if note.get("endpoint") is None:
+    state = read_state(files.note)
+    pid, theirs = state.get("pid", "unknown"), str(state.get("version", "unknown"))
+    if state.get("endpoint") is None:
         yield Finding(name, "ok", f"process {pid} uses the index by itself (folder-mcp {theirs})")
         return
-    trouble = _greeted(where)
-    if trouble:
-        yield Finding(name, "failure", f"process {pid} {trouble}", "run: folder-mcp stop --force")
+    problem = _greet(files)
+    if problem:
+        yield Finding(name, "failure", f"process {pid} {problem}", "run: folder-mcp stop --force")
     elif theirs != version:
         detail = f"process {pid} is of version {theirs}, this is {version}"
         yield Finding(name, "warning", detail, "run: folder-mcp stop; the next client starts this version")
@@ -108,11 +83,10 @@ def owner(place: Callable[[], Place], version: str) -> Iterator[Finding]:
         yield Finding(name, "ok", f"process {pid} answers (folder-mcp {theirs})")
 
 
-def _greeted(where: Place) -> str:
-    """What is wrong with the owner's answer, empty when nothing."""
-    hello: dict[str, Any] = greeting("check")
+def _greet(files: Place) -> str:
+    """Connect to the owner; return what is wrong with its answer, empty when nothing is."""
     try:
-        dial(where, hello, timing.CHECK_OWNER_S)[0].close()
+        dial(files, greeting("check"), timing.CHECK_OWNER_S)[0].close()
     except Silent as silent:
         silent.line.close()
         return "does not answer"
@@ -124,7 +98,6 @@ def _greeted(where: Place) -> str:
 
 
 # Clients ------------------------------------------------------------------------------------------------------------
-# The MCP clients of this user: which have folder-mcp in their configuration, and whether what they start is there.
 
 _TABLES = frozenset({"servers", *(client.table[-1] for client in CLIENTS.values())})
 _REMEDY = "add it to a client: folder-mcp install CLIENT FOLDER; folder-mcp install lists them"
@@ -138,38 +111,45 @@ class ClientFile(NamedTuple):
     form: FormName
 
 
-def places(machine: Machine, work: Path) -> list[ClientFile]:
-    """Where the clients keep their configuration.
+def check_clients(inputs: CheckInputs) -> Iterator[Finding]:
+    """Check which MCP clients of this user have folder-mcp in their configuration."""
+    return client_findings(client_files(inputs.machine, inputs.directory))
+
+
+def client_files(machine: Machine, directory: Path) -> list[ClientFile]:
+    """Return where the clients keep their configuration.
 
     Args:
-        machine: Where to look.
-        work: The working directory, for configurations of a project.
+        machine: The user's machine.
+        directory: The working directory, for configurations of a project.
     """
     found = []
     for client in CLIENTS.values():
         try:
             found.append(ClientFile(client.title, client.file(machine), client.form))
-        except ClientError:  # several files could be it: `folder-mcp install` says so, where it matters
+        except ClientError:  # several files are possible: `folder-mcp install` reports that
             continue
     return [
         *found,
-        ClientFile("Claude Code (project)", work / ".mcp.json", "json"),
-        ClientFile("Cursor (project)", work / ".cursor" / "mcp.json", "json"),
-        ClientFile("VS Code (project)", work / ".vscode" / "mcp.json", "json"),
+        ClientFile("Claude Code (project)", directory / ".mcp.json", "json"),
+        ClientFile("Cursor (project)", directory / ".cursor" / "mcp.json", "json"),
+        ClientFile("VS Code (project)", directory / ".vscode" / "mcp.json", "json"),
     ]
 
 
-def clients(found: Sequence[ClientFile], which: Callable[[str], str | None] = shutil.which) -> Iterator[Finding]:
-    """Look for this program in the clients' configurations.
+def client_findings(
+    files: Sequence[ClientFile], which: Callable[[str], str | None] = shutil.which
+) -> Iterator[Finding]:
+    """Find this program in the clients' configurations, and check that what they start exists.
 
     Args:
-        found: Where to look.
+        files: The configuration files.
         which: Finds a command on the path.
     """
     registered = False
-    for client, file, form in found:
+    for client, file, form in files:
         try:
-            servers = list(_servers(edit.FORMS[form].read(install.read(file).text)))
+            servers = list(_our_servers(edit.FORMS[form].read(install.read(file).text)))
         except Unparsable as error:
             yield Finding(f"client {client}", "warning", f"{file} cannot be understood: {error}", "correct that place")
             continue
@@ -180,21 +160,21 @@ def clients(found: Sequence[ClientFile], which: Callable[[str], str | None] = sh
             registered = True
             yield _registered(client, file, name, server, which)
     if not registered:
-        looked = ", ".join(dict.fromkeys(place.client.split(" (")[0] for place in found))
-        yield Finding("clients", "warning", f"none of these names folder-mcp: {looked}", _REMEDY)
+        titles = ", ".join(dict.fromkeys(each.client.split(" (")[0] for each in files))
+        yield Finding("clients", "warning", f"none of these names folder-mcp: {titles}", _REMEDY)
 
 
-def _servers(document: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every server of ours, at any depth: Claude Code also keeps servers by project."""
+def _our_servers(document: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every entry of ours, at any depth: Claude Code also keeps servers by project."""
     if isinstance(document, dict):
         for key, value in document.items():
             if key in _TABLES and isinstance(value, dict):
                 yield from ((name, server) for name, server in value.items() if is_ours(server))
             else:
-                yield from _servers(value)
+                yield from _our_servers(value)
     elif isinstance(document, list):
         for item in document:
-            yield from _servers(item)
+            yield from _our_servers(item)
 
 
 def _registered(
@@ -213,18 +193,32 @@ def _registered(
 
 
 # Folders ------------------------------------------------------------------------------------------------------------
-# The indexed folders: there, readable, and on a disk that reports changes.
 
 
-def folders(
+def check_folders(inputs: CheckInputs) -> Iterator[Finding]:
+    """Check the indexed folders, and the list of them."""
+    data_dir = inputs.settings.config.data_dir
+    try:
+        known = list_folders(inputs.settings.config)
+    except ConfigError as error:
+        yield Finding("folders", "failure", str(error), "correct or delete that file")
+        return
+    damage = folders_damage(data_dir)
+    if damage:
+        remedy = "start a client or run folder-mcp index: the copy is put in its place"
+        yield Finding("folders", "warning", damage, remedy)
+    yield from folder_findings(known.paths, known.refused, mounts_or_none())
+
+
+def folder_findings(
     known: Sequence[str], refused: Sequence[str], mounts: Sequence[tuple[str, str]] | None
 ) -> Iterator[Finding]:
-    """Look at each folder.
+    """Check that each folder can be read, and is on a disk that reports changes.
 
     Args:
         known: Roots, absolute and resolved.
-        refused: Sentences about folders that cannot be indexed.
-        mounts: Mount points and their file system types, None when they cannot be told.
+        refused: Why folders cannot be indexed, a sentence each.
+        mounts: Mount points and their file system types, None when unknown.
     """
     for sentence in refused:
         yield Finding("folder", "failure", sentence, "correct it in the configuration, or remove the folder")
@@ -248,3 +242,87 @@ def _folder(root: str, mounts: Sequence[tuple[str, str]] | None) -> Finding:
         detail = f"{where} on a {silent[0][1]} file system, which reports no changes: they are found at each rescan"
         return Finding(name, "warning", detail, "nothing, or lower rescan_minutes in [index]")
     return Finding(name, "ok", "can be read")
+
+
+# Watching -----------------------------------------------------------------------------------------------------------
+
+
+def check_watches(inputs: CheckInputs) -> Iterator[Finding]:
+    """Check whether the system allows as many file watches as the folders have directories (Linux)."""
+    config = inputs.settings.config
+    try:
+        roots = list_folders(config).paths
+    except ConfigError:  # the check of the folders reports it
+        roots = ()
+    return watch_findings(watch_limits(), roots, watch=config.index.watch)
+
+
+INOTIFY = Path("/proc/sys/fs/inotify")
+MIN_INSTANCES = 16
+"""Watchers that a user should be allowed to have."""
+
+
+def watch_limits(directory: Path = INOTIFY) -> tuple[int, int] | None:
+    """Return ``max_user_watches`` and ``max_user_instances``; None where there are none."""
+    try:
+        watches = int((directory / "max_user_watches").read_text(encoding="ascii"))
+        return watches, int((directory / "max_user_instances").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None
+
+
+def count_directories(
+    roots: Sequence[str], enough: int, clock: Callable[[], float] = time.monotonic
+) -> tuple[int, bool]:
+    """Count directories below the roots, links not followed; stops at ``enough``, or when the time is up.
+
+    Returns:
+        How many, and whether all were counted.
+    """
+    until, count = clock() + timing.CHECK_DIRECTORIES_S, 0
+    for root in roots:
+        for _, _, _ in os.walk(root):
+            count += 1
+            if count >= enough or clock() > until:
+                return count, False
+    return count, True
+
+
+def watch_findings(
+    limits: tuple[int, int] | None,
+    roots: Sequence[str],
+    *,
+    watch: bool,
+    count: Callable[[Sequence[str], int], tuple[int, bool]] = count_directories,
+) -> Iterator[Finding]:
+    """Compare the limits with the folders.
+
+    Args:
+        limits: Watches and instances that the system allows one user, None where it has no such limits.
+        roots: The folders.
+        watch: Whether folders are watched at all.
+        count: Counts directories up to a number.
+    """
+    name = "file watches"
+    if not watch:
+        yield Finding(name, "ok", "folders are not watched (watch = false in [index])")
+        return
+    if limits is None:
+        detail = "the limits cannot be read" if sys.platform == "linux" else "this system has no limit of its own"
+        yield Finding(name, "ok", detail)
+        return
+    allowed, instances = limits
+    counted, whole = count(roots, allowed)
+    number = f"{counted:,}" if whole else f"at least {counted:,}"
+    detail = f"{number} directories to watch, {allowed:,} watches allowed"
+    if counted >= allowed:
+        remedy = f"run: sudo sysctl fs.inotify.max_user_watches={max(2 * counted, 524_288)}"
+        yield Finding(name, "failure", f"{detail}: the rest is compared at each rescan only", remedy)
+    elif counted > allowed // 2:
+        remedy = "other programs share the limit; raise fs.inotify.max_user_watches with sysctl"
+        yield Finding(name, "warning", detail, remedy)
+    else:
+        yield Finding(name, "ok", detail)
+    if instances < max(MIN_INSTANCES, 2 * len(roots)):
+        remedy = "run: sudo sysctl fs.inotify.max_user_instances=512"
+        yield Finding("file watchers", "warning", f"{instances} allowed, one is needed for each folder", remedy)

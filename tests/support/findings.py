@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mcp_server.doctor.finding import Finding
+from mcp_server.doctor.checks import Finding
 
 LOCAL = [("/", "ext4")]
 """A mount table with nothing but a local disk."""

@@ -18,7 +18,7 @@ from indexer.engine import open_engine
 from indexer.models.export import exported, verdict
 from indexer.models.loader import RuntimeLoader
 from indexer.models.prepare import Outcome, Request
-from mcp_server.cli import prepare_process
+from mcp_server.cli.models import prepare_in_process
 
 ROOT = Path(__file__).resolve().parents[3]
 TEXTS = ["the lease is valid", "how long is the notice period of a contract " * 3, "valve", "wine in a glass"]
@@ -83,7 +83,7 @@ async def test_torch_serves_until_the_model_is_prepared_and_is_needed_no_more_af
                     break
             assert (found.local, found.runtime) == (True, "torch")
             assert "start faster" in found.reason and found.remedy == f"Run: folder-mcp models prepare {model}"
-            outcomes = await to_thread.run_sync(prepare_process.run, request, dict(os.environ), lambda stage: None)
+            outcomes = await to_thread.run_sync(prepare_in_process, request, dict(os.environ), lambda stage: None)
             assert outcomes == [Outcome("ONNX form", "")]
             engine.status()  # as the command does at its end
             async for status in engine.watch():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mcp_server.cli.bench_run import grep
+from mcp_server.cli.bench import grep
 
 
 def test_places_with_more_different_words_come_first_and_case_is_ignored(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from fakes_engine import FakeEngine, open_fake
 
 from indexer.types import Scope, Semantic
 from mcp_server.cli import main
-from mcp_server.cli.bench_run import Asked, measure, percentile
+from mcp_server.cli.bench import Question, measure, percentile
 
 
 async def test_each_mode_and_grep_get_a_row_with_rank_and_recall(engine: FakeEngine, notes: Path) -> None:
     keys, bread = str(notes / "keys.md"), str(notes / "bread.md")
-    questions = [Asked("signing key", keys, 5, 5), Asked("flour", bread), Asked("nothing of it", bread)]
+    questions = [Question("signing key", keys, 5, 5), Question("flour", bread), Question("nothing of it", bread)]
     said: list[str] = []
     rows = await measure(engine, questions, Scope(), [keys, bread], said.append)
     assert [row.mode for row in rows] == ["keyword", "semantic", "hybrid", "grep"]
@@ -28,7 +28,7 @@ async def test_each_mode_and_grep_get_a_row_with_rank_and_recall(engine: FakeEng
 
 async def test_answers_without_meaning_are_said_beside_their_row(engine: FakeEngine, notes: Path) -> None:
     engine.semantic = Semantic("unavailable", 0.0, "loading", "it is being loaded")
-    rows = await measure(engine, [Asked("key", str(notes / "keys.md"))], Scope(), [], lambda _: None)
+    rows = await measure(engine, [Question("key", str(notes / "keys.md"))], Scope(), [], lambda _: None)
     assert all("1 of 1" in row.note for row in rows[:3]) and not rows[3].note
 
 

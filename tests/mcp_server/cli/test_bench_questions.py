@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from indexer.errors import QueryError
-from mcp_server.cli.bench_run import Asked, from_headings, from_lines
+from mcp_server.cli.bench import Question, from_headings, from_lines
 
 BODY = "Some text that says a thing or two about it. " * 8
 PAGE = f"# Rotating keys\n\n{BODY}\n\n## Where they live\n\n{BODY}\n\n## Short one here\n\nNo more.\n"
@@ -36,7 +36,7 @@ def test_the_same_texts_draw_the_same_questions_and_no_more_than_asked() -> None
 
 def test_written_questions_are_read_with_paths_from_where_they_are_asked() -> None:
     lines = ['{"question": "who?", "path": "a.md", "lines": "3-9"}', "", '{"question": "why?", "path": "/n/b.md"}']
-    assert from_lines(lines, "q", "/n") == [Asked("who?", "/n/a.md", 3, 9), Asked("why?", "/n/b.md")]
+    assert from_lines(lines, "q", "/n") == [Question("who?", "/n/a.md", 3, 9), Question("why?", "/n/b.md")]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_a_line_that_is_no_question_is_named(line: str) -> None:
 
 
 def test_an_answer_is_the_same_file_with_lines_in_common() -> None:
-    asked = Asked("x", "/a.md", 10, 20)
+    asked = Question("x", "/a.md", 10, 20)
     assert asked.answered_by("/a.md", "lines 20-25") and asked.answered_by("/a.md", "lines 1-10")
     assert not asked.answered_by("/a.md", "lines 21-25") and not asked.answered_by("/b.md", "lines 10-20")
-    assert asked.answered_by("/a.md", "page 3") and Asked("x", "/a.md").answered_by("/a.md", "lines 400")
+    assert asked.answered_by("/a.md", "page 3") and Question("x", "/a.md").answered_by("/a.md", "lines 400")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server.cli import main
+from mcp_server.cli import arguments
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "commands.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## folder-mcp ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
@@ -24,7 +24,7 @@ TYPED = {" ".join(words_of(heading)): text for heading, text in SECTIONS.items()
 
 def help_of(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     with pytest.raises(SystemExit) as ended:
-        main.parse([*words, "--help"])
+        arguments.parse([*words, "--help"])
     assert ended.value.code == 0
     return capsys.readouterr().out
 
@@ -45,7 +45,7 @@ COMMON = explained(PAGE.split("\n## ")[0])
 
 def test_every_command_and_action_has_a_section(capsys: pytest.CaptureFixture[str]) -> None:
     actions = set()
-    for command in main.COMMANDS:
+    for command in arguments.COMMANDS:
         usage = re.search(r"^  (\w+(?: \| \w+)+)\n", help_of([command], capsys), re.M)
         actions |= {f"{command} {action}" for action in usage[1].split(" | ")} if usage else {command}
     assert set(TYPED) == actions
@@ -61,7 +61,7 @@ def test_every_flag_is_explained_and_none_that_does_not_exist(
 
 
 def test_the_flags_of_every_command_are_explained_once(capsys: pytest.CaptureFixture[str]) -> None:
-    shared = set.intersection(*(offered(help_of([command], capsys)) for command in main.COMMANDS))
+    shared = set.intersection(*(offered(help_of([command], capsys)) for command in arguments.COMMANDS))
     assert shared == COMMON == {"--config", "--data-dir", "--no-daemon", "-v", "--verbose", "-h", "--help"}
 
 
@@ -69,7 +69,5 @@ def test_states_are_the_real_ones() -> None:
     row = next(line for line in TYPED["status"].splitlines() if "`--wait STATE`" in line)
     told = set(re.findall(r"`(\w+)`", row))
     for state in told:
-        assert main.parse(["status", "--wait", state]).wait == state
-    from mcp_server.cli.status import SLOT
-
-    assert told == {*SLOT, "keyword", "semantic", "indexed"}
+        assert arguments.parse(["status", "--wait", state]).wait == state
+    assert told == {*arguments.SLOT_STATES, "keyword", "semantic", "indexed"}

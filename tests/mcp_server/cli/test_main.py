@@ -15,8 +15,9 @@ import anyio
 import pytest
 from fakes_engine import open_fake
 
-from mcp_server.cli import main
-from mcp_server.cli.json_results import FoldersResult, IndexResult
+from mcp_server.cli import arguments, main
+from mcp_server.cli.index import FoldersResult, IndexResult
+from mcp_server.processes import http
 from mcp_server.protocol.results import ReadResult, SearchResult, StatusResult
 from mcp_server.version import release
 
@@ -239,7 +240,7 @@ def test_version_is_the_projects(run: Run, capsys: pytest.CaptureFixture[str], a
 def test_help_names_every_command(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     out = capsys.readouterr().out
-    assert all(f"    {name} " in out for name in main.COMMANDS)
+    assert all(f"    {name} " in out for name in arguments.COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +256,15 @@ def test_help_names_every_command(run: Run, capsys: pytest.CaptureFixture[str]) 
     ],
 )
 def test_serve_is_the_command_when_none_is_given(argv: list[str], expected: list[str]) -> None:
-    assert main.with_command(argv, main.Parser()) == expected
+    assert arguments.with_command(argv, arguments.Parser()) == expected
+
+
+def test_the_help_names_the_address_that_http_serves() -> None:
+    assert arguments.HTTP_ADDRESS == http.DEFAULT
+
+
+def test_every_command_has_its_function() -> None:
+    assert all(callable(main._function(name)) for name in arguments.COMMANDS)
 
 
 def test_file_names_cannot_drive_the_terminal(run: Run, known: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,10 +24,10 @@ from indexer.errors import SlotUnavailable
 from indexer.models.locate import find
 from indexer.models.prepare import Outcome, Request
 from indexer.status_types import ModelAvailability
-from mcp_server.cli import main, models, prepare_process
+from mcp_server.cli import main, models
 from mcp_server.cli.call import Call
-from mcp_server.cli.json_results import ModelsResult
-from mcp_server.cli.progress import Lines
+from mcp_server.cli.models import ModelsResult
+from mcp_server.cli.progress import DownloadLines
 from mcp_server.protocol.render import model_line
 
 
@@ -217,7 +217,7 @@ def test_a_full_disk_is_seen_before_the_first_byte(
 
 def test_lines_come_at_most_every_five_seconds_and_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     now = 100.0
-    lines = Lines("m", clock=lambda: now)
+    lines = DownloadLines("m", clock=lambda: now)
     for done in range(0, 1000, 100):
         lines(done, 1000)
     now = 106.0
@@ -274,7 +274,7 @@ def prepared(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], list[Request
                 raise answer
             return answer
 
-        monkeypatch.setattr(prepare_process, "run", run)
+        monkeypatch.setattr(models, "prepare_in_process", run)
         return asked
 
     return answering
@@ -377,7 +377,7 @@ def test_the_list_says_which_models_would_gain(
 SLOW_PULL = """
 import sys, time
 from pathlib import Path
-from test_models_command import LocalHub, call_for
+from test_models import LocalHub, call_for
 from mcp_server.cli import models
 class Slow(LocalHub):
     def fetch(self, repo, names, cache, advance):
@@ -391,8 +391,8 @@ models.pull(call_for(environ, "acme/tiny"), Slow(Path(sys.argv[1]) / "hub"))
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_download_at_once_and_keeps_what_it_fetched(tmp_path: Path, hub: LocalHub) -> None:
-    here = Path(__file__).resolve().parents[1]
-    path = os.pathsep.join([str(here), str(here.parent / "support"), str(here.parents[1])])
+    here = Path(__file__).resolve().parent
+    path = os.pathsep.join([str(here), str(here.parents[1] / "support"), str(here.parents[2])])
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW_PULL, str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path},

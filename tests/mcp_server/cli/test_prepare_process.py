@@ -15,7 +15,7 @@ from tiny_models import write_bert, write_mpnet
 
 from indexer.errors import SlotUnavailable
 from indexer.models.prepare import Outcome, Request, alone, due, spec_of
-from mcp_server.cli import prepare_process
+from mcp_server.cli.models import prepare_in_process
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRON = dict(os.environ)
@@ -54,7 +54,7 @@ def test_it_makes_what_is_due_and_tells_of_each_stage(tmp_path: Path) -> None:
     (directory / "model.safetensors").unlink()
     request = Request(str(directory), str(tmp_path / "data"), str(tmp_path / "hub"), device="cpu")
     stages: list[str] = []
-    outcomes = prepare_process.run(request, ENVIRON, stages.append)
+    outcomes = prepare_in_process(request, ENVIRON, stages.append)
     assert outcomes == [Outcome("safetensors", ""), Outcome("ONNX form", "")]
     assert stages == [
         "converting pytorch_model.bin", "computing checksums", "loading the model with torch",
@@ -72,11 +72,11 @@ def test_killed_in_the_middle_it_leaves_nothing_and_the_next_one_begins_anew(tor
         os.kill(child, signal.SIGKILL)
 
     with pytest.raises(SlotUnavailable, match="was killed, perhaps because memory ran out") as caught:
-        prepare_process.run(torch_only, ENVIRON, when("writing the ONNX form", kill))
+        prepare_in_process(torch_only, ENVIRON, when("writing the ONNX form", kill))
     assert caught.value.code == "out_of_memory_host"
     assert left(torch_only) == []
     assert [preparation.name for preparation in due(torch_only)] == ["ONNX form"]
-    assert prepare_process.run(torch_only, ENVIRON, lambda stage: None) == [Outcome("ONNX form", "")]
+    assert prepare_in_process(torch_only, ENVIRON, lambda stage: None) == [Outcome("ONNX form", "")]
 
 
 COMMAND = [sys.executable, "-m", "mcp_server"]
@@ -152,7 +152,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, torch_only: Req
                 os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_frsize)
 
         with pytest.raises(SlotUnavailable) as caught:
-            prepare_process.run(torch_only, ENVIRON, when("writing the ONNX form", fill))
+            prepare_in_process(torch_only, ENVIRON, when("writing the ONNX form", fill))
         assert caught.value.code == "disk_full", str(caught.value)
         assert left(torch_only) == []
         ballast.unlink()
@@ -167,7 +167,7 @@ def test_a_missing_exporter_is_named_and_not_held_against_the_model(tmp_path: Pa
     (hidden / "__init__.py").write_text("raise ImportError('No module named onnxscript', name='onnxscript')")
     environ = ENVIRON | {"PYTHONPATH": str(hidden.parent)}
     with pytest.raises(SlotUnavailable, match="Making an ONNX form needs a package") as caught:
-        prepare_process.run(torch_only, environ, lambda stage: None)
+        prepare_in_process(torch_only, environ, lambda stage: None)
     assert caught.value.code == "dependency_missing" and caught.value.hint
     assert left(torch_only) == [] and len(due(torch_only)) == 1
 
@@ -194,12 +194,12 @@ def test_what_libraries_print_is_no_answer_and_goes_to_the_log(
     (directory / "model.safetensors").unlink()
     request = Request(str(directory), str(tmp_path / "data"), str(tmp_path / "hub"), device="cpu")
     with caplog.at_level("INFO"):
-        outcomes = prepare_process.run(request, ENVIRON | {"PYTHONPATH": str(noisy)}, lambda stage: None)
+        outcomes = prepare_in_process(request, ENVIRON | {"PYTHONPATH": str(noisy)}, lambda stage: None)
     assert outcomes == [Outcome("safetensors", "")]
     assert "written to descriptor 1" in caplog.text
 
 
 def test_a_second_one_is_refused_while_the_first_is_at_work(torch_only: Request) -> None:
     with alone(torch_only.directory), pytest.raises(SlotUnavailable, match="Another process prepares") as caught:
-        prepare_process.run(torch_only, ENVIRON, lambda stage: None)
+        prepare_in_process(torch_only, ENVIRON, lambda stage: None)
     assert caught.value.code == "busy" and "Run it again" in caught.value.hint

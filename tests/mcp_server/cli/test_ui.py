@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from relays import ROOT, Home, wait_gone
 
-from mcp_server.cli import ui
+from mcp_server.cli.serve_web import redirect_file
 from mcp_server.processes.connections import Clients
 
 
@@ -81,7 +81,7 @@ def test_no_command_line_shows_the_token(tmp_path: Path) -> None:
     """Other users of the machine see the command line of the browser that is started."""
     call: Any = SimpleNamespace(config=SimpleNamespace(data_dir=tmp_path / "data"))
     url = "http://127.0.0.1:1/#secret&<"
-    page = ui._way_in(call, url)
+    page = redirect_file(call, url)
     try:
         assert "secret" not in page.as_uri()
         assert stat.S_IMODE(page.stat().st_mode) == 0o600

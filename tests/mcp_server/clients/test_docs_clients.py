@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from client_diffs import diff
 
-from mcp_server.cli import main
+from mcp_server.cli import arguments
 from mcp_server.clients.machine import Machine
 from mcp_server.clients.registry import CLIENTS
 
@@ -40,4 +40,4 @@ def test_the_commands_shown_are_understood() -> None:
     for line in block[1].splitlines():
         words = line.split("#")[0].split()
         assert words[0] == "folder-mcp"
-        assert main.parse(words[1:]).command == words[1]
+        assert arguments.parse(words[1:]).command == words[1]

@@ -14,7 +14,7 @@ from mcp_server.clients.entry import Launch
 from mcp_server.clients.install import install
 from mcp_server.clients.machine import Machine
 from mcp_server.clients.registry import CLIENTS
-from mcp_server.doctor.setup import clients, places
+from mcp_server.doctor.setup import client_files, client_findings
 
 
 def machine(home: Path, platform: str = "linux") -> Machine:
@@ -22,7 +22,7 @@ def machine(home: Path, platform: str = "linux") -> Machine:
 
 
 def test_clients_that_name_us_are_found_at_any_depth(tmp_path: Path) -> None:
-    every = places(machine(tmp_path), tmp_path / "project")
+    every = client_files(machine(tmp_path), tmp_path / "project")
     found = {place.client: place.file for place in every}
     server = {"command": sys.executable, "args": ["-m", "mcp_server"]}
     for client, document in {
@@ -38,7 +38,7 @@ def test_clients_that_name_us_are_found_at_any_depth(tmp_path: Path) -> None:
         '{ // mine\n "servers": { "f": { "command": "/nowhere/folder-mcp", "url": "http://x//y", }, }, }',
         encoding="utf-8",
     )
-    told = by_name(clients(every, {"folder-mcp": "/usr/bin/folder-mcp"}.get))
+    told = by_name(client_findings(every, {"folder-mcp": "/usr/bin/folder-mcp"}.get))
     assert told["client Claude Desktop"].verdict == "ok"
     assert "found as /usr/bin/folder-mcp" in told["client Claude Code"].detail
     assert told["client VS Code"].verdict == "failure" and "is not there" in told["client VS Code"].detail
@@ -46,11 +46,11 @@ def test_clients_that_name_us_are_found_at_any_depth(tmp_path: Path) -> None:
 
 
 def test_no_client_is_a_warning_and_a_damaged_file_too(tmp_path: Path) -> None:
-    found = places(machine(tmp_path, "darwin"), tmp_path)
+    found = client_files(machine(tmp_path, "darwin"), tmp_path)
     assert "Library/Application Support/Claude" in str(found[0].file)
-    assert one(clients(found)).verdict == "warning"
+    assert one(client_findings(found)).verdict == "warning"
     (tmp_path / ".claude.json").write_text('{"mcpServers": ', encoding="utf-8")
-    told = by_name(clients(found))
+    told = by_name(client_findings(found))
     assert "line 1, column 16" in told["client Claude Code"].detail and "clients" in told
 
 
@@ -60,7 +60,7 @@ def test_what_install_writes_is_found_again(key: str, tmp_path: Path) -> None:
     file = client.file(here)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(FILES[key]["usual"])
-    assert one(clients(places(here, tmp_path / "work"))).verdict == "warning"
+    assert one(client_findings(client_files(here, tmp_path / "work"))).verdict == "warning"
     install(client, file, Launch(sys.executable, ("-m", "mcp_server", "serve")))
-    told = one(clients(places(here, tmp_path / "work")))
+    told = one(client_findings(client_files(here, tmp_path / "work")))
     assert (told.name, told.verdict) == (f"client {client.title}", "ok")

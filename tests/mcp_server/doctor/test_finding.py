@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mcp_server.doctor.finding import Finding, examine
+from mcp_server.doctor.checks import Finding, examine
 
 
 def test_a_check_that_dies_is_a_failure_and_takes_no_other_with_it() -> None:

@@ -34,7 +34,7 @@ MAC = Accelerator("mps", "Apple silicon")
 def test_the_build_of_torch_is_compared_with_the_machine(
     build: str | None, found: Accelerator, cards: int, configured: str, verdict: str, words: str
 ) -> None:
-    finding = one(machine.torch(build, found, cards, configured))
+    finding = one(machine.torch_findings(build, found, cards, configured))
     assert finding.verdict == verdict
     assert words in finding.detail
 
@@ -55,10 +55,10 @@ def test_cards_are_counted_on_the_bus(tmp_path: Path) -> None:
 
 
 def test_memory_is_told_and_little_of_it_is_a_warning() -> None:
-    found = by_name(machine.memory(GPU, 32 << 30, 512 << 20))
+    found = by_name(machine.memory_findings(GPU, 32 << 30, 512 << 20))
     assert found["device"].detail == "NVIDIA RTX 9 (cuda), 25.8 GB"
     assert found["memory"].verdict == "warning"
-    found = by_name(machine.memory(CPU, None, None))
+    found = by_name(machine.memory_findings(CPU, None, None))
     assert "no accelerator in use" in found["device"].detail and found["memory"].verdict == "ok"
     total, available = machine.system_memory()
     assert total and available and 0 < available <= total

@@ -9,7 +9,7 @@ from findings import by_name
 from indexer.models.locate import Located, Missing
 from indexer.models.prepared import verify
 from indexer.status_types import ModelAvailability
-from mcp_server.doctor.contents import models
+from mcp_server.doctor.indexing import model_findings
 
 
 def test_models_are_here_missing_or_damaged(tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_models_are_here_missing_or_damaged(tmp_path: Path) -> None:
         ModelAvailability("gone", False, None, "", "The model gone is not on this machine.", "Run: pull"),
         ModelAvailability("unused", False, None, "", "The model unused is not on this machine.", "Run: pull"),
     ]
-    found = by_name(models(given, {"gone": ["/notes"]}, places.__getitem__, verify))
+    found = by_name(model_findings(given, {"gone": ["/notes"]}, places.__getitem__, verify))
     assert found["model good"].detail == "here, 90 MB, files present, runs on onnx"
     assert found["model slow"].verdict == "ok"
     assert "runs on torch. Prepared, it gains. Run: folder-mcp models prepare slow" in found["model slow"].detail

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from findings import by_name, one
 
-from mcp_server.doctor.finding import Finding
-from mcp_server.doctor.machine import fits, interpreter, packages, split, wanted
+from mcp_server.doctor.checks import Finding
+from mcp_server.doctor.machine import in_range, package_findings, python_findings, read_requirements, split_requirement
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ from mcp_server.doctor.machine import fits, interpreter, packages, split, wanted
     ],
 )
 def test_versions_are_compared_as_numbers(version: str, asked: str, verdict: bool) -> None:
-    assert fits(version, asked) is verdict
+    assert in_range(version, asked) is verdict
 
 
 @pytest.mark.parametrize(
@@ -49,12 +49,12 @@ def test_versions_are_compared_as_numbers(version: str, asked: str, verdict: boo
     ],
 )
 def test_requirements_are_split(requirement: str, parts: tuple[str, str]) -> None:
-    assert split(requirement) == parts
+    assert split_requirement(requirement) == parts
 
 
 def test_missing_and_old_packages_are_failures_of_their_own() -> None:
     have = {"mcp": "2.4", "lancedb": "0.39.2"}
-    found = by_name(packages(["mcp>=2.3,<3", "lancedb>=0.40,<0.41", "rich>=13"], have.get))
+    found = by_name(package_findings(["mcp>=2.3,<3", "lancedb>=0.40,<0.41", "rich>=13"], have.get))
     assert found["packages"] == Finding("packages", "ok", "1 of 3 packages are as needed")
     assert found["package lancedb"].verdict == found["package rich"].verdict == "failure"
     assert "0.39.2 is installed" in found["package lancedb"].detail
@@ -64,16 +64,16 @@ def test_missing_and_old_packages_are_failures_of_their_own() -> None:
 
 def test_the_ranges_are_the_projects_own(tmp_path: Path) -> None:
     project = Path(__file__).resolve().parents[3] / "pyproject.toml"
-    asked = wanted(project)
+    asked = read_requirements(project)
     assert asked.python == ">=3.11"
-    assert {"torch", "lancedb", "mcp", "rich"} <= {split(each)[0] for each in asked.packages}
+    assert {"torch", "lancedb", "mcp", "rich"} <= {split_requirement(each)[0] for each in asked.packages}
     try:
         metadata.distribution("folder-mcp")
     except metadata.PackageNotFoundError:
         with pytest.raises(metadata.PackageNotFoundError):
-            wanted(tmp_path / "pyproject.toml")
+            read_requirements(tmp_path / "pyproject.toml")
 
 
 @pytest.mark.parametrize(("version", "verdict"), [("3.11.0", "ok"), ("3.10.14", "failure"), ("3.14.1", "ok")])
 def test_the_interpreter_is_new_enough_or_not(version: str, verdict: str) -> None:
-    assert one(interpreter(version, "/usr/bin/python3", ">=3.11")).verdict == verdict
+    assert one(python_findings(version, "/usr/bin/python3", ">=3.11")).verdict == verdict

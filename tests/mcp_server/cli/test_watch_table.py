@@ -14,7 +14,7 @@ from rich.console import Console
 
 from indexer.slot.slot_types import ModelStatus
 from indexer.status_types import Status
-from mcp_server.terminal.picture import LONGEST, counts, percent, picture
+from mcp_server.cli.watch import MAX_SENTENCE, has_running_time, percent, status_table
 
 ROOT = Path(__file__).resolve().parents[3]
 WIDE = """\
@@ -66,7 +66,7 @@ def shown(status: Status, width: int, now: float = NOW, *, encoding: str = "utf-
     """What a terminal without colours shows, every line as it came out."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding)
     console = Console(file=stream, width=width, force_terminal=False, color_system=None)
-    console.print(picture(status, now, width, HOME), crop=False)
+    console.print(status_table(status, now, width, HOME), crop=False)
     stream.flush()
     stream.seek(0)
     return "\n".join(line.rstrip() for line in stream.read().split("\n"))
@@ -106,10 +106,10 @@ def test_the_time_a_model_stays_loaded_counts_down_and_ends() -> None:
 
 
 def test_seconds_are_drawn_only_where_something_counts_them() -> None:
-    assert counts(STATUS, NOW) and counts(FAILED, NOW)
-    assert not counts(NOTHING, NOW)
+    assert has_running_time(STATUS, NOW) and has_running_time(FAILED, NOW)
+    assert not has_running_time(NOTHING, NOW)
     resting = replace(STATUS, slot=replace(STATUS.slot, holder=None, queue=NOTHING.slot.queue))
-    assert counts(resting, NOW) and not counts(resting, NOW + 250)
+    assert has_running_time(resting, NOW) and not has_running_time(resting, NOW + 250)
 
 
 def test_a_model_on_its_way_in_is_shown_with_its_stage() -> None:
@@ -145,7 +145,7 @@ def test_hostile_names_of_models_and_clients_stay_text_and_long_errors_are_cut()
     index = replace(STATUS.index, last_error="x" * 5000)
     text = shown(replace(STATUS, slot=slot, owner=replace(STATUS.owner, relays=(relay,)), index=index), 200)
     assert "[red][2J (onnx on cpu)" in text and "searches /ab\n" in text
-    assert "\x1b" not in text and text.count("x" * 20) < LONGEST / 20 + 1 and "x..." in text
+    assert "\x1b" not in text and text.count("x" * 20) < MAX_SENTENCE / 20 + 1 and "x..." in text
 
 
 @given(st.floats(0, 1))

@@ -24,8 +24,7 @@ from rich.console import Console
 
 from indexer.errors import FolderMcpError
 from indexer.status_types import Status
-from mcp_server.terminal.picture import summary
-from mcp_server.terminal.screen import AGAIN, KEYS, Seen, _draw, follow, pressed, single_keys
+from mcp_server.cli.watch import KEYS, RETRY_DELAYS_S, View, _redraw, cbreak, follow, key_presses, summary
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -52,13 +51,13 @@ class Told:
         await anyio.sleep_forever()
 
 
-def looking(status: Status | None = None) -> Seen:
-    return Seen(status=status, home=HOME, clock=lambda: NOW)
+def looking(status: Status | None = None) -> View:
+    return View(status=status, home=HOME, clock=lambda: NOW)
 
 
-def text(seen: Seen, width: int = 80, height: int = 12) -> list[str]:
+def text(view: View, width: int = 80, height: int = 12) -> list[str]:
     console = Console(file=io.StringIO(), width=width, height=height, color_system=None)
-    return ["".join(part.text for part in line).rstrip() for line in console.render_lines(seen)]
+    return ["".join(part.text for part in line).rstrip() for line in console.render_lines(view)]
 
 
 def test_a_frame_has_exactly_the_height_of_the_terminal() -> None:
@@ -69,32 +68,32 @@ def test_a_frame_has_exactly_the_height_of_the_terminal() -> None:
 
 
 def test_what_does_not_fit_can_be_reached_by_scrolling_and_not_more() -> None:
-    seen = looking(STATUS)
+    view = looking(STATUS)
     whole = text(looking(STATUS), height=200)
-    assert text(seen)[:-1] == whole[:11] and "more lines" in text(seen)[-1]
-    seen.top = 10_000
-    last = text(seen)
+    assert text(view)[:-1] == whole[:11] and "more lines" in text(view)[-1]
+    view.top = 10_000
+    last = text(view)
     assert last[-1].endswith("end") and last[-2] == [line for line in whole if line][-2]
-    seen.top -= 1
-    assert text(seen)[-1].endswith("1 more line") and text(seen)[1] == last[0]
+    view.top -= 1
+    assert text(view)[-1].endswith("1 more line") and text(view)[1] == last[0]
 
 
 @pytest.mark.parametrize("anyio_backend", [virtual_backend("asyncio"), virtual_backend("trio")], ids=lambda it: it[0])
 async def test_the_view_lives_through_the_end_of_an_owner() -> None:
-    seen = Seen()
+    view = View()
     engine = Told([NOTHING], FolderMcpError("nobody there"), FolderMcpError("nobody there"), [STATUS])
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(follow, engine, seen)
+        tasks.start_soon(follow, engine, view)
         started = anyio.current_time()
-        while seen.status is not NOTHING:
-            await seen.changed.wait()
-        while not seen.lost:
-            await seen.changed.wait()
-        assert text(seen)[0].startswith("connection lost") and text(seen)[1].startswith("folder-mcp")
+        while view.status is not NOTHING:
+            await view.changed.wait()
+        while not view.lost:
+            await view.changed.wait()
+        assert text(view)[0].startswith("connection lost") and text(view)[1].startswith("folder-mcp")
         with anyio.fail_after(30):
-            while seen.lost or seen.status is not STATUS:
-                await seen.changed.wait()
-        assert anyio.current_time() - started == pytest.approx(sum(AGAIN[:3]), abs=0.1)
+            while view.lost or view.status is not STATUS:
+                await view.changed.wait()
+        assert anyio.current_time() - started == pytest.approx(sum(RETRY_DELAYS_S[:3]), abs=0.1)
         tasks.cancel_scope.cancel()
 
 
@@ -109,7 +108,7 @@ async def test_the_screen_is_drawn_each_second_only_while_something_counts(statu
 
     began = anyio.current_time()
     with anyio.move_on_after(9.5):
-        await _draw(Screen(), Seen(status=status, clock=lambda: NOW + anyio.current_time() - began))  # type: ignore[arg-type]
+        await _redraw(Screen(), View(status=status, clock=lambda: NOW + anyio.current_time() - began))  # type: ignore[arg-type]
     assert len(drawn) == expected
 
 
@@ -117,13 +116,13 @@ async def test_keys_are_read_one_by_one_and_the_terminal_is_as_it_was() -> None:
     ours, theirs = pty.openpty()
     try:
         before = termios.tcgetattr(theirs)
-        with single_keys(theirs) as listening:
+        with cbreak(theirs) as listening:
             assert listening
             assert not termios.tcgetattr(theirs)[3] & (termios.ICANON | termios.ECHO)
             os.write(ours, b"j\x1b[A?x")
             found = []
             with anyio.fail_after(5):
-                async for key in pressed(theirs):
+                async for key in key_presses(theirs):
                     found.append(key)
                     if key == KEYS[b"j"]:
                         os.write(ours, b"q")
@@ -138,7 +137,7 @@ async def test_keys_are_read_one_by_one_and_the_terminal_is_as_it_was() -> None:
 
 def test_a_pipe_has_no_keys() -> None:
     reading, writing = os.pipe()
-    with single_keys(reading) as listening:
+    with cbreak(reading) as listening:
         assert not listening
     os.close(reading)
     os.close(writing)
@@ -171,20 +170,20 @@ class Terminal:
             start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509 - no threads
             env={**clean, "TERM": "xterm-256color", "HOME": str(tmp_path), **environ},
         )  # fmt: skip
-        self.seen = ""
+        self.view = ""
 
     def until(self, words: str) -> str:
         """Read until ``words`` are there; return everything so far."""
         until = time.monotonic() + 60
-        while words not in self.seen:
+        while words not in self.view:
             left = until - time.monotonic()
             ready = left > 0 and select.select([self.ours], [], [], min(left, 2.0))[0]
             alive = self.process.poll() is None and left > 0
-            assert ready or alive, f"{words!r} did not come: {self.seen!r}"
+            assert ready or alive, f"{words!r} did not come: {self.view!r}"
             if not ready:
                 continue
-            self.seen += os.read(self.ours, 65536).decode()
-        return self.seen
+            self.view += os.read(self.ours, 65536).decode()
+        return self.view
 
     def close(self) -> None:
         self.process.kill()
@@ -198,15 +197,15 @@ class Terminal:
 def test_a_real_terminal_is_painted_and_given_back(tmp_path: Path, end: str) -> None:
     terminal = Terminal(tmp_path)
     try:
-        seen = terminal.until("q quits")
-        assert "\x1b[?1049h" in seen and "\x1b[?25l" in seen  # the other screen, no cursor
+        view = terminal.until("q quits")
+        assert "\x1b[?1049h" in view and "\x1b[?25l" in view  # the other screen, no cursor
         assert "~/notes" in terminal.until("~/notes")
         fcntl.ioctl(terminal.theirs, termios.TIOCSWINSZ, struct.pack("4H", 6, 40, 0, 0))
         terminal.until("more line")
         os.write(terminal.ours, end.encode())
-        seen = terminal.until("\x1b[?1049l")
+        view = terminal.until("\x1b[?1049l")
         assert terminal.process.wait(30) == (0 if end == "q" else 130)
-        assert "\x1b[?25h" in terminal.seen[seen.index("\x1b[?1049h") :]
+        assert "\x1b[?25h" in terminal.view[view.index("\x1b[?1049h") :]
         assert termios.tcgetattr(terminal.theirs) == terminal.before
     finally:
         terminal.close()
@@ -221,7 +220,7 @@ def test_colours_and_cursor_stay_away_where_they_are_not_wanted(
 ) -> None:
     terminal = Terminal(tmp_path, **environ)
     try:
-        seen = terminal.until("notes")
-        assert not re.search(sequences, seen)
+        view = terminal.until("notes")
+        assert not re.search(sequences, view)
     finally:
         terminal.close()

@@ -1,1 +1,0 @@
-"""The live view of the status in a terminal."""
