@@ -30,10 +30,10 @@ import psutil
 from index_data import FOLDER, written
 from report import keep, table
 
-from indexer.store import Store, open_store
 from indexer.store.files_on_disk import tree_bytes
 from indexer.store.maintenance import KEEP
 from indexer.store.schema import Known, plan
+from indexer.store.store import Store, open_store
 from indexer.types import FileWrite, Matrix
 
 DIM = 384

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
+from indexer.documents.encoding import wide
 from indexer.errors import QueryError
 
 Family = Literal["plain", "table", "notebook", "mail", "pdf", "office", "html", "binary"]
@@ -153,8 +154,6 @@ def _printable(head: bytes) -> bool:
 
 def holds_nul(head: bytes) -> bool:
     """Whether the bytes are binary: they hold a NUL and are not UTF-16 or UTF-32 text."""
-    from indexer.documents.encoding import wide  # noqa: PLC0415  # the encoding cascade is needed only beside a NUL
-
     return b"\0" in head and wide(head) is None
 
 

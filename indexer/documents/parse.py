@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from indexer.documents import formats
+from indexer.documents.plain import read_notebook, read_plain
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.types import Document, Unit
 
@@ -120,32 +121,23 @@ def parse_here(path: str, limits: ParseLimits) -> Parsed:
 
 
 def _read(path: str, data: bytes, kind: formats.Format, limits: ParseLimits) -> Document:
-    # Each family's module is imported where used: a worker that reads PDF never loads the others.
     if kind.family in ("plain", "table"):
-        from indexer.documents.plain import read_plain  # noqa: PLC0415
-
         return read_plain(path, data, kind)
     if kind.family == "notebook":
-        from indexer.documents.plain import read_notebook  # noqa: PLC0415
-
         return read_notebook(data)
-    if kind.family == "mail":
-        from indexer.documents.mail import read_mail  # noqa: PLC0415
-
-        return read_mail(data, kind.name, limits.max_chars)
-    if kind.family == "html":
-        from indexer.documents.markup import read_html  # noqa: PLC0415
-
-        return read_html(data, limits.max_chars)
     if kind.family == "pdf":
-        from indexer.documents.pdf import read_pdf  # noqa: PLC0415
+        from indexer.documents.pdf import read_pdf  # noqa: PLC0415  # pypdfium2: only workers load it
 
         return read_pdf(data, limits.max_chars)
-    if kind.family == "office":
-        from indexer.documents.office import read_office  # noqa: PLC0415
+    if kind.family == "binary":
+        raise ParseSkipped("binary file")
+    from indexer.documents import mail, markup, office  # noqa: PLC0415  # only workers read these
 
-        return read_office(data, kind.name, limits.max_chars)
-    raise ParseSkipped("binary file")
+    if kind.family == "mail":
+        return mail.read_mail(data, kind.name, limits.max_chars)
+    if kind.family == "html":
+        return markup.read_html(data, limits.max_chars)
+    return office.read_office(data, kind.name, limits.max_chars)
 
 
 def _is_noise(document: Document) -> bool:

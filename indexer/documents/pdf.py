@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pypdfium2
+
 from indexer.documents.extract import extract
 from indexer.documents.markup import readable
 from indexer.errors import ParseFailed, ParseSkipped
@@ -24,8 +26,6 @@ def read_pdf(data: bytes, max_chars: int) -> Document:
         ParseSkipped: The pages are pictures (a scan), none has text, or a password is needed.
         ParseFailed: Neither library can open it.
     """
-    import pypdfium2  # noqa: PLC0415  # only workers load it
-
     try:
         book = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
@@ -58,8 +58,6 @@ def _pages(book: Any, max_chars: int) -> tuple[Unit, ...]:
 
 def _page(book: Any, number: int) -> str:
     """Text of one page, empty when the page itself is damaged: the others still count."""
-    import pypdfium2  # noqa: PLC0415
-
     try:
         page = book[number]
     except pypdfium2.PdfiumError:
@@ -77,8 +75,6 @@ def _page(book: Any, number: int) -> str:
 
 def _refuse_scan(book: Any, units: tuple[Unit, ...]) -> None:
     """Refuse a document of pictures; short text without pictures is just a short document."""
-    import pypdfium2  # noqa: PLC0415
-
     for number in range(min(len(book), _LOOKED_AT)):
         try:
             pictures = any(True for _ in book[number].get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_IMAGE]))

@@ -8,6 +8,7 @@ Whatever a file does to it, its owner sees an answer or the end of this process.
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib
 import os
 import signal
@@ -25,6 +26,9 @@ from indexer.documents.worker_protocol import CutOrder, ready
 from indexer.errors import ParseFailed, SlotUnavailable
 from indexer.models.tokenizer import open_counter
 from indexer.text.chunk import TokenCounter
+
+if sys.platform != "win32":
+    import resource
 
 # Sandbox ------------------------------------------------------------------------------------------------------------
 # What a worker process takes from itself before it opens a stranger's file: memory, network, children, writing.
@@ -54,8 +58,6 @@ def confine(memory_bytes: int) -> str:
 
 def _own_network() -> bool:
     """Move into an empty network namespace: with the right to (root), else through a user namespace of its own."""
-    import ctypes  # noqa: PLC0415  # workers on Linux only
-
     unshare = getattr(ctypes.CDLL(None, use_errno=True), "unshare", None)
     if unshare is None:
         return False
@@ -70,18 +72,17 @@ def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
 
 def _limit(memory_bytes: int) -> None:
     """Resource limits of POSIX: private memory, no core dump, no file written."""
-    try:
-        import resource  # noqa: PLC0415  # POSIX only
-    except ImportError:
+    if sys.platform == "win32":
         return
-    _lower(resource, resource.RLIMIT_CORE, 0)
-    _lower(resource, resource.RLIMIT_FSIZE, 0)
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_FSIZE, 0)
     if memory_bytes:
-        _lower(resource, resource.RLIMIT_DATA, memory_bytes)
-        _lower(resource, resource.RLIMIT_AS, memory_bytes + _ADDRESSES)
+        _lower(resource.RLIMIT_DATA, memory_bytes)
+        _lower(resource.RLIMIT_AS, memory_bytes + _ADDRESSES)
 
 
-def _lower(resource: Any, kind: int, value: int) -> None:
+def _lower(kind: int, value: int) -> None:
+    assert sys.platform != "win32"
     _, hard = resource.getrlimit(kind)
     most = value if hard == resource.RLIM_INFINITY else min(value, hard)
     try:
@@ -96,21 +97,21 @@ OpenCounter: TypeAlias = Callable[[str, int, str], TokenCounter]
 """Path of a tokenizer's file, limit and stamp to what counts tokens."""
 
 _LIBRARIES = ("pypdfium2", "xberg", "charset_normalizer")
-_FOR_CUTTING = ("tokenizers", "semantic_text_splitter", "Stemmer", "tree_sitter")
+_CHUNKING_LIBRARIES = ("tokenizers", "semantic_text_splitter", "Stemmer", "tree_sitter")
 _NICE = 5
 """Steps below its owner: searches and the model go first, and it still gets a third of a busy core."""
 _GRACE = 5
 """Seconds after its limit, patience included, when the kernel ends a process whose owner should have ended it."""
 
 
-def main(arguments: list[str] | None = None, open_counter: OpenCounter | None = open_counter) -> None:
+def main(arguments: list[str] | None = None, open_counter: OpenCounter = open_counter) -> None:
     """Serve requests until stdin ends; leaves without running destructors.
 
     xberg's threads make an orderly interpreter exit crash (measured: SIGSEGV after asyncio ran), so there is none.
 
     Args:
         arguments: Command line, that of the process when None.
-        open_counter: Opens tokenizers; with None files are parsed only.
+        open_counter: Opens tokenizers.
     """
     options = argparse.ArgumentParser(prog="indexer.documents.worker")
     options.add_argument("--memory", type=int, default=0, help="bytes of private memory")
@@ -121,11 +122,16 @@ def main(arguments: list[str] | None = None, open_counter: OpenCounter | None = 
         os.nice(_NICE)
     network = confine(chosen.memory)
     missing = [name for name in _LIBRARIES if not _loads(name)]
-    uncut = [name for name in _FOR_CUTTING if open_counter is None or not _loads(name)]
-    missing += uncut if open_counter is not None else []
-    greeting = {"ready": True, "pid": os.getpid(), "network": network, "missing": missing, "cuts": not uncut}
+    missing_for_chunking = [name for name in _CHUNKING_LIBRARIES if not _loads(name)]
+    greeting = {
+        "ready": True,
+        "pid": os.getpid(),
+        "network": network,
+        "missing": [*missing, *missing_for_chunking],
+        "cuts": not missing_for_chunking,
+    }
     _send(answers, greeting)
-    counter = lru_cache(maxsize=4)(open_counter) if open_counter else None
+    counter = lru_cache(maxsize=4)(open_counter)
     while (message := worker_protocol.read(requests)) is not None:
         for answer in _answers(*worker_protocol.requested(message), counter):
             _send(answers, answer if answer.get("more") else answer | {"peak_bytes": _peak()})
@@ -159,7 +165,7 @@ def _loads(name: str) -> bool:
 
 
 def _answers(
-    path: str, limits: ParseLimits, order: CutOrder | None, counter: OpenCounter | None
+    path: str, limits: ParseLimits, order: CutOrder | None, counter: OpenCounter
 ) -> Iterator[worker_protocol.Message]:
     """One file's outcome; this is the boundary where any error becomes the file's reason."""
     try:
@@ -190,14 +196,10 @@ def _answers(
         _alarm(0)
 
 
-def _cut(
-    path: str, limits: ParseLimits, order: CutOrder, counter: OpenCounter | None
-) -> Iterator[worker_protocol.Message]:
+def _cut(path: str, limits: ParseLimits, order: CutOrder, counter: OpenCounter) -> Iterator[worker_protocol.Message]:
     """A file parsed and cut, with a time limit for each."""
     _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_for(Path(path).lstat().st_size)) + _GRACE)
     try:
-        if counter is None:
-            raise OSError("it has no tokenizer")
         tokens = counter(order.tokenizer, order.limit, order.stamp)
     except (SlotUnavailable, OSError, ImportError) as error:
         yield worker_protocol.not_cut(str(error))
@@ -229,9 +231,7 @@ def _peak() -> int:
     if sys.platform == "linux":
         with open("/proc/self/status", encoding="ascii", errors="replace") as status:
             return next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:")), 0)
-    try:
-        import resource  # noqa: PLC0415  # POSIX only
-    except ImportError:
+    if sys.platform == "win32":
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak) * (1 if sys.platform == "darwin" else 1024)

@@ -344,7 +344,7 @@ def launch(setting: str | None, memory_bytes: int, *, once: bool, module: str = 
     options = ("--memory", str(memory_bytes), *(("--once",) if once else ()))
     # -u: nothing waits in a buffer. -P: neither the working directory nor a script's is searched for modules.
     command = (interpreter, "-u", "-P", "-m", module, *options)
-    environment = os.environ  # house: a child's environment is cut from this process's, name by name
+    environment = os.environ  # environment: a child's environment is cut from this process's, name by name
     kept = {name: environment[name] for name in _KEPT if name in environment}
     fixed = {"PYTHONPATH": str(root), "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.defpath}
     return Launch(interpreter, command, kept | fixed, Path(os.sep).absolute().anchor)

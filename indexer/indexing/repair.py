@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -16,8 +16,10 @@ from indexer.folders.state import Folders
 from indexer.indexing.manifest import Manifest
 from indexer.indexing.queue import WorkQueue
 from indexer.status_types import WorkCounters
-from indexer.store.store import Store
 from indexer.types import FileRow
+
+if TYPE_CHECKING:
+    from indexer.store.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import anyio.to_thread
 
-from indexer.store.connection import keep_small
 from indexer.store.health import explained
+from indexer.store.resources import trim_memory_before
 from indexer.store.schema import (
     CHUNK_COLUMNS,
     FILE,
@@ -121,7 +121,7 @@ class ChunkTable:
         Raises:
             StoreError: Nothing was written.
         """
-        await keep_small(self.wear.commits)
+        await trim_memory_before(self.wear.commits)
         await (append if plan.fresh else upsert)(self.table, plan.rows)
         self.counts.update(plan.change)
         self.tombstones += len(plan.lost)

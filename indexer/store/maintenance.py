@@ -18,11 +18,11 @@ import anyio.to_thread
 
 from indexer import timing
 from indexer.errors import StoreError
-from indexer.store import connection
 from indexer.store.chunk_table import ChunkTable
 from indexer.store.connection import Connection
 from indexer.store.files_on_disk import check_space, sync_files, tree_bytes
 from indexer.store.health import explain, explained, raised
+from indexer.store.resources import give_back_memory
 from indexer.store.schema import VECTOR_INDEX, vector_index, words_index
 from indexer.store.table import AGED, measure, upsert
 from indexer.store.vector_table import VectorTable
@@ -118,7 +118,7 @@ class Upkeep:
         await anyio.to_thread.run_sync(sync_files, self._place, started)
         with explained("write down the sums of the index's files"):
             await anyio.to_thread.run_sync(self._sums.learn, fresh)
-        await anyio.to_thread.run_sync(connection.give_back_memory)
+        await anyio.to_thread.run_sync(give_back_memory)
         await self.measure()
 
     async def measure(self) -> int:

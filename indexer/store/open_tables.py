@@ -7,6 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio.to_thread
+import numpy as np
+from lancedb.query import MatchQuery
 
 from indexer.errors import StoreError
 from indexer.store.chunk_table import ChunkTable
@@ -209,8 +211,6 @@ _UNIT = 1e-2  # how far the squared length of a stored vector may be from one
 
 async def probe_chunks(table: Any) -> None:
     """Read a little of everything that start, search and commit read; raises what the library raises."""
-    from lancedb.query import MatchQuery  # noqa: PLC0415
-
     await table.query().where(f"ordinal = {FILE}").select(["path", "mtime_ns"]).to_arrow()
     columns = ["chunk_id", "path", "folder", "tokens", "text"]
     words = await table.query().where("ordinal = 0").select(columns).limit(1).to_arrow()
@@ -268,8 +268,6 @@ def _texts(batch: Any) -> None:
 
 
 def _lengths(batch: Any) -> None:
-    import numpy as np  # noqa: PLC0415
-
     vectors = batch["vector"]
     if vectors.null_count:
         raise StoreError("a vector in the index is missing", "damaged")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio.to_thread
+from lancedb.query import FullTextOperator, MatchQuery
 
 from indexer.store.chunk_table import ChunkTable
 from indexer.store.health import explained
@@ -95,8 +96,6 @@ async def search_words(
         QueryError: The glob is malformed.
         StoreError: The table cannot be read.
     """
-    from lancedb.query import FullTextOperator, MatchQuery  # noqa: PLC0415
-
     within = await reach(chunks, scope)
     words = " ".join(tokens)
     if within is None or not words.strip():

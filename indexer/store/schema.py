@@ -15,6 +15,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+from lancedb.index import FTS, Bitmap, BTree, IvfRq, IvfSq
+
 from indexer.types import FileRow, FileWrite, StoredChunk
 
 FORMAT = 1
@@ -48,8 +51,6 @@ _TOKEN_LENGTH = 256  # bytes; longer words are not indexed
 
 def chunks_schema() -> Any:
     """The Arrow schema of ``chunks``."""
-    import pyarrow as pa  # noqa: PLC0415
-
     text, long = pa.string(), pa.int64()
     columns = {"path": text, "folder": text, "name": text, "ordinal": pa.int32(), "text": text, "heading": text}
     columns |= {"locator": text, "text_hash": text, "tokens": text, "size": long, "mtime_ns": long, "sha256": text}
@@ -64,8 +65,6 @@ def missing_columns(have: Any) -> Any | None:
 
     All of them may be null and stand last, so that a program of the same format reads the table with or without.
     """
-    import pyarrow as pa  # noqa: PLC0415
-
     missing = [field for field in chunks_schema() if field.name not in have.names]
     return pa.schema(missing) if missing else None
 
@@ -78,8 +77,6 @@ def format_of(have: Any) -> int:
 
 def vectors_schema(key: str, dim: int) -> Any:
     """The Arrow schema of the vectors of one model; the key itself is in the metadata."""
-    import pyarrow as pa  # noqa: PLC0415
-
     text = pa.string()
     fields = [pa.field("chunk_id", text, nullable=False)]
     fields += [pa.field(name, text) for name in ("path", "folder", "name", "text_hash")]
@@ -104,8 +101,6 @@ def words_index() -> Any:
     Only ASCII white space separates; nothing is folded, stemmed or dropped, so ``c++``, ``foo_bar`` and ``v1.2.3``
     stay words. Positions are left out: no phrase queries, a third of the size.
     """
-    from lancedb.index import FTS  # noqa: PLC0415
-
     return FTS(
         base_tokenizer="whitespace",
         with_position=False,
@@ -119,8 +114,6 @@ def words_index() -> Any:
 
 def indexes(table: str) -> dict[str, Any]:
     """Column -> index made at the birth of a table; the vector index comes later (see ``maintenance``)."""
-    from lancedb.index import Bitmap, BTree  # noqa: PLC0415
-
     if table == CHUNKS:
         return {"chunk_id": BTree(), "path": BTree(), "folder": Bitmap(), "tokens": words_index()}
     return {"chunk_id": BTree(), "text_hash": BTree(), "folder": Bitmap()}
@@ -133,8 +126,6 @@ def vector_index(dim: int) -> Any:
     three times as fast, but then ten times as many candidates have to be compared exactly for the same recall (see
     docs/search.md). It admits only multiples of eight.
     """
-    from lancedb.index import IvfRq, IvfSq  # noqa: PLC0415
-
     return IvfSq(distance_type="cosine") if dim % 8 else IvfRq(distance_type="cosine", num_bits=_BITS)
 
 
@@ -305,8 +296,6 @@ class _Columns:
         self._rows.append({"chunk_id": chunk_id, "path": held.path, "folder": held.folder, "ordinal": TOMBSTONE})
 
     def arrow(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415
-
         return pa.Table.from_pylist(self._rows, schema=chunks_schema())
 
 

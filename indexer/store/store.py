@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 
 from indexer.errors import StoreError
-from indexer.store import connection, queries
+from indexer.store import queries
 from indexer.store.chunk_table import ChunkTable
 from indexer.store.connection import connect, prepare
 from indexer.store.health import explained
@@ -32,6 +32,8 @@ from indexer.types import FileRow, FileWrite, Matrix, Scope, Scored, StoredChunk
 
 # Recording of errors ------------------------------------------------------------------------------------------------
 # At the store's door: what every read and every write reports to ``Health``.
+
+_PROBE_BYTES = 64 << 10  # must fit on the disk before writing is tried again
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -350,6 +352,19 @@ class Store:
         """
         await self._open.mend()
 
+    def could_write(self) -> bool:
+        """Whether the index could be opened for writing now; changes nothing. Blocking: run it in a thread."""
+        probe = self.directory / f".room-{os.getpid()}"
+        try:
+            prepare(self.directory / "tables")
+            probe.write_bytes(bytes(_PROBE_BYTES))
+        except (OSError, StoreError):
+            return False
+        finally:
+            with suppress(OSError):
+                probe.unlink(missing_ok=True)
+        return free(self.directory / "writer.lock")
+
     @property
     def _chunks(self) -> ChunkTable:
         return self._open.chunks
@@ -362,15 +377,12 @@ class Store:
 # Opening ------------------------------------------------------------------------------------------------------------
 # ``open_store``: everything between a data directory and a ``Store`` that answers.
 
-_ROOM = 64 << 10  # bytes that must fit on the disk before writing is tried again
-
 
 @asynccontextmanager
 async def open_store(directory: Path | str, *, read_only: bool = False) -> AsyncIterator[Store]:
     """Open the index in a data directory, make it if there is none, mend it if it is broken.
 
-    The first time in a process this imports the storage library, in a thread, which takes seconds. What was mended
-    is in ``Store.damage``.
+    What was repaired is in ``Store.damage``.
 
     Args:
         directory: The data directory; the database is in its ``tables``, what was broken goes to its ``damaged``.
@@ -382,7 +394,6 @@ async def open_store(directory: Path | str, *, read_only: bool = False) -> Async
             ``newer_version``, ``permission``, ``disk_full``, ``read_only``, ``damaged`` (reading only).
     """
     root = Path(directory)
-    await anyio.to_thread.run_sync(connection.load)
     with ExitStack() as stack:
         lock: WriterLock | None = None
         if not read_only:
@@ -395,20 +406,6 @@ async def open_store(directory: Path | str, *, read_only: bool = False) -> Async
         store = Store(opened)
         await store.upkeep.measure()
         yield store
-
-
-def writable(directory: Path) -> bool:
-    """Whether the index in a data directory could be opened for writing now; changes nothing. For threads."""
-    probe = directory / f".room-{os.getpid()}"
-    try:
-        prepare(directory / "tables")
-        probe.write_bytes(bytes(_ROOM))
-    except (OSError, StoreError):
-        return False
-    finally:
-        with suppress(OSError):
-            probe.unlink(missing_ok=True)
-    return free(directory / "writer.lock")
 
 
 def _take(stack: ExitStack, root: Path) -> WriterLock:

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+from lancedb.expr import col
+
 from indexer.errors import QueryError
 from indexer.store.health import explained
 from indexer.store.schema import IndexStatistics, TableStatistics, escape
@@ -40,8 +43,6 @@ async def lookup(
     Raises:
         StoreError: The index cannot be read.
     """
-    import pyarrow as pa  # noqa: PLC0415
-
     slices = [values[at : at + _LOOKUP] for at in range(0, len(values), _LOOKUP)] or [[]]
     found = [await select(table, columns, both(one_of(column, part), also)) for part in slices]
     return pa.concat_tables(found) if len(found) > 1 else found[0]
@@ -200,8 +201,6 @@ def _literal(char: str) -> str:
 
 
 def _column(name: str) -> Any:
-    from lancedb.expr import col  # noqa: PLC0415
-
     return col(name)
 
 

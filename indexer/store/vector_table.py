@@ -13,10 +13,13 @@ from typing import Any
 
 import anyio
 import anyio.to_thread
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from indexer.errors import StoreError
 from indexer.store.chunk_table import ChunkTable
-from indexer.store.connection import keep_small
+from indexer.store.resources import trim_memory_before
 from indexer.store.schema import below, escape, unescape, vectors_schema
 from indexer.store.table import Fragmentation, append, delete, equals, lookup, measure, one_of, select
 from indexer.types import Matrix, StoredChunk, Vector
@@ -58,8 +61,6 @@ class VectorTable:
         self.wear = await measure(self.table)
 
     def _remember(self, rows: Any, alive: Any) -> None:
-        import pyarrow.compute as pc  # noqa: PLC0415
-
         served = pc.is_in(rows["chunk_id"], value_set=alive.combine_chunks())
         tally = pc.value_counts(rows["folder"].filter(served)).to_pylist()
         orphans = rows.filter(pc.invert(served))
@@ -119,7 +120,7 @@ class VectorTable:
         wanted = await table.alive(list(found)) - await self.present(list(found))
         fresh = [pair for chunk_id, pair in found.items() if chunk_id in wanted]
         if fresh:
-            await keep_small(self.wear.commits)
+            await trim_memory_before(self.wear.commits)
             rows = await anyio.to_thread.run_sync(self._rows, fresh)
             with anyio.CancelScope(shield=True):  # the counts must follow what the disk has
                 await append(self.table, rows)
@@ -128,9 +129,6 @@ class VectorTable:
         return len(fresh)
 
     def _rows(self, items: list[tuple[StoredChunk, Vector]]) -> Any:
-        import numpy as np  # noqa: PLC0415
-        import pyarrow as pa  # noqa: PLC0415
-
         flat = np.concatenate([row for _, row in items]).astype(np.float32, copy=False)
         chunks = [chunk for chunk, _ in items]
         columns = [
@@ -149,8 +147,6 @@ class VectorTable:
         Raises:
             StoreError: The table cannot be read.
         """
-        import numpy as np  # noqa: PLC0415
-
         wanted = sorted({chunk.text_hash for chunk in chunks})
         if not wanted or not (self.orphans or self.embedded.total()):
             return [], np.empty((0, self.dim), np.float32)
@@ -230,8 +226,6 @@ class VectorTable:
 
 
 def _check(matrix: Matrix, rows: int, dim: int) -> None:
-    import numpy as np  # noqa: PLC0415
-
     if matrix.shape != (rows, dim):
         raise StoreError(f"expected {rows} vectors of {dim} dimensions, got an array of shape {matrix.shape}")
     lengths = np.einsum("ij,ij->i", matrix, matrix, dtype=np.float64)
@@ -267,8 +261,6 @@ class Backlog:
     @classmethod
     def between(cls, chunks: Any, done: Any) -> Backlog:
         """The ids of one Arrow column that are not in another."""
-        import pyarrow.compute as pc  # noqa: PLC0415
-
         waiting = chunks.filter(pc.invert(pc.is_in(chunks, value_set=done.combine_chunks())))
         return cls(waiting.combine_chunks())
 
@@ -283,8 +275,6 @@ class Backlog:
         """Advance the head; what it has passed is not offered again."""
         self.head += count
         if self.head >= len(self.ids) and self.late:
-            import pyarrow as pa  # noqa: PLC0415
-
             self.ids = pa.array(self.late[self.head - len(self.ids) :], pa.string())
             self.head, self.late = 0, []
 
@@ -316,8 +306,6 @@ async def reuse_all(vectors: VectorTable, chunks: ChunkTable, folder: str) -> in
 
 def _servable(texts: Any, have: Any) -> list[str]:
     """Ids of the chunks that have no vector while their text has one."""
-    import pyarrow.compute as pc  # noqa: PLC0415
-
     done = pc.is_in(texts["chunk_id"], value_set=have["chunk_id"].combine_chunks())
     known = pc.is_in(texts["text_hash"], value_set=have["text_hash"].combine_chunks())
     ids: list[str] = texts["chunk_id"].filter(pc.and_(pc.invert(done), known)).to_pylist()

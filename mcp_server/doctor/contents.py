@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from indexer.documents.worker_process import Launch, NoInterpreter, find_interpreter, launch
 from indexer.errors import SlotUnavailable, StoreError
@@ -16,8 +17,12 @@ from indexer.models.catalogue import languages_of
 from indexer.models.locate import Located, Missing, find
 from indexer.status_report import advise
 from indexer.status_types import ModelAvailability
+from indexer.store.resources import prepare_process
 from mcp_server.doctor.finding import Finding
 from mcp_server.processes import timing
+
+if TYPE_CHECKING:
+    from indexer.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +96,17 @@ def contents(place: Path) -> Contents:
     return anyio.run(_contents, place)
 
 
-async def _contents(place: Path) -> Contents:
-    from indexer.store.store import open_store  # noqa: PLC0415
+@asynccontextmanager
+async def _open_index(place: Path) -> AsyncIterator[Store]:
+    prepare_process()
+    from indexer.store.store import open_store  # noqa: PLC0415  # imports the storage library
 
     async with open_store(place, read_only=True) as store:
+        yield store
+
+
+async def _contents(place: Path) -> Contents:
+    async with _open_index(place) as store:
         rows = await store.files()
         folders = {row.folder for row in rows}
         return Contents(
@@ -160,10 +172,8 @@ def written_in(place: Path) -> dict[str, Counter[str]]:
 
 
 async def _written_in(place: Path) -> dict[str, Counter[str]]:
-    from indexer.store.store import open_store  # noqa: PLC0415
-
     found: dict[str, Counter[str]] = {}
-    async with open_store(place, read_only=True) as store:
+    async with _open_index(place) as store:
         for row in await store.files():
             if row.language is not None:
                 found.setdefault(row.folder, Counter())[row.language] += row.chunks

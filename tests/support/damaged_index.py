@@ -21,7 +21,7 @@ import anyio
 from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import StoreError
-from indexer.store import Store, open_store
+from indexer.store.store import Store, open_store
 from indexer.types import FileWrite, Scope
 
 Contents = tuple[list[tuple[str, int]], list[str], list[list[str]], list[str]]

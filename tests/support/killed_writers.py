@@ -34,9 +34,10 @@ import anyio
 from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import StoreBusy
-from indexer.store import Store, connection, open_store
 from indexer.store.open_tables import whole_chunks, whole_vectors
+from indexer.store.resources import prepare_process
 from indexer.store.schema import stored_chunks
+from indexer.store.store import Store, open_store
 from indexer.types import FileWrite, Scope
 
 FILES = 24
@@ -257,7 +258,7 @@ def start(place: Path, seed: int) -> Writer:
 def kill_them(place: Path, kills: int, seed: int, deep: int) -> Told:
     """Kill so many writers; every other one has its successor waiting for the lock already."""
     warnings.filterwarnings("ignore", message=".*fork.*")
-    connection.load()
+    prepare_process()
     import pyarrow  # noqa: F401
 
     dice, told = random.Random(seed), Told()

@@ -13,8 +13,8 @@ from damaged_index import WAYS, Contents, contents, files, fill, flipped, one_of
 from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import StoreError
-from indexer.store import open_store
 from indexer.store.health import COPIES, kept, quarantine
+from indexer.store.store import open_store
 from indexer.types import Scope
 
 PROGRAM = Path(__file__).resolve().parents[2] / "support" / "damaged_index.py"

@@ -13,7 +13,7 @@ from disks import small_disk
 from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import StoreError
-from indexer.store import Store, open_store
+from indexer.store.store import Store, open_store
 from indexer.types import Scope
 
 WRITES = {"add", "delete", "optimize", "create_index", "drop_index", "merge_insert"}

@@ -14,10 +14,10 @@ from index_data import DIM, FOLDER, row, vectors_of, written
 from lancedb.index import IvfRq
 
 from indexer.errors import StoreError
-from indexer.store import Store, open_store
 from indexer.store.files_on_disk import sync_files, tree_bytes
 from indexer.store.maintenance import EXACT, Upkeep, WriteLock
 from indexer.store.schema import VECTOR_INDEX
+from indexer.store.store import Store, open_store
 from indexer.store.table import AGED, Fragmentation
 from indexer.types import Scope
 

@@ -12,9 +12,9 @@ import pytest
 from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import StoreBusy, StoreError
-from indexer.store import open_store
 from indexer.store.connection import _link
 from indexer.store.schema import CHUNKS, chunks_schema, digest, file_rows, vectors_name, words_index
+from indexer.store.store import open_store
 from indexer.types import Scope
 
 HOLD = "import sys; from indexer.store.writer_lock import WriterLock; from pathlib import Path\n"
@@ -213,8 +213,8 @@ def test_place_without_hard_links_is_refused_with_a_remedy(tmp_path: Path) -> No
     assert refusal.value.code == "unsupported"
 
 
-async def test_importing_the_store_imports_nothing_heavy() -> None:
-    code = "import sys, indexer.store; print({'lancedb', 'pyarrow', 'numpy'} & set(sys.modules))"
+async def test_importing_the_engine_imports_no_storage_library() -> None:
+    code = "import sys, indexer.engine; print({'lancedb', 'pyarrow', 'numpy'} & set(sys.modules))"
     done = await anyio.run_process([sys.executable, "-c", code], cwd=Path(__file__).parents[3])
     assert done.stdout.decode().strip() == "set()"
 
