@@ -123,10 +123,10 @@ class Search:
         try:
             return await self._legs(query, question, scope, folders)
         except StoreError:
-            if self._store.read_only or not self._store.health.doubted.is_set():
+            if self._store.read_only or not self._store.health.damage_suspected.is_set():
                 raise
             with anyio.move_on_after(self._settings.wait) as patience:
-                await self._store.health.repaired()
+                await self._store.health.wait_until_repaired()
             if patience.cancelled_caught:
                 raise
         return await self._legs(query, question, scope, folders)

@@ -87,10 +87,10 @@ def _raise_open_files() -> None:
     if sys.platform == "win32":
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    raised = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < raised:
+    library_errors = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < library_errors:
         with contextlib.suppress(ValueError, OSError):  # some systems cap below the limit they report
-            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            resource.setrlimit(resource.RLIMIT_NOFILE, (library_errors, hard))
 
 
 def _glibc() -> ctypes.CDLL | None:
