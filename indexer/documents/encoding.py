@@ -40,7 +40,7 @@ def _encoding(data: bytes) -> tuple[str, int]:
         if data.startswith(mark):
             return marked, len(mark)
     # Wide text of Latin letters is valid UTF-8 too, full of NULs.
-    if b"\0" in data[:4096] and (name := wide(data)):
+    if b"\0" in data[:4096] and (name := wide_encoding(data)):
         return name, 0
     # ISO-2022-JP is valid ASCII that switches character sets by ESC.
     if b"\x1b" not in data and _is_utf8(data):
@@ -48,7 +48,7 @@ def _encoding(data: bytes) -> tuple[str, int]:
     return _guess(data), 0
 
 
-def wide(data: bytes) -> str | None:
+def wide_encoding(data: bytes) -> str | None:
     """The UTF-16 or UTF-32 encoding of ``data``, None if it is neither.
 
     Without a byte order mark, text is taken for UTF-16 when more than 20 % of the first 4 KiB are NULs and these

@@ -54,9 +54,9 @@ def extract(data: bytes, suffix: str, max_chars: int) -> Extracted:
     try:
         result = asyncio.run(_convert(xberg, data, suffix, max_chars))
     except (RuntimeError, ValueError, OSError, xberg.XbergError) as error:
-        raise _refused(str(error)) from None
+        raise _to_error(str(error)) from None
     if not result.results:
-        raise _refused("; ".join(str(e.message) for e in result.errors) or "no text came back")
+        raise _to_error("; ".join(str(e.message) for e in result.errors) or "no text came back")
     document = result.results[0]
     pages = tuple(_page(page) for page in document.pages or [])
     return Extracted(document.content or "", pages, document.metadata.title or "" if document.metadata else "")
@@ -84,7 +84,7 @@ def _page(page: Any) -> Page:
     return Page(page.page_number, page.content or "", page.sheet_name or "", page.speaker_notes or "", rows)
 
 
-def _refused(message: str) -> ParseFailed:
+def _to_error(message: str) -> ParseFailed:
     """The library's message as an outcome; what it refuses by its own limits is not retried."""
     brief = " ".join(message.split()).removeprefix("Parsing error: ")[:200]
     lowered = brief.lower()
@@ -100,7 +100,7 @@ def _refused(message: str) -> ParseFailed:
 # Parts of a package -------------------------------------------------------------------------------------------------
 # A document that is a zip of parts: what opening one may raise, and one part within a limit.
 
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, KeyError)
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, KeyError)
 """What the zip library raises for a file that is cut off, damaged or lacks a part."""
 
 

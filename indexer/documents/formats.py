@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
-from indexer.documents.encoding import wide
+from indexer.documents.encoding import wide_encoding
 from indexer.errors import QueryError
 
 Family = Literal["plain", "table", "notebook", "mail", "pdf", "office", "html", "binary"]
@@ -117,7 +117,7 @@ def by_content(head: bytes, named: Format | None) -> Format:
             return named
         return magic
     if named is not None and named.family not in ("plain", "table"):
-        return _unless_text(head, named)
+        return _text_without_signature(head, named)
     if holds_nul(head):
         return BINARY
     return named or TEXT
@@ -135,7 +135,7 @@ def _by_magic(head: bytes) -> Format | None:
     return None
 
 
-def _unless_text(head: bytes, named: Format) -> Format:
+def _text_without_signature(head: bytes, named: Format) -> Format:
     """A document format whose signature is missing but whose bytes are text is read as the text it is."""
     if named.family not in ("office", "pdf") or named.name in ("fb2",) or holds_nul(head) or not head:
         return named
@@ -154,7 +154,7 @@ def _printable(head: bytes) -> bool:
 
 def holds_nul(head: bytes) -> bool:
     """Whether the bytes are binary: they hold a NUL and are not UTF-16 or UTF-32 text."""
-    return b"\0" in head and wide(head) is None
+    return b"\0" in head and wide_encoding(head) is None
 
 
 # File types ---------------------------------------------------------------------------------------------------------
@@ -184,10 +184,10 @@ def suffixes_of(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         QueryError: A name is neither; says what would do.
     """
-    return tuple(dict.fromkeys(suffix for name in names for suffix in _meant(name)))
+    return tuple(dict.fromkeys(suffix for name in names for suffix in _suffixes_of_name(name)))
 
 
-def _meant(name: str) -> tuple[str, ...]:
+def _suffixes_of_name(name: str) -> tuple[str, ...]:
     word = name.strip().lower().removeprefix("*")
     bare = word.removeprefix(".")
     if not _SUFFIX.fullmatch(bare):

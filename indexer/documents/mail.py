@@ -42,7 +42,7 @@ def _envelope(data: bytes, suffix: str) -> bytes:
 def _message(data: bytes, max_chars: int) -> Document:
     message = _parsed(data)
     parts = _parts(message, max_chars)
-    head = _head(message)
+    head = _header_lines(message)
     subject = _header(message, "Subject")
     if not head and not message.keys():
         raise ParseFailed("not a mail message: it has no headers")
@@ -59,7 +59,7 @@ def _mailbox(data: bytes, max_chars: int) -> Document:
     units = []
     for number, (start, end) in enumerate(zip(starts, ends, strict=True), 1):
         message = _parsed(data[start:end])
-        text = "\n\n".join([_head(message), *_parts(message, max_chars)]).strip("\n")
+        text = "\n\n".join([_header_lines(message), *_parts(message, max_chars)]).strip("\n")
         if text.strip():
             units.append(Unit("part", str(number), text, _header(message, "Subject")))
     if not units and data.strip():
@@ -73,7 +73,7 @@ def _parsed(data: bytes) -> EmailMessage:
     return message
 
 
-def _head(message: EmailMessage) -> str:
+def _header_lines(message: EmailMessage) -> str:
     values = ((name, _header(message, name)) for name in _HEADERS)
     return "\n".join(f"{name}: {value}" for name, value in values if value)
 
@@ -90,7 +90,7 @@ def _parts(message: EmailMessage, max_chars: int) -> list[str]:
     """The body (plain text preferred to its HTML twin), then each attachment: its text, or its name alone."""
     texts: list[str] = []
     attached: list[str] = []
-    twins = _html_twins(message)
+    alternatives = _html_alternatives(message)
     for part in message.walk():
         if part.is_multipart():
             continue
@@ -98,23 +98,23 @@ def _parts(message: EmailMessage, max_chars: int) -> list[str]:
         text = _text(part, max_chars) if part.get_content_maintype() == "text" else ""
         if name:
             attached.append(f"Attachment: {name}\n{text}".strip())
-        elif text.strip() and not (id(part) in twins and _says_the_same("\n".join(texts), text)):
+        elif text.strip() and not (id(part) in alternatives and _adds_little("\n".join(texts), text)):
             texts.append(text)
     return (["\n\n".join(texts)] if texts else [""] if attached else []) + attached
 
 
-def _html_twins(message: EmailMessage) -> set[int]:
+def _html_alternatives(message: EmailMessage) -> set[int]:
     """The HTML parts of multipart/alternative beside a plain text."""
-    twins = set[int]()
+    alternatives = set[int]()
     for part in message.walk():
         if part.get_content_type() == "multipart/alternative":
             inner = list(part.iter_parts())
             plain = [p for p in inner if p.get_content_type() == "text/plain" and p.get_payload()]
-            twins |= {id(p) for p in inner if plain and p.get_content_type() == "text/html"}
-    return twins
+            alternatives |= {id(p) for p in inner if plain and p.get_content_type() == "text/html"}
+    return alternatives
 
 
-def _says_the_same(plain: str, other: str) -> bool:
+def _adds_little(plain: str, other: str) -> bool:
     """Whether a text adds less than a third of its words to another: some mails put the message into HTML only."""
     known, words = set(_WORD.findall(plain.casefold())), set(_WORD.findall(other.casefold()))
     return len(words - known) * 3 < max(1, len(words))
@@ -124,7 +124,7 @@ def _text(part: EmailMessage, max_chars: int) -> str:
     payload = part.get_payload(decode=True)
     data = payload if isinstance(payload, bytes) else b""
     if part.get_content_type() == "text/html":
-        document = read_html(_declare(data, part.get_content_charset()), max_chars)
+        document = read_html(_as_utf8(data, part.get_content_charset()), max_chars)
         return "\n\n".join(unit.text for unit in document.units)
     return _decoded(data, part.get_content_charset()).replace("\r\n", "\n").strip("\n")
 
@@ -137,6 +137,6 @@ def _decoded(data: bytes, charset: str | None) -> str:
         return decode(data)
 
 
-def _declare(data: bytes, charset: str | None) -> bytes:
+def _as_utf8(data: bytes, charset: str | None) -> bytes:
     """An HTML part as UTF-8: what the mail's header declares wins over what the page says."""
     return _decoded(data, charset).encode("utf-8", "replace") if charset else data

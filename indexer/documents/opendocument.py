@@ -14,7 +14,7 @@ from html import unescape
 from itertools import pairwise
 from xml.etree.ElementTree import ParseError, XMLParser
 
-from indexer.documents.extract import DAMAGED, read_part
+from indexer.documents.extract import ZIP_ERRORS, read_part
 from indexer.documents.markup import sections
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.types import Document, Unit
@@ -25,15 +25,15 @@ _BYTES = 8
 _SPACES = 80
 """Most spaces of one run: they are written as a number."""
 _BLANK = re.compile(r"[ \t\r\n]+")
-_MARKS = {"s": "\0", "tab": "\1", "line-break": "\2"}
-_SHOWN = {0: " ", 1: "\t", 2: "\n"}
+_SPACE_ELEMENTS = {"s": "\0", "tab": "\1", "line-break": "\2"}
+_SPACE_CHARACTERS = {0: " ", 1: "\t", 2: "\n"}
 """Space that is meant: characters that XML cannot hold, until the space that is not meant is gone."""
 _TITLE = re.compile(r"<(?:\w+:)?title\b[^>]*>([^<]*)<")
 _ITEM = re.compile(r" *(?:-|\d+\.) ")
-_DEEP = 8
+_MAX_INDENT = 8
 """Levels of a list that are indented."""
 _FRAMES = ("frame", "custom-shape")
-_UNSHOWN = ("tracked-changes", "page-number", "page-count", "note-citation", "forms")
+_HIDDEN_ELEMENTS = ("tracked-changes", "page-number", "page-count", "note-citation", "forms")
 """Elements whose text is not the author's or not there any more: deleted text, counters, controls."""
 
 
@@ -50,7 +50,7 @@ def read_opendocument(data: bytes, kind: str, max_chars: int) -> Document:
             content = read_part(book, "content.xml", max_chars * _BYTES)
             about = read_part(book, "meta.xml", 1 << 20) if "meta.xml" in book.namelist() else b""
         slides = _read(content)
-    except (*DAMAGED, ParseError, ValueError) as error:
+    except (*ZIP_ERRORS, ParseError, ValueError) as error:
         raise ParseFailed(f"damaged or not what its name says: {str(error)[:200]}") from None
     found = _TITLE.search(about.decode("utf-8", "replace"))
     title = unescape(found[1]).strip()[:200] if found else ""
@@ -74,7 +74,7 @@ class _Slide:
 
     blocks: list[str] = field(default_factory=list)
     title: str = ""
-    noted: bool = False
+    has_notes: bool = False
 
     @property
     def text(self) -> str:
@@ -90,7 +90,7 @@ class _Paragraph:
 
     level: int
     text: list[str] = field(default_factory=list)
-    inside: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class _List:
     style: str
     ordered: bool
     items: int = 0
-    mark: str = ""
+    next_mark: str = ""
 
 
 def _read(content: bytes) -> list[_Slide]:
@@ -130,47 +130,47 @@ class _Reader:
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         """An element begins."""
         name = tag.rpartition("}")[2]
-        if self._hidden or name in _UNSHOWN:
+        if self._hidden or name in _HIDDEN_ELEMENTS:
             self._hidden += 1
             return
-        of = {key.rpartition("}")[2]: value for key, value in attributes.items()}
+        local = {key.rpartition("}")[2]: value for key, value in attributes.items()}
         if name in ("p", "h"):
-            level = of.get("outline-level", "1") if name == "h" else "0"
+            level = local.get("outline-level", "1") if name == "h" else "0"
             self._paragraphs.append(_Paragraph(min(int(level), 6)))
-        elif name in _MARKS:
-            self._add(_MARKS[name] * min(int(of.get("c", "1")), _SPACES))
+        elif name in _SPACE_ELEMENTS:
+            self._add_text(_SPACE_ELEMENTS[name] * min(int(local.get("c", "1")), _SPACES))
         elif name == "table-row":
             self._rows.append([])
         elif name in ("table-cell", "covered-table-cell") and self._rows:
             self._rows[-1].append([])
         elif name in _FRAMES:
-            self._frames.append(of.get("class", ""))
+            self._frames.append(local.get("class", ""))
         elif name == "page":
             self.slides.append(_Slide())
         elif name == "notes":
             self._notes = True
         else:
-            self._start_list(name, of)
+            self._start_list(name, local)
 
-    def _start_list(self, name: str, of: dict[str, str]) -> None:
+    def _start_list(self, name: str, local: dict[str, str]) -> None:
         if name == "list-style":
-            self._style = of.get("name", "")
-        elif name == "list-level-style-number" and of.get("num-format"):
-            self._numbered.add((self._style, of.get("level", "1")))
+            self._style = local.get("name", "")
+        elif name == "list-level-style-number" and local.get("num-format"):
+            self._numbered.add((self._style, local.get("level", "1")))
         elif name == "list":
-            style = of.get("style-name", self._lists[-1].style if self._lists else "")
+            style = local.get("style-name", self._lists[-1].style if self._lists else "")
             self._lists.append(_List(style, (style, str(len(self._lists) + 1)) in self._numbered))
         elif name == "list-item" and self._lists:
-            mine = self._lists[-1]
-            mine.items += 1
-            mine.mark = f"{mine.items}. " if mine.ordered else "- "
+            current = self._lists[-1]
+            current.items += 1
+            current.next_mark = f"{current.items}. " if current.ordered else "- "
 
     def data(self, text: str) -> None:
         """Text inside the element that is open."""
         if not self._hidden:
-            self._add(text)
+            self._add_text(text)
 
-    def _add(self, text: str) -> None:
+    def _add_text(self, text: str) -> None:
         if self._paragraphs:
             self._paragraphs[-1].text.append(text)
 
@@ -186,7 +186,7 @@ class _Reader:
         elif name == "table-row":
             cells = [" ".join(" ".join(cell).split()) for cell in self._rows.pop()]
             if any(cells):
-                self._put("| " + " | ".join(cells) + " |")
+                self._add_block("| " + " | ".join(cells) + " |")
         elif name in _FRAMES:
             self._frames.pop()
         elif name == "notes":
@@ -197,14 +197,14 @@ class _Reader:
 
     def _end_paragraph(self, ended: _Paragraph) -> None:
         """Write a paragraph, and after it what stood inside it: frames, footnotes."""
-        own = _BLANK.sub(" ", "".join(ended.text)).translate(_SHOWN).strip()
-        for text in (self._formed(own, ended.level), *ended.inside):
+        own = _BLANK.sub(" ", "".join(ended.text)).translate(_SPACE_CHARACTERS).strip()
+        for text in (self._as_markdown(own, ended.level), *ended.after):
             if text and self._paragraphs:
-                self._paragraphs[-1].inside.append(text)
+                self._paragraphs[-1].after.append(text)
             elif text:
-                self._put(text)
+                self._add_block(text)
 
-    def _formed(self, text: str, level: int) -> str:
+    def _as_markdown(self, text: str, level: int) -> str:
         """A paragraph as Markdown says it: a heading, an item of a list."""
         slide = self.slides[-1]
         if not text or self._rows:
@@ -213,15 +213,15 @@ class _Reader:
             slide.title, level = " ".join(text.split())[:120], 2
         if level:
             return f"{'#' * level} {' '.join(text.split())}"
-        if self._notes and not slide.noted:
-            slide.noted = True
+        if self._notes and not slide.has_notes:
+            slide.has_notes = True
             return f"Notes: {text}"
-        if self._lists and self._lists[-1].mark:
-            mark, self._lists[-1].mark = self._lists[-1].mark, ""
-            return "   " * min(len(self._lists) - 1, _DEEP) + mark + text
+        if self._lists and self._lists[-1].next_mark:
+            next_mark, self._lists[-1].next_mark = self._lists[-1].next_mark, ""
+            return "   " * min(len(self._lists) - 1, _MAX_INDENT) + next_mark + text
         return text
 
-    def _put(self, text: str) -> None:
+    def _add_block(self, text: str) -> None:
         """Add a block to the cell that is open, else to the slide."""
         cell = self._rows[-1][-1] if self._rows and self._rows[-1] else self.slides[-1].blocks
         cell.append(text)

@@ -19,7 +19,7 @@ PARSERS = "parsers/2"
 """Stamp of the readers of all formats: any change of the text or the places that they give raises it."""
 WALL_CLOCK_FACTOR = 4
 """How much longer than its limit a process may take that gets little of the processor (limits count its work)."""
-_SAMPLE = 10_000
+_NOISE_SAMPLE = 10_000
 """Characters of a unit that are looked at for noise."""
 _NOISE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ufffe\uffff]")
 
@@ -39,9 +39,9 @@ class ParseLimits:
         seconds: Time for a file of no size, seconds.
         seconds_per_mb: More time for each megabyte (10^6 bytes).
         max_seconds: Time that no file may exceed, seconds.
-        cut_seconds: Time to cut a text of no length into chunks, seconds.
-        cut_seconds_per_mchar: More time for each million characters of it.
-        cut_max_seconds: Time that no text may exceed, seconds.
+        chunk_seconds: Time to cut a text of no length into chunks, seconds.
+        chunk_seconds_per_mchar: More time for each million characters of it.
+        chunk_max_seconds: Time that no text may exceed, seconds.
     """
 
     max_bytes: int = 200_000_000
@@ -50,17 +50,17 @@ class ParseLimits:
     seconds: float = 10.0
     seconds_per_mb: float = 1.0
     max_seconds: float = 120.0
-    cut_seconds: float = 10.0
-    cut_seconds_per_mchar: float = 20.0
-    cut_max_seconds: float = 300.0
+    chunk_seconds: float = 10.0
+    chunk_seconds_per_mchar: float = 20.0
+    chunk_max_seconds: float = 300.0
 
     def time_for(self, size: int) -> float:
         """Seconds that a file of ``size`` bytes may take."""
         return min(self.max_seconds, self.seconds + self.seconds_per_mb * size / 1e6)
 
-    def time_to_cut(self, characters: int) -> float:
+    def time_to_chunk(self, characters: int) -> float:
         """Seconds that cutting a text may take."""
-        return min(self.cut_max_seconds, self.cut_seconds + self.cut_seconds_per_mchar * characters / 1e6)
+        return min(self.chunk_max_seconds, self.chunk_seconds + self.chunk_seconds_per_mchar * characters / 1e6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def read_document(path: str, data: bytes, limits: ParseLimits) -> Document:
         raise ParseSkipped(f"more text than the limit of {limits.max_chars:,} characters")
     if kind.family not in ("plain", "table") and _is_noise(document):
         raise ParseFailed("damaged: what comes out of it is not text")
-    return _scrubbed(document)
+    return _without_surrogates(document)
 
 
 def parse_here(path: str, limits: ParseLimits) -> Parsed:
@@ -142,16 +142,19 @@ def _read(path: str, data: bytes, kind: formats.Format, limits: ParseLimits) -> 
 
 def _is_noise(document: Document) -> bool:
     """Whether more than a twentieth of the text is what no writer types: random bytes make a fifth and more."""
-    sample = "".join(unit.text[:_SAMPLE] for unit in document.units[:20])
+    sample = "".join(unit.text[:_NOISE_SAMPLE] for unit in document.units[:20])
     return len(_NOISE.findall(sample)) * 20 > len(sample)
 
 
-def _scrubbed(document: Document) -> Document:
+def _without_surrogates(document: Document) -> Document:
     """Without lone surrogates anywhere: they cannot be stored, and no reader could type them."""
     if all(map(_encodable, (document.title, *(part for u in document.units for part in (u.name, u.text, u.heading))))):
         return document
-    units = (Unit(u.kind, _clean(u.name), _clean(u.text), _clean(u.heading)) for u in document.units)
-    return replace(document, units=tuple(units), title=_clean(document.title))
+    units = (
+        Unit(u.kind, _replace_surrogates(u.name), _replace_surrogates(u.text), _replace_surrogates(u.heading))
+        for u in document.units
+    )
+    return replace(document, units=tuple(units), title=_replace_surrogates(document.title))
 
 
 def _encodable(text: str) -> bool:
@@ -162,7 +165,7 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _clean(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -198,9 +201,9 @@ def read_source(path: str, max_bytes: int) -> Source:
         ParseFailed: It cannot be opened or read, or changed during both readings.
     """
     try:
-        return _read_once(path, max_bytes) or _read_once(path, max_bytes) or _changing()
+        return _read_once(path, max_bytes) or _read_once(path, max_bytes) or _raise_changing()
     except OSError as error:
-        raise _unreadable(error) from error
+        raise _explain(error) from error
 
 
 def read_head(path: str, length: int) -> bytes:
@@ -208,17 +211,17 @@ def read_head(path: str, length: int) -> bytes:
     try:
         descriptor = os.open(path, _FLAGS)
         with os.fdopen(descriptor, "rb", buffering=0) as stream:
-            _regular(os.fstat(descriptor))
+            _require_regular(os.fstat(descriptor))
             return stream.read(length) or b""
     except OSError as error:
-        raise _unreadable(error) from error
+        raise _explain(error) from error
 
 
 def _read_once(path: str, max_bytes: int) -> Source | None:
     """One reading, None when the file changed under it."""
     descriptor = os.open(path, _FLAGS)
     with os.fdopen(descriptor, "rb", buffering=0) as stream:
-        before = _regular(os.fstat(descriptor))
+        before = _require_regular(os.fstat(descriptor))
         if before.st_size > max_bytes:
             raise ParseSkipped(f"larger than the limit of {max_bytes / 1e6:.0f} MB")
         digest, blocks, size = hashlib.sha256(), [], 0
@@ -233,7 +236,7 @@ def _read_once(path: str, max_bytes: int) -> Source | None:
     return Source(b"".join(blocks), digest.hexdigest(), size, after.st_mtime_ns) if same else None
 
 
-def _regular(status: os.stat_result) -> os.stat_result:
+def _require_regular(status: os.stat_result) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise ParseSkipped("not a regular file")
     return status
@@ -243,11 +246,11 @@ def _version(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _changing() -> Source:
+def _raise_changing() -> Source:
     raise ParseFailed("the file keeps changing while it is read; it is read again when it rests")
 
 
-def _unreadable(error: OSError) -> ParseFailed:
+def _explain(error: OSError) -> ParseFailed:
     if isinstance(error, FileNotFoundError):
         return ParseFailed("the file is gone")
     if isinstance(error, PermissionError):

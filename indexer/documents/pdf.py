@@ -7,14 +7,14 @@ from typing import Any
 import pypdfium2
 
 from indexer.documents.extract import extract
-from indexer.documents.markup import readable
+from indexer.documents.markup import plain_markdown
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.types import Document, Unit
 
 PARSER = "pdf/1"
-_LABEL = 25
+_CHARACTERS_OF_A_LABEL = 25
 """Characters a page that, beside a picture, are a label or a stamp and not the page's text."""
-_LOOKED_AT = 10
+_PAGES_SAMPLED = 10
 """Pages whose objects are looked at for pictures."""
 _ENCRYPTED = "encrypted: save it without a password to have it indexed"
 
@@ -36,8 +36,8 @@ def read_pdf(data: bytes, max_chars: int) -> Document:
         if not len(book):
             raise ParseFailed("damaged: it has no pages")
         units = _pages(book, max_chars)
-        if sum(len(unit.text) for unit in units) < _LABEL * len(book):
-            _refuse_scan(book, units)
+        if sum(len(unit.text) for unit in units) < _CHARACTERS_OF_A_LABEL * len(book):
+            _raise_if_scan(book, units)
         title = str(book.get_metadata_value("Title") or "").strip()[:200]
     finally:
         book.close()
@@ -45,11 +45,11 @@ def read_pdf(data: bytes, max_chars: int) -> Document:
 
 
 def _pages(book: Any, max_chars: int) -> tuple[Unit, ...]:
-    units, left = [], max_chars
+    units, remaining = [], max_chars
     for number in range(len(book)):
         text = _page(book, number)
-        left -= len(text)
-        if left < 0:
+        remaining -= len(text)
+        if remaining < 0:
             raise ParseSkipped(f"more text than the limit of {max_chars:,} characters")
         if text.strip():
             units.append(Unit("page", str(number + 1), text))
@@ -73,9 +73,9 @@ def _page(book: Any, number: int) -> str:
     return str(joined).replace("\0", "").strip("\n")
 
 
-def _refuse_scan(book: Any, units: tuple[Unit, ...]) -> None:
+def _raise_if_scan(book: Any, units: tuple[Unit, ...]) -> None:
     """Refuse a document of pictures; short text without pictures is just a short document."""
-    for number in range(min(len(book), _LOOKED_AT)):
+    for number in range(min(len(book), _PAGES_SAMPLED)):
         try:
             pictures = any(True for _ in book[number].get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_IMAGE]))
         except pypdfium2.PdfiumError:
@@ -89,7 +89,7 @@ def _refuse_scan(book: Any, units: tuple[Unit, ...]) -> None:
 def _converted(data: bytes, max_chars: int) -> Document:
     """What the converter makes of a file that pdfium refuses."""
     found = extract(data, "pdf", max_chars)
-    pages = ((page.number, readable(page.text)) for page in found.pages)
+    pages = ((page.number, plain_markdown(page.text)) for page in found.pages)
     units = tuple(Unit("page", str(number), text) for number, text in pages if text.strip())
     if not units:
         raise ParseFailed("damaged: no page of it can be read")
