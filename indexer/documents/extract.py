@@ -1,4 +1,4 @@
-"""The door to xberg: bytes of an Office, HTML, e-book or mail file in, Markdown by page out.
+"""The converter xberg: bytes of an Office, HTML, e-book or mail file in, Markdown by page out; parts of zip packages.
 
 Runs in a worker process only. No cache, no OCR, no network, no file written.
 """
@@ -16,14 +16,14 @@ from indexer.errors import ParseFailed, ParseSkipped
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page, slide or sheet as the library gives it.
+    """A page, slide or sheet, as the library returns it.
 
     Attributes:
         number: From 1.
         text: Markdown.
-        sheet: Sheet name of spreadsheets, else empty.
+        sheet: Name of a sheet of a spreadsheet, else empty.
         notes: Speaker notes of slides, else empty.
-        rows: Cells of its first table row by row (spreadsheets), else empty.
+        rows: Cells of its first table, row by row (spreadsheets), else empty.
     """
 
     number: int
@@ -35,7 +35,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What the library found: the whole text as Markdown, and its pages where it knows them."""
+    """The result of the library: the whole text as Markdown, and its pages where it knows them."""
 
     text: str
     pages: tuple[Page, ...]
@@ -43,13 +43,13 @@ class Extracted:
 
 
 def extract(data: bytes, suffix: str, max_chars: int) -> Extracted:
-    """Convert a document; ``suffix`` is a hint, the content decides.
+    """Convert a document; ``suffix`` is a hint, its content decides.
 
     Raises:
         ParseSkipped: The file is encrypted, or exceeds a safety limit of the library.
         ParseFailed: The library cannot read it; the message is the library's own, in one sentence.
     """
-    import xberg  # noqa: PLC0415  # 160 MB of code that only workers load
+    import xberg  # noqa: PLC0415  # 160 MB of code; some formats do without it
 
     try:
         result = asyncio.run(_convert(xberg, data, suffix, max_chars))
@@ -85,7 +85,7 @@ def _page(page: Any) -> Page:
 
 
 def _to_error(message: str) -> ParseFailed:
-    """The library's message as an outcome; what it refuses by its own limits is not retried."""
+    """The error for a message of the library; a file beyond its own limits is skipped and not retried."""
     brief = " ".join(message.split()).removeprefix("Parsing error: ")[:200]
     lowered = brief.lower()
     if "encrypt" in lowered or "password" in lowered:
@@ -98,17 +98,17 @@ def _to_error(message: str) -> ParseFailed:
 
 
 # Parts of a package -------------------------------------------------------------------------------------------------
-# A document that is a zip of parts: what opening one may raise, and one part within a limit.
+# A document that is a zip of parts.
 
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, KeyError)
-"""What the zip library raises for a file that is cut off, damaged or lacks a part."""
+"""The exceptions of the zip library for a file that is truncated, damaged or lacks a part."""
 
 
 def read_part(book: zipfile.ZipFile, name: str, most: int) -> bytes:
     """The bytes of a part.
 
     Raises:
-        ParseSkipped: There are more than ``most``, whatever the zip's directory says.
+        ParseSkipped: It has more than ``most`` bytes, whatever size the zip directory claims.
     """
     with book.open(name) as stream:
         data = stream.read(most + 1)

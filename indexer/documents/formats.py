@@ -1,7 +1,7 @@
-"""Which format a file has: by suffix, corrected by its first bytes.
+"""The format of a file: by suffix, corrected by its first bytes; names of file types.
 
-Content wins over the name: a PDF called ``.docx`` is read as a PDF, a program called ``.txt`` is refused.
-Formats whose reading is only decoding stay in this process; everything with a parser of its own goes to a worker.
+Content takes precedence over the name: a PDF called ``.docx`` is read as a PDF, a program called ``.txt`` is skipped.
+Formats that only need decoding are read in this process, all others in a worker.
 """
 
 from __future__ import annotations
@@ -18,18 +18,17 @@ from indexer.errors import QueryError
 Family = Literal["plain", "table", "notebook", "mail", "pdf", "office", "html", "binary"]
 
 HEAD = 8192
-"""Bytes from the start of a file that decide what it is (Git looks at 8,000)."""
+"""Bytes from the start of a file that decide its format (Git examines 8,000)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How files of one kind are read.
+    """How files of one format are read.
 
     Attributes:
-        name: What people call it; also the suffix given to the converting library.
-        family: The module that reads it; ``binary`` for what is not read at all.
+        name: Its usual name; also the suffix given to the converter.
+        family: The reader that reads it; ``binary`` for files that are not read.
         syntax: ``Document.syntax`` of plain files.
-        in_process: Whether reading it is only decoding, safe beside the server.
     """
 
     name: str
@@ -38,7 +37,7 @@ class Format:
 
     @property
     def in_process(self) -> bool:
-        """Whether the server's own process reads it."""
+        """Whether reading it is only decoding, which is safe in the server's process."""
         return self.family in ("plain", "table", "binary")
 
 
@@ -95,11 +94,11 @@ def _table() -> dict[str, Format]:
 
 
 SUFFIXES = _table()
-"""Suffix in lower case without its dot -> format. Names that are not here are judged by content alone."""
+"""Suffix in lower case without its dot -> format. Files with another suffix are judged by content alone."""
 
 
 def by_name(path: str) -> Format | None:
-    """The format the file's suffix promises, None when it promises nothing."""
+    """The format that the file's suffix stands for, None if unknown."""
     suffix = PurePath(path).suffix.lower().lstrip(".")
     return SUFFIXES.get(suffix)
 
@@ -107,7 +106,7 @@ def by_name(path: str) -> Format | None:
 def by_content(head: bytes, named: Format | None) -> Format:
     """The format of a file that begins with ``head`` (at most ``HEAD`` bytes) and is named as ``named``.
 
-    ZIP and OLE files that no suffix explains come back as ``office``: the reader looks inside and refuses archives.
+    ZIP and OLE files with an unknown suffix are returned as ``office``: the reader looks inside and skips archives.
     """
     magic = _by_magic(head)
     if magic is not None:
@@ -136,11 +135,11 @@ def _by_magic(head: bytes) -> Format | None:
 
 
 def _text_without_signature(head: bytes, named: Format) -> Format:
-    """A document format whose signature is missing but whose bytes are text is read as the text it is."""
+    """Read a file named as a document as plain text if it lacks the signature and its bytes are text."""
     if named.family not in ("office", "pdf") or named.name in ("fb2",) or holds_nul(head) or not head:
         return named
     if named.name == "rtf" and head.lstrip().startswith(b"{\\"):
-        return named  # a fragment: some programs write RTF without its first word
+        return named  # some programs write RTF without its first control word
     start = head[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<table")):
         return HTML
@@ -148,7 +147,7 @@ def _text_without_signature(head: bytes, named: Format) -> Format:
 
 
 def _printable(head: bytes) -> bool:
-    """Whether the bytes hold no control characters that text never has."""
+    """Whether the bytes have no control character that text never has."""
     return not any(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
 
 
@@ -158,7 +157,7 @@ def holds_nul(head: bytes) -> bool:
 
 
 # File types ---------------------------------------------------------------------------------------------------------
-# Kinds of files as people name them ("pdf", "code", "slides", ".md"): to the suffixes they mean.
+# From names of file types ("pdf", "code", "slides", ".md") to suffixes.
 
 _NAMED = {
     "code": "py pyi pyw pyx js jsx mjs cjs ts mts cts tsx go rs java kt kts scala swift c h cpp cc cxx hpp hh hxx ino "
@@ -175,14 +174,14 @@ _SUFFIX = re.compile(r"[\w+-]{1,20}")
 _FAMILIES = {form.family for form in SUFFIXES.values()} - {"plain", "binary"}
 _SYNTAXES = {form.syntax for form in SUFFIXES.values() if form.family == "plain"} - {"text"}
 KINDS = tuple(sorted({*_NAMED, *_FAMILIES, *_SYNTAXES}))
-"""Names that stand for several suffixes; any other name is a suffix itself."""
+"""Names of several suffixes; any other name is a suffix itself."""
 
 
 def suffixes_of(names: Sequence[str]) -> tuple[str, ...]:
-    """Suffixes that ``names`` mean, lower case without the dot, each once; ``.md`` and ``md`` are suffixes.
+    """The suffixes of file type names, lower case without the dot, each once; ``.md`` and ``md`` are suffixes.
 
     Raises:
-        QueryError: A name is neither; says what would do.
+        QueryError: A name is neither a type nor a suffix; the message lists the types.
     """
     return tuple(dict.fromkeys(suffix for name in names for suffix in _suffixes_of_name(name)))
 

@@ -1,4 +1,4 @@
-"""Mail: one unit a message part of an ``.eml``, one unit a message of an mbox, with the headers people search."""
+"""Mail: one unit per message part of an ``.eml``, one unit per message of an mbox, with the headers people search."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_mail(data: bytes, suffix: str, max_chars: int) -> Document:
     """Messages as text; attachments are named, text attachments are parts of their own.
 
     Raises:
-        ParseFailed: It is not a message, or nested beyond sense.
+        ParseFailed: It is not a message, or nested too deeply.
     """
     try:
         if suffix in ("mbox", "mbx") or data.startswith(b"From "):
@@ -32,7 +32,7 @@ def read_mail(data: bytes, suffix: str, max_chars: int) -> Document:
 
 
 def _envelope(data: bytes, suffix: str) -> bytes:
-    """Apple's .emlx has the message's length on a line before it and a property list after it."""
+    """The message in an .emlx of Apple, which has its length on a line before it and a property list after it."""
     if suffix != "emlx":
         return data
     length, _, rest = data.partition(b"\n")
@@ -53,7 +53,7 @@ def _message(data: bytes, max_chars: int) -> Document:
 
 
 def _mailbox(data: bytes, max_chars: int) -> Document:
-    """Messages of an mbox: apart by a ``From `` line that a header follows."""
+    """Messages of an mbox, which begin with a ``From `` line that a header follows."""
     starts = [match.end() for match in _FROM.finditer(data)]
     ends = [*[match.start() for match in _FROM.finditer(data)][1:], len(data)]
     units = []
@@ -79,7 +79,7 @@ def _header_lines(message: EmailMessage) -> str:
 
 
 def _header(message: EmailMessage, name: str) -> str:
-    """One header in one line; broken ones (the parser raises many things) count as absent."""
+    """One header in one line; a malformed one (the parser raises many exceptions) counts as absent."""
     try:
         return " ".join(str(message.get(name, "")).split())[:500]
     except (ValueError, IndexError, AttributeError, TypeError, LookupError):
@@ -87,7 +87,7 @@ def _header(message: EmailMessage, name: str) -> str:
 
 
 def _parts(message: EmailMessage, max_chars: int) -> list[str]:
-    """The body (plain text preferred to its HTML twin), then each attachment: its text, or its name alone."""
+    """The body (plain text preferred to the same in HTML), then each attachment: its text, or its name alone."""
     texts: list[str] = []
     attached: list[str] = []
     alternatives = _html_alternatives(message)
@@ -104,7 +104,7 @@ def _parts(message: EmailMessage, max_chars: int) -> list[str]:
 
 
 def _html_alternatives(message: EmailMessage) -> set[int]:
-    """The HTML parts of multipart/alternative beside a plain text."""
+    """Ids of the HTML parts of multipart/alternative that also has plain text."""
     alternatives = set[int]()
     for part in message.walk():
         if part.get_content_type() == "multipart/alternative":
@@ -115,7 +115,7 @@ def _html_alternatives(message: EmailMessage) -> set[int]:
 
 
 def _adds_little(plain: str, other: str) -> bool:
-    """Whether a text adds less than a third of its words to another: some mails put the message into HTML only."""
+    """Whether less than a third of a text's words are new: some mails have the message in HTML only."""
     known, words = set(_WORD.findall(plain.casefold())), set(_WORD.findall(other.casefold()))
     return len(words - known) * 3 < max(1, len(words))
 
@@ -130,7 +130,7 @@ def _text(part: EmailMessage, max_chars: int) -> str:
 
 
 def _decoded(data: bytes, charset: str | None) -> str:
-    """Text of a part by its declared character set, else by the cascade."""
+    """Text of a part by its declared character set, else by ``encoding.decode``."""
     try:
         return data.decode(charset or "utf-8")
     except (LookupError, UnicodeDecodeError):
@@ -138,5 +138,5 @@ def _decoded(data: bytes, charset: str | None) -> str:
 
 
 def _as_utf8(data: bytes, charset: str | None) -> bytes:
-    """An HTML part as UTF-8: what the mail's header declares wins over what the page says."""
+    """An HTML part as UTF-8: the character set of the mail header takes precedence over that of the page."""
     return _decoded(data, charset).encode("utf-8", "replace") if charset else data

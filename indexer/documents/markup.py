@@ -1,4 +1,4 @@
-"""HTML: decoded here by the same cascade as text, then converted; sections by heading path."""
+"""HTML and EPUB by heading path; Markdown of the converter to plain text, and its division into sections."""
 
 from __future__ import annotations
 
@@ -16,16 +16,13 @@ from indexer.errors import ParseFailed, ParseSkipped
 from indexer.types import Document, Unit
 
 # Sections -----------------------------------------------------------------------------------------------------------
-# Converted Markdown as reading text, and its split into sections by heading.
-#
-# Converters write Markdown so that structure survives; what a person reads on the page has no asterisks, escapes or
-# link targets, and a quote must be found as it reads. The marks that a page shows to link to its own places are no
-# text.
+# The converter writes Markdown to keep structure. The text on the page has no asterisks, escapes or link targets, and
+# a quotation of it must be found, so these are removed; so are the marks that link to a heading of the same page.
 
 BEFORE_FIRST_HEADING = "(start)"
-"""Name of what stands before the first heading."""
+"""Name of the section before the first heading."""
 _MAX_SECTION = 1200
-"""Characters: a heading with all that stands below it stays one section up to this size, about one chunk."""
+"""Characters up to which a heading with everything below it stays one section: about one chunk."""
 
 _FENCE = re.compile(r"^ {0,3}(```+|~~~+)")
 _HEADING = re.compile(r"^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
@@ -34,18 +31,18 @@ _IMAGE = re.compile(r"!\[([^\]]*)\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*(?:\s+\"[^\"
 _LINK = re.compile(r"(?<!\\)\[((?:[^\[\]\\]|\\.)*)\]\((?:<[^>]*>|[^()\s]*(?:\([^()]*\)[^()\s]*)*)(?:\s+\"[^\"]*\")?\)")
 _MARK = r"\[[\s\u200b]*(?:\\?[¶§#⚓🔗]+\ufe0f?|\u200b)[\s\u200b]*\]\(<?#[^()\s]*(?:\s+\"[^\"]*\")?\)"
 _PERMALINK = re.compile(rf"[ \t]*{_MARK}(?=[ \t]*$)|{_MARK}[ \t]*")
-"""A link to its own place that shows nothing but a mark: documentation puts one beside each heading and definition."""
+"""A link within the page that shows only a mark: documentation has one beside each heading and definition."""
 _BOLD = re.compile(r"(?<![\\*\w])(\*{1,3})(?=[^\s*])([^*\n]+?)(?<=[^\s*\\])\1(?![*\w])")
 _COMMENT = re.compile(r"\[cmt:\d+\]|<!--.*?-->")
 _BOLD_RUN = re.compile(r"(?<![\\*\w])\*\*(?=[^\s*])([^*\n]+? )\*\*(?![*\w])")
-"""A bold run of a slide that ends in a space: no Markdown, but the converter writes it."""
+"""Bold text of a slide that ends in a space: not valid Markdown, but the converter writes it."""
 _UNDERLINE = re.compile(r"\\?</?u\\?>")
 _ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
 _PADDED = re.compile(r" {2,}(?=\|)|(?<=\|) {2,}")
 
 
 def plain_markdown(markdown: str) -> str:
-    """Markdown as it reads: link texts without targets, no emphasis marks, escapes, comments and table rulers.
+    """Markdown as plain text: link texts without targets, no emphasis marks, escapes, comments and table rulers.
 
     Headings and list marks stay; fenced code is untouched.
     """
@@ -57,7 +54,7 @@ def plain_markdown(markdown: str) -> str:
         elif not fence:
             if "--" in line and _RULER.match(line):
                 continue
-            line = _plain_line(line)  # noqa: PLW2901  # the line as it reads
+            line = _plain_line(line)  # noqa: PLW2901  # the line as plain text
         lines.append(line)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
 
@@ -131,7 +128,7 @@ def _starts(lines: list[str], headings: list[tuple[int, int, str]]) -> list[tupl
 
 
 def _ends(headings: list[tuple[int, int, str]], last: int) -> list[int]:
-    """For each heading the line where what stands below it ends: the next heading that is not deeper."""
+    """For each heading the line of the next heading that is not deeper, where its section ends."""
     ends, open_heads = [last] * len(headings), list[int]()
     for index, (line, level, _) in enumerate(headings):
         while open_heads and headings[open_heads[-1]][1] >= level:
@@ -166,7 +163,7 @@ def read_html(data: bytes, max_chars: int) -> Document:
 
 
 def html_to_text(data: bytes, max_chars: int) -> str:
-    """A page's text as Markdown that reads, without its title; the errors of ``read_html``."""
+    """A page's text as plain Markdown, without its title; raises as ``read_html``."""
     page = _text(data)
     return _converted(page, max_chars) if page.strip() else ""
 
@@ -177,7 +174,7 @@ def _converted(page: str, max_chars: int) -> str:
 
 
 def _text(data: bytes) -> str:
-    """Decode a page: a byte order mark and valid UTF-8 win over what the page declares, that over a guess."""
+    """Decode a page: by byte order mark or as valid UTF-8, else as the page declares, else by a guess."""
     declared = _CHARSET.search(data[:4096])
     if declared and not data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         try:
@@ -186,12 +183,12 @@ def _text(data: bytes) -> str:
             try:
                 return data.decode(declared[1].decode("ascii"), errors="replace")
             except LookupError:
-                pass  # an encoding nobody knows: guess
+                pass  # an unknown encoding: guess
     return decode(data)
 
 
 def _without_tags(page: str) -> str:
-    """The text between the tags: for pages so broken that the converter finds nothing in them."""
+    """The text between the tags, for malformed pages in which the converter finds nothing."""
     bare = _HTML_TAG.sub(" ", _HIDDEN.sub(" ", page))
     lines = (" ".join(line.split()) for line in unescape(bare).split("\n"))
     return "\n".join(line for line in lines if line)
@@ -203,10 +200,8 @@ def _title(page: str) -> str:
 
 
 # EPUB ---------------------------------------------------------------------------------------------------------------
-# EPUB: the chapters in the book's own reading order, each converted as a page; sections by heading path.
-#
-# The converter's own EPUB reading loses whole chapters of books (measured: of two Debian manuals it gave style
-# sheets and an index), hence only its HTML reading is used.
+# The chapters in the book's reading order, each converted as an HTML page. The converter's own EPUB reader loses whole
+# chapters (measured: of two Debian manuals it returned style sheets and an index).
 
 EPUB_PARSER = "epub/1"
 _OPF_TAG = r"<(?:\w+:)?%s\b[^>]*>"
@@ -214,11 +209,11 @@ _ATTRIBUTE = re.compile(r"\b([\w-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 _OPF_TITLE = re.compile(r"<(?:\w+:)?title\b[^>]*>([^<]*)<")
 _PAGES = ("xhtml", "html", "htm", "xml")
 _BYTES = 4
-"""Bytes of markup that a character of text may take, on the whole."""
+"""Bytes of markup allowed per character of text, over the whole file."""
 
 
 def read_epub(data: bytes, max_chars: int) -> Document:
-    """A book's text by heading path, in reading order; the chapters that it names and lacks are passed over.
+    """A book's text by heading path, in reading order; chapters that it names and lacks are skipped.
 
     Raises:
         ParseSkipped: Its chapters are encrypted, or it exceeds the limit.

@@ -1,4 +1,4 @@
-"""Office, OpenDocument, RTF, e-books and their legacy forms: pages of the converter as slides, sheets and sections."""
+"""Office, RTF and Outlook files and their legacy forms: pages of the converter as slides, sheets and sections."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ _STREAMS = (("WordDocument", "doc"), ("Workbook", "xls"), ("Book", "xls"), ("Pow
 
 
 def read_office(data: bytes, suffix: str, max_chars: int) -> Document:
-    """A document by slide (with its notes), by sheet (a line a row), or by section.
+    """A document by slide (with its notes), by sheet (one line per row), or by section.
 
     Raises:
-        ParseSkipped: It is an archive and no document, encrypted, or beyond a limit.
+        ParseSkipped: It is an archive, not a document, encrypted, or beyond a limit.
         ParseFailed: The converter cannot read it.
     """
     kind = _real_suffix(data, suffix)
@@ -58,7 +58,7 @@ def read_office(data: bytes, suffix: str, max_chars: int) -> Document:
 
 
 def _real_suffix(data: bytes, suffix: str) -> str:
-    """The suffix that the content deserves: names lie, and ZIP and OLE files carry their kind inside."""
+    """The suffix that fits the content: names may be wrong, and ZIP and OLE files contain their format."""
     if data.startswith(b"PK\x03\x04"):
         return _zip_suffix(data, suffix)
     if not data.startswith(b"\xd0\xcf\x11\xe0"):
@@ -77,10 +77,10 @@ def _zip_suffix(data: bytes, suffix: str) -> str:
     head, tail = data[:200], data[-200_000:]
     inside = [kind for mark, kind in _ZIP_SIGNATURES if mark in head or mark in tail]
     if not inside and not zipfile.is_zipfile(io.BytesIO(data)):
-        return suffix  # cut off: its directory stood at the end
+        return suffix  # truncated: its directory was at the end
     if not inside:
         raise ParseSkipped("an archive; what is inside it is not indexed")
-    # A macro-enabled file, a template, a binary workbook: the same parts under a suffix of its own.
+    # A macro-enabled file, a template or a binary workbook has the same parts and another suffix.
     own = suffix if suffix in inside else _OOXML.get(suffix[:1], "")
     return suffix if own in inside and suffix not in ("zip", "ole", "doc", "dot", "xls", "ppt", "pps") else inside[0]
 
@@ -97,7 +97,7 @@ def _sheets(found: Extracted, data: bytes) -> tuple[Unit, ...]:
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    r"""One row as one line: cells apart by a tab, which costs the model no token; empty ends dropped."""
+    r"""One row as one line: cells separated by tabs, which cost no tokens; empty cells at the end are dropped."""
     return "\t".join(" ".join(cell.split()) for cell in cells).rstrip("\t")
 
 
@@ -125,9 +125,8 @@ def _headline(text: str) -> str:
 
 
 # Workbook -----------------------------------------------------------------------------------------------------------
-# Where the used rows of a workbook's sheets begin, so that row numbers are the ones the spreadsheet shows.
-#
-# The converter gives rows from the first used one on and does not say which that was.
+# The converter returns rows from the first used one on, without its number. It is read here, so that row numbers are
+# those that the spreadsheet shows.
 
 _SHEET = re.compile(r"<(?:\w+:)?sheet\b[^>]*?\bname=\"([^\"]*)\"[^>]*?\b(?:\w+:)?id=\"([^\"]*)\"")
 _RELATION = re.compile(r"<Relationship\b[^>]*>")
@@ -135,11 +134,11 @@ _ATTRIBUTE = re.compile(r"\b(Id|Target)=\"([^\"]*)\"")
 _VALUE = re.compile(r"<(?:\w+:)?(?:v|is)\b")
 _ROW = re.compile(r"<(?:\w+:)?row\b[^>]*?\br=\"(\d+)\"")
 _READ = 1 << 20
-"""Bytes of a part that are looked at: the first used row is near the start of its sheet."""
+"""Bytes of a part that are read: the first used row is near the start of its sheet."""
 
 
 def first_rows(data: bytes) -> dict[str, int]:
-    """Sheet name -> number (from 1) of its first row with a value; empty when the file does not tell."""
+    """Sheet name -> number (from 1) of its first row with a value; empty when it cannot be read."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as book:
             relations = _relations(_part(book, "xl/_rels/workbook.xml.rels"))

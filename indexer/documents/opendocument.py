@@ -1,6 +1,6 @@
-"""OpenDocument texts and presentations: the text of every paragraph once and in order, wherever it stands.
+"""OpenDocument texts and presentations: the text of every paragraph once and in order, also in shapes and frames.
 
-The converter loses what stands in shapes, puts the master pages' placeholders into the last slide and writes the text
+The converter loses the text of shapes, puts the placeholders of master pages into the last slide and writes the text
 of frames twice (measured: 52 of 53 words of a slide lost, 4,000 characters of placeholders), hence this reader.
 """
 
@@ -21,20 +21,20 @@ from indexer.types import Document, Unit
 
 PARSER = "opendocument/1"
 _BYTES = 8
-"""Bytes of markup that a character of text may take, on the whole."""
+"""Bytes of markup allowed per character of text, over the whole file."""
 _SPACES = 80
-"""Most spaces of one run: they are written as a number."""
+"""Most spaces in a row: a file gives their number, which may be any."""
 _BLANK = re.compile(r"[ \t\r\n]+")
 _SPACE_ELEMENTS = {"s": "\0", "tab": "\1", "line-break": "\2"}
 _SPACE_CHARACTERS = {0: " ", 1: "\t", 2: "\n"}
-"""Space that is meant: characters that XML cannot hold, until the space that is not meant is gone."""
+"""Explicit white space is kept as characters that XML cannot contain until other white space has been collapsed."""
 _TITLE = re.compile(r"<(?:\w+:)?title\b[^>]*>([^<]*)<")
 _ITEM = re.compile(r" *(?:-|\d+\.) ")
 _MAX_INDENT = 8
-"""Levels of a list that are indented."""
+"""Deepest level of a list that is indented."""
 _FRAMES = ("frame", "custom-shape")
 _HIDDEN_ELEMENTS = ("tracked-changes", "page-number", "page-count", "note-citation", "forms")
-"""Elements whose text is not the author's or not there any more: deleted text, counters, controls."""
+"""Elements whose text is not shown as the author's: deleted text, counters, controls."""
 
 
 def read_opendocument(data: bytes, kind: str, max_chars: int) -> Document:
@@ -70,7 +70,7 @@ def _refuse_encrypted(book: zipfile.ZipFile) -> None:
 
 @dataclass(slots=True)
 class _Slide:
-    """A slide, or a whole text, by blocks."""
+    """The blocks of a slide, or of a whole text."""
 
     blocks: list[str] = field(default_factory=list)
     title: str = ""
@@ -78,7 +78,7 @@ class _Slide:
 
     @property
     def text(self) -> str:
-        """The blocks a blank line apart; items of a list and rows of a table in lines of their own."""
+        """The blocks separated by a blank line; items of a list and rows of a table by a line end."""
         kinds = ["row" if b.startswith("| ") else "item" if _ITEM.match(b) else "" for b in self.blocks]
         apart = ["\n" if a and a == b else "\n\n" for a, b in pairwise(kinds)]
         return "".join(block + gap for block, gap in zip(self.blocks, [*apart, ""], strict=True))
@@ -86,7 +86,7 @@ class _Slide:
 
 @dataclass(slots=True)
 class _Paragraph:
-    """A paragraph that is open: its text so far, its level as a heading (0: none), what comes after it."""
+    """An open paragraph: its level as a heading (0: none), its text so far, and what is written after it."""
 
     level: int
     text: list[str] = field(default_factory=list)
@@ -95,7 +95,7 @@ class _Paragraph:
 
 @dataclass(slots=True)
 class _List:
-    """A list that is open: its style, whether its items are numbered, how many there were, the next one's mark."""
+    """An open list: its style, whether its items are numbered, their number so far, the mark of the next one."""
 
     style: str
     ordered: bool
@@ -104,9 +104,9 @@ class _List:
 
 
 def _read(content: bytes) -> list[_Slide]:
-    """What stands outside of slides, then each slide."""
+    """The text outside of slides, then each slide."""
     reader = _Reader()
-    # Entities are not fetched, and expat stops those that multiply; what else XML can cost, a worker's limits bound.
+    # Entities are not fetched, and expat stops their exponential expansion; the worker's limits bound the rest.
     parser = XMLParser(target=reader)  # noqa: S314
     parser.feed(content)
     parser.close()
@@ -114,7 +114,7 @@ def _read(content: bytes) -> list[_Slide]:
 
 
 class _Reader:
-    """Receives one element after the other, so that no depth of nesting costs a recursion."""
+    """Receives elements one by one, so that deep nesting needs no recursion."""
 
     def __init__(self) -> None:
         self.slides = [_Slide()]
@@ -196,7 +196,7 @@ class _Reader:
         """The document ends."""
 
     def _end_paragraph(self, ended: _Paragraph) -> None:
-        """Write a paragraph, and after it what stood inside it: frames, footnotes."""
+        """Write a paragraph, and after it the frames and footnotes inside it."""
         own = _BLANK.sub(" ", "".join(ended.text)).translate(_SPACE_CHARACTERS).strip()
         for text in (self._as_markdown(own, ended.level), *ended.after):
             if text and self._paragraphs:
@@ -205,7 +205,7 @@ class _Reader:
                 self._add_block(text)
 
     def _as_markdown(self, text: str, level: int) -> str:
-        """A paragraph as Markdown says it: a heading, an item of a list."""
+        """A paragraph as Markdown: a heading, an item of a list, or plain."""
         slide = self.slides[-1]
         if not text or self._rows:
             return text
@@ -222,6 +222,6 @@ class _Reader:
         return text
 
     def _add_block(self, text: str) -> None:
-        """Add a block to the cell that is open, else to the slide."""
+        """Add a block to the open cell, else to the slide."""
         cell = self._rows[-1][-1] if self._rows and self._rows[-1] else self.slides[-1].blocks
         cell.append(text)

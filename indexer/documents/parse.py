@@ -1,4 +1,4 @@
-"""A file's bytes to a Document: pure dispatch by format, the same in this process and in a worker."""
+"""A file to a ``Document``: reads its bytes safely and dispatches by format, in this process or in a worker."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from indexer.errors import ParseFailed, ParseSkipped
 from indexer.types import Document, Unit
 
 PARSERS = "parsers/2"
-"""Stamp of the readers of all formats: any change of the text or the places that they give raises it."""
+"""Version of the readers of all formats: any change of their text or locators raises it."""
 WALL_CLOCK_FACTOR = 4
-"""How much longer than its limit a process may take that gets little of the processor (limits count its work)."""
+"""By the clock, a process may take so many times its time limit, which counts CPU time."""
 _NOISE_SAMPLE = 10_000
-"""Characters of a unit that are looked at for noise."""
+"""Characters of a unit that are checked for noise."""
 _NOISE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ufffe\uffff]")
 
 
 class LibraryMissing(ParseSkipped):
-    """The interpreter lacks the package that reads this format: the file is well and waits for the package."""
+    """The interpreter lacks the package that reads this format; the file is read once it is installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +36,12 @@ class ParseLimits:
         max_bytes: Size of a file, bytes.
         max_chars: Text that may come out of it, characters.
         memory_bytes: Private memory of a worker process, bytes; 0 = no limit. POSIX only.
-        seconds: Time for a file of no size, seconds.
-        seconds_per_mb: More time for each megabyte (10^6 bytes).
-        max_seconds: Time that no file may exceed, seconds.
-        chunk_seconds: Time to cut a text of no length into chunks, seconds.
-        chunk_seconds_per_mchar: More time for each million characters of it.
-        chunk_max_seconds: Time that no text may exceed, seconds.
+        seconds: CPU time for an empty file, seconds.
+        seconds_per_mb: Additional time for each megabyte (10^6 bytes).
+        max_seconds: Most time for any file, seconds.
+        chunk_seconds: CPU time to chunk an empty text, seconds.
+        chunk_seconds_per_mchar: Additional time for each million characters.
+        chunk_max_seconds: Most time for any text, seconds.
     """
 
     max_bytes: int = 200_000_000
@@ -55,17 +55,17 @@ class ParseLimits:
     chunk_max_seconds: float = 300.0
 
     def time_for(self, size: int) -> float:
-        """Seconds that a file of ``size`` bytes may take."""
+        """Seconds allowed for a file of ``size`` bytes."""
         return min(self.max_seconds, self.seconds + self.seconds_per_mb * size / 1e6)
 
     def time_to_chunk(self, characters: int) -> float:
-        """Seconds that cutting a text may take."""
+        """Seconds allowed for chunking a text."""
         return min(self.chunk_max_seconds, self.chunk_seconds + self.chunk_seconds_per_mchar * characters / 1e6)
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A document and the very version of the file it was read from.
+    """A document and the version of the file it was read from.
 
     Attributes:
         sha256: Hex digest of the file's bytes.
@@ -141,13 +141,13 @@ def _read(path: str, data: bytes, kind: formats.Format, limits: ParseLimits) -> 
 
 
 def _is_noise(document: Document) -> bool:
-    """Whether more than a twentieth of the text is what no writer types: random bytes make a fifth and more."""
+    """Whether more than a twentieth of the text are control or replacement characters: of random bytes a fifth are."""
     sample = "".join(unit.text[:_NOISE_SAMPLE] for unit in document.units[:20])
     return len(_NOISE.findall(sample)) * 20 > len(sample)
 
 
 def _without_surrogates(document: Document) -> Document:
-    """Without lone surrogates anywhere: they cannot be stored, and no reader could type them."""
+    """The document with lone surrogates replaced: they cannot be stored, and nobody can type them."""
     if all(map(_encodable, (document.title, *(part for u in document.units for part in (u.name, u.text, u.heading))))):
         return document
     units = (
@@ -170,7 +170,7 @@ def _replace_surrogates(text: str) -> str:
 
 
 # The bytes of a file ------------------------------------------------------------------------------------------------
-# The bytes of one file, read once and safely: regular files only, never through a link, never half replaced.
+# Regular files only, never through a link, and never a mixture of two versions.
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _BLOCK = 1 << 20
@@ -178,7 +178,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file's bytes and what they were when read.
+    """The bytes of a file and their version.
 
     Attributes:
         data: All of its bytes.
@@ -218,7 +218,7 @@ def read_head(path: str, length: int) -> bytes:
 
 
 def _read_once(path: str, max_bytes: int) -> Source | None:
-    """One reading, None when the file changed under it."""
+    """Read once; None when the file changed meanwhile."""
     descriptor = os.open(path, _FLAGS)
     with os.fdopen(descriptor, "rb", buffering=0) as stream:
         before = _require_regular(os.fstat(descriptor))

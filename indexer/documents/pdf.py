@@ -1,4 +1,4 @@
-"""PDF by page through pdfium; what pdfium cannot open goes to the converter. One file at a time a process."""
+"""PDF by page with pdfium, one file at a time per process; the converter reads what pdfium cannot open."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from indexer.types import Document, Unit
 
 PARSER = "pdf/1"
 _CHARACTERS_OF_A_LABEL = 25
-"""Characters a page that, beside a picture, are a label or a stamp and not the page's text."""
+"""Characters per page up to which text beside a picture is a label or a stamp, not the text of the page."""
 _PAGES_SAMPLED = 10
-"""Pages whose objects are looked at for pictures."""
+"""Pages that are searched for pictures."""
 _ENCRYPTED = "encrypted: save it without a password to have it indexed"
 
 
@@ -57,7 +57,7 @@ def _pages(book: Any, max_chars: int) -> tuple[Unit, ...]:
 
 
 def _page(book: Any, number: int) -> str:
-    """Text of one page, empty when the page itself is damaged: the others still count."""
+    """Text of one page; empty when that page is damaged, so that the others are still indexed."""
     try:
         page = book[number]
     except pypdfium2.PdfiumError:
@@ -68,13 +68,13 @@ def _page(book: Any, number: int) -> str:
         return ""
     finally:
         page.close()
-    # pdfium marks a hyphen at a line's end by U+FFFE (U+0002 in older files): the word goes on in the next line.
+    # pdfium writes U+FFFE (U+0002 in older files) for a hyphen at a line's end: the word continues in the next line.
     joined = text.replace("\r\n", "\n").replace("\ufffe\n", "").replace("\ufffe", "").replace("\x02\n", "")
     return str(joined).replace("\0", "").strip("\n")
 
 
 def _raise_if_scan(book: Any, units: tuple[Unit, ...]) -> None:
-    """Refuse a document of pictures; short text without pictures is just a short document."""
+    """Raise if the pages are pictures; a short text without pictures is just a short document."""
     for number in range(min(len(book), _PAGES_SAMPLED)):
         try:
             pictures = any(True for _ in book[number].get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_IMAGE]))
@@ -87,7 +87,7 @@ def _raise_if_scan(book: Any, units: tuple[Unit, ...]) -> None:
 
 
 def _converted(data: bytes, max_chars: int) -> Document:
-    """What the converter makes of a file that pdfium refuses."""
+    """Convert a file that pdfium cannot open."""
     found = extract(data, "pdf", max_chars)
     pages = ((page.number, plain_markdown(page.text)) for page in found.pages)
     units = tuple(Unit("page", str(number), text) for number, text in pages if text.strip())

@@ -47,8 +47,8 @@ _FORBIDDEN_EVENTS = frozenset({
 def confine(memory_bytes: int) -> str:
     """Limit this process irrevocably; returns how the network is blocked: ``namespace`` or ``blocked``.
 
-    ``namespace`` (Linux, where the kernel permits): no network interface exists for any code of the process. ``blocked``:
-    Python code cannot open connections; the libraries are configured not to.
+    ``namespace`` (Linux, where the kernel permits): no network interface exists for any code of the process.
+    ``blocked``: Python code cannot open connections; the libraries are configured not to.
     """
     network = "namespace" if sys.platform == "linux" and _enter_empty_network_namespace() else "blocked"
     sys.addaudithook(_forbid)
