@@ -30,10 +30,10 @@ import psutil
 from index_data import FOLDER, written
 from report import keep, table
 
-from indexer.store import Store, open_store
 from indexer.store.files_on_disk import tree_bytes
 from indexer.store.maintenance import KEEP
-from indexer.store.schema import Known, plan
+from indexer.store.schema import KnownRows, plan_commit
+from indexer.store.store import Store, open_store
 from indexer.types import FileWrite, Matrix
 
 DIM = 384
@@ -85,8 +85,8 @@ async def ours(place: Path, edits: int, files: int, samples: int, apart: float) 
             await embed(store, done.added, rng)
             if number == CALIBRATION:
                 keep_s = KEEP.total_seconds() * (time.perf_counter() - started) / (number * apart)
-                store.upkeep.keep = timedelta(seconds=keep_s)
-            if store.due():
+                store.maintenance.keep = timedelta(seconds=keep_s)
+            if store.maintenance_due():
                 began = time.perf_counter()
                 await store.maintain()
                 spent += time.perf_counter() - began
@@ -101,7 +101,11 @@ async def ours(place: Path, edits: int, files: int, samples: int, apart: float) 
         await asyncio.sleep(keep_s)
         await store.maintain(force=True)
         found |= {"after_mb": tree_bytes(place) / 1e6, "chunks": store.chunk_count(FOLDER), "maintenance_s": spent}
-        found |= {"keep_s": keep_s, "longest_turn_s": store._open.turn.longest, "runs": store.upkeep.runs}
+        found |= {
+            "keep_s": keep_s,
+            "longest_turn_s": store._tables.write_lock.longest_hold_s,
+            "runs": store.maintenance.runs,
+        }
     return found
 
 
@@ -119,7 +123,7 @@ async def alone(place: Path, edits: int, files: int) -> dict[str, Any]:
     async def put(write: FileWrite) -> None:
         import pyarrow as pa
 
-        rows = plan([write], Known({}, {})).rows
+        rows = plan_commit([write], KnownRows({}, {})).rows
         await text.add(rows)
         chunks = rows.filter(pa.compute.greater_equal(rows["ordinal"], 0))
         flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors(len(chunks), rng).ravel()), DIM)

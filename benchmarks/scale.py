@@ -95,7 +95,7 @@ async def grow(store: Store, files: Iterator[FileWrite], until: int, at: int, re
         await store.add_vectors(KEY, DIM, [(added, vectors)])
         spent.add("vectors", *began)
         at, batch = at + len(added), []
-        if store.urgent():
+        if store.maintenance_urgent():
             began = now()
             await store.maintain()
             spent.add("maintenance due", *began)

@@ -35,7 +35,7 @@ from indexer.folders.state import Folders
 from indexer.indexing.manifest import Manifest
 from indexer.search.fusion import SemanticList, fold, fuse, read_question
 from indexer.search.hits import fresh, hits_of, passages
-from indexer.store.queries import probes
+from indexer.store.queries import partitions_to_search
 from indexer.store.schema import CHUNK_COLUMNS, vectors_name
 from indexer.store.store import Store, open_store
 from indexer.text.tokens import tokens
@@ -183,7 +183,7 @@ async def bare(tables: tuple[Any, Any], text: str, vector: np.ndarray, times: Ti
     from lancedb.query import MatchQuery
 
     chunks, table = tables
-    searched = probes(await table.count_rows())  # as the program has it, with its four-fold refinement
+    searched = partitions_to_search(await table.count_rows())  # as the program has it, with its four-fold refinement
     match = MatchQuery(" ".join(read_question(text).tokens), "tokens")
 
     async def words(columns: list[str]) -> Any:

@@ -112,11 +112,13 @@ async def imported(folder: Path, data: Path) -> dict[str, float]:
     from indexer.config import load_config
     from indexer.engine import open_engine
     from indexer.errors import QueryError
-    from indexer.store import connection
+    from indexer.store.resources import prepare_process
     from indexer.types import Query
 
     before = time.monotonic()
-    connection.load()
+    prepare_process()
+    import indexer.store.store  # noqa: F401
+
     began = time.monotonic()
     async with open_engine(load_config(None, data_dir=data, environ={}), version="benchmark") as engine:
         await engine.add_folder(str(folder))

@@ -67,13 +67,13 @@ async def measure(folder: str) -> None:
                 report = await engine.index([folder])
                 tasks.cancel_scope.cancel()
             seconds, after = time.perf_counter() - began, cpu_seconds()
-            upkeep = engine._parts.store.upkeep if engine._parts else None
+            maintenance = engine._parts.store.maintenance if engine._parts else None
             rows = engine._parts.manifest.rows(folder).values() if engine._parts else ()
             size = sum(row.size for row in rows if row.outcome == "indexed") / 1e6
             print(f"load {os.getloadavg()[0]:.0f}; {report.indexed} files, {report.chunks} passages, {size:.1f} MB")
             print(f"first hit {first[0]:.1f} s, all {seconds:.1f} s, {size / seconds:.2f} MB/s by the clock")
             print(f"processor: server {after[0] - before[0]:.1f} s, parsers {after[1] - before[1]:.1f} s")
-            print(f"upkeep runs {upkeep.runs if upkeep else 0}")
+            print(f"maintenance runs {maintenance.runs if maintenance else 0}")
             high = sorted(took)[int(0.95 * (len(took) - 1))]
             print(
                 f"keyword searches meanwhile: n {len(took)}, p50 {statistics.median(took):.0f} ms, p95 {high:.0f} ms"

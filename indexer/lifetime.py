@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -33,7 +34,10 @@ from indexer.slot.embedder import Loader
 from indexer.slot.slot import ModelSlot, open_slot
 from indexer.slot.slot_types import GpuStatus, SlotSettings
 from indexer.status_types import WorkCounters
-from indexer.store.store import Store, open_store, writable
+from indexer.store.resources import prepare_process
+
+if TYPE_CHECKING:
+    from indexer.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +132,7 @@ async def _open_store(stack: AsyncExitStack, directory: Path, *, read_only: bool
     Raises:
         StoreError: It cannot be read either.
     """
+    open_store = await anyio.to_thread.run_sync(_load_store)
     try:
         return await stack.enter_async_context(open_store(directory, read_only=read_only)), None
     except StoreError as error:
@@ -140,6 +145,14 @@ async def _open_store(stack: AsyncExitStack, directory: Path, *, read_only: bool
         raise refused from worse
 
 
+def _load_store() -> Callable[..., AbstractAsyncContextManager[Store]]:
+    """Import the store: 2.4 s of CPU the first time, so not on the event loop and not before it is needed."""
+    prepare_process()
+    from indexer.store.store import open_store  # noqa: PLC0415
+
+    return open_store
+
+
 async def run_passes(components: Components, config: Config, shared: SharedState, folders_changed: Notifier) -> None:
     """Run the passes until cancelled; where the index can only be read, wait until it can be written.
 
@@ -148,7 +161,7 @@ async def run_passes(components: Components, config: Config, shared: SharedState
     if components.slot is None or components.text_pass is None or components.embedding_pass is None:
         if components.refused is None:
             await anyio.sleep_forever()
-        await _until_writable(components.store.directory)
+        await _until_writable(components.store)
         return
     await _forget(components, shared)
     for folder in shared.folders:
@@ -176,9 +189,9 @@ def _restore(config: Config, folders: Folders) -> None:
     restore_folders(config.data_dir, [folder.known for folder in folders])
 
 
-async def _until_writable(directory: Path) -> None:
+async def _until_writable(store: Store) -> None:
     """Look now and then: nobody tells that a disk has room again, or that its other writer has ended."""
-    while not await anyio.to_thread.run_sync(writable, directory):  # noqa: ASYNC110
+    while not await anyio.to_thread.run_sync(store.could_write):  # noqa: ASYNC110
         await anyio.sleep(timing.INDEX_RETRY_S)
 
 

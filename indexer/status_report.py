@@ -77,7 +77,7 @@ def build_status(
             embedded=sum(f.embedded for f in found),
             disk_bytes=components.store.disk_bytes if components else None,
             rate_chunks_per_s=counters.rate,
-            last_maintenance=components.store.upkeep.last if components else None,
+            last_maintenance=components.store.maintenance.last if components else None,
             last_error=index.error or counters.last_error,
             parser=pool.state if pool else "",
             pool=pool,
@@ -363,19 +363,19 @@ def index_health(components: Components | None, failure: StoreError | None) -> I
             return IndexHealth("missing", "", "it is made when a folder is indexed: folder-mcp index FOLDER")
         return IndexHealth(failure.code, str(failure), REMEDIES.get(failure.code, ""))
     health, notices = components.store.health, (*components.store.damage, *_aside(components), *components.warnings)
-    if health.doubted.is_set() and not components.store.read_only:
+    if health.damage_suspected.is_set() and not components.store.read_only:
         return IndexHealth("repairing", "", "nothing: it is being repaired, and searches go on", notices)
     if components.refused is not None:
         refused = components.refused
         return IndexHealth(refused.code, str(refused), REMEDIES.get(refused.code, ""), notices)
-    if health.trouble is not None:
-        return IndexHealth(health.trouble.code, health.trouble.detail, health.trouble.remedy, notices)
+    if health.problem is not None:
+        return IndexHealth(health.problem.code, health.problem.detail, health.problem.remedy, notices)
     if health.rebuilding:
         return IndexHealth("rebuilding", health.rebuilding, "nothing: it goes on by itself", notices)
     return IndexHealth("ready", "", "", notices)
 
 
 def _aside(components: Components) -> tuple[str, ...]:
-    names = components.store.aside
+    names = components.store.quarantined
     place = components.store.directory / "damaged"
     return (f"damaged parts are kept in {place}: {', '.join(names)}; delete them when you like",) if names else ()

@@ -1,1 +1,1 @@
-"""What a file says, read in processes of its own."""
+"""What a file says, read in worker processes that confine themselves."""

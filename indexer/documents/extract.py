@@ -1,4 +1,4 @@
-"""The door to xberg: bytes of an Office, HTML, e-book or mail file in, Markdown by page out.
+"""The converter xberg: bytes of an Office, HTML, e-book or mail file in, Markdown by page out; parts of zip packages.
 
 Runs in a worker process only. No cache, no OCR, no network, no file written.
 """
@@ -16,14 +16,14 @@ from indexer.errors import ParseFailed, ParseSkipped
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page, slide or sheet as the library gives it.
+    """A page, slide or sheet, as the library returns it.
 
     Attributes:
         number: From 1.
         text: Markdown.
-        sheet: Sheet name of spreadsheets, else empty.
+        sheet: Name of a sheet of a spreadsheet, else empty.
         notes: Speaker notes of slides, else empty.
-        rows: Cells of its first table row by row (spreadsheets), else empty.
+        rows: Cells of its first table, row by row (spreadsheets), else empty.
     """
 
     number: int
@@ -35,7 +35,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What the library found: the whole text as Markdown, and its pages where it knows them."""
+    """The result of the library: the whole text as Markdown, and its pages where it knows them."""
 
     text: str
     pages: tuple[Page, ...]
@@ -43,20 +43,20 @@ class Extracted:
 
 
 def extract(data: bytes, suffix: str, max_chars: int) -> Extracted:
-    """Convert a document; ``suffix`` is a hint, the content decides.
+    """Convert a document; ``suffix`` is a hint, its content decides.
 
     Raises:
         ParseSkipped: The file is encrypted, or exceeds a safety limit of the library.
         ParseFailed: The library cannot read it; the message is the library's own, in one sentence.
     """
-    import xberg  # noqa: PLC0415  # 160 MB of code that only workers load
+    import xberg  # noqa: PLC0415  # 160 MB of code; some formats do without it
 
     try:
         result = asyncio.run(_convert(xberg, data, suffix, max_chars))
     except (RuntimeError, ValueError, OSError, xberg.XbergError) as error:
-        raise _refused(str(error)) from None
+        raise _to_error(str(error)) from None
     if not result.results:
-        raise _refused("; ".join(str(e.message) for e in result.errors) or "no text came back")
+        raise _to_error("; ".join(str(e.message) for e in result.errors) or "no text came back")
     document = result.results[0]
     pages = tuple(_page(page) for page in document.pages or [])
     return Extracted(document.content or "", pages, document.metadata.title or "" if document.metadata else "")
@@ -84,8 +84,8 @@ def _page(page: Any) -> Page:
     return Page(page.page_number, page.content or "", page.sheet_name or "", page.speaker_notes or "", rows)
 
 
-def _refused(message: str) -> ParseFailed:
-    """The library's message as an outcome; what it refuses by its own limits is not retried."""
+def _to_error(message: str) -> ParseFailed:
+    """The error for a message of the library; a file beyond its own limits is skipped and not retried."""
     brief = " ".join(message.split()).removeprefix("Parsing error: ")[:200]
     lowered = brief.lower()
     if "encrypt" in lowered or "password" in lowered:
@@ -98,17 +98,17 @@ def _refused(message: str) -> ParseFailed:
 
 
 # Parts of a package -------------------------------------------------------------------------------------------------
-# A document that is a zip of parts: what opening one may raise, and one part within a limit.
+# A document that is a zip of parts.
 
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, KeyError)
-"""What the zip library raises for a file that is cut off, damaged or lacks a part."""
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, KeyError)
+"""The exceptions of the zip library for a file that is truncated, damaged or lacks a part."""
 
 
 def read_part(book: zipfile.ZipFile, name: str, most: int) -> bytes:
     """The bytes of a part.
 
     Raises:
-        ParseSkipped: There are more than ``most``, whatever the zip's directory says.
+        ParseSkipped: It has more than ``most`` bytes, whatever size the zip directory claims.
     """
     with book.open(name) as stream:
         data = stream.read(most + 1)

@@ -1,7 +1,7 @@
-"""Which format a file has: by suffix, corrected by its first bytes.
+"""The format of a file: by suffix, corrected by its first bytes; names of file types.
 
-Content wins over the name: a PDF called ``.docx`` is read as a PDF, a program called ``.txt`` is refused.
-Formats whose reading is only decoding stay in this process; everything with a parser of its own goes to a worker.
+Content takes precedence over the name: a PDF called ``.docx`` is read as a PDF, a program called ``.txt`` is skipped.
+Formats that only need decoding are read in this process, all others in a worker.
 """
 
 from __future__ import annotations
@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
+from indexer.documents.encoding import wide_encoding
 from indexer.errors import QueryError
 
 Family = Literal["plain", "table", "notebook", "mail", "pdf", "office", "html", "binary"]
 
 HEAD = 8192
-"""Bytes from the start of a file that decide what it is (Git looks at 8,000)."""
+"""Bytes from the start of a file that decide its format (Git examines 8,000)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How files of one kind are read.
+    """How files of one format are read.
 
     Attributes:
-        name: What people call it; also the suffix given to the converting library.
-        family: The module that reads it; ``binary`` for what is not read at all.
+        name: Its usual name; also the suffix given to the converter.
+        family: The reader that reads it; ``binary`` for files that are not read.
         syntax: ``Document.syntax`` of plain files.
-        in_process: Whether reading it is only decoding, safe beside the server.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Format:
 
     @property
     def in_process(self) -> bool:
-        """Whether the server's own process reads it."""
+        """Whether reading it is only decoding, which is safe in the server's process."""
         return self.family in ("plain", "table", "binary")
 
 
@@ -94,11 +94,11 @@ def _table() -> dict[str, Format]:
 
 
 SUFFIXES = _table()
-"""Suffix in lower case without its dot -> format. Names that are not here are judged by content alone."""
+"""Suffix in lower case without its dot -> format. Files with another suffix are judged by content alone."""
 
 
 def by_name(path: str) -> Format | None:
-    """The format the file's suffix promises, None when it promises nothing."""
+    """The format that the file's suffix stands for, None if unknown."""
     suffix = PurePath(path).suffix.lower().lstrip(".")
     return SUFFIXES.get(suffix)
 
@@ -106,7 +106,7 @@ def by_name(path: str) -> Format | None:
 def by_content(head: bytes, named: Format | None) -> Format:
     """The format of a file that begins with ``head`` (at most ``HEAD`` bytes) and is named as ``named``.
 
-    ZIP and OLE files that no suffix explains come back as ``office``: the reader looks inside and refuses archives.
+    ZIP and OLE files with an unknown suffix are returned as ``office``: the reader looks inside and skips archives.
     """
     magic = _by_magic(head)
     if magic is not None:
@@ -116,7 +116,7 @@ def by_content(head: bytes, named: Format | None) -> Format:
             return named
         return magic
     if named is not None and named.family not in ("plain", "table"):
-        return _unless_text(head, named)
+        return _text_without_signature(head, named)
     if holds_nul(head):
         return BINARY
     return named or TEXT
@@ -134,12 +134,12 @@ def _by_magic(head: bytes) -> Format | None:
     return None
 
 
-def _unless_text(head: bytes, named: Format) -> Format:
-    """A document format whose signature is missing but whose bytes are text is read as the text it is."""
+def _text_without_signature(head: bytes, named: Format) -> Format:
+    """Read a file named as a document as plain text if it lacks the signature and its bytes are text."""
     if named.family not in ("office", "pdf") or named.name in ("fb2",) or holds_nul(head) or not head:
         return named
     if named.name == "rtf" and head.lstrip().startswith(b"{\\"):
-        return named  # a fragment: some programs write RTF without its first word
+        return named  # some programs write RTF without its first control word
     start = head[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<table")):
         return HTML
@@ -147,19 +147,17 @@ def _unless_text(head: bytes, named: Format) -> Format:
 
 
 def _printable(head: bytes) -> bool:
-    """Whether the bytes hold no control characters that text never has."""
+    """Whether the bytes have no control character that text never has."""
     return not any(byte < 9 or 13 < byte < 27 or 27 < byte < 32 for byte in head)
 
 
 def holds_nul(head: bytes) -> bool:
     """Whether the bytes are binary: they hold a NUL and are not UTF-16 or UTF-32 text."""
-    from indexer.documents.encoding import wide  # noqa: PLC0415  # the encoding cascade is needed only beside a NUL
-
-    return b"\0" in head and wide(head) is None
+    return b"\0" in head and wide_encoding(head) is None
 
 
 # File types ---------------------------------------------------------------------------------------------------------
-# Kinds of files as people name them ("pdf", "code", "slides", ".md"): to the suffixes they mean.
+# From names of file types ("pdf", "code", "slides", ".md") to suffixes.
 
 _NAMED = {
     "code": "py pyi pyw pyx js jsx mjs cjs ts mts cts tsx go rs java kt kts scala swift c h cpp cc cxx hpp hh hxx ino "
@@ -176,19 +174,19 @@ _SUFFIX = re.compile(r"[\w+-]{1,20}")
 _FAMILIES = {form.family for form in SUFFIXES.values()} - {"plain", "binary"}
 _SYNTAXES = {form.syntax for form in SUFFIXES.values() if form.family == "plain"} - {"text"}
 KINDS = tuple(sorted({*_NAMED, *_FAMILIES, *_SYNTAXES}))
-"""Names that stand for several suffixes; any other name is a suffix itself."""
+"""Names of several suffixes; any other name is a suffix itself."""
 
 
 def suffixes_of(names: Sequence[str]) -> tuple[str, ...]:
-    """Suffixes that ``names`` mean, lower case without the dot, each once; ``.md`` and ``md`` are suffixes.
+    """The suffixes of file type names, lower case without the dot, each once; ``.md`` and ``md`` are suffixes.
 
     Raises:
-        QueryError: A name is neither; says what would do.
+        QueryError: A name is neither a type nor a suffix; the message lists the types.
     """
-    return tuple(dict.fromkeys(suffix for name in names for suffix in _meant(name)))
+    return tuple(dict.fromkeys(suffix for name in names for suffix in _suffixes_of_name(name)))
 
 
-def _meant(name: str) -> tuple[str, ...]:
+def _suffixes_of_name(name: str) -> tuple[str, ...]:
     word = name.strip().lower().removeprefix("*")
     bare = word.removeprefix(".")
     if not _SUFFIX.fullmatch(bare):

@@ -1,4 +1,4 @@
-"""Mail: one unit a message part of an ``.eml``, one unit a message of an mbox, with the headers people search."""
+"""Mail: one unit per message part of an ``.eml``, one unit per message of an mbox, with the headers people search."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_mail(data: bytes, suffix: str, max_chars: int) -> Document:
     """Messages as text; attachments are named, text attachments are parts of their own.
 
     Raises:
-        ParseFailed: It is not a message, or nested beyond sense.
+        ParseFailed: It is not a message, or nested too deeply.
     """
     try:
         if suffix in ("mbox", "mbx") or data.startswith(b"From "):
@@ -32,7 +32,7 @@ def read_mail(data: bytes, suffix: str, max_chars: int) -> Document:
 
 
 def _envelope(data: bytes, suffix: str) -> bytes:
-    """Apple's .emlx has the message's length on a line before it and a property list after it."""
+    """The message in an .emlx of Apple, which has its length on a line before it and a property list after it."""
     if suffix != "emlx":
         return data
     length, _, rest = data.partition(b"\n")
@@ -42,7 +42,7 @@ def _envelope(data: bytes, suffix: str) -> bytes:
 def _message(data: bytes, max_chars: int) -> Document:
     message = _parsed(data)
     parts = _parts(message, max_chars)
-    head = _head(message)
+    head = _header_lines(message)
     subject = _header(message, "Subject")
     if not head and not message.keys():
         raise ParseFailed("not a mail message: it has no headers")
@@ -53,13 +53,13 @@ def _message(data: bytes, max_chars: int) -> Document:
 
 
 def _mailbox(data: bytes, max_chars: int) -> Document:
-    """Messages of an mbox: apart by a ``From `` line that a header follows."""
+    """Messages of an mbox, which begin with a ``From `` line that a header follows."""
     starts = [match.end() for match in _FROM.finditer(data)]
     ends = [*[match.start() for match in _FROM.finditer(data)][1:], len(data)]
     units = []
     for number, (start, end) in enumerate(zip(starts, ends, strict=True), 1):
         message = _parsed(data[start:end])
-        text = "\n\n".join([_head(message), *_parts(message, max_chars)]).strip("\n")
+        text = "\n\n".join([_header_lines(message), *_parts(message, max_chars)]).strip("\n")
         if text.strip():
             units.append(Unit("part", str(number), text, _header(message, "Subject")))
     if not units and data.strip():
@@ -73,13 +73,13 @@ def _parsed(data: bytes) -> EmailMessage:
     return message
 
 
-def _head(message: EmailMessage) -> str:
+def _header_lines(message: EmailMessage) -> str:
     values = ((name, _header(message, name)) for name in _HEADERS)
     return "\n".join(f"{name}: {value}" for name, value in values if value)
 
 
 def _header(message: EmailMessage, name: str) -> str:
-    """One header in one line; broken ones (the parser raises many things) count as absent."""
+    """One header in one line; a malformed one (the parser raises many exceptions) counts as absent."""
     try:
         return " ".join(str(message.get(name, "")).split())[:500]
     except (ValueError, IndexError, AttributeError, TypeError, LookupError):
@@ -87,10 +87,10 @@ def _header(message: EmailMessage, name: str) -> str:
 
 
 def _parts(message: EmailMessage, max_chars: int) -> list[str]:
-    """The body (plain text preferred to its HTML twin), then each attachment: its text, or its name alone."""
+    """The body (plain text preferred to the same in HTML), then each attachment: its text, or its name alone."""
     texts: list[str] = []
     attached: list[str] = []
-    twins = _html_twins(message)
+    alternatives = _html_alternatives(message)
     for part in message.walk():
         if part.is_multipart():
             continue
@@ -98,24 +98,24 @@ def _parts(message: EmailMessage, max_chars: int) -> list[str]:
         text = _text(part, max_chars) if part.get_content_maintype() == "text" else ""
         if name:
             attached.append(f"Attachment: {name}\n{text}".strip())
-        elif text.strip() and not (id(part) in twins and _says_the_same("\n".join(texts), text)):
+        elif text.strip() and not (id(part) in alternatives and _adds_little("\n".join(texts), text)):
             texts.append(text)
     return (["\n\n".join(texts)] if texts else [""] if attached else []) + attached
 
 
-def _html_twins(message: EmailMessage) -> set[int]:
-    """The HTML parts of multipart/alternative beside a plain text."""
-    twins = set[int]()
+def _html_alternatives(message: EmailMessage) -> set[int]:
+    """Ids of the HTML parts of multipart/alternative that also has plain text."""
+    alternatives = set[int]()
     for part in message.walk():
         if part.get_content_type() == "multipart/alternative":
             inner = list(part.iter_parts())
             plain = [p for p in inner if p.get_content_type() == "text/plain" and p.get_payload()]
-            twins |= {id(p) for p in inner if plain and p.get_content_type() == "text/html"}
-    return twins
+            alternatives |= {id(p) for p in inner if plain and p.get_content_type() == "text/html"}
+    return alternatives
 
 
-def _says_the_same(plain: str, other: str) -> bool:
-    """Whether a text adds less than a third of its words to another: some mails put the message into HTML only."""
+def _adds_little(plain: str, other: str) -> bool:
+    """Whether less than a third of a text's words are new: some mails have the message in HTML only."""
     known, words = set(_WORD.findall(plain.casefold())), set(_WORD.findall(other.casefold()))
     return len(words - known) * 3 < max(1, len(words))
 
@@ -124,19 +124,19 @@ def _text(part: EmailMessage, max_chars: int) -> str:
     payload = part.get_payload(decode=True)
     data = payload if isinstance(payload, bytes) else b""
     if part.get_content_type() == "text/html":
-        document = read_html(_declare(data, part.get_content_charset()), max_chars)
+        document = read_html(_as_utf8(data, part.get_content_charset()), max_chars)
         return "\n\n".join(unit.text for unit in document.units)
     return _decoded(data, part.get_content_charset()).replace("\r\n", "\n").strip("\n")
 
 
 def _decoded(data: bytes, charset: str | None) -> str:
-    """Text of a part by its declared character set, else by the cascade."""
+    """Text of a part by its declared character set, else by ``encoding.decode``."""
     try:
         return data.decode(charset or "utf-8")
     except (LookupError, UnicodeDecodeError):
         return decode(data)
 
 
-def _declare(data: bytes, charset: str | None) -> bytes:
-    """An HTML part as UTF-8: what the mail's header declares wins over what the page says."""
+def _as_utf8(data: bytes, charset: str | None) -> bytes:
+    """An HTML part as UTF-8: the character set of the mail header takes precedence over that of the page."""
     return _decoded(data, charset).encode("utf-8", "replace") if charset else data

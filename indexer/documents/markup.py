@@ -1,4 +1,4 @@
-"""HTML: decoded here by the same cascade as text, then converted; sections by heading path."""
+"""HTML and EPUB by heading path; Markdown of the converter to plain text, and its division into sections."""
 
 from __future__ import annotations
 
@@ -11,21 +11,18 @@ from itertools import accumulate
 from urllib.parse import unquote
 
 from indexer.documents.encoding import decode
-from indexer.documents.extract import DAMAGED, extract, read_part
+from indexer.documents.extract import ZIP_ERRORS, extract, read_part
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.types import Document, Unit
 
 # Sections -----------------------------------------------------------------------------------------------------------
-# Converted Markdown as reading text, and its split into sections by heading.
-#
-# Converters write Markdown so that structure survives; what a person reads on the page has no asterisks, escapes or
-# link targets, and a quote must be found as it reads. The marks that a page shows to link to its own places are no
-# text.
+# The converter writes Markdown to keep structure. The text on the page has no asterisks, escapes or link targets, and
+# a quotation of it must be found, so these are removed; so are the marks that link to a heading of the same page.
 
-START = "(start)"
-"""Name of what stands before the first heading."""
-_WHOLE = 1200
-"""Characters: a heading with all that stands below it stays one section up to this size, about one chunk."""
+BEFORE_FIRST_HEADING = "(start)"
+"""Name of the section before the first heading."""
+_MAX_SECTION = 1200
+"""Characters up to which a heading with everything below it stays one section: about one chunk."""
 
 _FENCE = re.compile(r"^ {0,3}(```+|~~~+)")
 _HEADING = re.compile(r"^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$")
@@ -34,18 +31,18 @@ _IMAGE = re.compile(r"!\[([^\]]*)\]\([^()\s]*(?:\([^()]*\)[^()\s]*)*(?:\s+\"[^\"
 _LINK = re.compile(r"(?<!\\)\[((?:[^\[\]\\]|\\.)*)\]\((?:<[^>]*>|[^()\s]*(?:\([^()]*\)[^()\s]*)*)(?:\s+\"[^\"]*\")?\)")
 _MARK = r"\[[\s\u200b]*(?:\\?[¶§#⚓🔗]+\ufe0f?|\u200b)[\s\u200b]*\]\(<?#[^()\s]*(?:\s+\"[^\"]*\")?\)"
 _PERMALINK = re.compile(rf"[ \t]*{_MARK}(?=[ \t]*$)|{_MARK}[ \t]*")
-"""A link to its own place that shows nothing but a mark: documentation puts one beside each heading and definition."""
+"""A link within the page that shows only a mark: documentation has one beside each heading and definition."""
 _BOLD = re.compile(r"(?<![\\*\w])(\*{1,3})(?=[^\s*])([^*\n]+?)(?<=[^\s*\\])\1(?![*\w])")
 _COMMENT = re.compile(r"\[cmt:\d+\]|<!--.*?-->")
 _BOLD_RUN = re.compile(r"(?<![\\*\w])\*\*(?=[^\s*])([^*\n]+? )\*\*(?![*\w])")
-"""A bold run of a slide that ends in a space: no Markdown, but the converter writes it."""
+"""Bold text of a slide that ends in a space: not valid Markdown, but the converter writes it."""
 _UNDERLINE = re.compile(r"\\?</?u\\?>")
 _ESCAPE = re.compile(r"\\([!-/:-@\[-`{-~])")
 _PADDED = re.compile(r" {2,}(?=\|)|(?<=\|) {2,}")
 
 
-def readable(markdown: str) -> str:
-    """Markdown as it reads: link texts without targets, no emphasis marks, escapes, comments and table rulers.
+def plain_markdown(markdown: str) -> str:
+    """Markdown as plain text: link texts without targets, no emphasis marks, escapes, comments and table rulers.
 
     Headings and list marks stay; fenced code is untouched.
     """
@@ -57,12 +54,12 @@ def readable(markdown: str) -> str:
         elif not fence:
             if "--" in line and _RULER.match(line):
                 continue
-            line = _plain(line)  # noqa: PLW2901  # the line as it reads
+            line = _plain_line(line)  # noqa: PLW2901  # the line as plain text
         lines.append(line)
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip("\n")
 
 
-def _plain(line: str) -> str:
+def _plain_line(line: str) -> str:
     # Each pattern costs microseconds a line, and most lines hold none of the marks.
     if "[" in line:
         line = _LINK.sub(r"\1", _IMAGE.sub(r"\1", _PERMALINK.sub("", line)))
@@ -83,8 +80,8 @@ def sections(text: str) -> tuple[Unit, ...]:
     A heading whose whole subtree is small is one unit; equal paths are numbered ``(2)``, ``(3)``.
     """
     lines = text.split("\n")
-    heads = _heads(lines)
-    starts = _starts(lines, heads)
+    headings = _headings(lines)
+    starts = _starts(lines, headings)
     units: list[Unit] = []
     seen: dict[str, int] = {}
     for index, (line, path) in enumerate(starts):
@@ -94,30 +91,30 @@ def sections(text: str) -> tuple[Unit, ...]:
             continue
         seen[path] = seen.get(path, 0) + 1
         name = path if seen[path] == 1 else f"{path} ({seen[path]})"
-        units.append(Unit("section", name, body, "" if path == START else path))
+        units.append(Unit("section", name, body, "" if path == BEFORE_FIRST_HEADING else path))
     return tuple(units)
 
 
-def _heads(lines: list[str]) -> list[tuple[int, int, str]]:
+def _headings(lines: list[str]) -> list[tuple[int, int, str]]:
     """Line, level and words of each ATX heading outside fences."""
-    heads, fence = [], ""
+    headings, fence = [], ""
     for number, line in enumerate(lines):
         mark = _FENCE.match(line)
         if mark and (not fence or line.strip().startswith(fence)):
             fence = "" if fence else mark[1]
         elif not fence and (head := _HEADING.match(line)) and head[2]:
-            heads.append((number, len(head[1]), " ".join(head[2].split())[:120]))
-    return heads
+            headings.append((number, len(head[1]), " ".join(head[2].split())[:120]))
+    return headings
 
 
-def _starts(lines: list[str], heads: list[tuple[int, int, str]]) -> list[tuple[int, str]]:
+def _starts(lines: list[str], headings: list[tuple[int, int, str]]) -> list[tuple[int, str]]:
     """First line and heading path of each section."""
     lengths = [0, *accumulate(len(line) + 1 for line in lines)]
-    ends = _ends(heads, len(lines))
-    starts: list[tuple[int, str]] = [(0, START)]
+    ends = _ends(headings, len(lines))
+    starts: list[tuple[int, str]] = [(0, BEFORE_FIRST_HEADING)]
     stack: list[tuple[int, str]] = []
     skip = 0
-    for index, (line, level, words) in enumerate(heads):
+    for index, (line, level, words) in enumerate(headings):
         while stack and stack[-1][0] >= level:
             stack.pop()
         stack.append((level, words))
@@ -125,16 +122,16 @@ def _starts(lines: list[str], heads: list[tuple[int, int, str]]) -> list[tuple[i
             continue
         starts.append((line, " > ".join(word for _, word in stack)))
         end = ends[index]
-        if lengths[end] - lengths[line] <= _WHOLE:
+        if lengths[end] - lengths[line] <= _MAX_SECTION:
             skip = end
     return starts
 
 
-def _ends(heads: list[tuple[int, int, str]], last: int) -> list[int]:
-    """For each heading the line where what stands below it ends: the next heading that is not deeper."""
-    ends, open_heads = [last] * len(heads), list[int]()
-    for index, (line, level, _) in enumerate(heads):
-        while open_heads and heads[open_heads[-1]][1] >= level:
+def _ends(headings: list[tuple[int, int, str]], last: int) -> list[int]:
+    """For each heading the line of the next heading that is not deeper, where its section ends."""
+    ends, open_heads = [last] * len(headings), list[int]()
+    for index, (line, level, _) in enumerate(headings):
+        while open_heads and headings[open_heads[-1]][1] >= level:
             ends[open_heads.pop()] = line
         open_heads.append(index)
     return ends
@@ -165,19 +162,19 @@ def read_html(data: bytes, max_chars: int) -> Document:
     return Document(sections(text), "markdown", HTML_PARSER, title)
 
 
-def page_text(data: bytes, max_chars: int) -> str:
-    """A page's text as Markdown that reads, without its title; the errors of ``read_html``."""
+def html_to_text(data: bytes, max_chars: int) -> str:
+    """A page's text as plain Markdown, without its title; raises as ``read_html``."""
     page = _text(data)
     return _converted(page, max_chars) if page.strip() else ""
 
 
 def _converted(page: str, max_chars: int) -> str:
     converted = extract(_DECLARED.sub(r"\1utf-8", page).encode("utf-8", "replace"), "html", max_chars)
-    return readable(converted.text) or _stripped(page)
+    return plain_markdown(converted.text) or _without_tags(page)
 
 
 def _text(data: bytes) -> str:
-    """Decode a page: a byte order mark and valid UTF-8 win over what the page declares, that over a guess."""
+    """Decode a page: by byte order mark or as valid UTF-8, else as the page declares, else by a guess."""
     declared = _CHARSET.search(data[:4096])
     if declared and not data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         try:
@@ -186,12 +183,12 @@ def _text(data: bytes) -> str:
             try:
                 return data.decode(declared[1].decode("ascii"), errors="replace")
             except LookupError:
-                pass  # an encoding nobody knows: guess
+                pass  # an unknown encoding: guess
     return decode(data)
 
 
-def _stripped(page: str) -> str:
-    """The text between the tags: for pages so broken that the converter finds nothing in them."""
+def _without_tags(page: str) -> str:
+    """The text between the tags, for malformed pages in which the converter finds nothing."""
     bare = _HTML_TAG.sub(" ", _HIDDEN.sub(" ", page))
     lines = (" ".join(line.split()) for line in unescape(bare).split("\n"))
     return "\n".join(line for line in lines if line)
@@ -203,10 +200,8 @@ def _title(page: str) -> str:
 
 
 # EPUB ---------------------------------------------------------------------------------------------------------------
-# EPUB: the chapters in the book's own reading order, each converted as a page; sections by heading path.
-#
-# The converter's own EPUB reading loses whole chapters of books (measured: of two Debian manuals it gave style
-# sheets and an index), hence only its HTML reading is used.
+# The chapters in the book's reading order, each converted as an HTML page. The converter's own EPUB reader loses whole
+# chapters (measured: of two Debian manuals it returned style sheets and an index).
 
 EPUB_PARSER = "epub/1"
 _OPF_TAG = r"<(?:\w+:)?%s\b[^>]*>"
@@ -214,11 +209,11 @@ _ATTRIBUTE = re.compile(r"\b([\w-]+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)')")
 _OPF_TITLE = re.compile(r"<(?:\w+:)?title\b[^>]*>([^<]*)<")
 _PAGES = ("xhtml", "html", "htm", "xml")
 _BYTES = 4
-"""Bytes of markup that a character of text may take, on the whole."""
+"""Bytes of markup allowed per character of text, over the whole file."""
 
 
 def read_epub(data: bytes, max_chars: int) -> Document:
-    """A book's text by heading path, in reading order; the chapters that it names and lacks are passed over.
+    """A book's text by heading path, in reading order; chapters that it names and lacks are skipped.
 
     Raises:
         ParseSkipped: Its chapters are encrypted, or it exceeds the limit.
@@ -226,15 +221,15 @@ def read_epub(data: bytes, max_chars: int) -> Document:
     """
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as book:
-            left = max_chars * _BYTES
+            remaining = max_chars * _BYTES
             package = _package(book)
-            source = read_part(book, package, left)
+            source = read_part(book, package, remaining)
             texts = []
             for name in _chapters(book, package, source):
-                page = read_part(book, name, left)
-                left -= len(page)
-                texts.append(page_text(page, max_chars))
-    except DAMAGED as error:
+                page = read_part(book, name, remaining)
+                remaining -= len(page)
+                texts.append(html_to_text(page, max_chars))
+    except ZIP_ERRORS as error:
         raise ParseFailed(f"damaged or not what its name says: {str(error)[:200]}") from None
     title = _OPF_TITLE.search(source.decode("utf-8", "replace"))
     text = "\n\n".join(text for text in texts if text.strip())

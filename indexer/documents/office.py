@@ -1,4 +1,4 @@
-"""Office, OpenDocument, RTF, e-books and their legacy forms: pages of the converter as slides, sheets and sections."""
+"""Office, RTF and Outlook files and their legacy forms: pages of the converter as slides, sheets and sections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import zlib
 from html import unescape
 
 from indexer.documents.extract import Extracted, Page, extract
-from indexer.documents.markup import read_epub, readable, sections
+from indexer.documents.markup import plain_markdown, read_epub, sections
 from indexer.documents.opendocument import read_opendocument
 from indexer.errors import ParseSkipped
 from indexer.types import Document, Unit
@@ -17,9 +17,9 @@ from indexer.types import Document, Unit
 PARSER = "office/1"
 _SLIDES = {"pptx", "pptm", "ppsx", "potx", "odp", "otp", "ppt", "pps"}
 _SHEETS = {"xlsx", "xlsm", "xltx", "xlsb", "xls", "ods", "ots"}
-_OPEN = {"odt": "odt", "ott": "odt", "odp": "odp", "otp": "odp"}
+_OPENDOCUMENT = {"odt": "odt", "ott": "odt", "odp": "odp", "otp": "odp"}
 _RULE = re.compile(r"^-----$", re.MULTILINE)
-_INSIDE = (
+_ZIP_SIGNATURES = (
     (b"word/", "docx"),
     (b"xl/", "xlsx"),
     (b"ppt/", "pptx"),
@@ -35,32 +35,32 @@ _STREAMS = (("WordDocument", "doc"), ("Workbook", "xls"), ("Book", "xls"), ("Pow
 
 
 def read_office(data: bytes, suffix: str, max_chars: int) -> Document:
-    """A document by slide (with its notes), by sheet (a line a row), or by section.
+    """A document by slide (with its notes), by sheet (one line per row), or by section.
 
     Raises:
-        ParseSkipped: It is an archive and no document, encrypted, or beyond a limit.
+        ParseSkipped: It is an archive, not a document, encrypted, or beyond a limit.
         ParseFailed: The converter cannot read it.
     """
-    kind = _kind(data, suffix)
+    kind = _real_suffix(data, suffix)
     if kind == "epub":
         return read_epub(data, max_chars)
-    if kind in _OPEN and data.startswith(b"PK"):
-        return read_opendocument(data, _OPEN[kind], max_chars)
+    if kind in _OPENDOCUMENT and data.startswith(b"PK"):
+        return read_opendocument(data, _OPENDOCUMENT[kind], max_chars)
     found = extract(data, kind, max_chars)
     if kind == "msg":
-        text = readable(found.text)
+        text = plain_markdown(found.text)
         return Document((Unit("part", "1", text, found.title),) if text.strip() else (), "text", PARSER, found.title)
     if kind in _SHEETS and any(page.sheet for page in found.pages):
         return Document(_sheets(found, data), "table", PARSER, found.title)
     if kind in _SLIDES:
         return Document(_slides(found, kind), "markdown", PARSER, found.title)
-    return Document(sections(readable(found.text)), "markdown", PARSER, found.title)
+    return Document(sections(plain_markdown(found.text)), "markdown", PARSER, found.title)
 
 
-def _kind(data: bytes, suffix: str) -> str:
-    """The suffix that the content deserves: names lie, and ZIP and OLE files carry their kind inside."""
+def _real_suffix(data: bytes, suffix: str) -> str:
+    """The suffix that fits the content: names may be wrong, and ZIP and OLE files contain their format."""
     if data.startswith(b"PK\x03\x04"):
-        return _zip_kind(data, suffix)
+        return _zip_suffix(data, suffix)
     if not data.startswith(b"\xd0\xcf\x11\xe0"):
         return suffix
     if "EncryptedPackage".encode("utf-16-le") in data:
@@ -73,14 +73,14 @@ def _kind(data: bytes, suffix: str) -> str:
     return kinds[0] if kinds else suffix
 
 
-def _zip_kind(data: bytes, suffix: str) -> str:
+def _zip_suffix(data: bytes, suffix: str) -> str:
     head, tail = data[:200], data[-200_000:]
-    inside = [kind for mark, kind in _INSIDE if mark in head or mark in tail]
+    inside = [kind for mark, kind in _ZIP_SIGNATURES if mark in head or mark in tail]
     if not inside and not zipfile.is_zipfile(io.BytesIO(data)):
-        return suffix  # cut off: its directory stood at the end
+        return suffix  # truncated: its directory was at the end
     if not inside:
         raise ParseSkipped("an archive; what is inside it is not indexed")
-    # A macro-enabled file, a template, a binary workbook: the same parts under a suffix of its own.
+    # A macro-enabled file, a template or a binary workbook has the same parts and another suffix.
     own = suffix if suffix in inside else _OOXML.get(suffix[:1], "")
     return suffix if own in inside and suffix not in ("zip", "ole", "doc", "dot", "xls", "ppt", "pps") else inside[0]
 
@@ -89,7 +89,7 @@ def _sheets(found: Extracted, data: bytes) -> tuple[Unit, ...]:
     first = first_rows(data) if data.startswith(b"PK") else {}
     units = []
     for page in found.pages:
-        rows = "\n".join(_row(cells) for cells in page.rows) if page.rows else readable(page.text)
+        rows = "\n".join(_row(cells) for cells in page.rows) if page.rows else plain_markdown(page.text)
         if rows.strip():
             above = "\n" * min(first.get(page.sheet, 1) - 1, _ROWS)
             units.append(Unit("sheet", page.sheet, above + rows))
@@ -97,7 +97,7 @@ def _sheets(found: Extracted, data: bytes) -> tuple[Unit, ...]:
 
 
 def _row(cells: tuple[str, ...]) -> str:
-    r"""One row as one line: cells apart by a tab, which costs the model no token; empty ends dropped."""
+    r"""One row as one line: cells separated by tabs, which cost no tokens; empty cells at the end are dropped."""
     return "\t".join(" ".join(cell.split()) for cell in cells).rstrip("\t")
 
 
@@ -107,15 +107,15 @@ def _slides(found: Extracted, kind: str) -> tuple[Unit, ...]:
     else:
         # PPT comes as one text with a rule before each slide.
         parts = _RULE.split(found.text)
-        texts = list(enumerate((readable(part) for part in parts[1:]), 1)) if len(parts) > 1 else []
+        texts = list(enumerate((plain_markdown(part) for part in parts[1:]), 1)) if len(parts) > 1 else []
         if not texts or parts[0].strip():
-            texts.insert(0, (0 if texts else 1, readable(parts[0])))
+            texts.insert(0, (0 if texts else 1, plain_markdown(parts[0])))
     return tuple(Unit("slide", str(number), text, _headline(text)) for number, text in texts if text.strip())
 
 
 def _slide(page: Page) -> str:
-    notes = f"\n\nNotes: {readable(page.notes)}" if page.notes.strip() else ""
-    return readable(page.text) + notes
+    notes = f"\n\nNotes: {plain_markdown(page.notes)}" if page.notes.strip() else ""
+    return plain_markdown(page.text) + notes
 
 
 def _headline(text: str) -> str:
@@ -125,9 +125,8 @@ def _headline(text: str) -> str:
 
 
 # Workbook -----------------------------------------------------------------------------------------------------------
-# Where the used rows of a workbook's sheets begin, so that row numbers are the ones the spreadsheet shows.
-#
-# The converter gives rows from the first used one on and does not say which that was.
+# The converter returns rows from the first used one on, without its number. It is read here, so that row numbers are
+# those that the spreadsheet shows.
 
 _SHEET = re.compile(r"<(?:\w+:)?sheet\b[^>]*?\bname=\"([^\"]*)\"[^>]*?\b(?:\w+:)?id=\"([^\"]*)\"")
 _RELATION = re.compile(r"<Relationship\b[^>]*>")
@@ -135,11 +134,11 @@ _ATTRIBUTE = re.compile(r"\b(Id|Target)=\"([^\"]*)\"")
 _VALUE = re.compile(r"<(?:\w+:)?(?:v|is)\b")
 _ROW = re.compile(r"<(?:\w+:)?row\b[^>]*?\br=\"(\d+)\"")
 _READ = 1 << 20
-"""Bytes of a part that are looked at: the first used row is near the start of its sheet."""
+"""Bytes of a part that are read: the first used row is near the start of its sheet."""
 
 
 def first_rows(data: bytes) -> dict[str, int]:
-    """Sheet name -> number (from 1) of its first row with a value; empty when the file does not tell."""
+    """Sheet name -> number (from 1) of its first row with a value; empty when it cannot be read."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as book:
             relations = _relations(_part(book, "xl/_rels/workbook.xml.rels"))

@@ -1,6 +1,6 @@
-"""OpenDocument texts and presentations: the text of every paragraph once and in order, wherever it stands.
+"""OpenDocument texts and presentations: the text of every paragraph once and in order, also in shapes and frames.
 
-The converter loses what stands in shapes, puts the master pages' placeholders into the last slide and writes the text
+The converter loses the text of shapes, puts the placeholders of master pages into the last slide and writes the text
 of frames twice (measured: 52 of 53 words of a slide lost, 4,000 characters of placeholders), hence this reader.
 """
 
@@ -14,27 +14,27 @@ from html import unescape
 from itertools import pairwise
 from xml.etree.ElementTree import ParseError, XMLParser
 
-from indexer.documents.extract import DAMAGED, read_part
+from indexer.documents.extract import ZIP_ERRORS, read_part
 from indexer.documents.markup import sections
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.types import Document, Unit
 
 PARSER = "opendocument/1"
 _BYTES = 8
-"""Bytes of markup that a character of text may take, on the whole."""
+"""Bytes of markup allowed per character of text, over the whole file."""
 _SPACES = 80
-"""Most spaces of one run: they are written as a number."""
+"""Most spaces in a row: a file gives their number, which may be any."""
 _BLANK = re.compile(r"[ \t\r\n]+")
-_MARKS = {"s": "\0", "tab": "\1", "line-break": "\2"}
-_SHOWN = {0: " ", 1: "\t", 2: "\n"}
-"""Space that is meant: characters that XML cannot hold, until the space that is not meant is gone."""
+_SPACE_ELEMENTS = {"s": "\0", "tab": "\1", "line-break": "\2"}
+_SPACE_CHARACTERS = {0: " ", 1: "\t", 2: "\n"}
+"""Explicit white space is kept as characters that XML cannot contain until other white space has been collapsed."""
 _TITLE = re.compile(r"<(?:\w+:)?title\b[^>]*>([^<]*)<")
 _ITEM = re.compile(r" *(?:-|\d+\.) ")
-_DEEP = 8
-"""Levels of a list that are indented."""
+_MAX_INDENT = 8
+"""Deepest level of a list that is indented."""
 _FRAMES = ("frame", "custom-shape")
-_UNSHOWN = ("tracked-changes", "page-number", "page-count", "note-citation", "forms")
-"""Elements whose text is not the author's or not there any more: deleted text, counters, controls."""
+_HIDDEN_ELEMENTS = ("tracked-changes", "page-number", "page-count", "note-citation", "forms")
+"""Elements whose text is not shown as the author's: deleted text, counters, controls."""
 
 
 def read_opendocument(data: bytes, kind: str, max_chars: int) -> Document:
@@ -50,7 +50,7 @@ def read_opendocument(data: bytes, kind: str, max_chars: int) -> Document:
             content = read_part(book, "content.xml", max_chars * _BYTES)
             about = read_part(book, "meta.xml", 1 << 20) if "meta.xml" in book.namelist() else b""
         slides = _read(content)
-    except (*DAMAGED, ParseError, ValueError) as error:
+    except (*ZIP_ERRORS, ParseError, ValueError) as error:
         raise ParseFailed(f"damaged or not what its name says: {str(error)[:200]}") from None
     found = _TITLE.search(about.decode("utf-8", "replace"))
     title = unescape(found[1]).strip()[:200] if found else ""
@@ -70,15 +70,15 @@ def _refuse_encrypted(book: zipfile.ZipFile) -> None:
 
 @dataclass(slots=True)
 class _Slide:
-    """A slide, or a whole text, by blocks."""
+    """The blocks of a slide, or of a whole text."""
 
     blocks: list[str] = field(default_factory=list)
     title: str = ""
-    noted: bool = False
+    has_notes: bool = False
 
     @property
     def text(self) -> str:
-        """The blocks a blank line apart; items of a list and rows of a table in lines of their own."""
+        """The blocks separated by a blank line; items of a list and rows of a table by a line end."""
         kinds = ["row" if b.startswith("| ") else "item" if _ITEM.match(b) else "" for b in self.blocks]
         apart = ["\n" if a and a == b else "\n\n" for a, b in pairwise(kinds)]
         return "".join(block + gap for block, gap in zip(self.blocks, [*apart, ""], strict=True))
@@ -86,27 +86,27 @@ class _Slide:
 
 @dataclass(slots=True)
 class _Paragraph:
-    """A paragraph that is open: its text so far, its level as a heading (0: none), what comes after it."""
+    """An open paragraph: its level as a heading (0: none), its text so far, and what is written after it."""
 
     level: int
     text: list[str] = field(default_factory=list)
-    inside: list[str] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class _List:
-    """A list that is open: its style, whether its items are numbered, how many there were, the next one's mark."""
+    """An open list: its style, whether its items are numbered, their number so far, the mark of the next one."""
 
     style: str
     ordered: bool
     items: int = 0
-    mark: str = ""
+    next_mark: str = ""
 
 
 def _read(content: bytes) -> list[_Slide]:
-    """What stands outside of slides, then each slide."""
+    """The text outside of slides, then each slide."""
     reader = _Reader()
-    # Entities are not fetched, and expat stops those that multiply; what else XML can cost, a worker's limits bound.
+    # Entities are not fetched, and expat stops their exponential expansion; the worker's limits bound the rest.
     parser = XMLParser(target=reader)  # noqa: S314
     parser.feed(content)
     parser.close()
@@ -114,7 +114,7 @@ def _read(content: bytes) -> list[_Slide]:
 
 
 class _Reader:
-    """Receives one element after the other, so that no depth of nesting costs a recursion."""
+    """Receives elements one by one, so that deep nesting needs no recursion."""
 
     def __init__(self) -> None:
         self.slides = [_Slide()]
@@ -130,47 +130,47 @@ class _Reader:
     def start(self, tag: str, attributes: dict[str, str]) -> None:
         """An element begins."""
         name = tag.rpartition("}")[2]
-        if self._hidden or name in _UNSHOWN:
+        if self._hidden or name in _HIDDEN_ELEMENTS:
             self._hidden += 1
             return
-        of = {key.rpartition("}")[2]: value for key, value in attributes.items()}
+        local = {key.rpartition("}")[2]: value for key, value in attributes.items()}
         if name in ("p", "h"):
-            level = of.get("outline-level", "1") if name == "h" else "0"
+            level = local.get("outline-level", "1") if name == "h" else "0"
             self._paragraphs.append(_Paragraph(min(int(level), 6)))
-        elif name in _MARKS:
-            self._add(_MARKS[name] * min(int(of.get("c", "1")), _SPACES))
+        elif name in _SPACE_ELEMENTS:
+            self._add_text(_SPACE_ELEMENTS[name] * min(int(local.get("c", "1")), _SPACES))
         elif name == "table-row":
             self._rows.append([])
         elif name in ("table-cell", "covered-table-cell") and self._rows:
             self._rows[-1].append([])
         elif name in _FRAMES:
-            self._frames.append(of.get("class", ""))
+            self._frames.append(local.get("class", ""))
         elif name == "page":
             self.slides.append(_Slide())
         elif name == "notes":
             self._notes = True
         else:
-            self._start_list(name, of)
+            self._start_list(name, local)
 
-    def _start_list(self, name: str, of: dict[str, str]) -> None:
+    def _start_list(self, name: str, local: dict[str, str]) -> None:
         if name == "list-style":
-            self._style = of.get("name", "")
-        elif name == "list-level-style-number" and of.get("num-format"):
-            self._numbered.add((self._style, of.get("level", "1")))
+            self._style = local.get("name", "")
+        elif name == "list-level-style-number" and local.get("num-format"):
+            self._numbered.add((self._style, local.get("level", "1")))
         elif name == "list":
-            style = of.get("style-name", self._lists[-1].style if self._lists else "")
+            style = local.get("style-name", self._lists[-1].style if self._lists else "")
             self._lists.append(_List(style, (style, str(len(self._lists) + 1)) in self._numbered))
         elif name == "list-item" and self._lists:
-            mine = self._lists[-1]
-            mine.items += 1
-            mine.mark = f"{mine.items}. " if mine.ordered else "- "
+            current = self._lists[-1]
+            current.items += 1
+            current.next_mark = f"{current.items}. " if current.ordered else "- "
 
     def data(self, text: str) -> None:
         """Text inside the element that is open."""
         if not self._hidden:
-            self._add(text)
+            self._add_text(text)
 
-    def _add(self, text: str) -> None:
+    def _add_text(self, text: str) -> None:
         if self._paragraphs:
             self._paragraphs[-1].text.append(text)
 
@@ -186,7 +186,7 @@ class _Reader:
         elif name == "table-row":
             cells = [" ".join(" ".join(cell).split()) for cell in self._rows.pop()]
             if any(cells):
-                self._put("| " + " | ".join(cells) + " |")
+                self._add_block("| " + " | ".join(cells) + " |")
         elif name in _FRAMES:
             self._frames.pop()
         elif name == "notes":
@@ -196,16 +196,16 @@ class _Reader:
         """The document ends."""
 
     def _end_paragraph(self, ended: _Paragraph) -> None:
-        """Write a paragraph, and after it what stood inside it: frames, footnotes."""
-        own = _BLANK.sub(" ", "".join(ended.text)).translate(_SHOWN).strip()
-        for text in (self._formed(own, ended.level), *ended.inside):
+        """Write a paragraph, and after it the frames and footnotes inside it."""
+        own = _BLANK.sub(" ", "".join(ended.text)).translate(_SPACE_CHARACTERS).strip()
+        for text in (self._as_markdown(own, ended.level), *ended.after):
             if text and self._paragraphs:
-                self._paragraphs[-1].inside.append(text)
+                self._paragraphs[-1].after.append(text)
             elif text:
-                self._put(text)
+                self._add_block(text)
 
-    def _formed(self, text: str, level: int) -> str:
-        """A paragraph as Markdown says it: a heading, an item of a list."""
+    def _as_markdown(self, text: str, level: int) -> str:
+        """A paragraph as Markdown: a heading, an item of a list, or plain."""
         slide = self.slides[-1]
         if not text or self._rows:
             return text
@@ -213,15 +213,15 @@ class _Reader:
             slide.title, level = " ".join(text.split())[:120], 2
         if level:
             return f"{'#' * level} {' '.join(text.split())}"
-        if self._notes and not slide.noted:
-            slide.noted = True
+        if self._notes and not slide.has_notes:
+            slide.has_notes = True
             return f"Notes: {text}"
-        if self._lists and self._lists[-1].mark:
-            mark, self._lists[-1].mark = self._lists[-1].mark, ""
-            return "   " * min(len(self._lists) - 1, _DEEP) + mark + text
+        if self._lists and self._lists[-1].next_mark:
+            next_mark, self._lists[-1].next_mark = self._lists[-1].next_mark, ""
+            return "   " * min(len(self._lists) - 1, _MAX_INDENT) + next_mark + text
         return text
 
-    def _put(self, text: str) -> None:
-        """Add a block to the cell that is open, else to the slide."""
+    def _add_block(self, text: str) -> None:
+        """Add a block to the open cell, else to the slide."""
         cell = self._rows[-1][-1] if self._rows and self._rows[-1] else self.slides[-1].blocks
         cell.append(text)

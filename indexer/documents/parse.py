@@ -1,4 +1,4 @@
-"""A file's bytes to a Document: pure dispatch by format, the same in this process and in a worker."""
+"""A file to a ``Document``: reads its bytes safely and dispatches by format, in this process or in a worker."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from indexer.documents import formats
+from indexer.documents.plain import read_notebook, read_plain
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.types import Document, Unit
 
 PARSERS = "parsers/2"
-"""Stamp of the readers of all formats: any change of the text or the places that they give raises it."""
+"""Version of the readers of all formats: any change of their text or locators raises it."""
 WALL_CLOCK_FACTOR = 4
-"""How much longer than its limit a process may take that gets little of the processor (limits count its work)."""
-_SAMPLE = 10_000
-"""Characters of a unit that are looked at for noise."""
+"""By the clock, a process may take so many times its time limit, which counts CPU time."""
+_NOISE_SAMPLE = 10_000
+"""Characters of a unit that are checked for noise."""
 _NOISE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ufffe\uffff]")
 
 
 class LibraryMissing(ParseSkipped):
-    """The interpreter lacks the package that reads this format: the file is well and waits for the package."""
+    """The interpreter lacks the package that reads this format; the file is read once it is installed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,12 @@ class ParseLimits:
         max_bytes: Size of a file, bytes.
         max_chars: Text that may come out of it, characters.
         memory_bytes: Private memory of a worker process, bytes; 0 = no limit. POSIX only.
-        seconds: Time for a file of no size, seconds.
-        seconds_per_mb: More time for each megabyte (10^6 bytes).
-        max_seconds: Time that no file may exceed, seconds.
-        cut_seconds: Time to cut a text of no length into chunks, seconds.
-        cut_seconds_per_mchar: More time for each million characters of it.
-        cut_max_seconds: Time that no text may exceed, seconds.
+        seconds: CPU time for an empty file, seconds.
+        seconds_per_mb: Additional time for each megabyte (10^6 bytes).
+        max_seconds: Most time for any file, seconds.
+        chunk_seconds: CPU time to chunk an empty text, seconds.
+        chunk_seconds_per_mchar: Additional time for each million characters.
+        chunk_max_seconds: Most time for any text, seconds.
     """
 
     max_bytes: int = 200_000_000
@@ -49,22 +50,22 @@ class ParseLimits:
     seconds: float = 10.0
     seconds_per_mb: float = 1.0
     max_seconds: float = 120.0
-    cut_seconds: float = 10.0
-    cut_seconds_per_mchar: float = 20.0
-    cut_max_seconds: float = 300.0
+    chunk_seconds: float = 10.0
+    chunk_seconds_per_mchar: float = 20.0
+    chunk_max_seconds: float = 300.0
 
     def time_for(self, size: int) -> float:
-        """Seconds that a file of ``size`` bytes may take."""
+        """Seconds allowed for a file of ``size`` bytes."""
         return min(self.max_seconds, self.seconds + self.seconds_per_mb * size / 1e6)
 
-    def time_to_cut(self, characters: int) -> float:
-        """Seconds that cutting a text may take."""
-        return min(self.cut_max_seconds, self.cut_seconds + self.cut_seconds_per_mchar * characters / 1e6)
+    def time_to_chunk(self, characters: int) -> float:
+        """Seconds allowed for chunking a text."""
+        return min(self.chunk_max_seconds, self.chunk_seconds + self.chunk_seconds_per_mchar * characters / 1e6)
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A document and the very version of the file it was read from.
+    """A document and the version of the file it was read from.
 
     Attributes:
         sha256: Hex digest of the file's bytes.
@@ -110,7 +111,7 @@ def read_document(path: str, data: bytes, limits: ParseLimits) -> Document:
         raise ParseSkipped(f"more text than the limit of {limits.max_chars:,} characters")
     if kind.family not in ("plain", "table") and _is_noise(document):
         raise ParseFailed("damaged: what comes out of it is not text")
-    return _scrubbed(document)
+    return _without_surrogates(document)
 
 
 def parse_here(path: str, limits: ParseLimits) -> Parsed:
@@ -120,46 +121,40 @@ def parse_here(path: str, limits: ParseLimits) -> Parsed:
 
 
 def _read(path: str, data: bytes, kind: formats.Format, limits: ParseLimits) -> Document:
-    # Each family's module is imported where used: a worker that reads PDF never loads the others.
     if kind.family in ("plain", "table"):
-        from indexer.documents.plain import read_plain  # noqa: PLC0415
-
         return read_plain(path, data, kind)
     if kind.family == "notebook":
-        from indexer.documents.plain import read_notebook  # noqa: PLC0415
-
         return read_notebook(data)
-    if kind.family == "mail":
-        from indexer.documents.mail import read_mail  # noqa: PLC0415
-
-        return read_mail(data, kind.name, limits.max_chars)
-    if kind.family == "html":
-        from indexer.documents.markup import read_html  # noqa: PLC0415
-
-        return read_html(data, limits.max_chars)
     if kind.family == "pdf":
-        from indexer.documents.pdf import read_pdf  # noqa: PLC0415
+        from indexer.documents.pdf import read_pdf  # noqa: PLC0415  # pypdfium2: only workers load it
 
         return read_pdf(data, limits.max_chars)
-    if kind.family == "office":
-        from indexer.documents.office import read_office  # noqa: PLC0415
+    if kind.family == "binary":
+        raise ParseSkipped("binary file")
+    from indexer.documents import mail, markup, office  # noqa: PLC0415  # only workers read these
 
-        return read_office(data, kind.name, limits.max_chars)
-    raise ParseSkipped("binary file")
+    if kind.family == "mail":
+        return mail.read_mail(data, kind.name, limits.max_chars)
+    if kind.family == "html":
+        return markup.read_html(data, limits.max_chars)
+    return office.read_office(data, kind.name, limits.max_chars)
 
 
 def _is_noise(document: Document) -> bool:
-    """Whether more than a twentieth of the text is what no writer types: random bytes make a fifth and more."""
-    sample = "".join(unit.text[:_SAMPLE] for unit in document.units[:20])
+    """Whether more than a twentieth of the text are control or replacement characters: of random bytes a fifth are."""
+    sample = "".join(unit.text[:_NOISE_SAMPLE] for unit in document.units[:20])
     return len(_NOISE.findall(sample)) * 20 > len(sample)
 
 
-def _scrubbed(document: Document) -> Document:
-    """Without lone surrogates anywhere: they cannot be stored, and no reader could type them."""
+def _without_surrogates(document: Document) -> Document:
+    """The document with lone surrogates replaced: they cannot be stored, and nobody can type them."""
     if all(map(_encodable, (document.title, *(part for u in document.units for part in (u.name, u.text, u.heading))))):
         return document
-    units = (Unit(u.kind, _clean(u.name), _clean(u.text), _clean(u.heading)) for u in document.units)
-    return replace(document, units=tuple(units), title=_clean(document.title))
+    units = (
+        Unit(u.kind, _replace_surrogates(u.name), _replace_surrogates(u.text), _replace_surrogates(u.heading))
+        for u in document.units
+    )
+    return replace(document, units=tuple(units), title=_replace_surrogates(document.title))
 
 
 def _encodable(text: str) -> bool:
@@ -170,12 +165,12 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _clean(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 # The bytes of a file ------------------------------------------------------------------------------------------------
-# The bytes of one file, read once and safely: regular files only, never through a link, never half replaced.
+# Regular files only, never through a link, and never a mixture of two versions.
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _BLOCK = 1 << 20
@@ -183,7 +178,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file's bytes and what they were when read.
+    """The bytes of a file and their version.
 
     Attributes:
         data: All of its bytes.
@@ -206,9 +201,9 @@ def read_source(path: str, max_bytes: int) -> Source:
         ParseFailed: It cannot be opened or read, or changed during both readings.
     """
     try:
-        return _read_once(path, max_bytes) or _read_once(path, max_bytes) or _changing()
+        return _read_once(path, max_bytes) or _read_once(path, max_bytes) or _raise_changing()
     except OSError as error:
-        raise _unreadable(error) from error
+        raise _explain(error) from error
 
 
 def read_head(path: str, length: int) -> bytes:
@@ -216,17 +211,17 @@ def read_head(path: str, length: int) -> bytes:
     try:
         descriptor = os.open(path, _FLAGS)
         with os.fdopen(descriptor, "rb", buffering=0) as stream:
-            _regular(os.fstat(descriptor))
+            _require_regular(os.fstat(descriptor))
             return stream.read(length) or b""
     except OSError as error:
-        raise _unreadable(error) from error
+        raise _explain(error) from error
 
 
 def _read_once(path: str, max_bytes: int) -> Source | None:
-    """One reading, None when the file changed under it."""
+    """Read once; None when the file changed meanwhile."""
     descriptor = os.open(path, _FLAGS)
     with os.fdopen(descriptor, "rb", buffering=0) as stream:
-        before = _regular(os.fstat(descriptor))
+        before = _require_regular(os.fstat(descriptor))
         if before.st_size > max_bytes:
             raise ParseSkipped(f"larger than the limit of {max_bytes / 1e6:.0f} MB")
         digest, blocks, size = hashlib.sha256(), [], 0
@@ -241,7 +236,7 @@ def _read_once(path: str, max_bytes: int) -> Source | None:
     return Source(b"".join(blocks), digest.hexdigest(), size, after.st_mtime_ns) if same else None
 
 
-def _regular(status: os.stat_result) -> os.stat_result:
+def _require_regular(status: os.stat_result) -> os.stat_result:
     if not stat.S_ISREG(status.st_mode):
         raise ParseSkipped("not a regular file")
     return status
@@ -251,11 +246,11 @@ def _version(status: os.stat_result) -> tuple[int, int, int, int]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _changing() -> Source:
+def _raise_changing() -> Source:
     raise ParseFailed("the file keeps changing while it is read; it is read again when it rests")
 
 
-def _unreadable(error: OSError) -> ParseFailed:
+def _explain(error: OSError) -> ParseFailed:
     if isinstance(error, FileNotFoundError):
         return ParseFailed("the file is gone")
     if isinstance(error, PermissionError):

@@ -1,19 +1,21 @@
-"""PDF by page through pdfium; what pdfium cannot open goes to the converter. One file at a time a process."""
+"""PDF by page with pdfium, one file at a time per process; the converter reads what pdfium cannot open."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pypdfium2
+
 from indexer.documents.extract import extract
-from indexer.documents.markup import readable
+from indexer.documents.markup import plain_markdown
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.types import Document, Unit
 
 PARSER = "pdf/1"
-_LABEL = 25
-"""Characters a page that, beside a picture, are a label or a stamp and not the page's text."""
-_LOOKED_AT = 10
-"""Pages whose objects are looked at for pictures."""
+_CHARACTERS_OF_A_LABEL = 25
+"""Characters per page up to which text beside a picture is a label or a stamp, not the text of the page."""
+_PAGES_SAMPLED = 10
+"""Pages that are searched for pictures."""
 _ENCRYPTED = "encrypted: save it without a password to have it indexed"
 
 
@@ -24,8 +26,6 @@ def read_pdf(data: bytes, max_chars: int) -> Document:
         ParseSkipped: The pages are pictures (a scan), none has text, or a password is needed.
         ParseFailed: Neither library can open it.
     """
-    import pypdfium2  # noqa: PLC0415  # only workers load it
-
     try:
         book = pypdfium2.PdfDocument(data)
     except pypdfium2.PdfiumError as error:
@@ -36,8 +36,8 @@ def read_pdf(data: bytes, max_chars: int) -> Document:
         if not len(book):
             raise ParseFailed("damaged: it has no pages")
         units = _pages(book, max_chars)
-        if sum(len(unit.text) for unit in units) < _LABEL * len(book):
-            _refuse_scan(book, units)
+        if sum(len(unit.text) for unit in units) < _CHARACTERS_OF_A_LABEL * len(book):
+            _raise_if_scan(book, units)
         title = str(book.get_metadata_value("Title") or "").strip()[:200]
     finally:
         book.close()
@@ -45,11 +45,11 @@ def read_pdf(data: bytes, max_chars: int) -> Document:
 
 
 def _pages(book: Any, max_chars: int) -> tuple[Unit, ...]:
-    units, left = [], max_chars
+    units, remaining = [], max_chars
     for number in range(len(book)):
         text = _page(book, number)
-        left -= len(text)
-        if left < 0:
+        remaining -= len(text)
+        if remaining < 0:
             raise ParseSkipped(f"more text than the limit of {max_chars:,} characters")
         if text.strip():
             units.append(Unit("page", str(number + 1), text))
@@ -57,9 +57,7 @@ def _pages(book: Any, max_chars: int) -> tuple[Unit, ...]:
 
 
 def _page(book: Any, number: int) -> str:
-    """Text of one page, empty when the page itself is damaged: the others still count."""
-    import pypdfium2  # noqa: PLC0415
-
+    """Text of one page; empty when that page is damaged, so that the others are still indexed."""
     try:
         page = book[number]
     except pypdfium2.PdfiumError:
@@ -70,16 +68,14 @@ def _page(book: Any, number: int) -> str:
         return ""
     finally:
         page.close()
-    # pdfium marks a hyphen at a line's end by U+FFFE (U+0002 in older files): the word goes on in the next line.
+    # pdfium writes U+FFFE (U+0002 in older files) for a hyphen at a line's end: the word continues in the next line.
     joined = text.replace("\r\n", "\n").replace("\ufffe\n", "").replace("\ufffe", "").replace("\x02\n", "")
     return str(joined).replace("\0", "").strip("\n")
 
 
-def _refuse_scan(book: Any, units: tuple[Unit, ...]) -> None:
-    """Refuse a document of pictures; short text without pictures is just a short document."""
-    import pypdfium2  # noqa: PLC0415
-
-    for number in range(min(len(book), _LOOKED_AT)):
+def _raise_if_scan(book: Any, units: tuple[Unit, ...]) -> None:
+    """Raise if the pages are pictures; a short text without pictures is just a short document."""
+    for number in range(min(len(book), _PAGES_SAMPLED)):
         try:
             pictures = any(True for _ in book[number].get_objects(filter=[pypdfium2.raw.FPDF_PAGEOBJ_IMAGE]))
         except pypdfium2.PdfiumError:
@@ -91,9 +87,9 @@ def _refuse_scan(book: Any, units: tuple[Unit, ...]) -> None:
 
 
 def _converted(data: bytes, max_chars: int) -> Document:
-    """What the converter makes of a file that pdfium refuses."""
+    """Convert a file that pdfium cannot open."""
     found = extract(data, "pdf", max_chars)
-    pages = ((page.number, readable(page.text)) for page in found.pages)
+    pages = ((page.number, plain_markdown(page.text)) for page in found.pages)
     units = tuple(Unit("page", str(number), text) for number, text in pages if text.strip())
     if not units:
         raise ParseFailed("damaged: no page of it can be read")

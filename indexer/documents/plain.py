@@ -1,4 +1,4 @@
-"""Plain text, source code, markup and tables of text: decoding only, so that every line number is the file's own."""
+"""Plain text, source code, markup, tables of text: decoded only, so that line numbers are the file's; notebooks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PLAIN_PARSER = "plain/1"
 
 
 def read_plain(path: str, data: bytes, kind: Format) -> Document:
-    """The text of a file exactly as it stands, as one unit.
+    """The unchanged text of a file, as one unit.
 
     A CSV file is one sheet named after the file, whose rows are the file's lines, so that a row number is also the
     line number an editor shows.
@@ -33,15 +33,15 @@ def read_plain(path: str, data: bytes, kind: Format) -> Document:
 
 
 # Notebook -----------------------------------------------------------------------------------------------------------
-# Jupyter notebooks: one unit a cell, its source and its text outputs.
+# Jupyter notebooks: one unit per cell, its source and its text outputs.
 
 NOTEBOOK_PARSER = "notebook/1"
 _OUTPUT = 10_000
-"""Characters of output kept of one cell: enough for a table, not for a training log."""
+"""Characters of output kept per cell: enough for a table, not for a training log."""
 
 
 def read_notebook(data: bytes) -> Document:
-    """Cells of a notebook of format 3 or 4, numbered from 1 as they stand; empty cells keep their number.
+    """Cells of a notebook of format 3 or 4, numbered from 1; empty cells are counted.
 
     Raises:
         ParseFailed: The file is not JSON or not a notebook.
@@ -70,14 +70,14 @@ def _cell(cell: dict[str, object]) -> str:
 
 
 def _output(output: dict[str, object]) -> str:
-    """Text of one output: streams and plain results; pictures, HTML and tracebacks are not text anyone looks for."""
+    """Text of one output: streams and plain results; pictures, HTML and tracebacks are left out."""
     data = output.get("data")
     plain = data.get("text/plain", "") if isinstance(data, dict) else output.get("text", "")
     return _joined(plain)
 
 
 def _joined(lines: object) -> str:
-    """Notebooks keep text as a string or as a list of lines with their line ends."""
+    """Text of a notebook, which is a string or a list of lines with their line ends."""
     return "".join(str(line) for line in lines) if isinstance(lines, list) else str(lines or "")
 
 

@@ -1,13 +1,13 @@
 """The parser pool: files in, documents out, whatever a file does to the process that reads it.
 
-A ladder of three steps, each shown in ``status``:
+It degrades in three steps, shown in ``status``:
 
     pool                   long-lived worker processes, started on demand, ended when idle
-    process per file       when they do not start: one short-lived process a file
-    plain text only        when that fails too: plain text goes on in this process, everything else waits
+    process per file       when they do not start: one short-lived process per file
+    plain text only        when that fails too: plain text is read in this process, everything else waits
 
 ``parse`` reads plain text, Markdown and source code in this process: that is only decoding. ``prepare`` has every
-file read and cut in a worker, so that this process's interpreter stays free for searches.
+file read and chunked in a worker, so that this process's interpreter stays free for searches.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ import anyio
 from anyio import to_thread
 
 from indexer.documents.parse import LibraryMissing, Parsed, ParseLimits, format_of, parse_here
-from indexer.documents.pool_status import PoolStatus, PoolTiming, State, Step, WorkerLog, lacking, remedy
+from indexer.documents.pool_status import PoolStatus, PoolTiming, State, Step, WorkerLog, missing_text, remedy
 from indexer.documents.worker_process import (
     WORKER,
     NoInterpreter,
     NotStarted,
     ParserDied,
     ParserProcess,
-    found_interpreter,
-    greeted,
+    interpreter_or_empty,
     launch,
+    start_ready,
 )
-from indexer.documents.worker_protocol import CutOrder, NotCut, Prepared
+from indexer.documents.worker_protocol import ChunkingUnavailable, ChunkRequest, PreparedFile
 from indexer.errors import ParseFailed
 from indexer.types import File
 
@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 __all__ = ["LibraryMissing", "ParserDied", "Parsers", "ParsersUnavailable", "open_parsers"]
 
-_DEATHS = 3
-"""Processes lost in a row over files to cut before it is taken for the cutting's fault, not the files'."""
+_MOST_DEATHS_IN_A_ROW = 3
+"""Processes that may die in a row while chunking, before chunking and not the files is taken for the cause."""
 
 
 class ParsersUnavailable(ParseFailed):
-    """No parser process can be started: the file itself may be well and should be tried again later."""
+    """No worker process can be started: the file is not at fault and should be tried again later."""
 
 
 @asynccontextmanager
@@ -58,14 +58,14 @@ async def open_parsers(
     timing: PoolTiming | None = None,
     module: str = WORKER,
 ) -> AsyncIterator[Parsers]:
-    """Lend a parser pool; no process starts before the first file that needs one, none is left behind.
+    """Open a parser pool. No process starts before the first file that needs one; all are ended on exit.
 
     Args:
         workers: Processes at most.
         interpreter: A Python to run them with instead of this one.
         limits: What one file may cost.
-        timing: How patient the pool is.
-        module: The program of the processes; ``WORKER`` only parses.
+        timing: Time limits of the pool.
+        module: What the processes run instead of ``WORKER``, for tests.
     """
     async with anyio.create_task_group() as tasks:
         parsers = Parsers(workers, interpreter, limits or ParseLimits(), timing or PoolTiming(), module, tasks)
@@ -77,7 +77,7 @@ async def open_parsers(
 
 
 class Parsers:
-    """Parses and cuts files in at most ``workers`` processes. Made by ``open_parsers``."""
+    """Parses and chunks files in at most ``workers`` processes. Made by ``open_parsers``."""
 
     def __init__(
         self,
@@ -89,29 +89,29 @@ class Parsers:
         tasks: TaskGroup,
     ) -> None:
         self.workers = workers
-        self._setting = interpreter
+        self._interpreter_setting = interpreter
         self._module = module
         self._limits = limits
         self._timing = timing
         self._tasks = tasks
-        self._seats = anyio.CapacityLimiter(workers)
-        self._living: list[ParserProcess] = []
-        self._resting = IdleWorkers(tasks, timing.idle, self._living.remove)
+        self._limiter = anyio.CapacityLimiter(workers)
+        self._processes: list[ParserProcess] = []
+        self._idle_workers = IdleWorkers(tasks, timing.idle, self._processes.remove)
         self._starting = 0
         self._start_lock = anyio.Lock()
-        self._complaints = WorkerLog()
+        self._log = WorkerLog()
         self._restarts = self._parsed = 0
-        self._deaths = 0
-        self._cut_from = 0.0  # time.monotonic() before which nothing is cut in a worker
+        self._deaths_in_a_row = 0
+        self._chunking_paused_until = 0.0  # time.monotonic() before which no worker chunks files
         self._step: Step = "pool"
-        self._fell_at = 0.0
+        self._degraded_at = 0.0
         self._detail = ""
         self._network = ""
         self._missing: tuple[str, ...] = ()
-        self._interpreter = found_interpreter(interpreter)
+        self._interpreter = interpreter_or_empty(interpreter)
 
     async def parse(self, file: File) -> Parsed:
-        """Read a file and say what is in it; each file is read at most once.
+        """Parse a file; it is read at most once.
 
         Raises:
             ParseSkipped: It is not indexed on purpose; the message says why.
@@ -123,90 +123,92 @@ class Parsers:
         found = await to_thread.run_sync(format_of, file.path)
         if found.in_process:
             return await to_thread.run_sync(parse_here, file.path, self._limits)
-        async with self._seats:
-            self._climb()
+        async with self._limiter:
+            self._retry_pool()
             if self._step == "pool":
-                parser = await self._take()
+                parser = await self._acquire()
                 if parser is not None:
-                    return await self._ask(parser, file)
+                    return await self._parse_with(parser, file)
             if self._step == "process per file":
-                return await self._ask_once(file)
+                return await self._parse_in_new_process(file)
             raise ParsersUnavailable(f"waits for a parser process: {self._detail}")
 
     @property
-    def cold(self) -> bool:
-        """Whether no process lives: a few small files are read sooner than one has started."""
-        return not self._living and not self._starting
+    def no_process(self) -> bool:
+        """Whether no process runs: a few small files are read sooner than one has started."""
+        return not self._processes and not self._starting
 
-    async def prepare(self, file: File, order: CutOrder) -> Prepared | None:
-        """Have a file read and cut in a worker; None when none can do that now, so that the caller must.
+    async def prepare(self, file: File, order: ChunkRequest) -> PreparedFile | None:
+        """Have a file read and chunked in a worker; None when no worker can do that now, so that the caller must.
 
         Raises:
             ParseSkipped, LibraryMissing, ParseFailed, ParserDied: As ``parse``.
         """
-        if not order.tokenizer or time.monotonic() < self._cut_from:
+        if not order.tokenizer or time.monotonic() < self._chunking_paused_until:
             return None
-        async with self._seats:
-            self._climb()
-            parser = await self._take() if self._step == "pool" else None
-            if parser is None or not parser.cuts:
+        async with self._limiter:
+            self._retry_pool()
+            parser = await self._acquire() if self._step == "pool" else None
+            if parser is None or not parser.can_chunk:
                 if parser is not None:
-                    self._resting.put(parser)
+                    self._idle_workers.add(parser)
                 return None
             try:
                 made = await parser.prepare(file.path, self._limits, file.size, order)
-                self._deaths = 0
+                self._deaths_in_a_row = 0
                 return made
-            except NotCut as error:
-                self._leave_cutting(f"it cannot cut files: {error}", parser.pid)
+            except ChunkingUnavailable as error:
+                self._pause_chunking(f"it cannot cut files: {error}", parser.pid)
             except ParserDied:
-                self._deaths += 1
-                if self._deaths >= _DEATHS:
-                    self._leave_cutting(f"{_DEATHS} processes in a row died over files to cut", parser.pid)
+                self._deaths_in_a_row += 1
+                if self._deaths_in_a_row >= _MOST_DEATHS_IN_A_ROW:
+                    self._pause_chunking(
+                        f"{_MOST_DEATHS_IN_A_ROW} processes in a row died over files to cut", parser.pid
+                    )
                 raise
             finally:
-                await self._after(parser)
+                await self._release(parser)
         return None
 
     def status(self) -> PoolStatus:
         """A snapshot; never waits."""
-        living = [parser for parser in self._living if parser.alive]
-        state: State = "running" if living else "starting" if self._starting else "stopped"
+        running = [parser for parser in self._processes if parser.alive]
+        state: State = "running" if running else "starting" if self._starting else "stopped"
         if self._step != "pool":
             state = "degraded" if self._step == "process per file" else "unavailable"
         return PoolStatus(
             state=state,
             step=self._step,
-            workers=len(living),
-            busy=sum(parser not in self._resting for parser in living),
+            workers=len(running),
+            busy=sum(parser not in self._idle_workers for parser in running),
             restarts=self._restarts,
             parsed=self._parsed,
-            pids=tuple(parser.pid for parser in living),
+            pids=tuple(parser.pid for parser in running),
             interpreter=self._interpreter,
             network=self._network,
             missing=self._missing,
-            last_errors=self._complaints.last("error"),
-            warnings=self._complaints.last("warning"),
-            detail=self._detail or lacking(self._missing),
+            last_errors=self._log.last("error"),
+            warnings=self._log.last("warning"),
+            detail=self._detail or missing_text(self._missing),
             remedy=remedy(self._interpreter, self._missing, self._step, self._timing.retry),
         )
 
     async def close(self) -> None:
         """End every process; called by ``open_parsers``."""
-        living, resting = list(self._living), [parser in self._resting for parser in self._living]
-        self._resting.clear()
-        self._living.clear()
-        for parser, idle in zip(living, resting, strict=True):
+        processes, idle_ones = list(self._processes), [parser in self._idle_workers for parser in self._processes]
+        self._idle_workers.clear()
+        self._processes.clear()
+        for parser, idle in zip(processes, idle_ones, strict=True):
             await (parser.close() if idle else parser.kill())
 
-    async def _take(self) -> ParserProcess | None:
-        """A ready process: an idle one that still lives, else a new one; None when none starts (the step is lower)."""
-        while (parser := self._resting.take()) is not None:
+    async def _acquire(self) -> ParserProcess | None:
+        """A process: an idle one that still runs, else a new one; None when none starts, and the pool has degraded."""
+        while (parser := self._idle_workers.take()) is not None:
             if parser.alive:
                 return parser
-            self._complaints.add("error: a parser process died while it was idle", parser.pid, "error")
-            await self._drop(parser)
-        # One start at a time: when starting fails, the others must not try it all over again.
+            self._log.add("error: a parser process died while it was idle", parser.pid, "error")
+            await self._discard(parser)
+        # One start at a time: when it fails, the waiting callers must not repeat all attempts.
         self._starting += 1
         try:
             async with self._start_lock:
@@ -221,117 +223,117 @@ class Parsers:
             try:
                 parser = await self._launch(once=False)
             except NoInterpreter as error:
-                self._fall("plain text only", str(error))
+                self._degrade("plain text only", str(error))
                 return None
             except NotStarted as error:
-                self._complaints.add(f"attempt {attempt} of {self._timing.attempts}: {error}", level="error")
+                self._log.add(f"attempt {attempt} of {self._timing.attempts}: {error}", level="error")
                 self._detail = self._why(str(error))
                 continue
-            self._living.append(parser)
+            self._processes.append(parser)
             self._network, self._missing, self._detail = parser.network, parser.missing, ""
             return parser
-        self._fall("process per file", self._detail)
+        self._degrade("process per file", self._detail)
         return None
 
     async def _launch(self, *, once: bool) -> ParserProcess:
-        """A greeted process.
+        """Start a process and wait until it is ready.
 
         Raises:
             NoInterpreter: There is no Python or no worker module.
-            NotStarted: It did not come up.
+            NotStarted: It did not start.
         """
         memory, module = self._limits.memory_bytes, self._module
-        how = await to_thread.run_sync(lambda: launch(self._setting, memory, once=once, module=module))
-        return await greeted(how, self._tasks, self._complaints, self._timing.ready)
+        how = await to_thread.run_sync(lambda: launch(self._interpreter_setting, memory, once=once, module=module))
+        return await start_ready(how, self._tasks, self._log, self._timing.ready)
 
-    async def _ask(self, parser: ParserProcess, file: File) -> Parsed:
+    async def _parse_with(self, parser: ParserProcess, file: File) -> Parsed:
         try:
-            return await parser.ask(file.path, self._limits, file.size)
+            return await parser.parse(file.path, self._limits, file.size)
         finally:
-            await self._after(parser)
+            await self._release(parser)
 
-    async def _after(self, parser: ParserProcess) -> None:
-        """A file is done: the process waits for the next, or goes."""
+    async def _release(self, parser: ParserProcess) -> None:
+        """Keep a process for the next file, or discard it if it has ended or is retired."""
         self._parsed += 1
         if parser.alive:
-            self._resting.put(parser)
+            self._idle_workers.add(parser)
         else:
-            await self._drop(parser)
+            await self._discard(parser)
 
-    def _leave_cutting(self, why: str, pid: int) -> None:
-        """Have files cut in this process for a while."""
-        self._deaths = 0
-        self._cut_from = time.monotonic() + self._timing.retry
-        self._complaints.add(f"warning: {why}; files are cut in the server's process meanwhile", pid, "warning")
+    def _pause_chunking(self, why: str, pid: int) -> None:
+        """Let the callers chunk files themselves for a while."""
+        self._deaths_in_a_row = 0
+        self._chunking_paused_until = time.monotonic() + self._timing.retry
+        self._log.add(f"warning: {why}; files are cut in the server's process meanwhile", pid, "warning")
 
-    async def _ask_once(self, file: File) -> Parsed:
-        """One file, one process; when not even that starts, the last step of the ladder is reached."""
+    async def _parse_in_new_process(self, file: File) -> Parsed:
+        """Parse one file in a process of its own; if that does not start, degrade to the last step."""
         try:
             parser = await self._launch(once=True)
         except (NotStarted, NoInterpreter) as error:
-            self._complaints.add(str(error), level="error")
-            self._fall("plain text only", self._why(str(error)))
+            self._log.add(str(error), level="error")
+            self._degrade("plain text only", self._why(str(error)))
             raise ParsersUnavailable(f"waits for a parser process: {self._detail}") from None
-        self._living.append(parser)
+        self._processes.append(parser)
         self._network, self._missing = parser.network, parser.missing
         try:
-            return await parser.ask(file.path, self._limits, file.size)
+            return await parser.parse(file.path, self._limits, file.size)
         finally:
             self._parsed += 1
-            self._living.remove(parser)
+            self._processes.remove(parser)
             await parser.close()
 
-    async def _drop(self, parser: ParserProcess) -> None:
-        """Forget a process that crashed, was killed or has grown too large."""
+    async def _discard(self, parser: ParserProcess) -> None:
+        """End and forget a process that crashed, was killed or is retired."""
         self._restarts += 1
-        if parser in self._living:
-            self._living.remove(parser)
+        if parser in self._processes:
+            self._processes.remove(parser)
         await parser.kill()
 
-    def _fall(self, step: Step, why: str) -> None:
-        self._step, self._detail, self._fell_at = step, why, time.monotonic()
+    def _degrade(self, step: Step, why: str) -> None:
+        self._step, self._detail, self._degraded_at = step, why, time.monotonic()
 
-    def _climb(self) -> None:
-        """Try the top of the ladder again after a while."""
-        if self._step != "pool" and time.monotonic() - self._fell_at >= self._timing.retry:
+    def _retry_pool(self) -> None:
+        """Return to the pool if it degraded long enough ago."""
+        if self._step != "pool" and time.monotonic() - self._degraded_at >= self._timing.retry:
             self._step = "pool"
 
     def _why(self, reason: str) -> str:
-        """The reason and the last thing a process said about it."""
-        said = [c.text for c in self._complaints.last("error") if c.pid]
-        return f"parser processes do not start: {reason}" + (f'; the last said "{said[-1][:200]}"' if said else "")
+        """The reason and the last error that a process logged."""
+        errors = [c.text for c in self._log.last("error") if c.pid]
+        return f"parser processes do not start: {reason}" + (f'; the last said "{errors[-1][:200]}"' if errors else "")
 
 
 # Idle workers -------------------------------------------------------------------------------------------------------
-# Parser processes between two files: each is kept for a while, then ended.
+# Worker processes between two files: each is kept for a while, then ended.
 
 
 class IdleWorkers:
     """Idle processes.
 
     Args:
-        tasks: Where their time runs.
-        patience: Seconds until one that nobody takes is ended.
+        tasks: The task group of their timers.
+        idle_timeout: Seconds after which an idle process is ended.
         ended: Called with a process that is about to be ended.
     """
 
-    def __init__(self, tasks: TaskGroup, patience: float, ended: Callable[[ParserProcess], None]) -> None:
+    def __init__(self, tasks: TaskGroup, idle_timeout: float, ended: Callable[[ParserProcess], None]) -> None:
         self._tasks = tasks
-        self._patience = patience
+        self._idle_timeout = idle_timeout
         self._ended = ended
         self._idle: list[tuple[ParserProcess, anyio.CancelScope]] = []
 
     def __contains__(self, parser: ParserProcess) -> bool:
         return any(parser is idle for idle, _ in self._idle)
 
-    def put(self, parser: ParserProcess) -> None:
+    def add(self, parser: ParserProcess) -> None:
         """Keep a process for the next file."""
         expiry = anyio.CancelScope()
         self._idle.append((parser, expiry))
         self._tasks.start_soon(self._expire, parser, expiry)
 
     def take(self) -> ParserProcess | None:
-        """The process that rested last, living or not; None when there is none."""
+        """Remove and return the process that became idle last, running or not; None when there is none."""
         if not self._idle:
             return None
         parser, expiry = self._idle.pop()
@@ -339,14 +341,14 @@ class IdleWorkers:
         return parser
 
     def clear(self) -> None:
-        """Forget all of them; ending them is the caller's."""
+        """Forget all of them; the caller ends them."""
         while self.take() is not None:
             pass
 
     async def _expire(self, parser: ParserProcess, expiry: anyio.CancelScope) -> None:
         with expiry:
-            await anyio.sleep(self._patience)
-            # From here to the removal nothing waits, so nobody can take it in between.
+            await anyio.sleep(self._idle_timeout)
+            # No await from here to the removal, so that no caller can take it in between.
             self._idle.remove((parser, expiry))
             self._ended(parser)
             await parser.close()

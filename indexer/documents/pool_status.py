@@ -1,4 +1,4 @@
-"""The parser pool's patience and the snapshot it gives of itself."""
+"""The parser pool as status shows it: its state, its time limits, the log of its workers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Step = Literal["pool", "process per file", "plain text only"]
 
 @dataclass(frozen=True, slots=True)
 class PoolTiming:
-    """How patient the pool is, seconds.
+    """Time limits of the pool, seconds.
 
     Attributes:
-        ready: A worker must say ``ready`` within this.
-        attempts: How often a start is tried.
+        ready: A worker must be ready within this.
+        attempts: How often a start is tried; a number.
         pause: Time between attempts.
-        idle: A worker without work ends after this.
-        retry: At a lower step of the ladder, the pool is tried again after this.
+        idle: A worker without work is ended after this.
+        retry: A degraded pool is tried again after this.
     """
 
     ready: float = 30.0
@@ -54,7 +54,7 @@ class PoolStatus:
     remedy: Annotated[OneLine, "What to do about it."]
 
 
-def lacking(missing: tuple[str, ...]) -> str:
+def missing_text(missing: tuple[str, ...]) -> str:
     """What is wrong with an interpreter that lacks libraries, one sentence; empty when it has all."""
     return f"the interpreter lacks {', '.join(missing)}" if missing else ""
 
@@ -72,7 +72,7 @@ def remedy(interpreter: str, missing: tuple[str, ...], step: Step, retry: float)
 
 
 # Log of the workers -------------------------------------------------------------------------------------------------
-# What parser processes wrote to stderr: the last lines, each classed, for status and doctor.
+# The last lines that worker processes wrote to stderr, each with a level, for status and doctor.
 
 Level = Literal["error", "warning", "information"]
 
@@ -101,10 +101,10 @@ class WorkerLog:
         self._kept: deque[Complaint] = deque(maxlen=_KEPT)
 
     def add(self, text: str, pid: int = 0, level: Level | None = None) -> None:
-        """Keep a line, classed by its words unless the level is known; blank lines are dropped."""
+        """Keep a line, with the level that its words suggest unless one is given; blank lines are dropped."""
         line = text.strip()[:_LENGTH]
         if line:
-            self._kept.append(Complaint(level or classed(line), line, time.time(), pid))
+            self._kept.append(Complaint(level or level_of(line), line, time.time(), pid))
 
     def last(self, level: Level | None = None, count: int = 10) -> tuple[Complaint, ...]:
         """The newest lines of a level (None: of all), oldest first."""
@@ -112,7 +112,7 @@ class WorkerLog:
         return tuple(found[-count:])
 
 
-def classed(line: str) -> Level:
+def level_of(line: str) -> Level:
     """The level of a line by the words in it; ``warning:`` in front wins."""
     start = line[:12].lower()
     if start.startswith("warn"):

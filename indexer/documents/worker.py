@@ -1,13 +1,14 @@
-"""A parser process: frames in on stdin, frames out on stdout, errors on stderr; it parses files and may cut them.
+"""The worker process: requests in on stdin, answers out on stdout, errors on stderr; parses files and chunks them.
 
-It confines itself, loads the document libraries, says ``ready``, and answers one file at a time until its input ends.
-Whatever a file does to it, its owner sees an answer or the end of this process. Started as
+It confines itself, imports the document libraries, sends a ready frame, and answers one file at a time until its input
+ends. Whatever a file does to it, the pool sees an answer or the end of this process. Started as
 ``python -u -m indexer.documents.worker``; it reads a model's tokenizer, never a model.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import importlib
 import os
 import signal
@@ -21,19 +22,22 @@ from typing import Any, BinaryIO, TypeAlias
 
 from indexer.documents import worker_protocol
 from indexer.documents.parse import WALL_CLOCK_FACTOR, LibraryMissing, ParseLimits, format_of, parse_here
-from indexer.documents.worker_protocol import CutOrder, ready
+from indexer.documents.worker_protocol import ChunkRequest, chunk_document
 from indexer.errors import ParseFailed, SlotUnavailable
 from indexer.models.tokenizer import open_counter
 from indexer.text.chunk import TokenCounter
 
+if sys.platform != "win32":
+    import resource
+
 # Sandbox ------------------------------------------------------------------------------------------------------------
-# What a worker process takes from itself before it opens a stranger's file: memory, network, children, writing.
+# What a worker process gives up before the first byte of a document: memory, network, child processes, writing.
 
 _CLONE_NEWNET = 0x40000000
 _CLONE_NEWUSER = 0x10000000
-_ADDRESSES = 4 << 30
+_EXTRA_ADDRESS_SPACE = 4 << 30
 """Bytes of address space beyond the memory limit: code, thread stacks and mapped files are not memory in use."""
-_REFUSED = frozenset({
+_FORBIDDEN_EVENTS = frozenset({
     "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg",
     "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn",
     "urllib.Request",
@@ -41,47 +45,44 @@ _REFUSED = frozenset({
 
 
 def confine(memory_bytes: int) -> str:
-    """Limit this process for good; returns how the network is kept out: ``namespace`` or ``blocked``.
+    """Limit this process irrevocably; returns how the network is blocked: ``namespace`` or ``blocked``.
 
-    ``namespace`` (Linux, where the kernel permits): no interface exists for any code of the process. ``blocked``:
-    Python code cannot open connections; the libraries are configured not to.
+    ``namespace`` (Linux, where the kernel permits): no network interface exists for any code of the process.
+    ``blocked``: Python code cannot open connections; the libraries are configured not to.
     """
-    network = "namespace" if sys.platform == "linux" and _own_network() else "blocked"
-    sys.addaudithook(_refuse)
-    _limit(memory_bytes)
+    network = "namespace" if sys.platform == "linux" and _enter_empty_network_namespace() else "blocked"
+    sys.addaudithook(_forbid)
+    _set_limits(memory_bytes)
     return network
 
 
-def _own_network() -> bool:
-    """Move into an empty network namespace: with the right to (root), else through a user namespace of its own."""
-    import ctypes  # noqa: PLC0415  # workers on Linux only
-
+def _enter_empty_network_namespace() -> bool:
+    """Move into an empty network namespace: directly as root, else through a new user namespace."""
     unshare = getattr(ctypes.CDLL(None, use_errno=True), "unshare", None)
     if unshare is None:
         return False
     return bool(unshare(_CLONE_NEWNET) == 0 or unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0)
 
 
-def _refuse(event: str, arguments: tuple[Any, ...]) -> None:
-    """Audit hook: no connection, no look-up, no child process; asyncio's own socket pair stays allowed."""
-    if event in _REFUSED:
+def _forbid(event: str, arguments: tuple[Any, ...]) -> None:
+    """Audit hook: no connection, no name resolution, no child process; asyncio's socket pair stays allowed."""
+    if event in _FORBIDDEN_EVENTS:
         raise PermissionError(f"a parser process may not do this: {event}")
 
 
-def _limit(memory_bytes: int) -> None:
+def _set_limits(memory_bytes: int) -> None:
     """Resource limits of POSIX: private memory, no core dump, no file written."""
-    try:
-        import resource  # noqa: PLC0415  # POSIX only
-    except ImportError:
+    if sys.platform == "win32":
         return
-    _lower(resource, resource.RLIMIT_CORE, 0)
-    _lower(resource, resource.RLIMIT_FSIZE, 0)
+    _set_limit(resource.RLIMIT_CORE, 0)
+    _set_limit(resource.RLIMIT_FSIZE, 0)
     if memory_bytes:
-        _lower(resource, resource.RLIMIT_DATA, memory_bytes)
-        _lower(resource, resource.RLIMIT_AS, memory_bytes + _ADDRESSES)
+        _set_limit(resource.RLIMIT_DATA, memory_bytes)
+        _set_limit(resource.RLIMIT_AS, memory_bytes + _EXTRA_ADDRESS_SPACE)
 
 
-def _lower(resource: Any, kind: int, value: int) -> None:
+def _set_limit(kind: int, value: int) -> None:
+    assert sys.platform != "win32"
     _, hard = resource.getrlimit(kind)
     most = value if hard == resource.RLIM_INFINITY else min(value, hard)
     try:
@@ -93,24 +94,25 @@ def _lower(resource: Any, kind: int, value: int) -> None:
 # Serving ------------------------------------------------------------------------------------------------------------
 
 OpenCounter: TypeAlias = Callable[[str, int, str], TokenCounter]
-"""Path of a tokenizer's file, limit and stamp to what counts tokens."""
+"""Opens a token counter from the path of a tokenizer's file, a limit and a stamp."""
 
 _LIBRARIES = ("pypdfium2", "xberg", "charset_normalizer")
-_FOR_CUTTING = ("tokenizers", "semantic_text_splitter", "Stemmer", "tree_sitter")
-_NICE = 5
-"""Steps below its owner: searches and the model go first, and it still gets a third of a busy core."""
-_GRACE = 5
-"""Seconds after its limit, patience included, when the kernel ends a process whose owner should have ended it."""
+_CHUNKING_LIBRARIES = ("tokenizers", "semantic_text_splitter", "Stemmer", "tree_sitter")
+_NICENESS = 5
+"""Steps below the owner process: searches and the model go first, and it still gets a third of a busy core."""
+_ALARM_GRACE_S = 5
+"""Seconds after the pool's time limit when the kernel ends a process that the pool should have ended."""
 
 
-def main(arguments: list[str] | None = None, open_counter: OpenCounter | None = open_counter) -> None:
-    """Serve requests until stdin ends; leaves without running destructors.
+def main(arguments: list[str] | None = None, open_counter: OpenCounter = open_counter) -> None:
+    """Answer requests until stdin ends.
 
-    xberg's threads make an orderly interpreter exit crash (measured: SIGSEGV after asyncio ran), so there is none.
+    It ends without an orderly interpreter exit, because xberg's threads make that crash (measured: SIGSEGV after
+    asyncio ran).
 
     Args:
         arguments: Command line, that of the process when None.
-        open_counter: Opens tokenizers; with None files are parsed only.
+        open_counter: Opens tokenizers.
     """
     options = argparse.ArgumentParser(prog="indexer.documents.worker")
     options.add_argument("--memory", type=int, default=0, help="bytes of private memory")
@@ -118,17 +120,22 @@ def main(arguments: list[str] | None = None, open_counter: OpenCounter | None = 
     chosen = options.parse_args(arguments)
     requests, answers = _channels()
     if hasattr(os, "nice"):
-        os.nice(_NICE)
+        os.nice(_NICENESS)
     network = confine(chosen.memory)
-    missing = [name for name in _LIBRARIES if not _loads(name)]
-    uncut = [name for name in _FOR_CUTTING if open_counter is None or not _loads(name)]
-    missing += uncut if open_counter is not None else []
-    greeting = {"ready": True, "pid": os.getpid(), "network": network, "missing": missing, "cuts": not uncut}
+    missing = [name for name in _LIBRARIES if not _can_import(name)]
+    missing_for_chunking = [name for name in _CHUNKING_LIBRARIES if not _can_import(name)]
+    greeting = {
+        "ready": True,
+        "pid": os.getpid(),
+        "network": network,
+        "missing": [*missing, *missing_for_chunking],
+        "can_chunk": not missing_for_chunking,
+    }
     _send(answers, greeting)
-    counter = lru_cache(maxsize=4)(open_counter) if open_counter else None
-    while (message := worker_protocol.read(requests)) is not None:
-        for answer in _answers(*worker_protocol.requested(message), counter):
-            _send(answers, answer if answer.get("more") else answer | {"peak_bytes": _peak()})
+    counter = lru_cache(maxsize=4)(open_counter)
+    while (message := worker_protocol.read_frame(requests)) is not None:
+        for answer in _answers(*worker_protocol.parse_request(message), counter):
+            _send(answers, answer if answer.get("more") else answer | {"peak_bytes": _peak_memory()})
         if chosen.once:
             break
     sys.stderr.flush()
@@ -136,7 +143,7 @@ def main(arguments: list[str] | None = None, open_counter: OpenCounter | None = 
 
 
 def _channels() -> tuple[BinaryIO, BinaryIO]:
-    """The protocol's two streams, out of reach of stray prints: descriptor 1 becomes stderr, 0 nothing."""
+    """The two streams of the protocol, on new descriptors: 1 becomes stderr, so that no print disturbs it."""
     requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -145,11 +152,11 @@ def _channels() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _send(stream: BinaryIO, message: worker_protocol.Message) -> None:
-    stream.write(worker_protocol.encode(message))
+    stream.write(worker_protocol.encode_frame(message))
     stream.flush()
 
 
-def _loads(name: str) -> bool:
+def _can_import(name: str) -> bool:
     try:
         importlib.import_module(name)
     except (ImportError, OSError) as error:
@@ -159,69 +166,73 @@ def _loads(name: str) -> bool:
 
 
 def _answers(
-    path: str, limits: ParseLimits, order: CutOrder | None, counter: OpenCounter | None
+    path: str, limits: ParseLimits, order: ChunkRequest | None, counter: OpenCounter
 ) -> Iterator[worker_protocol.Message]:
-    """One file's outcome; this is the boundary where any error becomes the file's reason."""
+    """The answer for one file. Any error becomes the file's reason here."""
     try:
         if order is None:
-            _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_for(Path(path).lstat().st_size)) + _GRACE)
-            yield worker_protocol.answer(parse_here(path, limits))
+            _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_for(Path(path).lstat().st_size)) + _ALARM_GRACE_S)
+            yield worker_protocol.parsed_message(parse_here(path, limits))
         else:
-            yield from _cut(path, limits, order, counter)
+            yield from _prepare(path, limits, order, counter)
     except ParseFailed as error:
-        yield worker_protocol.refusal(error)
+        yield worker_protocol.failure_message(error)
     except FileNotFoundError:
-        yield worker_protocol.refusal(ParseFailed("the file is gone"))
+        yield worker_protocol.failure_message(ParseFailed("the file is gone"))
     except MemoryError:
         limit = f"{limits.memory_bytes / 1e6:,.0f} MB"
-        yield worker_protocol.refusal(ParseFailed(f"needs more memory than the limit of {limit}")) | {"retire": True}
+        yield worker_protocol.failure_message(ParseFailed(f"needs more memory than the limit of {limit}")) | {
+            "retire": True
+        }
     except ImportError as error:
         package = (error.name or str(error)).partition(".")[0].replace("_", "-")
         remedy = f"install it there: {sys.executable} -m pip install {package}"
-        yield worker_protocol.refusal(
+        yield worker_protocol.failure_message(
             LibraryMissing(f"needs the package {package}, which the parsers' Python lacks; {remedy}")
         )
     except RecursionError:
-        yield worker_protocol.refusal(ParseFailed("nested too deeply to be read"))
+        yield worker_protocol.failure_message(ParseFailed("nested too deeply to be read"))
     except Exception as error:
         sys.stderr.write(traceback.format_exc())
-        yield worker_protocol.refusal(ParseFailed(f"the parser failed: {type(error).__name__}: {str(error)[:200]}"))
+        yield worker_protocol.failure_message(
+            ParseFailed(f"the parser failed: {type(error).__name__}: {str(error)[:200]}")
+        )
     finally:
         _alarm(0)
 
 
-def _cut(
-    path: str, limits: ParseLimits, order: CutOrder, counter: OpenCounter | None
+def _prepare(
+    path: str, limits: ParseLimits, order: ChunkRequest, counter: OpenCounter
 ) -> Iterator[worker_protocol.Message]:
-    """A file parsed and cut, with a time limit for each."""
-    _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_for(Path(path).lstat().st_size)) + _GRACE)
+    """Parse and chunk a file, with a time limit for each step."""
+    _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_for(Path(path).lstat().st_size)) + _ALARM_GRACE_S)
     try:
-        if counter is None:
-            raise OSError("it has no tokenizer")
         tokens = counter(order.tokenizer, order.limit, order.stamp)
     except (SlotUnavailable, OSError, ImportError) as error:
-        yield worker_protocol.not_cut(str(error))
+        yield worker_protocol.chunking_unavailable_message(str(error))
         return
-    format_of(path)  # refuses what is binary without reading all of it
+    format_of(path)  # raises for a binary file without reading all of it
     parsed = parse_here(path, limits)
-    if order.unless and parsed.sha256 == order.unless:
-        yield from worker_protocol.prepared(parsed, None)
+    if order.known_sha256 and parsed.sha256 == order.known_sha256:
+        yield from worker_protocol.prepared_messages(parsed, None)
         return
-    to_cut = worker_protocol.cutting(parsed)
-    _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_to_cut(to_cut["characters"])) + _GRACE)
-    yield to_cut
-    yield from worker_protocol.prepared(parsed, ready(parsed.document, tokens, order.limit, order.name))
+    announcement = worker_protocol.chunking_message(parsed)
+    _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_to_chunk(announcement["characters"])) + _ALARM_GRACE_S)
+    yield announcement
+    yield from worker_protocol.prepared_messages(
+        parsed, chunk_document(parsed.document, tokens, order.limit, order.name)
+    )
 
 
 def _alarm(seconds: int) -> None:
-    """Have the kernel end this process after some seconds (0: call it off), even inside a library's loop."""
+    """Have the kernel end this process after some seconds (0: cancel), even inside a library's loop."""
     if hasattr(signal, "alarm"):
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.alarm(seconds)
 
 
-def _peak() -> int:
-    """The most memory this process ever held, bytes; 0 where unknown.
+def _peak_memory() -> int:
+    """Peak memory of this process, bytes; 0 where unknown.
 
     Linux's ``ru_maxrss`` outlives ``exec``: a worker started by a process with a large model would count that model as
     its own. ``VmHWM`` belongs to the program that runs now.
@@ -229,9 +240,7 @@ def _peak() -> int:
     if sys.platform == "linux":
         with open("/proc/self/status", encoding="ascii", errors="replace") as status:
             return next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:")), 0)
-    try:
-        import resource  # noqa: PLC0415  # POSIX only
-    except ImportError:
+    if sys.platform == "win32":
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak) * (1 if sys.platform == "darwin" else 1024)

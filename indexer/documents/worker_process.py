@@ -1,4 +1,4 @@
-"""One parser process: started and greeted, asked one file at a time, killed when it oversteps."""
+"""One worker process as the pool sees it: started, given one file at a time, killed when it exceeds a limit."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from indexer.documents import worker_protocol
 from indexer.documents.parse import WALL_CLOCK_FACTOR, Parsed, ParseLimits
 from indexer.documents.pool_status import WorkerLog
-from indexer.documents.worker_protocol import CutOrder, Prepared
+from indexer.documents.worker_protocol import ChunkRequest, PreparedFile
 from indexer.errors import ParseFailed
 
 if TYPE_CHECKING:
     from anyio.abc import Process, TaskGroup
 
 
-_SETTLE = 2.0
-"""Seconds that a process whose input ended gets to leave by itself."""
-_LINE = 4096
+_EXIT_GRACE_S = 2.0
+"""Seconds a process has to exit after its input ended."""
+_BLOCK = 4096
 """Bytes of stderr read at once."""
-_SMALL = 65_536
-"""Bytes of a frame that are decoded on the event loop: a third of a millisecond, less than a thread's round trip."""
+_DECODED_INLINE = 65_536
+"""Bytes up to which a frame is decoded on the event loop: a third of a millisecond, less than using a thread."""
 
 
 class NotStarted(Exception):
-    """A parser process did not come up; says why."""
+    """A worker process did not start; says why."""
 
 
 class ParserDied(ParseFailed):
-    """The process that read a file crashed, hung or was killed: perhaps not this file's fault."""
+    """The process that read a file crashed, hung or was killed, perhaps not because of this file."""
 
 
 @dataclass(slots=True)
 class ParserProcess:
-    """A living parser process; ``close`` or ``kill`` ends it.
+    """A running worker process; ``close`` or ``kill`` ends it.
 
     Attributes:
         pid: Its process id.
-        network: How it is kept from the network: ``namespace`` or ``blocked``.
-        missing: Libraries it could not load.
-        cuts: Whether it can cut files, too.
-        spent: It should not get another file.
-        length: Of the frame that is being received, None between two.
+        network: How its network is blocked: ``namespace`` or ``blocked``.
+        missing: Libraries it could not import.
+        can_chunk: Whether it can also chunk files.
+        retired: It must not get another file.
+        frame_length: Bytes of the frame that is being received, None between frames.
     """
 
     process: Process
     incoming: BufferedByteReceiveStream
-    complaints: WorkerLog
+    log: WorkerLog
     network: str = ""
     missing: tuple[str, ...] = ()
-    cuts: bool = False
-    spent: bool = False
-    length: int | None = None
+    can_chunk: bool = False
+    retired: bool = False
+    frame_length: int | None = None
 
     @property
     def pid(self) -> int:
@@ -69,79 +69,79 @@ class ParserProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether it can take a file."""
-        return self.process.returncode is None and not self.spent and not _has_exited(self.pid)
+        """Whether it can be given a file."""
+        return self.process.returncode is None and not self.retired and not _has_exited(self.pid)
 
-    async def ask(self, path: str, limits: ParseLimits, size: int) -> Parsed:
-        """Have one file parsed; a process that does not answer in time is killed.
+    async def parse(self, path: str, limits: ParseLimits, size: int) -> Parsed:
+        """Have one file parsed; kill the process if it does not answer in time.
 
         Raises:
             ParseSkipped: The file is not indexed on purpose.
             ParseFailed: The file is damaged.
             ParserDied: The file took too long or ended the process.
         """
-        (message,) = await self._talk(worker_protocol.request(path, limits), limits, size)
-        return worker_protocol.answered(message)
+        (message,) = await self._exchange(worker_protocol.request(path, limits), limits, size)
+        return worker_protocol.parsed_from(message)
 
-    async def prepare(self, path: str, limits: ParseLimits, size: int, order: CutOrder) -> Prepared:
-        """Have one file parsed and cut, as ``ask``.
+    async def prepare(self, path: str, limits: ParseLimits, size: int, order: ChunkRequest) -> PreparedFile:
+        """Have one file parsed and chunked, as ``parse``.
 
         Raises:
             NotCut: The process cannot cut.
-            ParseSkipped, ParseFailed, ParserDied: As ``ask``.
+            ParseSkipped, ParseFailed, ParserDied: As ``parse``.
         """
-        messages = await self._talk(worker_protocol.request(path, limits, order), limits, size)
+        messages = await self._exchange(worker_protocol.request(path, limits, order), limits, size)
         if len(messages) <= 3:  # at most one of chunks
             return worker_protocol.prepared_from(messages)
         return await to_thread.run_sync(worker_protocol.prepared_from, messages)
 
-    async def _talk(
+    async def _exchange(
         self, request: worker_protocol.Message, limits: ParseLimits, size: int
     ) -> list[worker_protocol.Message]:
-        """Ask and collect the answer; whatever goes wrong, the pipe is never left with half of one in it."""
+        """Send a request and receive its whole answer; after an error the process is killed: its pipe holds a rest."""
         seconds = limits.time_for(size)
         messages: list[worker_protocol.Message] = []
         try:
             await self._send(request)
             while not messages or messages[-1].get("more"):
-                messages.append(await self._within(seconds))
+                messages.append(await self._receive_within(seconds))
                 if "characters" in messages[-1]:
-                    seconds = limits.time_to_cut(messages[-1]["characters"])
+                    seconds = limits.time_to_chunk(messages[-1]["characters"])
         except TimeoutError:
             await self.kill()
             raise ParserDied(f"took longer than the limit of {seconds:.0f} s; its parser was ended") from None
         except (anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead, ValueError, OSError):
-            raise ParserDied(await self._post_mortem(limits)) from None
+            raise ParserDied(await self._death_reason(limits)) from None
         except BaseException:
-            # Cancelled in the middle of an answer: what the pipe holds belongs to nobody.
+            # Cancelled in the middle of an answer: nobody will read the rest.
             await self.kill()
             raise
         peak = int(messages[-1].get("peak_bytes", 0))
-        self.spent = bool(messages[-1].get("retire")) or 0 < limits.memory_bytes // 2 < peak
+        self.retired = bool(messages[-1].get("retire")) or 0 < limits.memory_bytes // 2 < peak
         return messages
 
-    async def _within(self, seconds: float) -> worker_protocol.Message:
-        """The next message; a process that gets little of the processor has up to ``WALL_CLOCK_FACTOR`` times as long.
+    async def _receive_within(self, seconds: float) -> worker_protocol.Message:
+        """Receive a message. The limit is of CPU time; by the clock it may take ``WALL_CLOCK_FACTOR`` times as long.
 
         Raises:
             TimeoutError: It did not come.
         """
-        began, worked = anyio.current_time(), _worked(self.pid)
+        began, cpu_before = anyio.current_time(), _cpu_seconds(self.pid)
         until = began + seconds
         while True:
             with anyio.move_on_at(until):
                 return await self._receive()
-            now, spent = anyio.current_time(), _worked(self.pid)
+            now, cpu_now = anyio.current_time(), _cpu_seconds(self.pid)
             if (
-                worked is None
-                or spent is None
-                or spent - worked >= seconds
+                cpu_before is None
+                or cpu_now is None
+                or cpu_now - cpu_before >= seconds
                 or now - began >= WALL_CLOCK_FACTOR * seconds
             ):
                 raise TimeoutError
-            until = min(now + seconds - (spent - worked), began + WALL_CLOCK_FACTOR * seconds)
+            until = min(now + seconds - (cpu_now - cpu_before), began + WALL_CLOCK_FACTOR * seconds)
 
-    async def greet(self, seconds: float) -> None:
+    async def wait_until_ready(self, seconds: float) -> None:
         """Wait for the ready frame.
 
         Raises:
@@ -154,8 +154,8 @@ class ParserProcess:
             await self.kill()
             raise NotStarted(f"not ready within {seconds:.0f} s") from None
         except (anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead, ValueError, OSError):
-            code = await self._ended()
-            raise NotStarted(f"ended at the start ({_exit(code)})") from None
+            code = await self._exit_code()
+            raise NotStarted(f"ended at the start ({_exit_text(code)})") from None
         except BaseException:
             await self.kill()
             raise
@@ -163,22 +163,22 @@ class ParserProcess:
             await self.kill()
             raise NotStarted("the interpreter is no parser: it did not say that it is ready")
         self.network, self.missing = str(message["network"]), tuple(message["missing"])
-        self.cuts = bool(message.get("cuts"))
+        self.can_chunk = bool(message.get("can_chunk"))
 
     async def close(self) -> None:
-        """End its input, let it leave, kill it if it stays."""
+        """End its input, wait until it exits, kill it if it does not."""
         with anyio.CancelScope(shield=True):
             if self.process.stdin is not None:
                 await self.process.stdin.aclose()
-            with anyio.move_on_after(_SETTLE):
+            with anyio.move_on_after(_EXIT_GRACE_S):
                 await self.process.wait()
             await self.kill()
 
     async def kill(self) -> None:
-        """End it now and wait until it is gone; harmless when it is already."""
-        self.spent = True
+        """Kill it and wait until it has ended; does nothing when it has ended already."""
+        self.retired = True
         with anyio.CancelScope(shield=True):
-            # Signalling a child that has ended would reap it, behind the event loop's back.
+            # Signalling a child that has ended would reap it before the event loop does.
             if self.process.returncode is None and not _has_exited(self.pid):
                 with suppress(ProcessLookupError):
                     self.process.kill()
@@ -186,97 +186,99 @@ class ParserProcess:
 
     async def _send(self, message: worker_protocol.Message) -> None:
         assert self.process.stdin is not None
-        await self.process.stdin.send(worker_protocol.encode(message))
+        await self.process.stdin.send(worker_protocol.encode_frame(message))
 
     async def _receive(self) -> worker_protocol.Message:
-        """The next message. Cancelled in the middle of one, the next call goes on with it."""
-        if self.length is None:
-            (self.length,) = worker_protocol.HEADER.unpack(
+        """Receive a message. If a call is cancelled within a message, the next call continues with it."""
+        if self.frame_length is None:
+            (self.frame_length,) = worker_protocol.HEADER.unpack(
                 await self.incoming.receive_exactly(worker_protocol.HEADER.size)
             )
-        if self.length > worker_protocol.MOST:
+        if self.frame_length > worker_protocol.MAX_FRAME:
             raise ValueError("a frame beyond every limit")
-        body = await self.incoming.receive_exactly(self.length)
-        if len(body) <= _SMALL:
-            message = worker_protocol.decode(body)
+        body = await self.incoming.receive_exactly(self.frame_length)
+        if len(body) <= _DECODED_INLINE:
+            message = worker_protocol.decode_frame(body)
         else:
             # Decoding a book takes 0.1 s: not on the event loop.
             with anyio.CancelScope(shield=True):
-                message = await to_thread.run_sync(worker_protocol.decode, body)
-        self.length = None
+                message = await to_thread.run_sync(worker_protocol.decode_frame, body)
+        self.frame_length = None
         return message
 
-    async def _ended(self) -> int | None:
-        """Make sure it is gone; its exit code."""
-        with anyio.move_on_after(_SETTLE):
+    async def _exit_code(self) -> int | None:
+        """Wait until it has ended, killing it if needed; its exit code."""
+        with anyio.move_on_after(_EXIT_GRACE_S):
             await self.process.wait()
         code = self.process.returncode
         await self.kill()
         return code
 
-    async def _post_mortem(self, limits: ParseLimits) -> str:
-        code = await self._ended()
+    async def _death_reason(self, limits: ParseLimits) -> str:
+        code = await self._exit_code()
         memory = f"perhaps it needed more than {limits.memory_bytes / 1e6:,.0f} MB of memory"
-        last = [c.text for c in self.complaints.last("error") if c.pid == self.pid]
+        last = [c.text for c in self.log.last("error") if c.pid == self.pid]
         said = f'; it said "{last[-1][:120]}"' if last else ""
-        return f"the parser crashed on this file ({_exit(code)}){said}" + (f"; {memory}" if code in (-6, -9) else "")
+        return f"the parser crashed on this file ({_exit_text(code)}){said}" + (
+            f"; {memory}" if code in (-6, -9) else ""
+        )
 
 
-async def start(launch: Launch, tasks: TaskGroup, complaints: WorkerLog) -> ParserProcess:
-    """Start a parser process, with its stderr being collected; it is not greeted yet.
+async def start(launch: Launch, tasks: TaskGroup, log: WorkerLog) -> ParserProcess:
+    """Start a worker process and collect its stderr; does not wait until it is ready.
 
     Raises:
         NotStarted: The system refuses to start it.
     """
     arguments: dict[str, Any] = {"cwd": launch.directory, "env": launch.environment, "start_new_session": True}
     try:
-        # Cancelled in here, the process would be killed but not waited for: nobody has it yet who could.
+        # If this were cancelled, the process would be killed but never waited for.
         with anyio.CancelScope(shield=True):
             process = await anyio.open_process(list(launch.command), **arguments)
     except OSError as error:
         raise NotStarted(f"{launch.interpreter} cannot be started: {error.strerror or error}") from None
     assert process.stdout is not None
-    tasks.start_soon(_collect, process, complaints)
-    return ParserProcess(process, BufferedByteReceiveStream(process.stdout), complaints)
+    tasks.start_soon(_collect_stderr, process, log)
+    return ParserProcess(process, BufferedByteReceiveStream(process.stdout), log)
 
 
-async def greeted(launch: Launch, tasks: TaskGroup, complaints: WorkerLog, seconds: float) -> ParserProcess:
-    """Start a parser process and wait until it is ready.
+async def start_ready(launch: Launch, tasks: TaskGroup, log: WorkerLog, seconds: float) -> ParserProcess:
+    """Start a worker process and wait until it is ready.
 
     Raises:
-        NotStarted: It did not come up within ``seconds``.
+        NotStarted: It was not ready within ``seconds``.
     """
-    parser = await start(launch, tasks, complaints)
-    await parser.greet(seconds)
+    parser = await start(launch, tasks, log)
+    await parser.wait_until_ready(seconds)
     return parser
 
 
-async def _collect(process: Process, complaints: WorkerLog) -> None:
-    """Keep what a process writes to stderr, line by line, until it ends."""
+async def _collect_stderr(process: Process, log: WorkerLog) -> None:
+    """Log what a process writes to stderr, line by line, until it ends."""
     assert process.stderr is not None
-    held = b""
+    rest = b""
     try:
         async for block in process.stderr:
-            *lines, held = (held + block)[-16 * _LINE :].split(b"\n")
+            *lines, rest = (rest + block)[-16 * _BLOCK :].split(b"\n")
             for line in lines:
-                complaints.add(line.decode("utf-8", "replace"), process.pid)
+                log.add(line.decode("utf-8", "replace"), process.pid)
     except (anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
         pass  # the pipe broke because the process was killed
-    complaints.add(held.decode("utf-8", "replace"), process.pid)
+    log.add(rest.decode("utf-8", "replace"), process.pid)
 
 
-def _worked(pid: int) -> float | None:
-    """Seconds of processor time a process has had; None where that is not known."""
+def _cpu_seconds(pid: int) -> float | None:
+    """CPU seconds of a process; None where that is not known."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as status:
             fields = status.read().rpartition(b")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError, AttributeError):  # not Linux, or it is gone
+    except (OSError, ValueError, IndexError, AttributeError):  # not Linux, or it has ended
         return None
 
 
 def _has_exited(pid: int) -> bool:
-    """Whether a child has ended though the event loop has not been told yet; it is left for the loop to reap."""
+    """Whether a child has ended, even if the event loop does not know yet; leaves it to the loop to reap it."""
     if sys.platform == "linux":
         try:
             return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -285,7 +287,7 @@ def _has_exited(pid: int) -> bool:
     return False
 
 
-def _exit(code: int | None) -> str:
+def _exit_text(code: int | None) -> str:
     """An exit code in words."""
     if code is None:
         return "no exit code"
@@ -293,25 +295,25 @@ def _exit(code: int | None) -> str:
 
 
 # The workers' interpreter -------------------------------------------------------------------------------------------
-# Which Python runs the parser processes, verified before it is started.
+# Which Python runs the worker processes, checked before it is started.
 
 # A child gets what its interpreter needs to start, and nothing else of what the server was given (tokens, proxies).
-_KEPT = ("LD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
+_ENVIRONMENT = ("LD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT", "TMPDIR", "TEMP", "TMP")
 
 
 class NoInterpreter(Exception):
-    """No Python to run parsers with; the message names every place looked at."""
+    """No Python to run workers with; the message names every path that was tried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """How a parser process is started.
+    """How a worker process is started.
 
     Attributes:
         interpreter: Absolute path of the Python.
         command: The whole command line.
-        environment: All the variables it gets.
-        directory: Its working directory: the root of the file system, where no file can pose as a module.
+        environment: Its whole environment.
+        directory: Its working directory: the root of the file system, where no file can be imported by mistake.
     """
 
     interpreter: str
@@ -321,7 +323,7 @@ class Launch:
 
 
 WORKER = "indexer.documents.worker"
-"""The module of a process that parses."""
+"""The module that a worker process runs."""
 
 
 def launch(setting: str | None, memory_bytes: int, *, once: bool, module: str = WORKER) -> Launch:
@@ -331,21 +333,21 @@ def launch(setting: str | None, memory_bytes: int, *, once: bool, module: str = 
         setting: A Python to use instead of this one: a file, a virtual environment's directory, or a command name.
         memory_bytes: The worker's memory limit.
         once: End after one file.
-        module: What to run: ``WORKER``, or a module that serves as it does and more.
+        module: What to run instead of ``WORKER``, for tests.
 
     Raises:
-        NoInterpreter: One of the two is not there; names the places looked at.
+        NoInterpreter: One of the two does not exist; names the paths tried.
     """
     interpreter = find_interpreter(setting)
     root = Path(__file__).parent.parent.parent
-    place = root.joinpath(*module.split(".")).with_suffix(".py")
-    if not place.is_file():
-        raise NoInterpreter(f"the parser module is missing: looked at {place}; reinstall folder-mcp")
+    file = root.joinpath(*module.split(".")).with_suffix(".py")
+    if not file.is_file():
+        raise NoInterpreter(f"the parser module is missing: looked at {file}; reinstall folder-mcp")
     options = ("--memory", str(memory_bytes), *(("--once",) if once else ()))
     # -u: nothing waits in a buffer. -P: neither the working directory nor a script's is searched for modules.
     command = (interpreter, "-u", "-P", "-m", module, *options)
-    environment = os.environ  # house: a child's environment is cut from this process's, name by name
-    kept = {name: environment[name] for name in _KEPT if name in environment}
+    environment = os.environ  # environment: a child gets a few variables of this process
+    kept = {name: environment[name] for name in _ENVIRONMENT if name in environment}
     fixed = {"PYTHONPATH": str(root), "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.defpath}
     return Launch(interpreter, command, kept | fixed, Path(os.sep).absolute().anchor)
 
@@ -354,18 +356,20 @@ def find_interpreter(setting: str | None) -> str:
     """Absolute path of an executable Python.
 
     Raises:
-        NoInterpreter: There is none at any of the places it names.
+        NoInterpreter: There is none at any of the paths it names.
     """
-    places = _places(setting)
-    for place in places:
-        if place.is_file() and os.access(place, os.X_OK):
-            return str(place)
-    looked = ", ".join(str(place) for place in places) or "no place (this Python does not know its own path)"
+    candidates = _candidates(setting)
+    for candidate in candidates:
+        if candidate.is_file() and os.access(candidate, os.X_OK):
+            return str(candidate)
+    looked = (
+        ", ".join(str(candidate) for candidate in candidates) or "no place (this Python does not know its own path)"
+    )
     remedy = "correct the interpreter setting (PYTHON_PATH)" if setting else "set the interpreter (PYTHON_PATH)"
     raise NoInterpreter(f"no Python to run parsers with: looked at {looked}; {remedy}")
 
 
-def found_interpreter(setting: str | None) -> str:
+def interpreter_or_empty(setting: str | None) -> str:
     """``find_interpreter``, or empty when there is none."""
     try:
         return find_interpreter(setting)
@@ -373,8 +377,8 @@ def found_interpreter(setting: str | None) -> str:
         return ""
 
 
-def _places(setting: str | None) -> list[Path]:
-    """Where the interpreter may be, absolute; a virtual environment is taken by its directory."""
+def _candidates(setting: str | None) -> list[Path]:
+    """Absolute paths where the interpreter may be; the setting may be the directory of a virtual environment."""
     if not setting:
         return [Path(sys.executable).absolute()] if sys.executable else []
     given = Path(setting).expanduser()

@@ -1,8 +1,8 @@
-"""What the parser pool and its workers say to each other: length-prefixed JSON, nothing that could run code.
+"""Messages between the pool and its workers: length-prefixed JSON, nothing that could run code.
 
-A frame is four bytes of length, big-endian, then that many bytes of UTF-8 JSON. Undecodable bytes in paths travel as
-lone surrogates. A file that is cut where it is parsed is answered in several frames, none much larger than
-``CHARS``, all but the last with ``more``: the length of its text, then its chunks column by column, then its row.
+A frame is four bytes of length, big-endian, then that many bytes of UTF-8 JSON. Undecodable bytes in paths are lone
+surrogates. The answer for a file that is chunked too has several frames, none much larger than ``CHARS``, all but the
+last with ``more``: the length of its text, then its chunks column by column, then its row.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from indexer.types import Chunk, Document, Locator, Unit, UnitKind
 
 HEADER = struct.Struct(">I")
 """The length before each frame."""
-MOST = 512 << 20
-"""Bytes of a frame that anyone accepts: five times the longest text allowed, and no more."""
+MAX_FRAME = 512 << 20
+"""Most bytes of a frame that are accepted: five times the longest text allowed."""
 
 CHARS = 500_000
-"""Characters of text in a frame of chunks: decoding one holds the interpreter for some milliseconds."""
+"""Characters of text in a frame of chunks: decoding one blocks the interpreter for some milliseconds."""
 
 Message = dict[str, Any]
 """A JSON object; its keys are read and written in this module only."""
 
 
-def encode(message: Message) -> bytes:
+def encode_frame(message: Message) -> bytes:
     """A message as one frame."""
     body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
     return HEADER.pack(len(body)) + body
 
 
-def decode(body: bytes) -> Message:
+def decode_frame(body: bytes) -> Message:
     """The message in a frame's body.
 
     Raises:
@@ -50,33 +50,33 @@ def decode(body: bytes) -> Message:
     return message
 
 
-def read(stream: BinaryIO) -> Message | None:
+def read_frame(stream: BinaryIO) -> Message | None:
     """The next message of a blocking stream, None at its end."""
     header = stream.read(HEADER.size)
     if len(header) < HEADER.size:
         return None
     (length,) = HEADER.unpack(header)
     body = stream.read(length)
-    return decode(body) if len(body) == length else None
+    return decode_frame(body) if len(body) == length else None
 
 
-class NotCut(Exception):
-    """A worker cannot cut files: it lacks the tokenizer, or the library that reads it; says why."""
+class ChunkingUnavailable(Exception):
+    """A worker cannot chunk files: it lacks the tokenizer, or the library that reads it; says why."""
 
 
-def request(path: str, limits: ParseLimits, order: CutOrder | None = None) -> Message:
-    """Ask for one file, to be cut too when there is an ``order``."""
-    return {"path": path, "limits": asdict(limits), "cut": asdict(order) if order else None}
+def request(path: str, limits: ParseLimits, order: ChunkRequest | None = None) -> Message:
+    """The request for one file; with a ``ChunkRequest`` it is chunked too."""
+    return {"path": path, "limits": asdict(limits), "chunk": asdict(order) if order else None}
 
 
-def requested(message: Message) -> tuple[str, ParseLimits, CutOrder | None]:
-    """The file, the limits and perhaps the order of a request."""
-    order = CutOrder(**message["cut"]) if message.get("cut") else None
+def parse_request(message: Message) -> tuple[str, ParseLimits, ChunkRequest | None]:
+    """The path, the limits and the chunk request of a message."""
+    order = ChunkRequest(**message["chunk"]) if message.get("chunk") else None
     return str(message["path"]), ParseLimits(**message["limits"]), order
 
 
-def answer(parsed: Parsed) -> Message:
-    """A parsed file as a message."""
+def parsed_message(parsed: Parsed) -> Message:
+    """The message for a parsed file."""
     document = parsed.document
     return {
         "outcome": "indexed",
@@ -90,24 +90,24 @@ def answer(parsed: Parsed) -> Message:
     }
 
 
-def refusal(error: ParseFailed) -> Message:
-    """A file that gave no text as a message."""
+def failure_message(error: ParseFailed) -> Message:
+    """The message for a file that gave no text."""
     outcome = "lacking" if isinstance(error, LibraryMissing) else "skipped"
     return {"outcome": outcome if isinstance(error, ParseSkipped) else "failed", "reason": str(error)}
 
 
-def not_cut(reason: str) -> Message:
-    """A file that this worker could only have parsed as a message."""
-    return {"outcome": "not cut", "reason": reason}
+def chunking_unavailable_message(reason: str) -> Message:
+    """The message for a file that this worker cannot chunk."""
+    return {"outcome": "not chunked", "reason": reason}
 
 
-def cutting(parsed: Parsed) -> Message:
-    """Parsed, not cut yet: how much there is to cut."""
+def chunking_message(parsed: Parsed) -> Message:
+    """The message between parsing and chunking: how many characters there are to chunk."""
     return {"characters": sum(len(unit.text) for unit in parsed.document.units), "more": True}
 
 
-def prepared(parsed: Parsed, made: Ready | None) -> Iterator[Message]:
-    """A file cut (or the same as before, None) as messages."""
+def prepared_messages(parsed: Parsed, made: ChunkedDocument | None) -> Iterator[Message]:
+    """The messages for a chunked file; ``made`` is None when its content is the known one."""
     chunks = made.chunks if made else ()
     first = size = 0
     for at, each in enumerate(chunks):
@@ -127,38 +127,38 @@ def prepared(parsed: Parsed, made: Ready | None) -> Iterator[Message]:
     }
 
 
-def prepared_from(messages: Sequence[Message]) -> Prepared:
+def prepared_from(messages: Sequence[Message]) -> PreparedFile:
     """The file in the messages of an answer.
 
     Raises:
-        NotCut: The worker cannot cut.
-        LibraryMissing, ParseSkipped, ParseFailed: As ``answered``.
+        ChunkingUnavailable: The worker cannot chunk.
+        LibraryMissing, ParseSkipped, ParseFailed: As ``parsed_from``.
     """
     last = messages[-1]
-    if last.get("outcome") == "not cut":
-        raise NotCut(str(last["reason"]))
+    if last.get("outcome") == "not chunked":
+        raise ChunkingUnavailable(str(last["reason"]))
     if last.get("outcome") not in ("prepared", "same"):
-        answered(last)
+        parsed_from(last)
         raise ParseFailed("the parser gave no answer")
     made = None
     if last["outcome"] == "prepared":
         found = [row for message in messages if "texts" in message for row in _rows(message)]
         words = tuple(token for message in messages if "texts" in message for token in message["tokens"])
         reach = tuple(count for message in messages if "texts" in message for count in message["reach"])
-        made = Ready(tuple(found), words, last["language"], last["dropped"], reach)
-    return Prepared(last["parser"], last["sha256"], last["size"], last["mtime_ns"], made)
+        made = ChunkedDocument(tuple(found), words, last["language"], last["dropped"], reach)
+    return PreparedFile(last["parser"], last["sha256"], last["size"], last["mtime_ns"], made)
 
 
 def _columns(chunks: Sequence[Chunk], tokens: Sequence[str], reach: Sequence[int]) -> Message:
-    places = [chunk.locator for chunk in chunks]
+    locators = [chunk.locator for chunk in chunks]
     return {
         "ordinals": [chunk.ordinal for chunk in chunks],
         "texts": [chunk.text for chunk in chunks],
         "headings": [chunk.heading for chunk in chunks],
-        "kinds": [place.kind for place in places],
-        "units": [place.unit for place in places],
-        "starts": [place.start for place in places],
-        "ends": [place.end for place in places],
+        "kinds": [locator.kind for locator in locators],
+        "units": [locator.unit for locator in locators],
+        "starts": [locator.start for locator in locators],
+        "ends": [locator.end for locator in locators],
         "tokens": list(tokens),
         "reach": list(reach),
         "more": True,
@@ -166,11 +166,11 @@ def _columns(chunks: Sequence[Chunk], tokens: Sequence[str], reach: Sequence[int
 
 
 def _rows(message: Message) -> Iterator[Chunk]:
-    places = map(Locator, message["kinds"], message["units"], message["starts"], message["ends"])
-    return map(Chunk, message["ordinals"], message["texts"], message["headings"], places)
+    locators = map(Locator, message["kinds"], message["units"], message["starts"], message["ends"])
+    return map(Chunk, message["ordinals"], message["texts"], message["headings"], locators)
 
 
-def answered(message: Message) -> Parsed:
+def parsed_from(message: Message) -> Parsed:
     """The document in an answer.
 
     Raises:
@@ -190,37 +190,37 @@ def answered(message: Message) -> Parsed:
 
 
 # Prepared documents -------------------------------------------------------------------------------------------------
-# A document made ready for the index: its chunks, the words the keyword index sees, its language. Pure CPU work.
+# A document prepared for the index: its chunks, their search tokens, its language. Pure CPU work.
 
-_SHOWN = 8
-"""Chunks whose text tells the language of a document."""
+_LANGUAGE_CHUNKS = 8
+"""Chunks from whose text the language of a document is detected."""
 
 
 @dataclass(frozen=True, slots=True)
-class CutOrder:
-    """How a file is to be cut, as far as a process without a model needs to be told.
+class ChunkRequest:
+    """How to chunk a file, in a process without the model.
 
     Attributes:
-        tokenizer: Path of the tokenizer's file; empty when there is none, and the file is cut where it was asked for.
+        tokenizer: Path of the tokenizer's file; empty when there is none, and the caller chunks the file itself.
         limit: Tokens of a passage that the model sees.
-        stamp: What the tokenizer's stamp must be: the file may have been replaced since.
+        stamp: The expected stamp of the tokenizer, whose file may have been replaced.
         name: The file's path below its root.
-        unless: A file whose content has this SHA-256 is not cut; empty for none.
+        known_sha256: A file whose content has this SHA-256 is not chunked; empty for none.
     """
 
     tokenizer: str
     limit: int
     stamp: str
     name: str
-    unless: str = ""
+    known_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """A document cut.
+class ChunkedDocument:
+    """The chunks of a document.
 
     Attributes:
-        chunks: Its chunks in order, those with secrets left out.
+        chunks: Its chunks in order, without those that hold secrets.
         tokens: For each chunk, its search tokens separated by single spaces.
         language: ISO 639-1 code of its text, empty when it shows none.
         dropped: How many chunks held secrets.
@@ -235,30 +235,30 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A file read and cut, and the very version of it that was.
+class PreparedFile:
+    """A file that was read and chunked, and the version of it that was read.
 
     Attributes:
         parser: Name and version of what read it.
         sha256: Hex digest of its bytes.
         size: Their number.
         mtime_ns: Modification time in nanoseconds.
-        ready: What it holds; None when the content is what ``CutOrder.unless`` says.
+        chunked: Its chunks; None when the content is the one of ``ChunkRequest.known_sha256``.
     """
 
     parser: str
     sha256: str
     size: int
     mtime_ns: int
-    ready: Ready | None
+    chunked: ChunkedDocument | None
 
 
-def ready(document: Document, counter: TokenCounter, limit: int, name: str) -> Ready:
+def chunk_document(document: Document, counter: TokenCounter, limit: int, name: str) -> ChunkedDocument:
     """Cut a document into chunks of at most ``limit`` tokens, with the search tokens of each."""
     chunks, dropped = redacted(chunk(document, counter, limit))
-    language = detect("\n".join(c.text for c in chunks[:_SHOWN]))
+    language = detect("\n".join(c.text for c in chunks[:_LANGUAGE_CHUNKS]))
     if not language:  # code, tables, names: no paragraphs
-        return Ready(chunks, tuple(tokens(c.text, c.heading, name, "") for c in chunks), "", dropped)
+        return ChunkedDocument(chunks, tuple(tokens(c.text, c.heading, name, "") for c in chunks), "", dropped)
     around = surroundings(document, chunks)
     words = tuple(tokens(c.text, c.heading, name, language, a.texts) for c, a in zip(chunks, around, strict=True))
-    return Ready(chunks, words, language, dropped, tuple(a.reach for a in around))
+    return ChunkedDocument(chunks, words, language, dropped, tuple(a.reach for a in around))

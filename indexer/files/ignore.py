@@ -1,14 +1,14 @@
-"""Which files and directories of a folder are left out, and why: one predicate for the walk and for the watcher.
+"""Which files and directories of a folder are ignored, and why: one predicate for the walk and for the watcher.
 
-Who decides, first answer counts:
+In order of precedence, the first that matches decides:
 
 1. ``include`` and ``exclude`` of the configuration (``include`` wins),
 2. ``.folder-mcpignore`` files, the deepest first,
-3. the lists of ``builtin``: secrets, machine-made files, hidden files,
+3. the built-in lists: secrets, generated files, hidden files,
 4. ``.gitignore`` files, the deepest first, up to the top of the repository; then ``.git/info/exclude`` of each
    repository, then the user's global excludes file.
 
-A directory that is left out is not entered: nothing below it can be taken back in (take the directory back in).
+An ignored directory is not entered: nothing below it can be included (include the directory itself).
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 
 # Rules --------------------------------------------------------------------------------------------------------------
-# One list of gitignore patterns, asked about one file or directory at a time.
+# One list of gitignore patterns, matched with one file or directory at a time.
 #
-# pathspec translates each pattern to a regular expression; the order of patterns and the difference between a
-# directory and what is below it are decided here, because a walk asks about every directory before it enters it.
-# (pathspec's own ``match_file`` answers for whole paths, where git's answer for a re-included child of an excluded
-# directory differs.) Most patterns are a plain name or end in a suffix: those are looked up, not tried one by one.
+# pathspec translates each pattern to a regular expression. Precedence is decided here, and a directory is matched
+# apart from what is below it, because a walk matches every directory before it enters it. (pathspec's own
+# ``match_file`` matches whole paths, and differs from git for a re-included child of an excluded directory.) Most
+# patterns are a plain name or end in a suffix: those are found by lookup, not tried one by one.
 
 _SPECIAL = re.compile(r"[*?\[\\]")
 _POSIX = {
@@ -40,7 +40,7 @@ _POSIX = {
     "[:punct:]": "!-/:-@{-~", "[:space:]": " \t\r\n\f\v", "[:upper:]": "A-Z", "[:xdigit:]": "0-9a-fA-F",
 }  # fmt: skip
 _MAX_STARS = 6
-"""Wildcards in one path part. Each multiplies the work on a name of up to 255 bytes; real patterns have 1 or 2."""
+"""Most wildcards in a path part: each multiplies the work on a name of up to 255 bytes; real patterns have 1 or 2."""
 
 IGNORE_CASE = sys.platform in ("darwin", "win32")
 """Whether patterns of ignore files match without letter case, as git does on these systems (core.ignorecase)."""
@@ -53,7 +53,7 @@ class Rule:
     Attributes:
         line: As written.
         ignores: True for a pattern, False for its negation (``!pattern``).
-        matches: Tried with ``fullmatch`` on the path below the list's directory, with ``/`` after a directory.
+        matches: Used with ``fullmatch`` on the path relative to the list's directory, with ``/`` after a directory.
         name: The last part if it is a plain name, else empty.
         prefix: What the last part starts with, up to its first wildcard.
         suffix: What it ends with, after its last wildcard.
@@ -68,11 +68,11 @@ class Rule:
 
 
 class Rules:
-    """Patterns of one ignore file or list, the last match counting.
+    """Patterns of one ignore file or list; the last match decides.
 
     Args:
         lines: Patterns, comments, blanks.
-        source: Where they come from, for reasons: a file, or the name of a list.
+        source: A file or the name of a list, for the reason of a verdict.
         ignore_case: Match without letter case.
     """
 
@@ -97,20 +97,20 @@ class Rules:
         self._by_prefix: list[tuple[str, int]] = []
         self._others: list[int] = []
         for line in lines:
-            rule = _rule(line.lower() if ignore_case else line, source)
+            rule = _compile(line.lower() if ignore_case else line, source)
             if rule is not None:
-                self._file(rule)
+                self._add(rule)
         self._suffixes = tuple(suffix for suffix, _ in self._by_suffix)
         self._prefixes = tuple(prefix for prefix, _ in self._by_prefix)
 
     def __len__(self) -> int:
         return len(self._rules)
 
-    def clues(self) -> tuple[set[str], set[str], set[str]]:
+    def literals(self) -> tuple[set[str], set[str], set[str]]:
         """Names, prefixes and suffixes in lower case: a name with none of these matches no rule of the list.
 
         Raises:
-            ValueError: A rule of the list has no such clue.
+            ValueError: A rule of the list has no literal part.
         """
         if self._others:
             raise ValueError(f"{self.source}: {self._rules[self._others[0]].line!r} may match any name")
@@ -144,8 +144,8 @@ class Rules:
                 return self._rules[index]
         return None
 
-    def _file(self, rule: Rule) -> None:
-        """Put a rule where ``find`` looks for it."""
+    def _add(self, rule: Rule) -> None:
+        """Add a rule to the lookup that ``find`` uses."""
         index = len(self._rules)
         self._rules.append(rule)
         if rule.name:
@@ -158,23 +158,23 @@ class Rules:
             self._others.append(index)
 
 
-def _rule(line: str, source: str) -> Rule | None:
-    """Compile one line; None for blanks, comments and what git discards."""
+def _compile(line: str, source: str) -> Rule | None:
+    """Compile one line; None for blanks, comments and patterns that git discards."""
     from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern  # noqa: PLC0415  # 60 to 135 ms to import
 
-    pattern = _normal(line)
+    pattern = _entry_pattern(line)
     last = pattern.rstrip("/").rpartition("/")[2]
     if any(part.count("*") > _MAX_STARS for part in pattern.split("/")):
         log.warning("%s: pattern %r passed over: more than %d wildcards in one part", source, line, _MAX_STARS)
         return None
     try:
         with warnings.catch_warnings():
-            # Characters such as "[[" and "--" in a bracket are plain here, whatever a later Python may make of them.
+            # "[[" and "--" in a bracket are literal here; Python warns that they may mean something else later.
             warnings.simplefilter("ignore", FutureWarning)
             expression, ignores = GitIgnoreSpecPattern.pattern_to_regex(pattern)
             if expression is None or ignores is None:
                 return None
-            matches = re.compile(_whole(expression), re.DOTALL)
+            matches = re.compile(_for_fullmatch(expression), re.DOTALL)
     except (ValueError, re.error) as error:
         log.info("%s: pattern %r passed over: %s", source, line, error)
         return None
@@ -192,8 +192,8 @@ def _suffix(part: str) -> str:
     return re.split(r"[*?]", part)[-1].rstrip()
 
 
-def _normal(line: str) -> str:
-    """The same pattern in a form whose translation matches entries, not trees: ``a/**`` is ``a/**/*``."""
+def _entry_pattern(line: str) -> str:
+    """An equivalent pattern whose translation matches entries, not trees: ``a/**`` becomes ``a/**/*``."""
     for name, characters in _POSIX.items():
         line = line.replace(name, characters)
     stripped = line if line.endswith("\\ ") else line.rstrip()
@@ -204,8 +204,8 @@ def _normal(line: str) -> str:
     return stripped
 
 
-def _whole(expression: str) -> str:
-    """A translation that ``fullmatch`` can use: pathspec shortens "anything" and "any directory"."""
+def _for_fullmatch(expression: str) -> str:
+    """A regular expression for ``fullmatch``: pathspec abbreviates "anything" and "any directory"."""
     if expression == ".":
         return ".+"
     if expression in ("/", "(?P<ps_d>/)"):
@@ -215,37 +215,36 @@ def _whole(expression: str) -> str:
 
 # Ignore -------------------------------------------------------------------------------------------------------------
 
-# Paths are str with surrogates and this runs once a file of the tree, hence os.path:
-
+# Paths are str with surrogates, and this runs for every file of the tree: hence os.path, not pathlib.
 
 IGNORE_FILES = (".folder-mcpignore", ".gitignore")
-"""Names of the files that hold rules, the stronger first."""
+"""Names of the files that hold rules, the one with precedence first."""
 
 MAX_BYTES = 50 << 20
 """Default size cap of a file, bytes."""
 
 _INFO_EXCLUDE = ".git/info/exclude"
-_MAX_BYTES = 1 << 20  # of an ignore file; git's own test suite stays below a tenth of it
+_MAX_IGNORE_FILE = 1 << 20  # of an ignore file; git's own test suite stays below a tenth of it
 _SECRET = "a secret by its name"  # noqa: S105
 
 
 class Verdict(NamedTuple):
-    """Whether a path is left out, and one sentence why (empty when it is not)."""
+    """Whether a path is ignored, and one sentence why (empty when it is not)."""
 
     ignored: bool
     reason: str
 
     @property
     def secret(self) -> bool:
-        """Whether it was left out because its name promises a secret."""
+        """Whether it is ignored because its name suggests a secret."""
         return self.reason.startswith(_SECRET)
 
 
-KEPT = Verdict(False, "")
+NOT_IGNORED = Verdict(False, "")
 
 
 class Level(NamedTuple):
-    """The rules that a directory adds: its path, what it is relative to the root, its own and git's rules."""
+    """The rules that a directory adds: those of ``.folder-mcpignore``, ``.gitignore`` and ``.git/info/exclude``."""
 
     directory: str
     own: Rules | None
@@ -260,10 +259,10 @@ class Ignore:
 
     Args:
         root: The folder, absolute and resolved.
-        exclude: Patterns of the configuration to leave out, relative to the root.
-        include: Patterns of the configuration to take back in.
+        exclude: Patterns of the configuration to ignore, relative to the root.
+        include: Patterns of the configuration that are indexed nevertheless.
         hidden: Whether names that start with a dot are indexed.
-        never: Absolute paths that are left out whatever the rules say: the data directory.
+        never: Absolute paths that are ignored whatever the rules are: the data directory.
         global_excludes: The user's global git excludes file, None for none.
         max_bytes: Larger files are not indexed.
     """
@@ -281,49 +280,49 @@ class Ignore:
     ) -> None:
         self.root = root
         self.max_bytes = max_bytes
-        self._never = frozenset(os.path.realpath(path) for path in never)
+        self._always_ignored = frozenset(os.path.realpath(path) for path in never)
         named = Rules([*exclude, *(f"!{pattern}" for pattern in include)], "the configuration")
         self._config = named if len(named) else None
         self._secrets = Rules(SECRETS, _SECRET, ignore_case=True)
         self._builtin = Rules(EXCLUDES, "the built-in list", ignore_case=False)
         self._hidden = Rules(() if hidden else HIDDEN, "a hidden name", ignore_case=False)
-        clues = [rules.clues() for rules in (self._secrets, self._builtin, self._hidden)]
-        self._names = frozenset().union(*(names for names, _, _ in clues))
-        self._starts = tuple(set().union(*(prefixes for _, prefixes, _ in clues)))
-        self._ends = tuple(set().union(*(suffixes for _, _, suffixes in clues)))
+        literals = [rules.literals() for rules in (self._secrets, self._builtin, self._hidden)]
+        self._literal_names = frozenset().union(*(names for names, _, _ in literals))
+        self._literal_prefixes = tuple(set().union(*(prefixes for _, prefixes, _ in literals)))
+        self._literal_suffixes = tuple(set().union(*(suffixes for _, _, suffixes in literals)))
         self._global = global_excludes
-        self._read: dict[str, tuple[tuple[int, int, int], Rules]] = {}
-        self.outside = self._levels_above()
+        self._cache: dict[str, tuple[tuple[int, int, int], Rules]] = {}
+        self.levels_outside = self._levels_above_root()
 
     def verdict(self, path: str, is_dir: bool | None = None) -> Verdict:
-        """Whether a path below the root is left out, itself or with a directory above it.
+        """Whether a path below the root is ignored, itself or with a directory above it.
 
         Args:
             path: Absolute; need not exist.
-            is_dir: Whether it is a directory, None to look.
+            is_dir: Whether it is a directory, None to find out.
         """
         if path == self.root:
-            return KEPT
+            return NOT_IGNORED
         prefix = self.root.rstrip("/") + "/"
         if not path.startswith(prefix):
             return Verdict(True, f"not below {self.root}")
         directory = self.root
-        levels = self.enter(self.outside, self.root)
+        levels = self.enter(self.levels_outside, self.root)
         parts = path[len(prefix) :].split("/")
         for position, name in enumerate(parts, 1):
             last = position == len(parts)
             here = f"{directory.rstrip('/')}/{name}"
             folder = (_is_dir(here) if is_dir is None else is_dir) if last else True
-            verdict = self.entry(levels, here, name, folder)
+            verdict = self.entry_verdict(levels, here, name, folder)
             if verdict.ignored or last:
                 return verdict
             directory = here
             levels = self.enter(levels, here)
-        return KEPT
+        return NOT_IGNORED
 
-    def at(self, directory: str) -> tuple[Level, ...]:
+    def levels_at(self, directory: str) -> tuple[Level, ...]:
         """The levels that apply to the entries of a directory at or below the root."""
-        levels = self.enter(self.outside, self.root)
+        levels = self.enter(self.levels_outside, self.root)
         below = directory[len(self.root.rstrip("/")) + 1 :]
         here = self.root.rstrip("/")
         for name in below.split("/") if below else ():
@@ -334,32 +333,32 @@ class Ignore:
     def enter(
         self, levels: tuple[Level, ...], directory: str, names: frozenset[str] | set[str] | None = None
     ) -> tuple[Level, ...]:
-        """The levels inside a directory: those around it and, first, what its own ignore files add.
+        """The levels inside a directory: that of its own ignore files first, then those of its parent.
 
         Args:
-            levels: Of the directory around it.
+            levels: Those of its parent directory.
             directory: Absolute.
-            names: What is in it, if the caller knows: saves looking for ignore files.
+            names: Its entries, if the caller knows them: saves searching for ignore files.
         """
-        wanted = [name for name in (*IGNORE_FILES, ".git") if names is None or name in names]
-        if not wanted:
+        present = [name for name in (*IGNORE_FILES, ".git") if names is None or name in names]
+        if not present:
             return levels
-        own, git = (self._rules(f"{directory}/{name}") if name in wanted else None for name in IGNORE_FILES)
-        info = self._rules(f"{directory}/{_INFO_EXCLUDE}") if ".git" in wanted else None
+        own, git = (self._rules(f"{directory}/{name}") if name in present else None for name in IGNORE_FILES)
+        info = self._rules(f"{directory}/{_INFO_EXCLUDE}") if ".git" in present else None
         if own is None and git is None and info is None:
             return levels
         return (Level(directory, own, git, info), *levels)
 
-    def entry(self, levels: tuple[Level, ...], path: str, name: str, is_dir: bool) -> Verdict:
-        """Whether one entry is left out by itself, given that the directory it is in is not.
+    def entry_verdict(self, levels: tuple[Level, ...], path: str, name: str, is_dir: bool) -> Verdict:
+        """Whether one entry is itself ignored, given that its directory is not.
 
         Args:
-            levels: Of the directory it is in, from ``enter`` or ``at``.
+            levels: Those of its directory, from ``enter`` or ``levels_at``.
             path: Absolute.
             name: Its last part.
             is_dir: Whether it is a directory (not a link to one).
         """
-        if is_dir and path in self._never:
+        if is_dir and path in self._always_ignored:
             return Verdict(True, "the data directory of this program")
         if self._config is not None:
             below = path[len(self.root.rstrip("/")) + 1 :]
@@ -369,15 +368,19 @@ class Ignore:
             if level.own is not None and (rule := _find(level.own, level, path, name, is_dir)):
                 return _verdict(rule, level.own.source)
         low = name.lower()
-        # Most names have no clue; three lists are then settled at the price of one.
-        if low in self._names or low.startswith(self._starts) or low.endswith(self._ends):
-            verdict = self._by_lists(name, is_dir)
+        # Most names contain no literal of the built-in lists, and need no further check of the three lists.
+        if (
+            low in self._literal_names
+            or low.startswith(self._literal_prefixes)
+            or low.endswith(self._literal_suffixes)
+        ):
+            verdict = self._by_builtin_lists(name, is_dir)
             if verdict.ignored:
                 return verdict
-        return self._git(levels, path, name, is_dir) if levels else KEPT
+        return self._by_git_files(levels, path, name, is_dir) if levels else NOT_IGNORED
 
-    def _by_lists(self, name: str, is_dir: bool) -> Verdict:
-        """What the built-in lists say, which know names only."""
+    def _by_builtin_lists(self, name: str, is_dir: bool) -> Verdict:
+        """The verdict of the built-in lists, which match names only."""
         rule = self._secrets.find(name, name, is_dir)
         if rule is not None and rule.ignores:
             advice = 'to index it, name it in include of the configuration or "!name" in .folder-mcpignore'
@@ -385,20 +388,20 @@ class Ignore:
         for rules in (self._builtin, self._hidden):
             if (rule := rules.find(name, name, is_dir)) and rule.ignores:
                 return _verdict(rule, rules.source)
-        return KEPT
+        return NOT_IGNORED
 
-    def _git(self, levels: tuple[Level, ...], path: str, name: str, is_dir: bool) -> Verdict:
-        """What git's own files say, in git's order."""
+    def _by_git_files(self, levels: tuple[Level, ...], path: str, name: str, is_dir: bool) -> Verdict:
+        """The verdict of git's own files, in git's order."""
         for level in levels:
             if level.git is not None and (rule := _find(level.git, level, path, name, is_dir)):
                 return _verdict(rule, level.git.source)
         for level in levels:
             if level.info is not None and (rule := _find(level.info, level, path, name, is_dir)):
                 return _verdict(rule, level.info.source)
-        return KEPT
+        return NOT_IGNORED
 
-    def _levels_above(self) -> tuple[Level, ...]:
-        """Rules of the repository that the root lies in; none if they leave out the root, which was asked for."""
+    def _levels_above_root(self) -> tuple[Level, ...]:
+        """Rules of the repository around the root; none if they ignore the root itself, which the user added."""
         chain: list[str] = []
         here = self.root
         while not os.path.lexists(f"{here}/.git"):
@@ -410,35 +413,35 @@ class Ignore:
         levels: tuple[Level, ...] = ()
         if self._global is not None:
             levels = (Level(here if chain else self.root, None, None, self._rules(self._global)),)
-        outside = levels
+        levels_outside = levels
         inner = [*chain[-2::-1], self.root] if chain else []
         for directory, below in zip(reversed(chain), inner, strict=True):
-            # Only git's rules reach down from above: a .folder-mcpignore speaks for the folders it is in.
+            # Only git's rules apply from above the root: a .folder-mcpignore is for the folders it is in.
             git, info = (self._rules(f"{directory.rstrip('/')}/{name}") for name in (".gitignore", _INFO_EXCLUDE))
             levels = (Level(directory, None, git, info), *levels)
-            if self._git(levels, below, os.path.basename(below), True).ignored:
-                return outside
+            if self._by_git_files(levels, below, os.path.basename(below), True).ignored:
+                return levels_outside
         return levels
 
     def _rules(self, file: str) -> Rules | None:
-        """The rules of an ignore file, None if there is none. Only regular files count, as in git."""
+        """The rules of an ignore file, None if there is none. Only regular files are read, as in git."""
         try:
             found = os.lstat(file)
         except OSError:
             return None
-        if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_BYTES:
+        if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_IGNORE_FILE:
             return None
         stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
-        known = self._read.get(file)
+        known = self._cache.get(file)
         if known is not None and known[0] == stamp:
             return known[1]
         try:
             with open(file, "rb") as stream:
-                text = os.fsdecode(stream.read(_MAX_BYTES).removeprefix(b"\xef\xbb\xbf"))
+                text = os.fsdecode(stream.read(_MAX_IGNORE_FILE).removeprefix(b"\xef\xbb\xbf"))
         except OSError:
             return None
         rules = Rules([line.removesuffix("\r") for line in text.split("\n")], file)
-        self._read[file] = (stamp, rules)
+        self._cache[file] = (stamp, rules)
         return rules
 
 
@@ -447,7 +450,7 @@ def _find(rules: Rules, level: Level, path: str, name: str, is_dir: bool) -> Rul
 
 
 def _verdict(rule: Rule, source: str) -> Verdict:
-    return Verdict(True, f'left out by "{rule.line}" of {source}') if rule.ignores else KEPT
+    return Verdict(True, f'left out by "{rule.line}" of {source}') if rule.ignores else NOT_IGNORED
 
 
 def _is_dir(path: str) -> bool:
@@ -457,11 +460,9 @@ def _is_dir(path: str) -> bool:
         return False
 
 
-# Builtin ------------------------------------------------------------------------------------------------------------
-# What is left out of every folder, in gitignore syntax, and how each can be taken back in.
-#
-# ``[index] include`` and the ``include`` of a folder override every list here; so does ``!pattern`` in a
-# ``.folder-mcpignore`` file. A ``.gitignore`` file cannot: it may only leave out more.
+# Built-in lists -----------------------------------------------------------------------------------------------------
+# Ignored in every folder, in gitignore syntax. ``[index] include`` and the ``include`` of a folder override every list
+# here; so does ``!pattern`` in a ``.folder-mcpignore`` file. A ``.gitignore`` file cannot: it can only ignore more.
 
 EXCLUDES = (
     # version control
@@ -480,7 +481,7 @@ EXCLUDES = (
     "$RECYCLE.BIN/", "System Volume Information/", "lost+found/", ".Trash/", ".Trash-*/", ".Trashes/",
     ".Spotlight-V100/", ".fseventsd/", ".DocumentRevisions-V100/", ".snapshots/", ".zfs/",
 )  # fmt: skip
-"""Machine-made, repeated or empty of meaning. Matched with letter case."""
+"""Generated, duplicated or meaningless files. Matched with letter case."""
 
 SECRETS = (
     # environment files; the samples that projects publish are none
@@ -497,10 +498,10 @@ SECRETS = (
     ".mozilla/", ".thunderbird/", "google-chrome/", "chromium/", "bravesoftware/", "cookies.sqlite", "key4.db",
     "logins.json", "login data", "cookies",
 )  # fmt: skip
-"""Names that promise a secret. Matched without letter case; each refused name is reported.
+"""Names that suggest a secret. Matched without letter case; each ignored path is reported.
 
-Every pattern here and in the other lists is a name, or has a fixed beginning or end (``Rules.clues``).
+Every pattern here and in the other lists is a name, or has a fixed beginning or end (``Rules.literals``).
 """
 
 HIDDEN = (".*", "!.github")
-"""Left out unless ``[index] hidden`` is true."""
+"""Ignored unless ``[index] hidden`` is true."""

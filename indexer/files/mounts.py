@@ -1,4 +1,4 @@
-"""Which parts of a folder lie on file systems that send no change events: network shares and container mounts."""
+"""Mounts: which parts of a folder send no change events, and where an index should not be kept."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ SILENT = frozenset(
         "fuse.onedriver", "fuse.osxfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs", "fuse.vmhgfs-fuse",
     }
 )  # fmt: skip
-"""File system types on which a change made elsewhere (the server, the host) raises no event here and no error."""
+"""File system types on which a change made elsewhere (the server, the host) raises neither an event nor an error."""
 
 
 def mount_table() -> list[tuple[str, str]]:
-    """Mount point and file system type of every mount; reads a table, touches no mount."""
+    """Mount point and file system type of every mount; reads the mount table, accesses no mount."""
     import psutil  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415  # 58 ms
 
     return [(each.mountpoint, each.fstype.lower()) for each in psutil.disk_partitions(all=True)]
@@ -32,11 +32,11 @@ def silent_parts(root: str, mounts: Iterable[tuple[str, str]] | None = None) -> 
         mounts: Mount points and types, None to ask the system.
 
     Returns:
-        The root itself if it lies on such a file system, else mount points below it, else nothing.
+        The root itself if it is on such a file system, else mount points below it, else nothing.
     """
     table = list(mount_table() if mounts is None else mounts)
     around = [(point, kind) for point, kind in table if root == point or root.startswith(point.rstrip("/") + "/")]
-    # The longest mount point holds the root; of two on the same place the later one is on top.
+    # The longest mount point holds the root; of two on the same path the later one hides the other.
     holding = max(enumerate(around), key=lambda each: (len(each[1][0]), each[0]), default=None)
     if holding is not None and holding[1][1] in SILENT:
         return ((root, holding[1][1]),)
@@ -44,8 +44,8 @@ def silent_parts(root: str, mounts: Iterable[tuple[str, str]] | None = None) -> 
     return tuple((point, kind) for point, kind in table if point.startswith(below) and kind in SILENT)
 
 
-# Places -------------------------------------------------------------------------------------------------------------
-# What is wrong with a place for data: a network disk, or a folder that some program synchronises.
+# Location of the index ----------------------------------------------------------------------------------------------
+# An index should be neither on a network disk nor in a folder that some program synchronises.
 
 _SYNCED = (
     "dropbox", "onedrive", "google drive", "googledrive", "my drive", "icloud drive", "icloud~", "com~apple~clouddocs",
@@ -55,7 +55,7 @@ _SYNCED = (
 
 
 def synchronised(place: Path) -> str:
-    """The part of a path that names a synchronising program, or holds its mark; empty when none does."""
+    """The part of a path that is named after a synchronising program or has its marker file; empty if none."""
     for each in (place, *place.parents):
         name = each.name.lower()
         if any(name == word or name.startswith((f"{word} ", f"{word}-", f"{word}(")) for word in _SYNCED):
@@ -66,7 +66,7 @@ def synchronised(place: Path) -> str:
 
 
 def warnings(place: Path, mounts: Sequence[tuple[str, str]] | None = None) -> tuple[str, ...]:
-    """What speaks against keeping an index here, one sentence each with the remedy.
+    """Reasons not to keep an index here, one sentence each with the remedy.
 
     Args:
         place: Absolute.
@@ -75,7 +75,7 @@ def warnings(place: Path, mounts: Sequence[tuple[str, str]] | None = None) -> tu
     found = []
     try:
         remote = silent_parts(os.path.realpath(place), mount_table() if mounts is None else mounts)
-    except (ImportError, OSError):  # the doctor says that psutil is missing
+    except (ImportError, OSError):  # the doctor reports a missing psutil
         remote = ()
     move = "choose a data directory on a local disk, with --data-dir"
     if remote:

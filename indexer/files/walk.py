@@ -1,8 +1,8 @@
-"""What files a folder has.
+"""Walks a folder: which files it has, and which were skipped for a reason that the user should know.
 
 Symbolic links are not followed, neither files nor directories, so nothing outside the root is reached and no loop is
-entered. Hard links cannot be told from the file itself: whatever their count (pnpm, uv, rsync and ostree make many),
-they are files of the folder they are in.
+entered. A hard link cannot be told from the file itself: each is a file of the folder it is in, whatever their number
+(pnpm, uv, rsync and ostree make many).
 """
 
 from __future__ import annotations
@@ -21,22 +21,21 @@ from indexer.errors import FolderError
 from indexer.files.ignore import Ignore, Level
 from indexer.types import File
 
-# Paths are str with surrogates and this runs once a file of the tree, hence os.path:
-
+# Paths are str with surrogates, and this runs for every file of the tree: hence os.path, not pathlib.
 
 SkipKind = Literal["secret", "large", "link", "special", "placeholder", "unreadable"]
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """Something the walk met and passed over, that a user may miss.
+    """A path that the walk skipped and that a user may miss.
 
     Attributes:
         path: Absolute path.
         reason: Why, one sentence.
         kind: ``secret`` (a file, or a directory as a whole), ``large``, ``link``, ``special`` (pipe, socket, device),
-            ``placeholder`` (its content is in a cloud), ``unreadable`` (a directory: nothing is known of what is below
-            it, so nothing below it may be taken for deleted; or a file).
+            ``placeholder`` (its content is in a cloud), ``unreadable`` (a file, or a directory: its content is
+            unknown, so nothing below it may be taken for deleted).
     """
 
     path: str
@@ -45,25 +44,25 @@ class Skipped:
 
 
 def walk(root: str, ignore: Ignore, below: str | None = None) -> Iterator[File | Skipped]:
-    """Go through a folder, depth first, in the file system's order. Blocking: run it in a thread.
+    """Walk a folder, depth first, in the file system's order. Blocking: run it in a thread.
 
-    What the rules leave out is not reported, except secrets.
+    Ignored paths are not reported, except secrets.
 
     Args:
         root: The folder, absolute and resolved.
         ignore: Its rules, and the size cap.
-        below: Only this directory of the folder and what is below it; nothing if it is gone or left out.
+        below: Only this directory of the folder and what is below it; nothing if it is gone or ignored.
 
     Raises:
-        FolderError: The root cannot be listed, at the start or when a directory below it is suddenly gone.
+        FolderError: The root cannot be listed, at the start or when a directory below it disappears.
     """
     start = root if below is None else below
-    if start != root and (not _is_own_directory(start, root) or ignore.verdict(start, is_dir=True).ignored):
+    if start != root and (not _is_directory_without_links(start, root) or ignore.verdict(start, is_dir=True).ignored):
         _check_root(root)
         return
     _check_root(root)
     now = time.time()
-    around = ignore.at(os.path.dirname(start)) if start != root else ignore.outside
+    around = ignore.levels_at(os.path.dirname(start)) if start != root else ignore.levels_outside
     stack: list[tuple[str, tuple[Level, ...]]] = [(start, around)]
     while stack:
         directory, levels = stack.pop()
@@ -81,7 +80,7 @@ def walk(root: str, ignore: Ignore, below: str | None = None) -> Iterator[File |
         for entry in entries:
             path = entry.path
             is_dir = entry.is_dir(follow_symlinks=False)
-            verdict = ignore.entry(levels, path, entry.name, is_dir)
+            verdict = ignore.entry_verdict(levels, path, entry.name, is_dir)
             if verdict.ignored:
                 if verdict.secret:
                     yield Skipped(path, verdict.reason, "secret")
@@ -95,17 +94,17 @@ def walk(root: str, ignore: Ignore, below: str | None = None) -> Iterator[File |
                 except OSError as error:
                     yield Skipped(path, f"cannot be read: {error.strerror}", "unreadable")
                     continue
-                yield _judge(path, root, found, ignore.max_bytes, now)
+                yield _file_or_skipped(path, root, found, ignore.max_bytes, now)
 
 
 def stat_file(path: str, root: str, ignore: Ignore) -> File | Skipped | None:
-    """What the walk would say of one path. Blocking: run it in a thread.
+    """What the walk would yield for one path. Blocking: run it in a thread.
 
     Returns:
-        None for what is not there (under this very name), is a directory, lies behind a link or out of the root, or
-        is left out by a rule (but a secret is ``Skipped``).
+        None if the path does not exist (under exactly this name), is a directory, is behind a link or outside the
+        root, or is ignored by a rule (but a secret is ``Skipped``).
     """
-    if not _is_own(path, root):
+    if not _is_below_without_links(path, root):
         return None
     try:
         found = os.lstat(path)
@@ -113,17 +112,17 @@ def stat_file(path: str, root: str, ignore: Ignore) -> File | Skipped | None:
         return None
     except OSError as error:
         return Skipped(path, f"cannot be read: {error.strerror}", "unreadable")
-    if not _is_listed(path, found):
+    if not _has_listed_name(path, found):
         return None
     is_dir = stat.S_ISDIR(found.st_mode)
     verdict = ignore.verdict(path, is_dir=is_dir)
     if verdict.ignored:
         return Skipped(path, verdict.reason, "secret") if verdict.secret else None
-    return None if is_dir else _judge(path, root, found, ignore.max_bytes, time.time())
+    return None if is_dir else _file_or_skipped(path, root, found, ignore.max_bytes, time.time())
 
 
-def _judge(path: str, root: str, found: os.stat_result, max_bytes: int, now: float) -> File | Skipped:
-    """Tell a file to index from what only looks like one."""
+def _file_or_skipped(path: str, root: str, found: os.stat_result, max_bytes: int, now: float) -> File | Skipped:
+    """The file, or why it is skipped."""
     mode = found.st_mode
     if not stat.S_ISREG(mode):
         if stat.S_ISLNK(mode):
@@ -146,10 +145,10 @@ def _special(mode: int) -> str:
 
 
 def _is_placeholder(found: os.stat_result, now: float) -> bool:
-    """Whether reading the file would fetch it from elsewhere, as far as its attributes tell.
+    """Whether reading the file would download it, as far as its attributes tell.
 
-    Linux has no flag for it. A file of 4 KiB or more without a single block is a placeholder or a hole (nothing to
-    index either way), unless it was written just now and its blocks are not allocated yet, hence the minute.
+    Linux has no flag for it. A file of 4 KiB or more without a single block is a placeholder or sparse (nothing to
+    index either way), unless it was just written and its blocks are not allocated yet, hence the minute.
     """
     if sys.platform == "darwin":
         return bool(found.st_flags & 0x40000000)  # SF_DATALESS, sys/stat.h
@@ -159,12 +158,12 @@ def _is_placeholder(found: os.stat_result, now: float) -> bool:
     return found.st_blocks == 0 and found.st_size >= 4096 and now - found.st_ctime > 60
 
 
-def _is_listed(path: str, found: os.stat_result) -> bool:
-    """Whether a directory has an entry under this very name.
+def _has_listed_name(path: str, found: os.stat_result) -> bool:
+    """Whether a directory lists an entry under exactly this name.
 
-    File systems that take no account of letter case or of Unicode normal forms find a file by other names too; the
-    walk gives the one that is listed, and one file must not stand in the index under two. The directory is only read
-    where another spelling finds the same file.
+    File systems that ignore letter case or Unicode normalization find a file by other names too; the walk yields the
+    listed one, and a file must not be in the index under two names. The directory is only read when another spelling
+    finds the same file.
     """
     directory, name = os.path.split(path)
     for other in {name.swapcase(), unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)} - {name}:
@@ -177,19 +176,19 @@ def _is_listed(path: str, found: os.stat_result) -> bool:
     return True
 
 
-def _is_own(path: str, root: str) -> bool:
-    """Whether a path lies below the root without a link on the way."""
+def _is_below_without_links(path: str, root: str) -> bool:
+    """Whether a path is below the root with no link on the way."""
     parent = os.path.dirname(path)
     inside = parent == root or parent.startswith(root.rstrip("/") + "/")
     return inside and os.path.basename(path) not in ("", ".", "..") and os.path.realpath(parent) == parent
 
 
-def _is_own_directory(path: str, root: str) -> bool:
-    return _is_own(path, root) and os.path.isdir(path) and not os.path.islink(path)
+def _is_directory_without_links(path: str, root: str) -> bool:
+    return _is_below_without_links(path, root) and os.path.isdir(path) and not os.path.islink(path)
 
 
 def _check_root(root: str) -> None:
-    """An absent root must not look like a folder whose files were all deleted."""
+    """Raise if the root cannot be listed: a missing root must not look like a folder without files."""
     try:
         with os.scandir(root):
             return
@@ -200,10 +199,7 @@ def _check_root(root: str) -> None:
 
 
 # Git excludes -------------------------------------------------------------------------------------------------------
-# Where the user's global git excludes file is.
-
-# Paths are str:
-
+# The user's global git excludes file.
 
 _SECTION = re.compile(r"\s*\[\s*([\w.-]+)")
 _KEY = re.compile(r'\s*excludesfile\s*=\s*"?([^"#;\n]*?)"?\s*(?:[#;].*)?$', re.IGNORECASE)
@@ -220,7 +216,7 @@ def global_excludes(home: str = "~") -> str | None:
     """
     home = os.path.expanduser(home)
     for config in (f"{home}/.gitconfig", f"{home}/.config/git/config"):
-        named = _named(config)
+        named = _configured_excludes(config)
         if named is not None:
             file = home + named[1:] if named.startswith("~/") else os.path.join(home, named)
             return file if os.path.isfile(file) else None
@@ -228,8 +224,8 @@ def global_excludes(home: str = "~") -> str | None:
     return default if os.path.isfile(default) else None
 
 
-def _named(config: str) -> str | None:
-    """What a git configuration file sets ``core.excludesFile`` to."""
+def _configured_excludes(config: str) -> str | None:
+    """The value of ``core.excludesFile`` in a git configuration file."""
     try:
         with open(config, encoding="utf-8", errors="surrogateescape") as stream:
             lines = stream.read(1 << 20).splitlines()

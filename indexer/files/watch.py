@@ -1,14 +1,14 @@
-"""Which paths of the folders have changed: hints to look again, never the truth.
+"""Watches folders for changed paths. A reported path is a hint to compare it with the index, not a fact.
 
-What watchfiles 1.3 was seen to do (Linux), and the answer here:
+Behaviour of watchfiles 1.3 (observed on Linux), and how it is handled here:
 
-- A new or moved directory is one event, and files made in it at once may be missed: a path may be a directory, and
-  the reader walks it.
-- A deleted root, made again, stays silent: the watcher is made anew, and the whole root is named.
-- A name that is not UTF-8 makes every later call raise: the watcher is made anew, and the whole root is named.
-- ``ignore_permission_denied`` also swallows an exhausted watch limit and a missing root: tried without it first.
-- A limit reached later is silent: after new directories, room for one more watch is tested.
-- Links to directories are followed: what comes through a link is dropped.
+- A new or moved directory is one event, and files created in it at once may be missed: a reported path may be a
+  directory, which the receiver walks.
+- A root that is deleted and created again sends no events: a new watcher is created, and the whole root is reported.
+- A name that is not UTF-8 makes every later call raise: a new watcher is created, and the whole root is reported.
+- ``ignore_permission_denied`` also hides an exhausted watch limit and a missing root: the first attempt is without it.
+- A limit that is reached later raises nothing: after new directories, one more watch is tried.
+- Links to directories are followed: paths behind a link are dropped.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-# Paths are str with surrogates:
-
+# Paths are str with surrogates, hence os.path, not pathlib.
 
 __all__ = ["Changes", "Timing", "WatchEvent", "WatchProblem", "Watched", "watch"]
 
@@ -43,15 +42,15 @@ Silent = Callable[[str], tuple[tuple[str, str], ...]]
 T = TypeVar("T")
 
 _DELETED = 3  # watchfiles.Change.deleted
-_GROUP_S = 1.0  # one call of the watcher gathers this long at most
+_BATCH_S = 1.0  # one call of the watcher collects events for this long at most
 
 
-class _Lost(Exception):
-    """The root that was watched is gone, moved or another one."""
+class _RootLost(Exception):
+    """The watched root was deleted, moved or replaced."""
 
 
 class _Batch(NamedTuple):
-    """What one call of the watcher brought: relevant paths, and whether the limit of watches has been reached."""
+    """The result of one call of the watcher: relevant paths, and whether the limit of watches has been reached."""
 
     paths: set[str]
     full: bool
@@ -61,20 +60,20 @@ class _Batch(NamedTuple):
 async def watch(
     rules: Mapping[str, Ignore], *, timing: Timing | None = None, silent: Silent = silent_parts
 ) -> AsyncIterator[MemoryObjectReceiveStream[WatchEvent]]:
-    """Watch folders for as long as the block is open; iterate over what it gives.
+    """Watch folders for as long as the block is open; yields a stream of events.
 
-    A slow reader loses nothing: changes gather until it takes them.
+    A slow reader loses nothing: changes are collected until it reads them.
 
     Args:
-        rules: The folders to watch, absolute and resolved, and the rules of each: what they leave out is not named.
+        rules: The folders to watch, absolute and resolved, and the rules of each: ignored paths are not reported.
         timing: Debounce and pauses.
-        silent: Tells the parts of a root that send no events and their file system, as ``mounts.silent_parts``.
+        silent: Returns the parts of a root that send no events and their file system, as ``mounts.silent_parts``.
     """
     send, receive = anyio.create_memory_object_stream[WatchEvent](0)
-    limiter = anyio.CapacityLimiter(2 * len(rules) + 1)  # each root keeps one thread, and needs another at times
+    limiter = anyio.CapacityLimiter(2 * len(rules) + 1)  # each root occupies one thread, and needs another at times
     async with anyio.create_task_group() as tasks, send, receive:
         for ignore in rules.values():
-            tasks.start_soon(_Root(ignore, send, timing or Timing(), limiter, silent).keep)
+            tasks.start_soon(_Root(ignore, send, timing or Timing(), limiter, silent).run)
         yield receive
         tasks.cancel_scope.cancel()
 
@@ -97,25 +96,25 @@ class _Root:
         self._limiter = limiter
         self._silent = silent
         self._pending = Pending(timing.quiet, timing.longest)
-        self._more = anyio.Event()
-        self._told: WatchProblem | None = None
+        self._added = anyio.Event()
+        self._last_problem: WatchProblem | None = None
         self._pause = timing.retry
 
-    async def keep(self) -> None:
+    async def run(self) -> None:
         """Watch until cancelled."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._emit)
+            tasks.start_soon(self._send_settled)
             while True:
-                identity = await self._there()
-                await self._until_lost(identity)
+                identity = await self._wait_for_root()
+                await self._watch_until_lost(identity)
 
-    async def _emit(self) -> None:
-        """Name each path when it has come to rest."""
+    async def _send_settled(self) -> None:
+        """Report each path when it has stopped changing."""
         while True:
             due = self._pending.next_due()
             if due is None:
-                self._more = anyio.Event()
-                await self._more.wait()
+                self._added = anyio.Event()
+                await self._added.wait()
                 continue
             await anyio.sleep_until(due)
             paths = self._pending.take(anyio.current_time())
@@ -124,48 +123,48 @@ class _Root:
 
     def _changed(self, paths: Iterable[str]) -> None:
         self._pending.add(paths, anyio.current_time())
-        self._more.set()
+        self._added.set()
 
-    async def _there(self) -> tuple[int, int]:
-        """Wait until the root exists; its identity."""
-        identity = await self._thread(_identity, self.root)
+    async def _wait_for_root(self) -> tuple[int, int]:
+        """Wait until the root exists; returns its identity."""
+        identity = await self._in_thread(_identity, self.root)
         if identity is None:
             await self._problem(*GONE)
             self._changed([self.root])
             while identity is None:
                 await anyio.sleep(self._timing.retry)
-                identity = await self._thread(_identity, self.root)
+                identity = await self._in_thread(_identity, self.root)
         return identity
 
-    async def _until_lost(self, identity: tuple[int, int]) -> None:
-        """Watch this root until it is lost, or for ``poll`` seconds go without."""
+    async def _watch_until_lost(self, identity: tuple[int, int]) -> None:
+        """Watch this root until it is lost; if watching fails, pause."""
         from watchfiles._rust_notify import WatchfilesRustInternalError  # noqa: PLC0415  # 85 ms
 
-        silent = await self._thread(self._silent, self.root)
+        silent = await self._in_thread(self._silent, self.root)
         started = anyio.current_time()
         async with anyio.create_task_group() as tasks:
             if silent:
-                await self._problem(*silence(silent, self.root))
+                await self._problem(*no_events(silent, self.root))
                 tasks.start_soon(self._poll, [part for part, _ in silent])
             try:
                 if silent and silent[0][0] == self.root:
-                    await self._until_other(identity)
+                    await self._wait_until_replaced(identity)
                 else:
-                    await self._follow(identity, tasks.start_soon, quietly=bool(silent))
-            except _Lost:
+                    await self._read_events(identity, tasks.start_soon, quietly=bool(silent))
+            except _RootLost:
                 self._changed([self.root])
             except (OSError, UnicodeError, WatchfilesRustInternalError) as error:
                 log.info("%s: watching ended: %s", self.root, error)
                 if anyio.current_time() - started > self._timing.poll:
                     self._pause = self._timing.retry
-                await self._after(error)
+                await self._report_and_pause(error)
             tasks.cancel_scope.cancel()
 
-    async def _after(self, error: Exception) -> None:
-        """Say what went wrong, if it does not mend itself, and wait before the next attempt."""
+    async def _report_and_pause(self, error: Exception) -> None:
+        """Report the error unless a new attempt solves it, and wait before that attempt."""
         if str(error).startswith("Unable to decode"):
-            # Only this event was unreadable; the walk that follows the next start reads such names. Where they keep
-            # changing, the pauses grow: every start walks the whole root.
+            # Only this event was unreadable; the walk after the next start reads such names. If they keep changing,
+            # the pauses grow, because every start walks the whole root.
             if self._pause >= self._timing.poll:
                 await self._problem(*UNDECODABLE)
             await anyio.sleep(self._pause)
@@ -175,61 +174,61 @@ class _Root:
         self._changed([self.root])
         await anyio.sleep(self._timing.poll)
 
-    async def _follow(self, identity: tuple[int, int], start: Callable[..., object], *, quietly: bool) -> None:
-        """Take what the watcher tells, until it fails or the root is lost.
+    async def _read_events(self, identity: tuple[int, int], start: Callable[..., object], *, quietly: bool) -> None:
+        """Read events of the watcher until it fails or the root is lost.
 
         Raises:
             _Lost: The root is gone or replaced.
         """
         stop = threading.Event()
-        watcher, partial = await self._thread(_open, self.root)
+        watcher, partial = await self._in_thread(_open, self.root)
         with closing(watcher):
             start(_set_when_cancelled, stop)
             if partial is not None:
                 await self._problem(*unreadable(partial))
                 start(self._poll, [self.root])
             elif not quietly:
-                self._told = None
+                self._last_problem = None
                 await self._send.send(Watched(self.root))
             self._changed([self.root])
             full = False
             while True:
-                batch = await self._thread(_next, watcher, self._ignore, self._timing, stop, identity)
+                batch = await self._in_thread(_next_batch, watcher, self._ignore, self._timing, stop, identity)
                 self._changed(batch.paths)
                 if batch.full and not full:
                     full = True
                     await self._problem(*LIMIT)
                     start(self._poll, [self.root])
 
-    async def _until_other(self, identity: tuple[int, int]) -> None:
-        """Wait until something else is at the root's path.
+    async def _wait_until_replaced(self, identity: tuple[int, int]) -> None:
+        """Wait until the root is gone or replaced.
 
         Raises:
-            _Lost: It is so.
+            _RootLost: Always, then.
         """
         self._changed([self.root])
-        while await self._thread(_identity, self.root) == identity:  # noqa: ASYNC110  # no event tells
+        while await self._in_thread(_identity, self.root) == identity:  # noqa: ASYNC110  # there is no event for it
             await anyio.sleep(self._timing.check)
-        raise _Lost
+        raise _RootLost
 
     async def _poll(self, parts: list[str]) -> None:
-        """Name what cannot be watched now and then."""
+        """Report parts that cannot be watched every ``Timing.poll`` seconds."""
         while True:
             await anyio.sleep(self._timing.poll)
             self._changed(parts)
 
     async def _problem(self, reason: str, remedy: str) -> None:
         problem = WatchProblem(self.root, reason, remedy)
-        if problem != self._told:
-            self._told = problem
+        if problem != self._last_problem:
+            self._last_problem = problem
             await self._send.send(problem)
 
-    async def _thread(self, function: Callable[..., T], *arguments: object) -> T:
+    async def _in_thread(self, function: Callable[..., T], *arguments: object) -> T:
         return await to_thread.run_sync(function, *arguments, limiter=self._limiter)
 
 
 async def _set_when_cancelled(stop: threading.Event) -> None:
-    """Cancellation cannot interrupt the watcher's thread; the event can."""
+    """Stop the watcher's thread on cancellation, which cannot interrupt it; the event can."""
     try:
         await anyio.sleep_forever()
     finally:
@@ -237,47 +236,49 @@ async def _set_when_cancelled(stop: threading.Event) -> None:
 
 
 def _open(root: str) -> tuple[RustNotify, PermissionError | None]:
-    """Begin to watch a tree, and why a part of it is not watched. About 2 s per 100,000 files."""
-    from watchfiles._rust_notify import RustNotify  # noqa: PLC0415
-
+    """Start to watch a tree; also returns why a part of it is not watched. About 2 s per 100,000 files."""
     try:
-        return RustNotify([root], False, False, 0, True, False), None
+        return _watcher(root), None
     except PermissionError as error:
-        return RustNotify([root], False, False, 0, True, True), error
+        return _watcher(root, skip_unreadable=True), error
 
 
-def _next(
+def _watcher(root: str, *, recursive: bool = True, skip_unreadable: bool = False) -> RustNotify:
+    from watchfiles._rust_notify import RustNotify  # noqa: PLC0415  # 85 ms
+
+    return RustNotify([root], False, False, 0, recursive, skip_unreadable)
+
+
+def _next_batch(
     watcher: RustNotify, ignore: Ignore, timing: Timing, stop: threading.Event, identity: tuple[int, int]
 ) -> _Batch:
-    """Wait for changes, for the order to stop, or for ``check`` seconds.
+    """Wait for changes, for ``stop``, or for ``Timing.check`` seconds.
 
     Raises:
-        _Lost: The root is gone or replaced.
+        _RootLost: The root is gone or replaced.
     """
-    told = watcher.watch(int(_GROUP_S * 1000), int(timing.step * 1000), int(timing.check * 1000), stop)
-    changes = set() if isinstance(told, str) else told
+    answer = watcher.watch(int(_BATCH_S * 1000), int(timing.step * 1000), int(timing.check * 1000), stop)
+    changes = set() if isinstance(answer, str) else answer
     if (_DELETED, ignore.root) in changes or _identity(ignore.root) != identity:
-        raise _Lost
+        raise _RootLost
     paths = relevant({path for _, path in changes}, ignore)
-    return _Batch(paths, _is_full(paths))
+    return _Batch(paths, _limit_reached(paths))
 
 
-def _is_full(paths: Iterable[str]) -> bool:
-    """Whether new directories went unwatched for want of room: seen by asking for one more watch."""
-    from watchfiles._rust_notify import RustNotify  # noqa: PLC0415
-
+def _limit_reached(paths: Iterable[str]) -> bool:
+    """Whether new directories are not watched because the limit is reached: tested with one more watch."""
     directory = next((path for path in paths if os.path.isdir(path)), None)
     if directory is None:
         return False
     try:
-        RustNotify([directory], False, False, 0, False, False).close()
+        _watcher(directory, recursive=False).close()
     except (OSError, RuntimeError) as error:
         return is_limit(error)
     return False
 
 
 def _identity(root: str) -> tuple[int, int] | None:
-    """Device and inode of the root, None if it is not there."""
+    """Device and inode of the root, None if it does not exist."""
     try:
         found = os.stat(root)
     except OSError:
@@ -286,17 +287,16 @@ def _identity(root: str) -> tuple[int, int] | None:
 
 
 # Watch events -------------------------------------------------------------------------------------------------------
-# What watching tells, and its timing.
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """Paths to look at again.
+    """Paths to compare with the index.
 
     Attributes:
         root: The folder.
-        paths: Files or directories (each with all below it), there or gone; the root itself when anything may have
-            changed. None lies below another.
+        paths: Files or directories (each with all below it), existing or deleted; the root itself when anything may
+            have changed. None is below another.
     """
 
     root: str
@@ -305,9 +305,9 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A root is watched, at first or again.
+    """A root is watched now, for the first time or again.
 
-    ``Changes`` of the whole root follow: what happened before is not known.
+    ``Changes`` of the whole root follow, because earlier changes are not known.
     """
 
     root: str
@@ -317,7 +317,7 @@ class Watched:
 class WatchProblem:
     """A root is not watched, or not all of it.
 
-    That part is named in ``Changes`` every ``Timing.poll`` seconds instead, until ``Watched`` says otherwise.
+    That part is reported in ``Changes`` every ``Timing.poll`` seconds instead, until ``Watched``.
 
     Attributes:
         root: The folder.
@@ -335,15 +335,15 @@ WatchEvent: TypeAlias = Changes | Watched | WatchProblem
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long to wait for what, seconds.
+    """Debounce and intervals, seconds.
 
     Attributes:
-        quiet: A path is named when it has not changed for this long,
+        quiet: A path is reported when it has not changed for this long,
         longest: or this long after its first change.
-        step: How often the watcher's thread looks for events and for the order to stop.
-        retry: Between looks for a root that is gone (a mount raises no event), and between attempts to watch again.
-        poll: Between rescans of what cannot be watched.
-        check: Without events, how often the root is compared with the one being watched (an unmount is silent).
+        step: How often the watcher's thread checks for events and for ``stop``.
+        retry: Between checks for a missing root (a mount raises no event), and between attempts to watch again.
+        poll: Between rescans of parts that cannot be watched.
+        check: Without events, how often the identity of the root is checked (an unmount raises no event).
     """
 
     quiet: float = 1.5
@@ -355,17 +355,15 @@ class Timing:
 
 
 # Pending ------------------------------------------------------------------------------------------------------------
-# Changed paths that wait until their changes have come to rest.
-
-# Paths are str with surrogates:
+# Debounce: changed paths wait until they have stopped changing.
 
 
 MANY = 1000
-"""Paths in one batch above which it names their directories instead."""
+"""A batch with more paths has their directories instead."""
 
 
 class Pending:
-    """Debounce per path, with a limit for paths that never rest.
+    """Debounce per path, with a limit for paths that keep changing.
 
     Times are seconds of any one clock. Not thread-safe: one event loop uses it.
 
@@ -383,7 +381,7 @@ class Pending:
         return len(self._seen)
 
     def add(self, paths: Iterable[str], now: float) -> None:
-        """Note that paths changed just now."""
+        """Record that paths changed now."""
         for path in paths:
             first, _ = self._seen.get(path, (now, now))
             self._seen[path] = (first, now)
@@ -404,7 +402,7 @@ class Pending:
 
 
 def collapse(paths: Iterable[str], root: str) -> tuple[str, ...]:
-    """The fewest paths to look at again: none below another, directories where there are more than ``MANY``."""
+    """Reduce paths: none below another, and their directories where there are more than ``MANY``."""
     left = _outermost(set(paths))
     while len(left) > MANY:
         left = _outermost({os.path.dirname(path) if path != root else root for path in left})
@@ -412,7 +410,7 @@ def collapse(paths: Iterable[str], root: str) -> tuple[str, ...]:
 
 
 def _outermost(paths: set[str]) -> set[str]:
-    """The paths that lie below no other of them."""
+    """The paths that are below no other of them."""
     kept: set[str] = set()
     for path in paths:
         parent = os.path.dirname(path)
@@ -423,19 +421,16 @@ def _outermost(paths: set[str]) -> set[str]:
     return kept
 
 
-# Relevant -----------------------------------------------------------------------------------------------------------
-# Which of the changed paths matter.
-
-# Paths are str with surrogates:
+# Relevant paths -----------------------------------------------------------------------------------------------------
 
 
 def relevant(paths: Iterable[str], ignore: Ignore) -> set[str]:
-    """Drop what the rules leave out and what was reached through a link. Blocking: run it in a thread.
+    """Drop paths that are ignored or behind a link. Blocking: run it in a thread.
 
-    A secret is kept, so that it gets reported; an ignore file stands for its directory, whose files it rules.
+    A secret is kept, so that it is reported; an ignore file is replaced by its directory, to which its rules apply.
 
     Args:
-        paths: Absolute, there or gone.
+        paths: Absolute, existing or deleted.
         ignore: The rules of their root.
     """
     levels: dict[str, tuple[Level, ...] | None] = {}
@@ -446,29 +441,29 @@ def relevant(paths: Iterable[str], ignore: Ignore) -> set[str]:
             continue
         parent, name = os.path.split(path)
         if parent not in levels:
-            levels[parent] = _levels(parent, ignore)
+            levels[parent] = _levels_inside(parent, ignore)
         here = levels[parent]
         if here is None:
             continue
         if name in IGNORE_FILES:
             found.add(parent)
             continue
-        verdict = ignore.entry(here, path, name, os.path.isdir(path) and not os.path.islink(path))
+        verdict = ignore.entry_verdict(here, path, name, os.path.isdir(path) and not os.path.islink(path))
         if not verdict.ignored or verdict.secret:
             found.add(path)
     return found
 
 
-def _levels(directory: str, ignore: Ignore) -> tuple[Level, ...] | None:
-    """The rules inside a directory, None if it is left out, out of the root or behind a link."""
+def _levels_inside(directory: str, ignore: Ignore) -> tuple[Level, ...] | None:
+    """The rules inside a directory, None if it is ignored, outside the root or behind a link."""
     inside = directory == ignore.root or directory.startswith(ignore.root.rstrip("/") + "/")
     if not inside or os.path.realpath(directory) != directory or ignore.verdict(directory, is_dir=True).ignored:
         return None
-    return ignore.at(directory)
+    return ignore.levels_at(directory)
 
 
 # Watch problems -----------------------------------------------------------------------------------------------------
-# Why a folder is not watched, and what to do, in words.
+# Reason and remedy, for people.
 
 LIMIT = (
     "the system's limit of watches is reached, so that not every directory is watched",
@@ -496,7 +491,7 @@ def failure(error: Exception) -> tuple[str, str]:
     return LIMIT if is_limit(error) else (f"it cannot be watched: {error}", _NOTHING)
 
 
-def silence(parts: tuple[tuple[str, str], ...], root: str) -> tuple[str, str]:
+def no_events(parts: tuple[tuple[str, str], ...], root: str) -> tuple[str, str]:
     """Reason and remedy when parts of a root (path, file system type) send no events."""
     if parts[0][0] == root:
         return f"it is on a {parts[0][1]} file system, which reports no changes", _NOTHING
@@ -505,5 +500,5 @@ def silence(parts: tuple[tuple[str, str], ...], root: str) -> tuple[str, str]:
 
 
 def is_limit(error: Exception) -> bool:
-    """Whether watches (ENOSPC) or watchers (EMFILE) have run out, as watchfiles words it."""
+    """Whether watches (ENOSPC) or watchers (EMFILE) have run out, by the message of watchfiles."""
     return "limit reached" in str(error) or "Too many open files" in str(error)

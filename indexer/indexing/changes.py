@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from anyio import to_thread
 
 from indexer.documents.pool import Parsers
-from indexer.documents.worker_protocol import CutOrder, Prepared, ready
+from indexer.documents.worker_protocol import ChunkRequest, PreparedFile, chunk_document
 from indexer.errors import FolderError
 from indexer.files.walk import Skipped, stat_file, walk
 from indexer.folders.state import LiveFolder
@@ -161,15 +161,17 @@ def blank_row(file: File, folder: LiveFolder, attempts: int) -> FileRow:
     )
 
 
-def order_of(folder: LiveFolder, file: File, known: FileRow | None, *, forced: bool) -> CutOrder:
+def order_of(folder: LiveFolder, file: File, known: FileRow | None, *, forced: bool) -> ChunkRequest:
     """How a file is to be cut; not at all if its content is what is known of it and was cut alike."""
     tokens = folder.model.tokens
     alike = known is not None and known.outcome == "indexed" and bool(known.recipe)
     same = known.sha256 if known and alike and not forced and same_recipe(known.recipe, folder.model.recipe) else ""
-    return CutOrder(tokens.path, tokens.limit, tokens.stamp, os.path.relpath(file.path, folder.path), same)
+    return ChunkRequest(tokens.path, tokens.limit, tokens.stamp, os.path.relpath(file.path, folder.path), same)
 
 
-async def prepared(parsers: Parsers, folder: LiveFolder, file: File, order: CutOrder, *, few: bool) -> Prepared:
+async def prepared(
+    parsers: Parsers, folder: LiveFolder, file: File, order: ChunkRequest, *, few: bool
+) -> PreparedFile:
     """A file read and cut: in a parser process, or in a thread of this one where that is not to be had.
 
     Args:
@@ -182,16 +184,16 @@ async def prepared(parsers: Parsers, folder: LiveFolder, file: File, order: CutO
     Raises:
         ParseSkipped, LibraryMissing, ParseFailed, ParserDied, ParsersUnavailable: As ``Parsers.parse``.
     """
-    if not (few and parsers.cold and file.size <= SMALL):
+    if not (few and parsers.no_process and file.size <= SMALL):
         made = await parsers.prepare(file, order)
         if made is not None:
             return made
     parsed = await parsers.parse(file)
     document = parsed.document
     made_here = None
-    if not order.unless or parsed.sha256 != order.unless:
-        made_here = await to_thread.run_sync(ready, document, folder.model.tokens, order.limit, order.name)
-    return Prepared(document.parser, parsed.sha256, parsed.size, parsed.mtime_ns, made_here)
+    if not order.known_sha256 or parsed.sha256 != order.known_sha256:
+        made_here = await to_thread.run_sync(chunk_document, document, folder.model.tokens, order.limit, order.name)
+    return PreparedFile(document.parser, parsed.sha256, parsed.size, parsed.mtime_ns, made_here)
 
 
 def as_before(known: FileRow, found: FileRow) -> bool:
@@ -204,12 +206,12 @@ def weight(entry: FileWrite | FileRow) -> int:
     return 1 + len(entry.chunks) if isinstance(entry, FileWrite) else 1
 
 
-def write_of(blank: FileRow, known: FileRow | None, made: Prepared) -> FileWrite | FileRow:
+def write_of(blank: FileRow, known: FileRow | None, made: PreparedFile) -> FileWrite | FileRow:
     """What to write of a file: all of it, or only its row's size and time where its content is as before."""
-    if made.ready is None:
+    if made.chunked is None:
         assert known is not None, "nothing was known of the file, so its content cannot be the same"
         return replace(known, size=made.size, mtime_ns=made.mtime_ns)
-    chunks, dropped = made.ready.chunks, made.ready.dropped
+    chunks, dropped = made.chunked.chunks, made.chunked.dropped
     row = replace(
         blank,
         size=made.size,
@@ -219,6 +221,6 @@ def write_of(blank: FileRow, known: FileRow | None, made: Prepared) -> FileWrite
         outcome="indexed",
         reason=f"{dropped} passages with secrets left out" if dropped else "",
         chunks=len(chunks),
-        language=made.ready.language,
+        language=made.chunked.language,
     )
-    return FileWrite(row, chunks, made.ready.tokens, made.ready.reach)
+    return FileWrite(row, chunks, made.chunked.tokens, made.chunked.reach)

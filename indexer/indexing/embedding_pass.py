@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -29,8 +29,10 @@ from indexer.slot.lease import ModelLease
 from indexer.slot.priority_lock import Priority
 from indexer.slot.slot import ModelSlot
 from indexer.status_types import WorkCounters
-from indexer.store.store import Store
 from indexer.types import Matrix, StoredChunk
+
+if TYPE_CHECKING:
+    from indexer.store.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -16,8 +16,10 @@ from indexer.folders.state import Folders
 from indexer.indexing.manifest import Manifest
 from indexer.indexing.queue import WorkQueue
 from indexer.status_types import WorkCounters
-from indexer.store.store import Store
 from indexer.types import FileRow
+
+if TYPE_CHECKING:
+    from indexer.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ async def supervise(
                 tasks.start_soon(run)
             tasks.start_soon(_verify, store, counters)
             tasks.start_soon(_finish, store, queue, folders, notifier)
-            await store.health.doubted.wait()
+            await store.health.damage_suspected.wait()
             log.warning("the index is damaged; it is being mended")
             tasks.cancel_scope.cancel()
         notifier.notify()
@@ -73,7 +75,7 @@ async def supervise(
 async def _mend(store: Store, counters: WorkCounters) -> None:
     while True:
         try:
-            return await store.mend()
+            return await store.repair()
         except StoreError as error:
             counters.last_error = f"repair of the index: {error}"
             log.error("the index cannot be mended: %s; trying again in %g s", error, timing.INDEX_RETRY_S)
@@ -104,7 +106,7 @@ async def _finish(store: Store, queue: WorkQueue, folders: Folders, notifier: No
     """Say that lost text is there again as soon as every folder has been read."""
     while store.health.rebuilding:
         if all(folder.scanned and not queue.waiting(folder.path) for folder in folders):
-            store.health.rebuilt()
+            store.health.rebuild_finished()
             notifier.notify()
         else:
             await notifier.wait()
@@ -117,15 +119,16 @@ async def _finish(store: Store, queue: WorkQueue, folders: Folders, notifier: No
 async def maintain(store: Store, counters: WorkCounters, notifier: Notifier, idle: Callable[[], bool]) -> None:
     """Run until cancelled: urgent maintenance at once, the rest when nothing has been done for a while."""
     while True:
-        if store.urgent():
+        if store.maintenance_urgent():
             await _run(store, counters, notifier)
-        elif store.due() and idle():
+        elif store.maintenance_due() and idle():
             with anyio.move_on_after(timing.MAINTENANCE_QUIET_S) as quiet:
                 await notifier.wait()
             if quiet.cancelled_caught and idle():
                 await _run(store, counters, notifier)
         else:
-            with anyio.move_on_after(max(1.0, store.due_in())):  # what is deleted must go though nothing happens
+            # Deleted rows must be erased even when nothing else happens.
+            with anyio.move_on_after(max(1.0, store.maintenance_due_in())):
                 await notifier.wait()
 
 

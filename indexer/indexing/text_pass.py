@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -38,8 +38,10 @@ from indexer.indexing.changes import (
 from indexer.indexing.manifest import Manifest
 from indexer.indexing.queue import Dirty, WorkQueue
 from indexer.status_types import WorkCounters
-from indexer.store.store import Store
 from indexer.types import File, FileRow, FileWrite
+
+if TYPE_CHECKING:
+    from indexer.store.store import Store
 
 log = logging.getLogger(__name__)
 

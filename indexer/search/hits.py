@@ -8,18 +8,20 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from indexer.documents.parse import ParseLimits, format_of, parse_here
 from indexer.errors import ParseFailed
 from indexer.folders.state import Folders
 from indexer.indexing.manifest import Manifest
 from indexer.search.fusion import Fused
-from indexer.store.store import Store
 from indexer.text.chunk import holds_secret
 from indexer.text.language import detect
 from indexer.text.tokens import matches
 from indexer.types import Document, FileRow, Hit, Locator, Query, StoredChunk, Unit, stored
+
+if TYPE_CHECKING:
+    from indexer.store.store import Store
 
 SNIPPET_CHARS = 700
 """About a screenful: enough to judge a hit; eight of them fit the size limits of every client."""

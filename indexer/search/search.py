@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 
@@ -24,7 +24,6 @@ from indexer.search.reranking import rerank
 from indexer.slot.embedder import ModelSpec
 from indexer.slot.priority_lock import Priority
 from indexer.slot.slot import ModelSlot
-from indexer.store.store import Store
 from indexer.text.tokens import has_phrase
 from indexer.types import (
     MAX_CHARS,
@@ -43,6 +42,9 @@ from indexer.types import (
     Semantic,
     StoredChunk,
 )
+
+if TYPE_CHECKING:
+    from indexer.store.store import Store
 
 LEG_FACTOR = 5
 """Each leg brings this many times the wanted hits: fusing and folding need the ranks below the cut."""
@@ -121,10 +123,10 @@ class Search:
         try:
             return await self._legs(query, question, scope, folders)
         except StoreError:
-            if self._store.read_only or not self._store.health.doubted.is_set():
+            if self._store.read_only or not self._store.health.damage_suspected.is_set():
                 raise
             with anyio.move_on_after(self._settings.wait) as patience:
-                await self._store.health.repaired()
+                await self._store.health.wait_until_repaired()
             if patience.cancelled_caught:
                 raise
         return await self._legs(query, question, scope, folders)

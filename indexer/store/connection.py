@@ -1,18 +1,16 @@
-"""Opening the database: can this place hold one, is what is there ours, is it whole, and if not, what is left of it.
+"""The connection to the database: its directory, its tables, and the repair of a table that cannot be read.
 
-The ladder for a table that does not open or does not answer: its newest manifest is set aside (a torn one after a
-power cut; the version before it opens), then its indexes are made anew, then a few older versions are tried, then the
-table itself is set aside and an empty one takes its place. Before the ladder, files go that are not what they were
-when they were summed: a missing file is noticed where a changed one is not. Set aside means moved to
-``damaged/<time>/`` (see ``aside``).
+A table that does not open or does not answer is repaired in steps, until one succeeds: its newest manifest goes to
+quarantine (after a power cut it may be incomplete; the version before it opens); its indexes are rebuilt; a few older
+versions are tried; at last the table itself goes to quarantine and an empty one is created. Before that, files that
+differ from their checksum go to quarantine, because the storage library notices a missing file but not a changed one.
+Quarantine is ``damaged/<time>/`` (see ``health.quarantine``).
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,14 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
+import lancedb
 
 from indexer.errors import StoreError
-from indexer.store import files_on_disk
 from indexer.store.files_on_disk import Checksums
-from indexer.store.health import Health, code_of, explain, explained, mendable, quarantine, raised
-from indexer.store.schema import FORMAT, NEEDED, format_of, indexes, is_vectors
+from indexer.store.health import Health, code_of, is_damage, library_errors, quarantine, store_errors, to_store_error
+from indexer.store.resources import cache_sizes
+from indexer.store.schema import FORMAT, REQUIRED_COLUMNS, format_of, indexes, is_vectors
 
-_VERSIONS = 4  # how far to go back for one that is whole
+_VERSIONS = 4  # older versions that are tried
 
 
 @dataclass
@@ -36,22 +35,22 @@ class Connection:
 
     Attributes:
         root: The data directory.
-        raw: The storage library's own connection.
-        health: Where it is noted what was found broken and what became of it.
-        sums: What the files are known to have been.
-        suspects: Tables whose search indexes are made anew when they are opened, even if they answer.
+        database: The connection of the storage library.
+        health: Where damage is recorded.
+        checksums: Those of the files that were complete at the last maintenance.
+        suspect_tables: Tables whose search indexes are rebuilt when they are opened, even if they answer.
     """
 
     root: Path
-    raw: Any
+    database: Any
     read_only: bool
     health: Health
-    sums: Checksums
-    suspects: set[str] = field(default_factory=set)
+    checksums: Checksums
+    suspect_tables: set[str] = field(default_factory=set)
 
     @property
-    def place(self) -> Path:
-        """Where the tables are."""
+    def directory(self) -> Path:
+        """The directory of the tables."""
         return self.root / "tables"
 
     async def names(self) -> list[str]:
@@ -60,84 +59,84 @@ class Connection:
         Raises:
             StoreError: The directory cannot be read.
         """
-        with explained(f"list the index in {self.root}"):
-            page = await self.raw.list_tables()
+        with store_errors(f"list the index in {self.root}"):
+            page = await self.database.list_tables()
             names = list(page.tables)
             while page.page_token:
-                page = await self.raw.list_tables(page_token=page.page_token)
+                page = await self.database.list_tables(page_token=page.page_token)
                 names += page.tables
         return names
 
     async def renew(self) -> None:
-        """Begin anew with what is on the disk: nothing read before is remembered, and a lost directory is made.
+        """Reconnect without cached data; create the directory if it was deleted.
 
         Raises:
-            StoreError: It cannot be made.
+            StoreError: It cannot be created.
         """
-        await anyio.to_thread.run_sync(prepare, self.place)
-        self.raw = await _library(self.root)
+        await anyio.to_thread.run_sync(prepare_directory, self.directory)
+        self.database = await _connect(self.root)
 
     async def quarantine(self, *, thorough: bool) -> bool:
-        """Set files aside that are not what they were; returns whether there were any.
+        """Move files that differ from their checksum to quarantine; returns whether there were any.
 
-        Whether a file matters is not looked at: one of an old version is not missed, any other is when its table is
-        opened and read.
+        A file of an old version is not missed; any other is noticed when its table is opened and read.
 
         Raises:
             StoreError: One cannot be moved, or the disk refuses.
         """
-        with explained(f"check the index in {self.root}"):
-            bad = await anyio.to_thread.run_sync(lambda: self.sums.bad(thorough=thorough))
-        for path in bad:
+        with store_errors(f"check the index in {self.root}"):
+            changed_files = await anyio.to_thread.run_sync(lambda: self.checksums.changed_files(thorough=thorough))
+        for path in changed_files:
             await anyio.to_thread.run_sync(quarantine, self.root, path)
-            name = path.relative_to(self.place)
-            self.health.broke(f"{name} had changed on disk and was set aside")
+            name = path.relative_to(self.directory)
+            self.health.record_damage(f"{name} had changed on disk and was set aside")
             if "_indices" in name.parts:
-                self.suspects.add(name.parts[0].removesuffix(".lance"))
-        return bool(bad)
+                self.suspect_tables.add(name.parts[0].removesuffix(".lance"))
+        return bool(changed_files)
 
     async def open(self, name: str, probe: Callable[[Any], Awaitable[None]]) -> Any | None:
-        """The table if it is there and answers; None if it is not, or had to be set aside.
+        """The table, repaired if needed; None if it does not exist or had to go to quarantine.
 
         Args:
             name: Table name.
-            probe: Reads state and runs a search; raises what the library raises.
+            probe: Reads state and runs a search; raises the exceptions of the library.
 
         Raises:
-            StoreError: It is of a newer version, not accessible, or damaged and this store may not mend it.
+            StoreError: It is of a newer version, not accessible, or damaged and this store is read-only.
         """
         if name not in await self.names():
             return None
-        first = self._reindex if name in self.suspects else None
-        for mend in (first, self._step_back, self._step_back, self._reindex, *[self._give_up_newest] * _VERSIONS):
+        roll_back, drop_newest = self._roll_back_if_unreadable, [self._roll_back] * _VERSIONS
+        first = self._rebuild_indexes if name in self.suspect_tables else None
+        for repair in (first, roll_back, roll_back, self._rebuild_indexes, *drop_newest):
             try:
-                if mend is not None and not await mend(name):
+                if repair is not None and not await repair(name):
                     continue
-                table = await self.raw.open_table(name)
+                table = await self.database.open_table(name)
                 _check_format(name, await table.schema())
                 await probe(table)
-                self.suspects.discard(name)
+                self.suspect_tables.discard(name)
                 return table
-            except raised(StoreError) as error:
-                self._refuse_unless_ours(name, error)
-        went = await anyio.to_thread.run_sync(quarantine, self.root, self.place / f"{name}.lance")
-        self.health.broke(f"table {name} of the index could not be read and was moved to {went.parent}")
+            except library_errors(StoreError) as error:
+                self._raise_unless_repairable(name, error)
+        moved_to = await anyio.to_thread.run_sync(quarantine, self.root, self.directory / f"{name}.lance")
+        self.health.record_damage(f"table {name} of the index could not be read and was moved to {moved_to.parent}")
         return None
 
     async def create(self, name: str, schema: Any) -> Any:
-        """An empty table with its indexes, or the one another process has just made.
+        """A new table with its indexes, or the one another process has just created.
 
         Raises:
             StoreError: It cannot be written.
         """
-        with explained(f"create the index in {self.root}"):
-            table = await self.raw.create_table(name, schema=schema, exist_ok=True)
+        with store_errors(f"create the index in {self.root}"):
+            table = await self.database.create_table(name, schema=schema, exist_ok=True)
             await make_indexes(table, name)
         return table
 
-    def _refuse_unless_ours(self, name: str, error: Exception) -> None:
-        if not mendable(error):
-            raise explain(error, f"open the index in {self.root}") from error
+    def _raise_unless_repairable(self, name: str, error: Exception) -> None:
+        if not is_damage(error):
+            raise to_store_error(error, f"open the index in {self.root}") from error
         if self.read_only:
             raise StoreError(
                 f"table {name} of the index in {self.root} cannot be read; "
@@ -145,66 +144,69 @@ class Connection:
                 "damaged",
             ) from error
 
-    async def _step_back(self, name: str) -> bool:
-        """Set the newest manifest aside if it is the fault; False when the table has only one version."""
-        folder = self.place / f"{name}.lance" / "_versions"
+    async def _roll_back_if_unreadable(self, name: str) -> bool:
+        """Move the newest manifest to quarantine if the table does not open; False when there is no older version."""
+        folder = self.directory / f"{name}.lance" / "_versions"
         manifest = await anyio.to_thread.run_sync(_newest_manifest, folder)
         if manifest is None:
             return False
         try:
-            await self.raw.open_table(name)
-        except raised():
+            await self.database.open_table(name)
+        except library_errors():
             await anyio.to_thread.run_sync(quarantine, self.root, manifest)
-            self.health.broke(f"the last write to table {name} was torn (power cut?); the version before it is in use")
+            self.health.record_damage(
+                f"the last write to table {name} was torn (power cut?); the version before it is in use"
+            )
             return True
         return False
 
-    async def _give_up_newest(self, name: str) -> bool:
-        """Set the newest version aside: perhaps only what the last commit wrote is bad, and all before it is not."""
-        manifest = await anyio.to_thread.run_sync(_newest_manifest, self.place / f"{name}.lance" / "_versions")
+    async def _roll_back(self, name: str) -> bool:
+        """Move the newest manifest to quarantine: perhaps only the files of the last commit are damaged."""
+        manifest = await anyio.to_thread.run_sync(_newest_manifest, self.directory / f"{name}.lance" / "_versions")
         if manifest is None:
             return False
         await anyio.to_thread.run_sync(quarantine, self.root, manifest)
-        self.health.broke(f"the newest version of table {name} was damaged; the one before it is tried")
+        self.health.record_damage(f"the newest version of table {name} was damaged; the one before it is tried")
         return True
 
-    async def _reindex(self, name: str) -> bool:
-        table = await self.raw.open_table(name)
+    async def _rebuild_indexes(self, name: str) -> bool:
+        table = await self.database.open_table(name)
         for index in list(await table.list_indices()):
             await table.drop_index(index.name)
         await make_indexes(table, name)
-        self.health.broke(f"the search indexes of table {name} were damaged and have been made anew")
+        self.health.record_damage(f"the search indexes of table {name} were damaged and have been made anew")
         return True
 
 
 async def connect(root: Path, *, read_only: bool) -> Connection:
-    """Open the connection; the library must be loaded.
+    """Connect to the database of a data directory.
 
     Raises:
-        StoreError: The directory cannot be made or cannot hold a database.
+        StoreError: The directory cannot be created, or its file system cannot hold a database.
     """
-    place = root / "tables"
+    directory = root / "tables"
     if not read_only:
-        await anyio.to_thread.run_sync(prepare, place)
-    elif not await anyio.Path(place).is_dir():
+        await anyio.to_thread.run_sync(prepare_directory, directory)
+    elif not await anyio.Path(directory).is_dir():
         raise StoreError(f"there is no index in {root} yet; run folder-mcp index first", "missing")
-    health, sums = await anyio.to_thread.run_sync(Health, root), await anyio.to_thread.run_sync(Checksums.load, root)
-    return Connection(root, await _library(root), read_only, health, sums)
+    health, checksums = (
+        await anyio.to_thread.run_sync(Health, root),
+        await anyio.to_thread.run_sync(Checksums.load, root),
+    )
+    return Connection(root, await _connect(root), read_only, health, checksums)
 
 
-async def _library(root: Path) -> Any:
-    """The storage library's connection, with caches of its own."""
-    import lancedb  # noqa: PLC0415
-
-    with explained(f"open the index in {root}"):
-        session = lancedb.Session(*await anyio.to_thread.run_sync(files_on_disk.sizes, root / "tables"))
+async def _connect(root: Path) -> Any:
+    """Connect with caches of the size that the database needs."""
+    with store_errors(f"open the index in {root}"):
+        session = lancedb.Session(*await anyio.to_thread.run_sync(cache_sizes, root / "tables"))
         return await lancedb.connect_async(
             str(root / "tables"), read_consistency_interval=timedelta(0), session=session
         )
 
 
 async def make_indexes(table: Any, name: str) -> None:
-    """Create the indexes that a table should have and does not; raises what the library raises."""
+    """Create the missing indexes of a table; raises the exceptions of the library."""
     have = {column for index in await table.list_indices() for column in index.columns}
     for column, config in indexes(name).items():
         if column not in have:
@@ -219,16 +221,16 @@ def _check_format(name: str, schema: Any) -> None:
             "upgrade folder-mcp, or use another --data-dir",
             "newer_version",
         )
-    missing = set(NEEDED["vectors" if is_vectors(name) else "chunks"]) - set(schema.names)
+    missing = set(REQUIRED_COLUMNS["vectors" if is_vectors(name) else "chunks"]) - set(schema.names)
     if missing:
         raise StoreError(f"table {name} is too old to be read: it lacks {', '.join(sorted(missing))}", "damaged")
 
 
-def prepare(place: Path) -> None:
-    """Make the directory and see that it takes hard links, by which every commit is made."""
-    with explained(f"write to the data directory {place.parent}"):
-        place.mkdir(parents=True, exist_ok=True)
-        probe, link = place / f".probe-{os.getpid()}", place / f".link-{os.getpid()}"
+def prepare_directory(directory: Path) -> None:
+    """Create the directory and test that it supports hard links, which every commit uses."""
+    with store_errors(f"write to the data directory {directory.parent}"):
+        directory.mkdir(parents=True, exist_ok=True)
+        probe, link = directory / f".probe-{os.getpid()}", directory / f".link-{os.getpid()}"
         try:
             probe.write_bytes(b"")
             _link(probe, link)
@@ -253,83 +255,12 @@ def _link(probe: Path, link: Path) -> None:
 
 
 def _newest_manifest(folder: Path) -> Path | None:
-    """The newest of at least two manifests; None when stepping back is impossible.
+    """The newest of at least two manifests; None when there is no older version.
 
-    Names count down from 2**64 - 1 (so that a listing starts with the newest), or up in tables of old.
+    Names count down from 2**64 - 1 (so that a listing starts with the newest), or up in old tables.
     """
     found = {int(path.stem): path for path in folder.glob("*.manifest") if path.stem.isdigit()}
     if len(found) < 2:
         return None
     down = max(found) > 1 << 63
     return found[min(found) if down else max(found)]
-
-
-# Loading the library ------------------------------------------------------------------------------------------------
-# Loading the storage library, and the process settings that must come before it.
-#
-# ``import lancedb`` costs 2.4 s of CPU and 130 MB, so it happens once, in a worker thread, when a store is opened;
-# every other module of this room imports it inside functions that only run afterwards.
-
-_M_ARENA_MAX = -8  # malloc.h of glibc
-_OPEN_FILES = 8192
-_COMMITS = 25
-
-
-def load() -> None:
-    """Tune the process and import the storage library; seconds the first time, nothing afterwards."""
-    if "lancedb" in sys.modules:
-        return
-    _limit_arenas()
-    _raise_open_files()
-    # The library reads its log level from the environment at import and has no other setting for it; its warnings
-    # name build paths and mean nothing to a user.
-    os.environ.setdefault("LANCEDB_LOG", "error")  # house: the one setting the library takes no other way
-    import lancedb  # noqa: F401, PLC0415
-    import pyarrow.compute  # noqa: F401, PLC0415
-
-
-def give_back_memory() -> None:
-    """Return freed pages to the system: Arrow's, and those of glibc's heaps; after maintenance 77 MB of 490."""
-    if "pyarrow" in sys.modules:
-        import pyarrow  # noqa: PLC0415
-
-        pyarrow.default_memory_pool().release_unused()
-    libc = _glibc()
-    if libc is not None:
-        libc.malloc_trim(0)
-
-
-async def keep_small(commits: int) -> None:
-    """Before every 25th commit of a table, give back what the ones before it have freed.
-
-    The library's allocations fragment the heap; giving back takes 1 to 45 ms of another thread.
-    """
-    if commits % _COMMITS == _COMMITS - 1:
-        await anyio.to_thread.run_sync(give_back_memory)
-
-
-def _limit_arenas() -> None:
-    """Keep glibc to two heap arenas: 600 commits then grow the process by 52 MB instead of 145."""
-    libc = _glibc()
-    if libc is not None:
-        libc.mallopt(_M_ARENA_MAX, 2)
-
-
-def _raise_open_files() -> None:
-    """Lift the soft limit of open files: macOS starts at 256, a search of a fragmented table needs more."""
-    if sys.platform == "win32":
-        return
-    import resource  # noqa: PLC0415
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(_OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        with contextlib.suppress(ValueError, OSError):  # some systems cap below the limit they report
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _glibc() -> ctypes.CDLL | None:
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None)
-    return libc if hasattr(libc, "gnu_get_libc_version") and hasattr(libc, "mallopt") else None

@@ -1,4 +1,4 @@
-"""What the database takes on the disk, and whether it is really there: measuring, flushing, room for upkeep."""
+"""The files of the database: their size, flushing to disk, free space for compaction, checksums."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from pathlib import Path
 from indexer.errors import StoreError
 
 
-def tree_bytes(place: Path) -> int:
+def tree_bytes(directory: Path) -> int:
     """Size of all files below a directory, bytes; files that vanish meanwhile count nothing."""
     total = 0
-    for folder, _, names in os.walk(place):
+    for folder, _, names in os.walk(directory):
         for name in names:
             with contextlib.suppress(OSError):
                 total += (Path(folder) / name).stat().st_size
     return total
 
 
-def sync_files(place: Path, since: float) -> None:
+def sync_files(directory: Path, since: float) -> None:
     """Flush to the disk what was written after ``since``.
 
-    The storage library never does, so a power cut takes back whatever the system had not yet written by itself.
+    The storage library never flushes, so a power cut loses whatever the system had not yet written by itself.
     """
-    for folder, _, names in os.walk(place):
+    for folder, _, names in os.walk(directory):
         for path in (*(Path(folder) / name for name in names), Path(folder)):
             with contextlib.suppress(OSError):  # gone meanwhile, or a directory on Windows
                 if path.stat().st_mtime >= since - 1:
@@ -46,9 +46,9 @@ def _flush(path: Path) -> None:
         os.close(fd)
 
 
-def check_space(place: Path, name: str) -> None:
-    """Refuse when compaction would not fit: it needs 1.2 times the table before it frees anything."""
-    needed, free = int(1.2 * tree_bytes(place / name)), shutil.disk_usage(place).free
+def check_space(directory: Path, name: str) -> None:
+    """Raise when compaction would not fit: it needs 1.2 times the size of the table before it frees anything."""
+    needed, free = int(1.2 * tree_bytes(directory / name)), shutil.disk_usage(directory).free
     if free < needed:
         raise StoreError(
             f"maintenance of the index is passed over: it needs {needed >> 20} MiB of free disk "
@@ -57,50 +57,25 @@ def check_space(place: Path, name: str) -> None:
         )
 
 
-# Cache sizes --------------------------------------------------------------------------------------------------------
-# How much memory the storage library may keep of what it has read, by the size of the index.
-
-# Entries of versions that are gone stay until there is no room for new ones, so a cache that is too large fills with
-# them: 5 kB for each file written, the whole growth of a process that indexes. One that is too small makes every
-# search read the search indexes again: twice the time at a million chunks.
-_INDEX, _METADATA = (128 << 20, 2 << 30), (16 << 20, 256 << 20)  # least and most, bytes; the library has 6 GB and 1 GB
-
-
-def sizes(place: Path) -> tuple[int, int]:
-    """Bytes for the cache of search indexes and for that of metadata, for a database as it is now.
-
-    One and a half times the search indexes on disk, since they take more in memory, and a 64th of everything: what
-    searches need of metadata is 15 MB at 164,000 chunks. The least is for 170,000 chunks: an index may grow so far
-    before it is opened again.
-    """
-    indexes = sum(map(tree_bytes, place.glob("*/_indices")))
-    return _between(_INDEX, indexes * 3 // 2), _between(_METADATA, tree_bytes(place) // 64)
-
-
-def _between(limits: tuple[int, int], wanted: int) -> int:
-    return min(max(limits[0], wanted), limits[1])
-
-
 # Checksums ----------------------------------------------------------------------------------------------------------
-# Checksums of the database's files: how a flipped bit is found, which the storage library would not notice.
-#
-# The library's files never change once they are written, so each is summed once, after the maintenance that made
-# it. What was written since is not covered yet; a loss there shows when it is read.
+# They find a flipped bit, which the storage library would not notice. The library's files never change once they are
+# written, so each checksum is computed once, after the maintenance that made the file. Files written since have none
+# yet; their damage shows when they are read.
 
 _BLOCK = 1 << 20  # bytes read at once
-_HINT = "latest_version_hint.json"  # the one file that is overwritten; the library does without it
-_DAILY = 86_400.0  # seconds between two readings of everything
+_VERSION_HINT = "latest_version_hint.json"  # the one file that is overwritten; the library does without it
+_VERIFY_EVERY_S = 86_400.0  # seconds between two full verifications
 
 
 @dataclass(frozen=True, slots=True)
 class Checksum:
-    """What a file was when it was complete.
+    """Size and checksum of a complete file.
 
     Attributes:
         size: Bytes.
         crc: CRC-32 of the content.
-        mtime_ns: Of a manifest, 0 of all others: those have names that never come again, but versions are counted,
-            and a table that was set back or made anew writes the same numbers once more.
+        mtime_ns: Of a manifest; 0 for other files, whose names are unique. The name of a manifest is a version number,
+            which a table that was rolled back or recreated uses again.
     """
 
     size: int
@@ -110,61 +85,65 @@ class Checksum:
 
 @dataclass(slots=True)
 class Checksums:
-    """The sums of one database.
+    """The checksums of the files of one database.
 
     Attributes:
-        place: The database directory.
-        note: Where the sums are kept; without it, or when it is damaged itself, nothing is known.
-        files: Path below ``place`` -> its sum.
-        verified: When everything was last read and compared, seconds since the epoch.
-        erased: Table -> when nothing that was deleted was left in it the last time, seconds since the epoch.
+        directory: The database directory.
+        path: The file that keeps the checksums; if it is missing or damaged, none is known.
+        files: Path below ``directory`` -> its checksum.
+        verified: When all files were last read and compared, seconds since the epoch.
+        erased: Table -> when it last had no deleted rows on the disk, seconds since the epoch.
     """
 
-    place: Path
-    note: Path
+    directory: Path
+    path: Path
     files: dict[str, Checksum] = field(default_factory=dict)
     verified: float = 0.0
     erased: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def load(cls, root: Path) -> Checksums:
-        """The sums of a data directory."""
-        sums = cls(root / "tables", root / "sums.json")
+        """Read the checksums of a data directory."""
+        checksums = cls(root / "tables", root / "sums.json")
         try:
-            document = json.loads(sums.note.read_text(encoding="utf-8"))
+            document = json.loads(checksums.path.read_text(encoding="utf-8"))
             files = {str(name): Checksum(*map(int, row)) for name, row in document["files"].items()}
-            sums.files, sums.verified = files, float(document["verified"])
-            sums.erased = {str(table): float(when) for table, when in document["erased"].items()}
+            checksums.files, checksums.verified = files, float(document["verified"])
+            checksums.erased = {str(table): float(when) for table, when in document["erased"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return sums
-        return sums
+            return checksums
+        return checksums
 
-    def fresh(self) -> list[Path]:
-        """The files that have no sum yet. Call it while nobody writes: all of them are complete then."""
-        return [path for path in _immutable(self.place) if str(path.relative_to(self.place)) not in self.files]
+    def unknown_files(self) -> list[Path]:
+        """The files without a checksum. Call it while nothing writes: all of them are complete then."""
+        return [
+            path
+            for path in _immutable_files(self.directory)
+            if str(path.relative_to(self.directory)) not in self.files
+        ]
 
-    def learn(self, fresh: list[Path]) -> None:
-        """Sum these files, forget those that have gone, and write it down; reads them whole.
+    def update(self, unknown_files: list[Path]) -> None:
+        """Compute the checksums of these files, drop those of deleted ones, and save; reads the files whole.
 
         Raises:
-            OSError: The note cannot be written.
+            OSError: The checksums cannot be saved.
         """
-        for path in fresh:
-            summed = _sum(path)
-            if summed is not None:
-                self.files[str(path.relative_to(self.place))] = summed
-        there = {str(path.relative_to(self.place)) for path in _immutable(self.place)}
-        self.files = {name: summed for name, summed in self.files.items() if name in there}
+        for path in unknown_files:
+            checksum = _checksum_of(path)
+            if checksum is not None:
+                self.files[str(path.relative_to(self.directory))] = checksum
+        existing = {str(path.relative_to(self.directory)) for path in _immutable_files(self.directory)}
+        self.files = {name: checksum for name, checksum in self.files.items() if name in existing}
         self._write()
 
-    def bad(self, *, thorough: bool) -> list[Path]:
-        """Files that are there and are not what they were.
+    def changed_files(self, *, thorough: bool) -> list[Path]:
+        """The existing files that differ from their checksum.
 
         Args:
-            thorough: Read them; otherwise only their sizes are looked at.
+            thorough: Read them; otherwise compare sizes only.
 
         Raises:
-            OSError: The note cannot be written.
+            OSError: The checksums cannot be saved.
         """
         found = self._changed(list(self.files), thorough=thorough)
         if thorough:
@@ -172,45 +151,45 @@ class Checksums:
             self._write()
         return found
 
-    def bad_indexes(self, table: str) -> list[Path]:
-        """Files of a table's search indexes that are there and are not what they were; reads them."""
-        room = (f"{table}.lance", "_indices")
-        return self._changed([name for name in self.files if Path(name).parts[:2] == room], thorough=True)
+    def changed_index_files(self, table: str) -> list[Path]:
+        """The existing files of a table's search indexes that differ from their checksum; reads them."""
+        folder = (f"{table}.lance", "_indices")
+        return self._changed([name for name in self.files if Path(name).parts[:2] == folder], thorough=True)
 
     def _changed(self, names: list[str], *, thorough: bool) -> list[Path]:
         found = []
         for name in names:
-            path, known = self.place / name, self.files[name]
+            path, known = self.directory / name, self.files[name]
             try:
                 status = path.stat()
             except OSError:
-                continue  # gone with an old version; a file that is missed shows when it is read
+                continue  # deleted with an old version; a file that is still needed is noticed when it is read
             if known.mtime_ns not in (0, status.st_mtime_ns):
-                continue  # another one of the same name
-            if status.st_size != known.size or (thorough and _sum(path) != known):
+                continue  # another file of the same name
+            if status.st_size != known.size or (thorough and _checksum_of(path) != known):
                 found.append(path)
         return found
 
-    def stale(self) -> bool:
-        """Whether it is time to read everything again."""
-        return not 0 <= time.time() - self.verified < _DAILY
+    def verification_due(self) -> bool:
+        """Whether it is time for a full verification."""
+        return not 0 <= time.time() - self.verified < _VERIFY_EVERY_S
 
     def _write(self) -> None:
-        files = {name: [summed.size, summed.crc, summed.mtime_ns] for name, summed in sorted(self.files.items())}
-        new = self.note.with_suffix(".new")
+        files = {name: [each.size, each.crc, each.mtime_ns] for name, each in sorted(self.files.items())}
+        new = self.path.with_suffix(".new")
         new.write_text(
             json.dumps({"verified": self.verified, "erased": self.erased, "files": files}), encoding="utf-8"
         )
-        new.replace(self.note)
+        new.replace(self.path)
 
 
-def _immutable(place: Path) -> Iterator[Path]:
-    for folder, _, names in os.walk(place):
-        yield from (Path(folder, name) for name in names if name != _HINT and not name.startswith("."))
+def _immutable_files(directory: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(directory):
+        yield from (Path(folder, name) for name in names if name != _VERSION_HINT and not name.startswith("."))
 
 
-def _sum(path: Path) -> Checksum | None:
-    """The sum of a file as it is, None when it has gone or cannot be read."""
+def _checksum_of(path: Path) -> Checksum | None:
+    """The checksum of a file, None when it does not exist or cannot be read."""
     size = crc = 0
     try:
         with path.open("rb", buffering=0) as stream:

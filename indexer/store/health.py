@@ -1,4 +1,4 @@
-"""How the index is: what keeps it from being written, whether it is in doubt, what was mended, what is missing."""
+"""Health of the index: why it cannot be written, whether it is damaged, what was repaired; errors explained."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from indexer.errors import StoreError
 log = logging.getLogger(__name__)
 
 
-_TOLD = 10  # sentences about damage that are kept
-_AGAIN = 600.0  # seconds: damage met again so soon after a repair was not found by it
+_SENTENCES = 10  # sentences about damage that are kept
+_SOON_AFTER_REPAIR_S = 600.0  # seconds: damage met again so soon after a repair was not found by it
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,89 +41,89 @@ class StoreProblem:
 
 
 class Health:
-    """The state of one store; every read and write reports to it.
+    """The health of one store; every read and write reports to it.
 
     Attributes:
-        trouble: Why the last write failed; None as soon as one succeeds.
-        damage: What was found broken since the store was opened and what became of it, sentences for people.
-        doubted: Set when something met in the middle of work says that a file is bad: somebody should ``mend``.
-        stubborn: Whether damage was met again soon after a repair that found nothing.
-        aside: When something was set aside that is still kept, see ``aside.kept``.
-        counted: Whether the counts in memory are those of the tables; a failed write may have been made all the same.
+        problem: Why the last write failed; None as soon as one succeeds.
+        damage: One sentence for each damage found since the store was opened, and what was done about it.
+        damage_suspected: Set when an error during work means that a file is damaged: ``Store.repair`` is due.
+        damage_returned: Whether such an error came again soon after a repair that found nothing.
+        quarantined: Names of the quarantine directories, see ``quarantine_directories``.
+        counts_valid: Whether the counts in memory are those of the tables; a failed write may have been committed.
     """
 
     def __init__(self, root: Path) -> None:
-        self.trouble: StoreProblem | None = None
-        self.damage: deque[str] = deque(maxlen=_TOLD)
-        self.doubted = anyio.Event()
-        self.stubborn = False
-        self.counted = True
+        self.problem: StoreProblem | None = None
+        self.damage: deque[str] = deque(maxlen=_SENTENCES)
+        self.damage_suspected = anyio.Event()
+        self.damage_returned = False
+        self.counts_valid = True
         self._repaired = anyio.Event()
-        self._mended = -_AGAIN
-        self.aside = tuple(kept(root))
+        self._repaired_at = -_SOON_AFTER_REPAIR_S
+        self.quarantined = tuple(quarantine_directories(root))
         self._root = root
         self._note = root / "rebuilding"
         self._rebuilding = _text(self._note)
 
     @property
     def rebuilding(self) -> str:
-        """Why the text is being read from the folders anew, one sentence; empty when it is complete.
+        """Why the text is being read from the folders again, one sentence; empty when it is complete.
 
-        It stands in a file beside the tables, so that a restart in the middle does not forget it.
+        It is kept in a file beside the tables, so that it survives a restart.
         """
         return self._rebuilding
 
-    def met(self, error: StoreError) -> None:
-        """Note what a read or a write failed of."""
+    def record_read_failure(self, error: StoreError) -> None:
+        """Record the error of a read or a write; one that means damage sets ``damage_suspected``."""
         cause = error.__cause__
-        bad = error.code == "damaged" or (isinstance(cause, raised()) and mendable(cause))
-        if bad and not self.doubted.is_set():
-            self.stubborn = time.monotonic() - self._mended < _AGAIN
-            self.doubted.set()
+        bad = error.code == "damaged" or (isinstance(cause, library_errors()) and is_damage(cause))
+        if bad and not self.damage_suspected.is_set():
+            self.damage_returned = time.monotonic() - self._repaired_at < _SOON_AFTER_REPAIR_S
+            self.damage_suspected.set()
 
-    def refused(self, error: StoreError) -> None:
-        """Note a write that failed."""
-        self.counted = False
-        self.met(error)
+    def record_write_failure(self, error: StoreError) -> None:
+        """Record why a write failed."""
+        self.counts_valid = False
+        self.record_read_failure(error)
         if error.code in REMEDIES:
-            same = self.trouble is not None and self.trouble.code == error.code
-            since = self.trouble.since if same and self.trouble else time.time()
-            self.trouble = StoreProblem(error.code, str(error), REMEDIES[error.code], since)
+            same = self.problem is not None and self.problem.code == error.code
+            since = self.problem.since if same and self.problem else time.time()
+            self.problem = StoreProblem(error.code, str(error), REMEDIES[error.code], since)
 
-    def wrote(self) -> None:
-        """Note a write that succeeded: whatever was in the way has gone."""
-        self.trouble = None
+    def record_write_success(self) -> None:
+        """Record that a write succeeded, so that ``problem`` is over."""
+        self.problem = None
 
-    def broke(self, sentence: str) -> None:
-        """Note what was found broken and what became of it."""
+    def record_damage(self, sentence: str) -> None:
+        """Record damage in one sentence: what it is and what was done about it."""
         self.damage.append(sentence)
-        self.aside = tuple(kept(self._root))
+        self.quarantined = tuple(quarantine_directories(self._root))
 
-    def mended(self) -> None:
-        """Note that the tables have been looked through and what was bad is no longer in the way."""
-        self._mended = time.monotonic()
-        self.counted = True
-        if self.trouble is not None and self.trouble.code in ("damaged", "internal"):
-            self.trouble = None
-        self.doubted = anyio.Event()
+    def record_repair(self) -> None:
+        """Record that all tables have been read and damaged files are in quarantine."""
+        self._repaired_at = time.monotonic()
+        self.counts_valid = True
+        if self.problem is not None and self.problem.code in ("damaged", "internal"):
+            self.problem = None
+        self.damage_suspected = anyio.Event()
         self._repaired.set()
         self._repaired = anyio.Event()
 
-    async def repaired(self) -> None:
-        """Wait until nothing is in doubt any more."""
-        while self.doubted.is_set():
+    async def wait_until_repaired(self) -> None:
+        """Wait until no damage is suspected."""
+        while self.damage_suspected.is_set():
             await self._repaired.wait()
 
-    def rebuild(self, why: str) -> None:
-        """Note that the text has to be read from the folders again."""
+    def request_rebuild(self, why: str) -> None:
+        """Record, on disk too, that the text has to be read from the folders again."""
         self._rebuilding = why
         try:
             self._note.write_text(why, encoding="utf-8")
         except OSError:
-            return  # a full or read-only disk: then it is known until the process ends
+            return  # a full or read-only disk: then it is remembered until the process ends
 
-    def rebuilt(self) -> None:
-        """Note that every folder has been read again."""
+    def rebuild_finished(self) -> None:
+        """Record that every folder has been read again."""
         self._rebuilding = ""
         self._note.unlink(missing_ok=True)
 
@@ -136,7 +136,7 @@ def _text(note: Path) -> str:
 
 
 # Errors of the library ----------------------------------------------------------------------------------------------
-# What the storage library's errors mean: it raises ``RuntimeError`` for everything, with build paths in the text.
+# The storage library raises ``RuntimeError`` for everything, with build paths in the text.
 
 _ERRNO = {
     errno.ENOSPC: "disk_full",
@@ -188,13 +188,13 @@ REMEDIES = {
     "damaged": "nothing: the repair begins by itself",
     "internal": "see the log; it is tried again by itself",
 }
-"""What a person can do about each reason for which a write fails."""
+"""What a person can do, by the code of the error for which a write fails."""
 
 
-def raised(*also: type[Exception]) -> tuple[type[Exception], ...]:
-    """What the storage library raises, and ``also``; to be asked in an ``except``.
+def library_errors(*also: type[Exception]) -> tuple[type[Exception], ...]:
+    """The exceptions of the storage library, and ``also``; call it in the ``except`` clause itself.
 
-    Its panics have a class of their own that stands in no module and is made at the first of them.
+    The class of its panics is in no module and comes into being with the first panic.
     """
     panics = (made for made in Exception.__subclasses__() if made.__name__ == "RustPanic")
     return (RuntimeError, ValueError, OSError, *panics, *also)
@@ -213,10 +213,10 @@ def code_of(error: BaseException) -> str:
     return "internal"
 
 
-def mendable(error: BaseException) -> bool:
-    """Whether an error means that the files are bad, not that the system refused (too many open files, I/O error).
+def is_damage(error: BaseException) -> bool:
+    """Whether an error means damaged files, and not a refusal of the system (too many open files, I/O error).
 
-    Only the former justifies setting a table aside.
+    Only damage justifies moving a table to quarantine.
     """
     code = code_of(error)
     return code == "damaged" or (
@@ -224,8 +224,8 @@ def mendable(error: BaseException) -> bool:
     )
 
 
-def explain(error: BaseException, doing: str) -> StoreError:
-    """A ``StoreError`` for people; the original stays its cause."""
+def to_store_error(error: BaseException, doing: str) -> StoreError:
+    """The ``StoreError`` that explains an error; ``doing`` completes "could not ..."."""
     if isinstance(error, StoreError):
         return error
     code = code_of(error)
@@ -235,7 +235,7 @@ def explain(error: BaseException, doing: str) -> StoreError:
 
 
 @contextlib.contextmanager
-def explained(doing: str) -> Iterator[None]:
+def store_errors(doing: str) -> Iterator[None]:
     """Turn what the storage library raises into ``StoreError``; ``doing`` completes "could not ...".
 
     Raises:
@@ -243,15 +243,15 @@ def explained(doing: str) -> Iterator[None]:
     """
     try:
         yield
-    except raised() as error:
-        raise explain(error, doing) from error
+    except library_errors() as error:
+        raise to_store_error(error, doing) from error
 
 
 # Quarantine ---------------------------------------------------------------------------------------------------------
-# What is broken is set aside, not deleted: moved to ``damaged/<time>/``, of which the newest few stay.
+# Damaged files are not deleted but moved to ``damaged/<time>/``, of which the newest few are kept.
 
 COPIES = 2
-"""Times of which what was set aside is kept; older ones are deleted, so that a bad disk cannot fill itself."""
+"""Quarantine directories kept; older ones are deleted, so that a bad disk cannot fill itself."""
 
 
 def quarantine(root: Path, path: Path) -> Path:
@@ -264,7 +264,7 @@ def quarantine(root: Path, path: Path) -> Path:
     Raises:
         StoreError: It cannot be moved.
     """
-    with explained(f"move the damaged {path} aside"):
+    with store_errors(f"move the damaged {path} aside"):
         place = root / "damaged" / time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         place.mkdir(parents=True, exist_ok=True)
         name = "-".join(path.relative_to(root / "tables").parts)
@@ -273,12 +273,12 @@ def quarantine(root: Path, path: Path) -> Path:
             number += 1
             target = place / f"{name}.{number}"
         path.replace(target)
-        for old in kept(root)[:-COPIES]:
+        for old in quarantine_directories(root)[:-COPIES]:
             shutil.rmtree(root / "damaged" / old, ignore_errors=True)
     return target
 
 
-def kept(root: Path) -> list[str]:
+def quarantine_directories(root: Path) -> list[str]:
     """Names of the directories below ``damaged``, oldest first; each is the time in UTC."""
     try:
         return sorted(each.name for each in (root / "damaged").iterdir())

@@ -1,8 +1,8 @@
-"""The tables: their columns, their indexes, their names, and the number of their format.
+"""The tables: columns, indexes, names, format number; rows to and from Arrow, ids, paths, statistics.
 
-chunks            one row a file (ordinal -1, text null), one a chunk (ordinal >= 0), and tombstones (ordinal -2):
+chunks            one row per file (ordinal -1, text null), one per chunk (ordinal >= 0), and tombstones (ordinal -2):
                   chunks a file has lost, kept as rows so that one commit replaces a file; maintenance deletes them.
-vectors_<key>     one row a chunk that a model has embedded; appended to, never updated.
+vectors_<key>     one row per chunk that a model has embedded; appended to, never updated.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+from lancedb.index import FTS, Bitmap, BTree, IvfRq, IvfSq
+
 from indexer.types import FileRow, FileWrite, StoredChunk
 
 FORMAT = 1
 """Raised whenever an older program could not read what this one writes."""
 
-NEEDED = {
+REQUIRED_COLUMNS = {
     "chunks": ("chunk_id", "path", "folder", "name", "ordinal", "text", "heading", "locator", "text_hash", "tokens"),
     "vectors": ("chunk_id", "folder", "name", "text_hash", "vector"),
 }
-"""Columns without which a table of an earlier format cannot serve, and is made anew."""
+"""Without one of these columns a table of an earlier format cannot be used, and is replaced by an empty one."""
 
 FILE, TOMBSTONE = -1, -2
 """Ordinals of rows that are not chunks."""
@@ -39,17 +42,15 @@ FILE_COLUMNS = (
 """The columns of a ``FileRow``, in the order of its fields."""
 
 VECTOR_INDEX = "vector_rq4_"
-"""How names of the approximate index begin; the number of vectors that it was trained on follows."""
+"""Prefix of the name of the approximate index; the number of vectors that it was trained on follows."""
 
 _PREFIX = "vectors_"
-_BITS = 4  # a dimension; with fewer the order within the index says too little, with more training takes longer
+_BITS = 4  # per dimension; with fewer the order within the index says too little, with more training takes longer
 _TOKEN_LENGTH = 256  # bytes; longer words are not indexed
 
 
 def chunks_schema() -> Any:
     """The Arrow schema of ``chunks``."""
-    import pyarrow as pa  # noqa: PLC0415
-
     text, long = pa.string(), pa.int64()
     columns = {"path": text, "folder": text, "name": text, "ordinal": pa.int32(), "text": text, "heading": text}
     columns |= {"locator": text, "text_hash": text, "tokens": text, "size": long, "mtime_ns": long, "sha256": text}
@@ -59,27 +60,23 @@ def chunks_schema() -> Any:
     return pa.schema(fields, metadata={"format": str(FORMAT)})
 
 
-def missing_columns(have: Any) -> Any | None:
-    """Columns that ``chunks`` has since its first version and a table with the schema ``have`` lacks; None if none.
+def later_columns(have: Any) -> Any | None:
+    """Columns of ``chunks`` that a table with the schema ``have`` lacks; None if it has all.
 
-    All of them may be null and stand last, so that a program of the same format reads the table with or without.
+    All of them may be null and are last, so that a program of the same format reads the table with or without.
     """
-    import pyarrow as pa  # noqa: PLC0415
-
     missing = [field for field in chunks_schema() if field.name not in have.names]
     return pa.schema(missing) if missing else None
 
 
 def format_of(have: Any) -> int:
-    """The number of the format a table was written in; a table brought up to date says it on its first column."""
+    """The format number of a table; an upgraded table has it in the metadata of its first column."""
     stamps = (have.metadata or {}, have.field("chunk_id").metadata or {} if "chunk_id" in have.names else {})
     return max(int(stamp.get(b"format", b"0")) for stamp in stamps)
 
 
 def vectors_schema(key: str, dim: int) -> Any:
     """The Arrow schema of the vectors of one model; the key itself is in the metadata."""
-    import pyarrow as pa  # noqa: PLC0415
-
     text = pa.string()
     fields = [pa.field("chunk_id", text, nullable=False)]
     fields += [pa.field(name, text) for name in ("path", "folder", "name", "text_hash")]
@@ -88,7 +85,7 @@ def vectors_schema(key: str, dim: int) -> Any:
 
 
 def vectors_name(key: str) -> str:
-    """Table name of a model key: readable, and as unique as the key (names admit few characters)."""
+    """Table name of a model key: readable, and unique by a hash (names admit few characters)."""
     slug = re.sub(r"[^A-Za-z0-9]+", "-", key).strip("-")[:40]
     return f"{_PREFIX}{slug}_{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
 
@@ -98,14 +95,12 @@ def is_vectors(name: str) -> bool:
     return name.startswith(_PREFIX)
 
 
-def words_index() -> Any:
-    """The full-text index of ``tokens``, which takes them exactly as they were prepared.
+def text_index() -> Any:
+    """The full-text index of ``tokens``, which are indexed exactly as they were prepared.
 
-    Only ASCII white space separates; nothing is folded, stemmed or dropped, so ``c++``, ``foo_bar`` and ``v1.2.3``
-    stay words. Positions are left out: no phrase queries, a third of the size.
+    Only ASCII white space separates them; nothing is folded, stemmed or dropped, so ``c++``, ``foo_bar`` and
+    ``v1.2.3`` stay tokens. Without positions: no phrase queries, a third of the size.
     """
-    from lancedb.index import FTS  # noqa: PLC0415
-
     return FTS(
         base_tokenizer="whitespace",
         with_position=False,
@@ -118,33 +113,29 @@ def words_index() -> Any:
 
 
 def indexes(table: str) -> dict[str, Any]:
-    """Column -> index made at the birth of a table; the vector index comes later (see ``maintenance``)."""
-    from lancedb.index import Bitmap, BTree  # noqa: PLC0415
-
+    """Column -> index created with a table; the vector index comes later (see ``maintenance``)."""
     if table == CHUNKS:
-        return {"chunk_id": BTree(), "path": BTree(), "folder": Bitmap(), "tokens": words_index()}
+        return {"chunk_id": BTree(), "path": BTree(), "folder": Bitmap(), "tokens": text_index()}
     return {"chunk_id": BTree(), "text_hash": BTree(), "folder": Bitmap()}
 
 
 def vector_index(dim: int) -> Any:
     """The approximate index of a vector column: RaBitQ, or scalar quantisation where it refuses the dimension.
 
-    At 100,000 rows of 384 dimensions RaBitQ took 7.3 s of CPU, product quantisation 115 s. One bit a dimension trains
-    three times as fast, but then ten times as many candidates have to be compared exactly for the same recall (see
-    docs/search.md). It admits only multiples of eight.
+    At 100,000 rows of 384 dimensions RaBitQ took 7.3 s of CPU, product quantisation 115 s. One bit per dimension
+    trains three times as fast, but then ten times as many candidates have to be compared exactly for the same recall
+    (see docs/search.md). It admits only multiples of eight.
     """
-    from lancedb.index import IvfRq, IvfSq  # noqa: PLC0415
-
     return IvfSq(distance_type="cosine") if dim % 8 else IvfRq(distance_type="cosine", num_bits=_BITS)
 
 
 # Rows to and from Arrow ---------------------------------------------------------------------------------------------
-# Between the rooms' frozen data and Arrow: ids, the rows of a file, and back again.
+# Pure conversion between frozen data and Arrow; the commit that replaces files.
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """What the table holds of one chunk, enough to tell whether it must be written again."""
+class StoredRow:
+    """The columns of a stored chunk that tell whether it must be written again."""
 
     path: str
     folder: str
@@ -154,8 +145,8 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What the table holds of the files of a batch.
+class KnownRows:
+    """What the table has of the files of a batch.
 
     Attributes:
         recipes: Escaped path -> parser and recipe of its file row.
@@ -163,24 +154,24 @@ class Known:
     """
 
     recipes: dict[str, tuple[str, str]]
-    chunks: dict[str, Held]
+    chunks: dict[str, StoredRow]
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CommitPlan:
     """One commit that replaces files.
 
     Attributes:
         rows: Arrow table of everything to upsert.
-        fresh: None of the rows exists, so that they can be appended.
+        all_new: None of the rows exists, so that they can be appended.
         added: Chunks the index did not have.
-        lost: Chunk id -> escaped folder of the chunks that go.
+        lost: Chunk id -> escaped folder of the removed chunks.
         kept: Number of chunks that stay, though their lines may shift.
-        change: Escaped folder -> chunks more (or fewer).
+        change: Escaped folder -> change of its number of chunks.
     """
 
     rows: Any
-    fresh: bool
+    all_new: bool
     added: tuple[StoredChunk, ...]
     lost: dict[str, str]
     kept: int
@@ -188,31 +179,35 @@ class Plan:
 
 
 def file_id(path: str) -> str:
-    """The ``chunk_id`` of a file row: like no chunk's, because theirs are hashes of three parts."""
-    return digest(path)
+    """The ``chunk_id`` of a file row; it differs from every chunk's, because those are hashes of three parts."""
+    return hash_of(path)
 
 
 def stored_chunks(write: FileWrite) -> list[StoredChunk]:
-    """The chunks of a file as they will be stored, ids included; paths are not escaped yet.
+    """The chunks of a file as they will be stored, with ids; paths are not escaped yet.
 
-    The id is a hash of path, passage and how often the passage came before in the file, so that a chunk keeps its
-    id, and with it its vector, while everything around it changes.
+    The id is a hash of path, passage and the number of equal passages before it in the file, so that a chunk keeps
+    its id, and with it its vector, when text around it changes.
     """
     seen: Counter[str] = Counter()
     out = []
     path, folder = write.row.path, write.row.folder
     for chunk in write.chunks:
         passage = chunk.passage
-        chunk_id = digest(path, passage, str(seen[passage]))
+        chunk_id = hash_of(path, passage, str(seen[passage]))
         seen[passage] += 1
-        text, heading, locator = clean(chunk.text), clean(chunk.heading), clean(str(chunk.locator))
-        out.append(StoredChunk(chunk_id, path, folder, chunk.ordinal, text, heading, locator, digest(passage)))
+        text, heading, locator = (
+            replace_surrogates(chunk.text),
+            replace_surrogates(chunk.heading),
+            replace_surrogates(str(chunk.locator)),
+        )
+        out.append(StoredChunk(chunk_id, path, folder, chunk.ordinal, text, heading, locator, hash_of(passage)))
     return out
 
 
-def plan(writes: Sequence[FileWrite], known: Known) -> Plan:
-    """Work out the one commit that turns what is known of these files into what is to be written."""
-    table = _Columns()
+def plan_commit(writes: Sequence[FileWrite], known: KnownRows) -> CommitPlan:
+    """The commit that turns the known rows of these files into the new ones."""
+    table = _RowBuilder()
     added: list[StoredChunk] = []
     change: Counter[str] = Counter()
     lost = {chunk_id: held for chunk_id, held in known.chunks.items() if held.ordinal >= 0}
@@ -232,57 +227,60 @@ def plan(writes: Sequence[FileWrite], known: Known) -> Plan:
             else:
                 kept += 1
                 if same[at]:
-                    continue  # the very same row: rewriting it would only un-index it
-            table.chunk(chunk, path, folder, clean(tokens))
+                    continue  # an equal row: rewriting it would only take it out of the indexes
+            table.chunk(chunk, path, folder, replace_surrogates(tokens))
     for held in known.chunks.values():
         if held.ordinal >= 0:
             change[held.folder] -= 1
     for chunk_id, held in lost.items():
         table.tombstone(chunk_id, held)
-    fresh = not known.recipes and not known.chunks
-    return Plan(table.arrow(), fresh, tuple(added), {i: held.folder for i, held in lost.items()}, kept, change)
+    all_new = not known.recipes and not known.chunks
+    return CommitPlan(table.arrow(), all_new, tuple(added), {i: held.folder for i, held in lost.items()}, kept, change)
 
 
-def _unchanged(write: FileWrite, chunks: Sequence[StoredChunk], known: Known) -> list[bool]:
-    """Which chunks stand in the table with the very tokens they have now: nothing within their reach changed."""
-    same = [known.chunks.get(chunk.chunk_id) == _held(chunk) for chunk in chunks]
+def _unchanged(write: FileWrite, chunks: Sequence[StoredChunk], known: KnownRows) -> list[bool]:
+    """Whether each chunk is in the table with the tokens it has now: nothing within its ``reach`` changed."""
+    same = [known.chunks.get(chunk.chunk_id) == _as_stored(chunk) for chunk in chunks]
     if not any(write.reach):
         return same
     path, ids = escape(write.row.path), {chunk.chunk_id for chunk in chunks}
     gone = {held.ordinal for key, held in known.chunks.items() if key not in ids and held.path == path}
 
-    def alone(at: int, reach: int) -> bool:
-        place = chunks[at].ordinal
-        near = range(max(0, place - reach), place + reach + 1)  # below 0 are no chunks
+    def neighbours_unchanged(at: int, reach: int) -> bool:
+        ordinal = chunks[at].ordinal
+        near = range(max(0, ordinal - reach), ordinal + reach + 1)  # negative ordinals are not chunks
         return all(same[max(0, at - reach) : at + reach + 1]) and gone.isdisjoint(near)
 
-    return [kept and alone(at, reach) for at, (kept, reach) in enumerate(zip(same, write.reach, strict=True))]
+    return [
+        kept and neighbours_unchanged(at, reach)
+        for at, (kept, reach) in enumerate(zip(same, write.reach, strict=True))
+    ]
 
 
-def _held(chunk: StoredChunk) -> Held:
-    """What the table would hold of a chunk that was written as it is."""
-    return Held(escape(chunk.path), escape(chunk.folder), chunk.ordinal, chunk.locator, chunk.heading)
+def _as_stored(chunk: StoredChunk) -> StoredRow:
+    """The row that writing this chunk would store."""
+    return StoredRow(escape(chunk.path), escape(chunk.folder), chunk.ordinal, chunk.locator, chunk.heading)
 
 
 def file_rows(rows: Iterable[FileRow]) -> Any:
     """File rows alone, as Arrow."""
-    table = _Columns()
+    table = _RowBuilder()
     for row in rows:
         table.file(row)
     return table.arrow()
 
 
-class _Columns:
-    """Rows of ``chunks`` being gathered; columns a row does not have are null."""
+class _RowBuilder:
+    """Collects rows of ``chunks``; columns that a row lacks are null."""
 
     def __init__(self) -> None:
         self._rows: list[dict[str, Any]] = []
 
     def file(self, row: FileRow) -> None:
         fields = {name: getattr(row, name) for name in FILE_COLUMNS}
-        fields["reason"] = clean(row.reason)
+        fields["reason"] = replace_surrogates(row.reason)
         fields |= {"path": escape(row.path), "folder": escape(row.folder)}
-        name = escape(below(row.folder, row.path))
+        name = escape(relative_name(row.folder, row.path))
         self._rows.append({"chunk_id": file_id(row.path), "ordinal": FILE, "name": name, **fields})
 
     def chunk(self, chunk: StoredChunk, path: str, folder: str, tokens: str) -> None:
@@ -291,7 +289,7 @@ class _Columns:
                 "chunk_id": chunk.chunk_id,
                 "path": path,
                 "folder": folder,
-                "name": escape(below(chunk.folder, chunk.path)),
+                "name": escape(relative_name(chunk.folder, chunk.path)),
                 "ordinal": chunk.ordinal,
                 "text": chunk.text,
                 "heading": chunk.heading,
@@ -301,26 +299,24 @@ class _Columns:
             }
         )
 
-    def tombstone(self, chunk_id: str, held: Held) -> None:
+    def tombstone(self, chunk_id: str, held: StoredRow) -> None:
         self._rows.append({"chunk_id": chunk_id, "path": held.path, "folder": held.folder, "ordinal": TOMBSTONE})
 
     def arrow(self) -> Any:
-        import pyarrow as pa  # noqa: PLC0415
-
         return pa.Table.from_pylist(self._rows, schema=chunks_schema())
 
 
-def known_from(rows: Any) -> Known:
-    """What the table holds of a batch's files, from its rows (see ``chunks.KNOWN``)."""
+def known_from(rows: Any) -> KnownRows:
+    """``KnownRows`` from rows of the table, with the columns ``KNOWN_COLUMNS``."""
     recipes: dict[str, tuple[str, str]] = {}
-    chunks: dict[str, Held] = {}
+    chunks: dict[str, StoredRow] = {}
     names = ("chunk_id", "path", "folder", "ordinal", "locator", "heading", "parser", "recipe")
     for chunk_id, path, folder, ordinal, locator, heading, parser, recipe in _tuples(rows, names):
         if ordinal == FILE:
             recipes[path] = (parser, recipe)
         else:
-            chunks[chunk_id] = Held(path, folder, ordinal, locator or "", heading or "")
-    return Known(recipes, chunks)
+            chunks[chunk_id] = StoredRow(path, folder, ordinal, locator or "", heading or "")
+    return KnownRows(recipes, chunks)
 
 
 def to_chunks(rows: Any) -> list[StoredChunk]:
@@ -332,7 +328,7 @@ def to_chunks(rows: Any) -> list[StoredChunk]:
 
 
 def to_files(rows: Any) -> list[FileRow]:
-    """Arrow rows with ``FILE_COLUMNS`` as the manifest; equal strings are one object."""
+    """Arrow rows with ``FILE_COLUMNS`` as file rows; equal folders are one string object."""
     folders: dict[str, str] = {}
     out = []
     for path, folder, *rest in _tuples(rows, [name for name in FILE_COLUMNS if name in rows.column_names]):
@@ -345,7 +341,7 @@ def _tuples(rows: Any, names: Sequence[str]) -> Iterable[tuple[Any, ...]]:
 
 
 # Paths --------------------------------------------------------------------------------------------------------------
-# Paths at the store's door: every path a file system can name becomes valid Unicode, and comes back the same.
+# Every path of a file system becomes valid Unicode, reversibly.
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ESCAPED = re.compile("\0([0-9a-f]{4})")
@@ -365,30 +361,30 @@ def unescape(path: str) -> str:
     return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), path)
 
 
-def clean(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """Text as it is stored: lone surrogates, which no index could hold, become U+FFFD."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
-def below(folder: str, path: str) -> str:
+def relative_name(folder: str, path: str) -> str:
     """The path under its folder with forward slashes, as globs see it."""
     rest = path[len(folder) :] if path.startswith(folder) else path
     return rest.replace(os.sep, "/").lstrip("/")
 
 
-def digest(*parts: str) -> str:
+def hash_of(*parts: str) -> str:
     """32 hex characters of the parts; unambiguous as long as only the middle one may hold NUL."""
     data = "\0".join(parts).encode("utf-8", "surrogatepass")
     return hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def fingerprint(path: str) -> int:
-    """64 bits of a path, for memory-lean sets that may err towards "perhaps known"."""
+    """64-bit hash of a path, for small sets in memory in which a false positive is harmless."""
     return int.from_bytes(hashlib.blake2b(path.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 # Statistics ---------------------------------------------------------------------------------------------------------
-# What the store says of itself in numbers.
+# What the store reports in numbers.
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,7 +395,7 @@ class Replaced:
         files: Files written.
         chunks: Chunks they have now.
         kept: Those of them the index had before (their vectors stay valid).
-        removed: Chunks that went.
+        removed: Chunks that were removed.
         added: The chunks that are new, as stored.
     """
 
@@ -429,7 +425,7 @@ class IndexStatistics:
 
     Attributes:
         kind: As the storage library names it (``BTree``, ``Bitmap``, ``FTS``, ``IvfRq``, ``IvfSq``).
-        columns: What it is over.
+        columns: The columns it indexes.
         segments: Parts that each search reads; one after a rebuild.
     """
 

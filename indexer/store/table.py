@@ -1,4 +1,4 @@
-"""What both kinds of tables need: reading rows, and appending or upserting in one commit."""
+"""One table of the database: reading and writing rows, filters as SQL, fragmentation and statistics."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+from lancedb.expr import col
+
 from indexer.errors import QueryError
-from indexer.store.health import explained
+from indexer.store.health import store_errors
 from indexer.store.schema import IndexStatistics, TableStatistics, escape
 from indexer.types import Scope
 
-_LOOKUP = 2000  # values of one IN list; 2,000 ids at 100,000 rows take 35 ms
+_VALUES = 2000  # of one IN list; 2,000 ids at 100,000 rows take 35 ms
 
 
 async def select(table: Any, columns: Sequence[str], where: str | None = None, limit: int | None = None) -> Any:
@@ -28,11 +31,11 @@ async def select(table: Any, columns: Sequence[str], where: str | None = None, l
         query = query.where(where)
     if limit is not None:
         query = query.limit(limit)
-    with explained("read the index"):
+    with store_errors("read the index"):
         return await query.to_arrow()
 
 
-async def lookup(
+async def select_by_values(
     table: Any, column: str, values: Sequence[str], columns: Sequence[str], also: str | None = None
 ) -> Any:
     """Rows whose indexed column has one of the values, as an Arrow table.
@@ -40,10 +43,8 @@ async def lookup(
     Raises:
         StoreError: The index cannot be read.
     """
-    import pyarrow as pa  # noqa: PLC0415
-
-    slices = [values[at : at + _LOOKUP] for at in range(0, len(values), _LOOKUP)] or [[]]
-    found = [await select(table, columns, both(one_of(column, part), also)) for part in slices]
+    slices = [values[at : at + _VALUES] for at in range(0, len(values), _VALUES)] or [[]]
+    found = [await select(table, columns, all_of(one_of(column, part), also)) for part in slices]
     return pa.concat_tables(found) if len(found) > 1 else found[0]
 
 
@@ -53,7 +54,7 @@ async def append(table: Any, rows: Any) -> None:
     Raises:
         StoreError: Nothing was written.
     """
-    with explained("write to the index"):
+    with store_errors("write to the index"):
         await table.add(rows)
 
 
@@ -66,7 +67,7 @@ async def upsert(table: Any, rows: Any, *, insert: bool = True) -> None:
     merge = table.merge_insert("chunk_id").when_matched_update_all()
     if insert:
         merge = merge.when_not_matched_insert_all()
-    with explained("write to the index"):
+    with store_errors("write to the index"):
         await merge.execute(rows)
 
 
@@ -76,15 +77,15 @@ async def delete(table: Any, where: str) -> None:
     Raises:
         StoreError: Nothing was deleted.
     """
-    with explained("delete from the index"):
+    with store_errors("delete from the index"):
         await table.delete(where)
 
 
 # Filters ------------------------------------------------------------------------------------------------------------
-# A scope as the SQL filter of a query. Values enter through the library's expressions, patterns as quoted text.
+# SQL conditions. Values enter through the library's expressions, patterns as quoted text.
 
 _MAX_GLOB = 1000
-_ONE = "(?:\\x{0}[0-9a-f]{4}|[^/])"  # one character of a name, as ``paths.escape`` writes it
+_ANY_CHARACTER = "(?:\\x{0}[0-9a-f]{4}|[^/])"  # one character of a name, as ``escape`` writes it
 
 
 def one_of(column: str, values: Sequence[str]) -> str:
@@ -97,10 +98,10 @@ def equals(column: str, value: str) -> str:
     return str((_column(column) == value).to_sql())
 
 
-def both(*conditions: str | None) -> str | None:
-    """All the conditions that are there, or None."""
-    there = [f"({condition})" for condition in conditions if condition]
-    return " AND ".join(there) if there else None
+def all_of(*conditions: str | None) -> str | None:
+    """SQL for "all the conditions that are not None hold"; None if there is none."""
+    given = [f"({condition})" for condition in conditions if condition]
+    return " AND ".join(given) if given else None
 
 
 def scope_filter(scope: Scope) -> str | None:
@@ -110,7 +111,7 @@ def scope_filter(scope: Scope) -> str | None:
         QueryError: The glob is malformed.
     """
     glob = name_filter(scope.path_glob) if scope.path_glob is not None else None
-    return both(glob, None if scope.suffixes is None else suffix_filter(scope.suffixes))
+    return all_of(glob, None if scope.suffixes is None else suffix_filter(scope.suffixes))
 
 
 def suffix_filter(suffixes: Sequence[str]) -> str:
@@ -151,15 +152,15 @@ def glob_regex(glob: str) -> str:
     depth = 0
     text = text.removeprefix("/")
     while at < len(text):
-        piece, at, depth = _piece(text, at, depth, glob)
-        parts.append(piece)
+        regex, at, depth = _translate_next(text, at, depth, glob)
+        parts.append(regex)
     if depth:
         raise QueryError(f"path_glob {glob!r} opens a brace that it does not close")
     return f"(?s)^{'(?:.*/)?' if anywhere else ''}{''.join(parts)}$"
 
 
-def _piece(text: str, at: int, depth: int, glob: str) -> tuple[str, int, int]:
-    """Translate what stands at ``at``; returns its regex, the next place and the depth of braces."""
+def _translate_next(text: str, at: int, depth: int, glob: str) -> tuple[str, int, int]:
+    """Translate the token at ``at``; returns its regex, the offset of the next token and the depth of braces."""
     char = text[at]
     if text.startswith("**/", at) and (at == 0 or text[at - 1] == "/"):
         return "(?:.*/)?", at + 3, depth
@@ -168,12 +169,12 @@ def _piece(text: str, at: int, depth: int, glob: str) -> tuple[str, int, int]:
     if char == "*":
         return "[^/]*", at + 1, depth
     if char == "?":
-        return _ONE, at + 1, depth
+        return _ANY_CHARACTER, at + 1, depth
     if char == "[":
         end = text.find("]", at + 2)
         if end < 0:
             raise QueryError(f"path_glob {glob!r} opens a bracket that it does not close; write [[] for the character")
-        return _class(text[at + 1 : end]), end + 1, depth
+        return _bracket(text[at + 1 : end]), end + 1, depth
     if char == "{":
         return "(?:", at + 1, depth + 1
     if char == "}" and depth:
@@ -183,7 +184,7 @@ def _piece(text: str, at: int, depth: int, glob: str) -> tuple[str, int, int]:
     return _literal(char), at + 1, depth
 
 
-def _class(inside: str) -> str:
+def _bracket(inside: str) -> str:
     negated = inside[0] in "!^"
     inside = inside[1:] if negated else inside
     out = re.sub(r"(?s)(.)-(.)|(.)", lambda m: _literal(m[3]) if m[3] else _range(m[1], m[2]), inside)
@@ -195,23 +196,21 @@ def _range(low: str, high: str) -> str:
 
 
 def _literal(char: str) -> str:
-    """A character that means itself, in a class too; written as its number unless it is a letter or digit."""
+    """Escape a character, also inside a class: by its code point unless it is a letter or digit."""
     return char if char.isalnum() and char.isascii() else f"\\x{{{ord(char):x}}}"
 
 
 def _column(name: str) -> Any:
-    from lancedb.expr import col  # noqa: PLC0415
-
     return col(name)
 
 
 # Fragmentation ------------------------------------------------------------------------------------------------------
-# How much a table has been written to since it was last put in order.
+# How much a table has been written to since its last maintenance.
 
-AGED = 3600.0
-"""Seconds after which even little wear is mended when nothing else goes on: until then deleted text is on the disk."""
-LATEST = 24 * 3600.0
-"""Seconds after which deleted text is erased even if something has been going on all the time."""
+ERASE_AFTER_S = 3600.0
+"""Seconds after which an idle table is compacted even if little changed: until then deleted text is on the disk."""
+ERASE_AT_LATEST_S = 24 * 3600.0
+"""Seconds after which deleted text is erased even if the process has been busy all the time."""
 
 
 @dataclass(slots=True)
@@ -221,35 +220,35 @@ class Fragmentation:
     Attributes:
         commits: Each is a fragment that every search opens: 50 of them take a search from 5 to 19 ms, 1,000 to 411.
         rows: Rows that the indexes do not cover and searches scan.
-        settled: Rows when last put in order.
-        litter: Whether aborted writes may have left files that no version names.
-        expires: Time (``time.monotonic``) from which the versions before the last maintenance may go; None if
-            there are none.
-        rest: Time before which nothing is due, because the last attempt failed.
-        since: Time of the first commit since the last maintenance; None if there was none.
-        dead: Rows that are deleted and still on the disk, at least one if there are any.
-        erased: When none was left the last time, seconds since the epoch; 0 if never.
+        rows_at_maintenance: Rows at the last maintenance.
+        has_orphaned_files: Whether aborted writes may have left files that no version references.
+        old_versions_expire_at: Time (``time.monotonic``) from which the versions before the last maintenance may be
+            deleted; None if there are none.
+        not_before: Time (``time.monotonic``) before which nothing is due, because the last attempt failed.
+        first_commit_at: Time of the first commit since the last maintenance; None if there was none.
+        deleted_rows: Rows that are deleted and still on the disk, at least one if there are any.
+        erased: When there was last no such row, seconds since the epoch; 0 if never.
     """
 
     commits: int = 0
     rows: int = 0
-    settled: int = 0
-    litter: bool = False
-    expires: float | None = None
-    rest: float = 0.0
-    since: float | None = None
-    dead: int = 0
+    rows_at_maintenance: int = 0
+    has_orphaned_files: bool = False
+    old_versions_expire_at: float | None = None
+    not_before: float = 0.0
+    first_commit_at: float | None = None
+    deleted_rows: int = 0
     erased: float = 0.0
 
-    def wrote(self, rows: int, *, dead: bool = False) -> None:
-        """Note one commit; ``dead`` if it deleted or replaced rows."""
+    def record_commit(self, rows: int, *, deleted_rows: bool = False) -> None:
+        """Note one commit; ``deleted_rows`` if it deleted or replaced rows."""
         self.commits += 1
         self.rows += rows
-        self.dead += dead
-        self.since = time.monotonic() if self.since is None else self.since
+        self.deleted_rows += deleted_rows
+        self.first_commit_at = time.monotonic() if self.first_commit_at is None else self.first_commit_at
 
     def due(self, *, idle: bool) -> bool:
-        """Whether maintenance pays: early when nothing else runs, later when it would hold up writing.
+        """Whether maintenance pays: with low limits when nothing else runs, with high ones when it would delay writes.
 
         Maintenance rewrites the table and its full-text index as a whole (0.15 s of CPU for each 1,000 rows), and the
         storage library has no other way. So the limits grow with the table: while it is being filled it is rewritten
@@ -258,64 +257,77 @@ class Fragmentation:
         fragment 0.3 ms.
         """
         now = time.monotonic()
-        if now < self.rest:
+        if now < self.not_before:
             return False
         if idle:
-            aged = self.since is not None and now - self.since >= AGED
-            if aged or self.erasing() or self.litter or (self.expires is not None and now >= self.expires):
+            aged = self.first_commit_at is not None and now - self.first_commit_at >= ERASE_AFTER_S
+            if (
+                aged
+                or self.erasure_due()
+                or self.has_orphaned_files
+                or (self.old_versions_expire_at is not None and now >= self.old_versions_expire_at)
+            ):
                 return True
-            few = _between(20, self.settled // 5000, 60)
-            if self.commits >= few or self.rows >= _between(200, self.settled // 50, 20_000):
+            few = _clamp(20, self.rows_at_maintenance // 5000, 60)
+            if self.commits >= few or self.rows >= _clamp(200, self.rows_at_maintenance // 50, 20_000):
                 return True
-        if self.dead and time.time() - self.erased >= LATEST:
+        if self.deleted_rows and time.time() - self.erased >= ERASE_AT_LATEST_S:
             return True
-        many = _between(100, self.settled // 500, 300)
-        return self.commits >= many or self.rows >= _between(8000, self.settled, 100_000)
+        many = _clamp(100, self.rows_at_maintenance // 500, 300)
+        return self.commits >= many or self.rows >= _clamp(8000, self.rows_at_maintenance, 100_000)
 
-    def again(self) -> float:
+    def due_in(self) -> float:
         """Seconds until maintenance may be due although nothing more is written; infinite if never."""
-        times = [] if self.since is None else [self.since + AGED]
-        times += [] if self.expires is None else [self.expires]
-        times += [time.monotonic() + self.erased + AGED - time.time()] if self.dead else []
-        return max(0.0, max(self.rest, min(times, default=math.inf)) - time.monotonic())
+        times = [] if self.first_commit_at is None else [self.first_commit_at + ERASE_AFTER_S]
+        times += [] if self.old_versions_expire_at is None else [self.old_versions_expire_at]
+        times += [time.monotonic() + self.erased + ERASE_AFTER_S - time.time()] if self.deleted_rows else []
+        return max(0.0, max(self.not_before, min(times, default=math.inf)) - time.monotonic())
 
-    def erasing(self) -> bool:
+    def erasure_due(self) -> bool:
         """Whether it is time to erase what is deleted."""
-        return self.dead > 0 and not 0 <= time.time() - self.erased < AGED
+        return self.deleted_rows > 0 and not 0 <= time.time() - self.erased < ERASE_AFTER_S
 
 
-def _between(least: int, wanted: int, most: int) -> int:
-    return min(max(least, wanted), most)
+def _clamp(least: int, value: int, most: int) -> int:
+    return min(max(least, value), most)
 
 
 async def measure(table: Any) -> Fragmentation:
-    """The wear of a table as it is on disk.
+    """The fragmentation of a table, from the disk.
 
     Raises:
         StoreError: The table cannot be read.
     """
-    with explained("read the index"):
+    with store_errors("read the index"):
         rows = await table.count_rows()
         behind = max((index.num_unindexed_rows or 0 for index in await table.list_indices()), default=0)
         stats = await table.stats()
-    since = time.monotonic() if behind else None
+    first_commit_at = time.monotonic() if behind else None
     fragments = stats["fragment_stats"]
-    dead = round(fragments["num_fragments"] * fragments["lengths"]["mean"]) - rows  # the mean is of whole numbers
+    deleted_rows = (
+        round(fragments["num_fragments"] * fragments["lengths"]["mean"]) - rows
+    )  # the mean is of whole numbers
     commits = fragments["num_small_fragments"]
-    return Fragmentation(commits=commits, rows=behind, settled=rows - behind, since=since, dead=max(0, dead))
+    return Fragmentation(
+        commits=commits,
+        rows=behind,
+        rows_at_maintenance=rows - behind,
+        first_commit_at=first_commit_at,
+        deleted_rows=max(0, deleted_rows),
+    )
 
 
-async def statistics(table: Any, wear: Fragmentation) -> TableStatistics:
+async def statistics(table: Any, fragmentation: Fragmentation) -> TableStatistics:
     """The state of a table, from the disk and from what was counted since it was opened.
 
     Raises:
         StoreError: The table cannot be read.
     """
-    with explained("read the index"):
+    with store_errors("read the index"):
         stats = await table.stats()
         indexes = {
             index.name: IndexStatistics(index.index_type, tuple(index.columns), index.num_segments or 1)
             for index in await table.list_indices()
         }
     fragments = stats["fragment_stats"]["num_fragments"]
-    return TableStatistics(stats["num_rows"], fragments, wear.rows, wear.dead, indexes)
+    return TableStatistics(stats["num_rows"], fragments, fragmentation.rows, fragmentation.deleted_rows, indexes)

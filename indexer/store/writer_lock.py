@@ -1,4 +1,4 @@
-"""One writer per data directory: a lock the kernel drops when its holder dies, however it dies."""
+"""The writer lock: one writing process per data directory. The kernel releases it when its holder dies."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from types import TracebackType
 
 from indexer.errors import StoreBusy, StoreError
-from indexer.store.health import explained
+from indexer.store.health import store_errors
 
-_FAR = 1 << 30  # Windows locks bytes and then refuses to read them: lock one that the text never reaches
+_LOCKED_BYTE = 1 << 30  # Windows locks bytes and then refuses to read them: lock one that the text never reaches
 
 
 class WriterLock:
-    """The right to write, held from ``with`` to its end.
+    """The right to write, held for a ``with`` block.
 
     The file stays in the data directory. Its text is the holder's process id, for the message only; a clean end
-    empties it, so a text found when the lock is free means that the last writer did not end cleanly.
+    empties it, so a free lock with a text means that the last writer did not end cleanly.
 
     Attributes:
         unclean: Whether the last writer was killed, or the machine went down.
@@ -29,24 +29,24 @@ class WriterLock:
         self._fd = -1
 
     def renew(self) -> None:
-        """Take the lock again if its file is no longer where it was: the directory was deleted or replaced.
+        """Take the lock again if its file was deleted or replaced with the directory.
 
         Raises:
-            StoreBusy: Somebody else has made a lock there and holds it.
+            StoreBusy: Another process has created a lock there and holds it.
             StoreError: The file cannot be created.
         """
         held = os.fstat(self._fd)
         try:
-            there = os.stat(self.path)
+            found = os.stat(self.path)
         except FileNotFoundError:
-            with explained(f"create the data directory {self.path.parent}"):
+            with store_errors(f"create the data directory {self.path.parent}"):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
         else:
-            if (there.st_dev, there.st_ino) == (held.st_dev, held.st_ino):
+            if (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino):
                 return
         old = self._fd
         self.__enter__()
-        self.unclean = False  # what was there went with the directory
+        self.unclean = False  # the index was deleted with the directory
         os.close(old)
 
     def __enter__(self) -> WriterLock:
@@ -56,10 +56,10 @@ class WriterLock:
             StoreBusy: Another process, or another store in this process, holds it.
             StoreError: The file cannot be created.
         """
-        with explained(f"lock the data directory {self.path.parent}"):
+        with store_errors(f"lock the data directory {self.path.parent}"):
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         text = os.pread(fd, 64, 0) if sys.platform != "win32" else os.read(fd, 64)
-        if not _take(fd):
+        if not _try_lock(fd):
             os.close(fd)
             holder = text.decode("ascii", "replace").strip() or "unknown"
             raise StoreBusy(
@@ -68,9 +68,9 @@ class WriterLock:
             )
         self._fd, self.unclean = fd, bool(text.strip())
         try:
-            with explained(f"write to the data directory {self.path.parent}"):
+            with store_errors(f"write to the data directory {self.path.parent}"):
                 self._write(str(os.getpid()))
-        except StoreError:  # a full disk: whoever tries again in this process must not find the lock held
+        except StoreError:  # a full disk: another attempt of this process must not find the lock held
             os.close(fd)
             raise
         return self
@@ -81,7 +81,7 @@ class WriterLock:
         try:
             self._write("")
         except OSError:
-            pass  # a full or vanished disk: the next start takes the end for an unclean one, which is right
+            pass  # a full or vanished disk: the next start sees an unclean end, which is right
         finally:
             os.close(self._fd)  # closing drops the lock
 
@@ -94,8 +94,8 @@ class WriterLock:
 if sys.platform == "win32":
     import msvcrt
 
-    def _take(fd: int) -> bool:
-        os.lseek(fd, _FAR, os.SEEK_SET)
+    def _try_lock(fd: int) -> bool:
+        os.lseek(fd, _LOCKED_BYTE, os.SEEK_SET)
         try:
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
         except OSError:
@@ -105,7 +105,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _take(fd: int) -> bool:
+    def _try_lock(fd: int) -> bool:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -113,13 +113,13 @@ else:
         return True
 
 
-def free(path: Path) -> bool:
-    """Whether nobody holds the lock now; leaves what its last holder wrote."""
+def is_free(path: Path) -> bool:
+    """Whether nobody holds the lock now; keeps the text of its last holder."""
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError:
         return False
     try:
-        return _take(fd)
+        return _try_lock(fd)
     finally:
         os.close(fd)

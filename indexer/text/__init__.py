@@ -1,1 +1,1 @@
-"""What a file says: parsing, chunking, and the words the keyword index sees."""
+"""Chunks, search terms, language: text only, no documents and no processes."""

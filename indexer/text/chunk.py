@@ -1,8 +1,9 @@
-"""Document to chunks: exact slices of its units that the model sees whole, cut where the text itself is cut.
+"""Document to chunks: exact slices of its units that fit the model's window, divided at the boundaries of the text.
 
-One pass of the model's tokenizer over each stretch turns a limit in tokens into a limit in characters; the splitter
-works in characters (30 to 100 times faster than counting tokens) and what still comes out too long is split again.
-Stretches are what a heading, a function or a class spans, so an edit moves boundaries in its own stretch only.
+The text is divided into segments, one for each heading, function or class, so that an edit moves boundaries in its own
+segment only. One pass of the model's tokenizer over each segment turns a limit in tokens into a limit in characters;
+the splitter works in characters (30 to 100 times faster than counting tokens), and a part that is still too long is
+split again. Also here: the paragraph around a short chunk, and chunks that hold secrets.
 """
 
 from __future__ import annotations
@@ -30,26 +31,26 @@ from indexer.text.structure import (
 from indexer.types import Chunk, Document, Locator, Unit
 
 CHUNKER = "chunk/1"
-"""Stamp of this recipe: any change that moves a boundary or a heading raises it."""
+"""Version of these rules: any change that moves a boundary or a heading raises it."""
 
-FILL = 0.7
-"""Share of the model's window that a chunk aims at: room for a whole paragraph more before it must be cut."""
-MOST = 400
-"""Tokens a chunk aims at whatever the window: one vector stands for few ideas, and answers quote whole chunks."""
-SMALL = 1 / 3
-"""Share of the aim below which a chunk is joined to a neighbour under the same heading."""
-HEADING = 1 / 4
-"""Share of the window that the heading path may take."""
-DATA = 5_000_000
-"""Characters beyond which a text is data, not prose: cut by lines, without looking for structure."""
+TARGET_SHARE = 0.7
+"""Target length of a chunk as a share of the model's window; the rest lets a paragraph be added before splitting."""
+MAX_TARGET = 400
+"""Largest target, tokens, whatever the window: one vector represents few ideas, and answers quote whole chunks."""
+SMALL_SHARE = 1 / 3
+"""Share of the target below which a chunk is joined to a neighbour under the same heading."""
+HEADING_SHARE = 1 / 4
+"""Largest share of the window for the heading path."""
+DATA_CHARS = 5_000_000
+"""Characters beyond which a text is data, not prose: split by lines, ignoring structure."""
 _INDENT = 200
 """Characters of indentation kept at most (looking back without bound costs the square of the text)."""
 LONG_LINE = 20_000
-"""Characters of a line that make a text data: splitters take seconds a megabyte on such lines."""
+"""Characters of a line beyond which a text is data: splitters take seconds per megabyte on such lines."""
 
 
 class TokenCounter(Protocol):
-    """The model's tokenizer, as far as chunking needs it."""
+    """The part of the model's tokenizer that chunking needs."""
 
     def starts(self, text: str) -> Sequence[int]:
         """Character offset of the first character of each token of ``text``, ascending, no special tokens."""
@@ -57,22 +58,22 @@ class TokenCounter(Protocol):
 
 
 def chunk(document: Document, tokens: TokenCounter, limit: int) -> tuple[Chunk, ...]:
-    """Cut a document into chunks whose passage has at most ``limit`` tokens; pure and deterministic.
+    """Divide a document into chunks whose passage has at most ``limit`` tokens; pure and deterministic.
 
     Args:
-        document: What was parsed.
+        document: The parsed document.
         tokens: The tokenizer of the model that will embed the chunks.
         limit: Tokens of a passage (heading, newline, text) that the model sees, special tokens not counted; at
             least 16.
 
     Returns:
-        Chunks in reading order. Every character that is not white space lies in exactly one of them.
+        Chunks in reading order. Every character that is not white space is in exactly one of them.
     """
     if limit < 16:
         raise ValueError(f"a limit of {limit} tokens leaves no room for text; 16 is the least")
     chunks: list[Chunk] = []
     for unit in document.units:
-        pieces = list(_pieces(unit, document.syntax, tokens, limit))
+        pieces = list(_chunk_segments(unit, document.syntax, tokens, limit))
         starts = line_starts(unit.text)
         for piece in pieces:
             locator = _locator(unit, piece, starts, whole=len(pieces) == 1)
@@ -80,44 +81,44 @@ def chunk(document: Document, tokens: TokenCounter, limit: int) -> tuple[Chunk, 
     return tuple(chunks)
 
 
-def _pieces(unit: Unit, syntax: str, tokens: TokenCounter, limit: int) -> Iterator[Segment]:
-    """The chunks of one unit as spans with their final heading."""
+def _chunk_segments(unit: Unit, syntax: str, tokens: TokenCounter, limit: int) -> Iterator[Segment]:
+    """The chunks of one unit as segments with their final heading."""
     if not unit.text.strip():
         return
-    aim = max(1, min(int(limit * FILL), MOST))
-    most = min(limit, aim * 5 // 4)
-    data = len(unit.text) > DATA or _has_long_line(unit.text)
+    target = max(1, min(int(limit * TARGET_SHARE), MAX_TARGET))
+    maximum = min(limit, target * 5 // 4)
+    data = len(unit.text) > DATA_CHARS or _has_long_line(unit.text)
     found: list[Span] = []
-    for segment in _outline(unit, syntax, data):
-        found += split(unit.text, segment, "" if data else syntax, tokens, aim, most)
-    found = [stretch for stretch in found if not unit.text[stretch.start : stretch.end].isspace()]
-    # Within a section first: a heading's own line belongs to what follows it, not to the section before.
-    within = _joined(found, aim, most, across=False)
-    for stretch in _joined(within, aim, most, across=True):
-        yield from _fitted(unit.text, stretch, tokens, limit)
+    for segment in _outline_segments(unit, syntax, data):
+        found += split(unit.text, segment, "" if data else syntax, tokens, target, maximum)
+    found = [span for span in found if not unit.text[span.start : span.end].isspace()]
+    # Within a section first: the line of a heading belongs to the text below it, not to the section before.
+    within = _merge_small(found, target, maximum, across=False)
+    for span in _merge_small(within, target, maximum, across=True):
+        yield from _fit(unit.text, span, tokens, limit)
 
 
-def _outline(unit: Unit, syntax: str, data: bool) -> Sequence[Segment]:
-    """Stretches of a unit with full heading paths; sheets repeat their header as heading below the header's row."""
+def _outline_segments(unit: Unit, syntax: str, data: bool) -> Sequence[Segment]:
+    """Segments of a unit with full heading paths; in a sheet the header row is the heading of the rows below it."""
     text = unit.text
     if unit.kind == "sheet":
         name = unit.heading or unit.name
         header, below = header_of(text)
         if not header or below >= len(text):
             return (Segment(0, len(text), name),)
-        return (Segment(0, below, name), Segment(below, len(text), _under(name, header)))
+        return (Segment(0, below, name), Segment(below, len(text), _join_headings(name, header)))
     if data:
         return (Segment(0, len(text), unit.heading),)
     found = code_segments(text, syntax) if syntax in LANGUAGES else segments(text, syntax)
     prefix = unit.heading
     first = found[0].heading or (found[1].heading if len(found) > 1 and not text[: found[0].end].strip() else "")
     if first and prefix.endswith(first):
-        # The unit is named by its own first heading: do not say it twice.
+        # The unit is named by its own first heading: do not repeat it.
         prefix = prefix[: -len(first)].removesuffix(JOINT)
-    return [Segment(s.start, s.end, _under(prefix, s.heading)) for s in found]
+    return [Segment(s.start, s.end, _join_headings(prefix, s.heading)) for s in found]
 
 
-def _under(prefix: str, heading: str) -> str:
+def _join_headings(prefix: str, heading: str) -> str:
     return JOINT.join(part for part in (prefix, heading) if part)
 
 
@@ -130,32 +131,36 @@ def _has_long_line(text: str) -> bool:
     return len(text) - last > LONG_LINE
 
 
-def _joined(stretches: Iterable[Span], aim: int, most: int, *, across: bool) -> Iterator[Span]:
-    """Join a small stretch to its neighbour when both stand under one heading (up to ``most``).
+def _merge_small(spans: Iterable[Span], target: int, maximum: int, *, across: bool) -> Iterator[Span]:
+    """Join a small span to its neighbour when both have the same heading (up to ``maximum`` tokens).
 
-    ``across`` joins small sections too, when one stands under the other or both under one parent (up to ``aim``).
+    ``across`` joins small sections too, when one contains the other or both have one parent (up to ``target``).
     """
-    small, held = aim * SMALL, None
-    for stretch in stretches:
-        if held is None:
-            held = stretch
+    small, previous = target * SMALL_SHARE, None
+    for span in spans:
+        if previous is None:
+            previous = span
             continue
-        same = held.heading == stretch.heading
-        shared = held.heading if same else _shared(held, stretch, small) if across else None
-        fits = held.tokens + stretch.tokens <= (most if same else aim) and min(held.tokens, stretch.tokens) < small
+        same = previous.heading == span.heading
+        shared = previous.heading if same else _shared_heading(previous, span, small) if across else None
+        fits = (
+            previous.tokens + span.tokens <= (maximum if same else target)
+            and min(previous.tokens, span.tokens) < small
+        )
         if fits and shared is not None:
-            held = Span(held.start, stretch.end, shared, held.tokens + stretch.tokens)
+            previous = Span(previous.start, span.end, shared, previous.tokens + span.tokens)
         else:
-            yield held
-            held = stretch
-    if held is not None:
-        yield held
+            yield previous
+            previous = span
+    if previous is not None:
+        yield previous
 
 
-def _shared(a: Span, b: Span, small: float) -> str | None:
+def _shared_heading(a: Span, b: Span, small: float) -> str | None:
     """The heading two neighbours can share, None when they must stay apart.
 
-    A heading and what stands below it; or two small sections of one parent (their titles stay in the text).
+    They share it if one section contains the other, or both are small and have one parent (their titles stay in the
+    text).
     """
     if a.heading and b.heading.startswith(a.heading + JOINT):
         return a.heading
@@ -168,27 +173,27 @@ def _shared(a: Span, b: Span, small: float) -> str | None:
     return JOINT.join(common) if common or not a.heading or max(a.tokens, b.tokens) < small else None
 
 
-def _fitted(text: str, stretch: Span, tokens: TokenCounter, limit: int) -> Iterator[Segment]:
-    """Trim a stretch to its text and count the passage itself: tokens at its edges differ from those in context.
+def _fit(text: str, span: Span, tokens: TokenCounter, limit: int) -> Iterator[Segment]:
+    """Trim a span and count the tokens of its passage, which differ at the edges from those counted in context.
 
-    The count is spared where it cannot matter: between words an edge changes a few tokens at most (a word marker, a
-    merged space), and an eighth of the window is free. Inside a word it can change any number.
+    The second count is skipped where it cannot matter: an edge between words changes a few tokens at most (a word
+    marker, a merged space), and an eighth of the window is free. An edge inside a word can change any number.
     """
-    start, end = _trimmed(text, stretch.start, stretch.end)
+    start, end = _trim(text, span.start, span.end)
     if start >= end:
         return
-    heading = _fitted_heading(stretch.heading, tokens, limit)
+    heading = _fit_heading(span.heading, tokens, limit)
     body = text[start:end]
     passage = f"{heading}\n{body}" if heading else body
-    count = stretch.tokens + len(tokens.starts(heading)) if heading else stretch.tokens
-    if not (stretch.tokens and count + limit // 8 <= limit and _between_words(text, start, end)):
+    count = span.tokens + len(tokens.starts(heading)) if heading else span.tokens
+    if not (span.tokens and count + limit // 8 <= limit and _between_words(text, start, end)):
         count = len(tokens.starts(passage))
     if count <= limit:
         yield Segment(start, end, heading)
         return
     room = limit - (count - len(tokens.starts(body)) if heading else 0)
-    for piece in cut_hard(text, start, end, tokens, max(1, min(room * 4 // 5, (count - 1) // 2))):
-        yield from _fitted(text, Span(piece[0], piece[1], stretch.heading, 0), tokens, limit)
+    for piece in split_by_tokens(text, start, end, tokens, max(1, min(room * 4 // 5, (count - 1) // 2))):
+        yield from _fit(text, Span(piece[0], piece[1], span.heading, 0), tokens, limit)
 
 
 def _between_words(text: str, start: int, end: int) -> bool:
@@ -198,7 +203,7 @@ def _between_words(text: str, start: int, end: int) -> bool:
     )
 
 
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     """Without white space at both ends, but with the indentation of the first line."""
     body = text[start:end]
     first, last = start + len(body) - len(body.lstrip()), start + len(body.rstrip())
@@ -207,9 +212,9 @@ def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     return (line if text[line:first].isspace() else first), last
 
 
-def _fitted_heading(heading: str, tokens: TokenCounter, limit: int) -> str:
-    """A heading path within its share of the window: outer parts go first, then the end of the innermost."""
-    room = max(1, int(limit * HEADING))
+def _fit_heading(heading: str, tokens: TokenCounter, limit: int) -> str:
+    """Shorten a heading path to its share of the window: drop outer parts first, then the end of the innermost."""
+    room = max(1, int(limit * HEADING_SHARE))
     parts = heading.split(JOINT)
     while len(tokens.starts(heading)) > room and len(parts) > 1:
         parts = parts[1:]
@@ -229,14 +234,14 @@ def _locator(unit: Unit, piece: Segment, starts: Sequence[int], *, whole: bool) 
 
 
 # Split --------------------------------------------------------------------------------------------------------------
-# A stretch of text into pieces of a given number of tokens, at the best boundary the splitter knows.
+# A segment into spans of a given number of tokens, at the best boundaries the splitter finds.
 
 _BLOCK = 200_000
-"""Characters given to the tokenizer at once: it keeps some 200 bytes a token."""
-_STEP = 1.2
-"""Capacities are powers of this, so that a small edit leaves capacity and boundaries as they were."""
-_DEPTH = 4
-"""How often a piece is split again before it is cut by tokens."""
+"""Characters given to the tokenizer at once: it needs some 200 bytes per token."""
+_CAPACITY_STEP = 1.2
+"""Capacities are powers of this, so that a small edit changes neither capacity nor boundaries."""
+_MAX_DEPTH = 4
+"""How often a span is split again before it is split by tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,36 +254,36 @@ class Span:
     tokens: int
 
 
-def split(text: str, segment: Segment, syntax: str, tokens: TokenCounter, aim: int, most: int) -> Iterator[Span]:
-    """Cut a segment into stretches of about ``aim`` and never over ``most`` tokens.
+def split(text: str, segment: Segment, syntax: str, tokens: TokenCounter, target: int, maximum: int) -> Iterator[Span]:
+    """Split a segment into spans of about ``target`` and never over ``maximum`` tokens.
 
     Args:
         text: The text that offsets count in.
-        segment: What to cut.
-        syntax: ``markdown``, a language, or anything else for plain text; empty for data, cut by lines alone.
+        segment: The segment to split.
+        syntax: ``markdown``, a language, or anything else for plain text; empty for data, split by lines only.
         tokens: The tokenizer.
-        aim: Tokens to aim at.
-        most: Tokens up to which a segment stays whole.
+        target: Tokens to aim at.
+        maximum: Tokens up to which a segment stays whole.
     """
     for start, end in _blocks(text, segment.start, segment.end):
         starts = tokens.starts(text[start:end])
-        if len(starts) <= most:
+        if len(starts) <= maximum:
             yield Span(start, end, segment.heading, len(starts))
         elif not syntax:
-            for a, b in _by_lines(text[start:end], starts, aim):
-                yield Span(start + a, start + b, segment.heading, _count(starts, a, b))
+            for a, b in _split_by_lines(text[start:end], starts, target):
+                yield Span(start + a, start + b, segment.heading, _count_tokens(starts, a, b))
         else:
-            for a, b in _by_structure(text[start:end], starts, syntax, aim, most, _DEPTH):
-                yield Span(start + a, start + b, segment.heading, _count(starts, a, b))
+            for a, b in _split_by_structure(text[start:end], starts, syntax, target, maximum, _MAX_DEPTH):
+                yield Span(start + a, start + b, segment.heading, _count_tokens(starts, a, b))
 
 
-def cut_hard(text: str, start: int, end: int, tokens: TokenCounter, aim: int) -> Iterator[tuple[int, int]]:
-    """Spans of at most ``aim`` tokens, at line ends, else at token starts, else (one endless word) by characters.
+def split_by_tokens(text: str, start: int, end: int, tokens: TokenCounter, target: int) -> Iterator[tuple[int, int]]:
+    """Spans of at most ``target`` tokens, at line ends, else at token starts, else (one endless word) by characters.
 
-    Always at least two spans when the text has two characters, so that cutting again ends.
+    Always at least two spans when the text has two characters, so that repeated splitting ends.
     """
     body = text[start:end]
-    spans = list(_by_lines(body, tokens.starts(body), aim))
+    spans = list(_split_by_lines(body, tokens.starts(body), target))
     if len(spans) < 2:
         half = max(1, len(body) // 2)
         spans = [(0, half), (half, len(body))]
@@ -288,7 +293,7 @@ def cut_hard(text: str, start: int, end: int, tokens: TokenCounter, aim: int) ->
 
 
 def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Spans of at most ``_BLOCK`` characters, cut after a line end where there is one."""
+    """Spans of at most ``_BLOCK`` characters, split after a line end where there is one."""
     while end - start > _BLOCK:
         cut = text.rfind("\n", start + _BLOCK // 2, start + _BLOCK) + 1 or start + _BLOCK
         yield start, cut
@@ -296,29 +301,29 @@ def _blocks(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     yield start, end
 
 
-def _by_structure(
-    text: str, starts: Sequence[int], syntax: str, aim: int, most: int, depth: int
+def _split_by_structure(
+    text: str, starts: Sequence[int], syntax: str, target: int, maximum: int, depth: int
 ) -> Iterator[tuple[int, int]]:
-    """Pieces by the splitter's levels (headings, blocks, lines, sentences, words), each at most ``most`` tokens."""
-    capacity = _capacity(aim * len(text) / max(1, len(starts)))
+    """Pieces by the splitter's levels (headings, blocks, lines, sentences, words), each at most ``maximum`` tokens."""
+    capacity = _capacity(target * len(text) / max(1, len(starts)))
     bounds = [offset for offset, _ in _splitter(syntax, capacity).chunk_indices(text)]
     edges = sorted({0, *bounds, len(text)})
     for a, b in pairwise(edges):
-        count = _count(starts, a, b)
-        if count <= most:
+        count = _count_tokens(starts, a, b)
+        if count <= maximum:
             yield a, b
             continue
         inner = [s - a for s in starts[bisect_left(starts, a) : bisect_left(starts, b)]]
-        again = _by_lines(text[a:b], inner, aim)
+        again = _split_by_lines(text[a:b], inner, target)
         if depth and b - a < len(text):
-            again = _by_structure(text[a:b], inner, syntax, aim, most, depth - 1)
+            again = _split_by_structure(text[a:b], inner, syntax, target, maximum, depth - 1)
         for c, d in again:
             yield a + c, a + d
 
 
 def _capacity(characters: float) -> int:
-    """The largest power of ``_STEP`` within a number of characters, at least 64."""
-    return max(64, int(_STEP ** floor(log(max(64.0, characters), _STEP))))
+    """The largest power of ``_CAPACITY_STEP`` within a number of characters, at least 64."""
+    return max(64, int(_CAPACITY_STEP ** floor(log(max(64.0, characters), _CAPACITY_STEP))))
 
 
 @lru_cache(maxsize=64)
@@ -330,22 +335,22 @@ def _splitter(syntax: str, capacity: int) -> Any:
     return MarkdownSplitter(capacity) if syntax == "markdown" else TextSplitter(capacity)
 
 
-def _by_lines(text: str, starts: Sequence[int], aim: int) -> Iterator[tuple[int, int]]:
-    """Whole lines up to ``aim`` tokens; a longer line is cut at every ``aim``-th token."""
+def _split_by_lines(text: str, starts: Sequence[int], target: int) -> Iterator[tuple[int, int]]:
+    """Whole lines up to ``target`` tokens; a longer line is split at every ``target``-th token."""
     start = count = 0
     at = 0
     while at < len(text):
         end = text.find("\n", at) + 1 or len(text)
-        size = _count(starts, at, end)
-        if count and count + size > aim:
+        size = _count_tokens(starts, at, end)
+        if count and count + size > target:
             yield start, at
             start, count = at, 0
-        if size > aim:
+        if size > target:
             first = bisect_left(starts, at)
-            for cut in starts[first + aim : first + size : aim]:
+            for cut in starts[first + target : first + size : target]:
                 yield start, cut
                 start = cut
-            count = _count(starts, start, end)
+            count = _count_tokens(starts, start, end)
         else:
             count += size
         at = end
@@ -353,40 +358,39 @@ def _by_lines(text: str, starts: Sequence[int], aim: int) -> Iterator[tuple[int,
         yield start, len(text)
 
 
-def _count(starts: Sequence[int], start: int, end: int) -> int:
+def _count_tokens(starts: Sequence[int], start: int, end: int) -> int:
     """Tokens that begin in a span."""
     return bisect_left(starts, end) - bisect_left(starts, start)
 
 
 # The paragraph around a short piece ---------------------------------------------------------------------------------
-# The paragraph that a chunk is only a short piece of, as far as other chunks hold it.
-#
-# A model whose tokenizer does not know a script cuts it nearly into letters, so its window holds a sentence or two
-# and one paragraph becomes several chunks. Each then has some of the words that a question asks for and none has
-# all of them. Searched by word, such a piece stands for its paragraph; the figures are in ``docs/search.md``.
+# A tokenizer that does not know a script splits it nearly into letters, so the model's window holds a sentence or two
+# and one paragraph becomes several chunks. Each then has some of the words of a question and none has all of them. In
+# keyword search such a chunk is therefore found by the words of its whole paragraph; figures are in
+# ``docs/search.md``.
 
 SHORT = 400
-"""Characters below which a chunk may be a piece: half of what is sought. In English only the ends of sections are."""
+"""Characters below which a chunk may be a piece of a paragraph: half of ``PARAGRAPH``. In English only the ends of
+sections are that short."""
 PARAGRAPH = 800
-"""Characters that a piece and its surroundings have, as far as the paragraph goes: about what one chunk of the
-embedded model holds of English, so that text is searched alike whatever its script."""
+"""Characters up to which a piece is extended within its paragraph: about what one chunk of the default model holds of
+English, so that text of any script is searched alike."""
 
 _PROSE = frozenset(("text", "markdown", "rst", "org", "latex", "asciidoc"))
 # A blank line; a line that ends a sentence; a line before a list, a quotation, a heading or a table.
-_BORDER = re.compile(
+_PARAGRAPH_BORDER = re.compile(
     r"\n[ \t\r]*\n|(?<=[.!?:;…。！？：；।])[\"'”»)」]?[ \t\r]*\n|\n[ \t]*(?=[-*+•>#|][ \t]|\d{1,3}[.)][ \t]|\|)"
 )
-_Span = tuple[int, int]
+_Offsets = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What stands around a chunk in its paragraph.
+    """The paragraph around a chunk.
 
     Attributes:
         texts: Whole neighbouring pieces, or the parts of them that belong to the paragraph; empty for most chunks.
-        reach: How far before and after it, in chunks, was looked: what comes, goes or changes there may change
-            ``texts``.
+        reach: How many chunks before and after it were examined: a change among these may change ``texts``.
     """
 
     texts: tuple[str, ...] = ()
@@ -394,29 +398,29 @@ class Surroundings:
 
 
 def surroundings(document: Document, chunks: Sequence[Chunk]) -> list[Surroundings]:
-    """For each chunk, what other short chunks hold of its paragraph.
+    """For each chunk, the parts of its paragraph that are in other short chunks.
 
     Args:
-        document: What was cut; only prose has paragraphs.
-        chunks: Its chunks in order, or some of them: nothing is taken from what stands in none, nor from beyond it.
+        document: The document of the chunks; only prose has paragraphs.
+        chunks: Its chunks in order, or some of them: text that is in none of them is neither used nor crossed.
     """
     found = [Surroundings()] * len(chunks)
     if document.syntax not in _PROSE:
         return found
-    for unit, first, spans in _placed(document.units, chunks):
+    for unit, first, spans in _locate_chunks(document.units, chunks):
         if unit.kind == "sheet":
             continue
-        for place, (start, end) in enumerate(spans):
+        for position, (start, end) in enumerate(spans):
             if end - start < SHORT:
-                found[first + place] = _around(unit.text, spans, place)
+                found[first + position] = _surroundings_of(unit.text, spans, position)
     return found
 
 
-def _placed(units: Sequence[Unit], chunks: Sequence[Chunk]) -> Iterator[tuple[Unit, int, list[_Span]]]:
-    """Each unit with the index of its first chunk and where its chunks stand in its text."""
+def _locate_chunks(units: Sequence[Unit], chunks: Sequence[Chunk]) -> Iterator[tuple[Unit, int, list[_Offsets]]]:
+    """Each unit with the index of its first chunk and the offsets of its chunks in its text."""
     index = 0
     for unit in units:
-        spans: list[_Span] = []
+        spans: list[_Offsets] = []
         first, end = index, 0
         while index < len(chunks) and (chunks[index].locator.kind, chunks[index].locator.unit) == (
             unit.kind,
@@ -424,59 +428,58 @@ def _placed(units: Sequence[Unit], chunks: Sequence[Chunk]) -> Iterator[tuple[Un
         ):
             start = unit.text.find(chunks[index].text, end)
             if start < 0:
-                break  # two units of one name: it stands in the next
+                break  # two units have one name: the chunk is in the next
             end = start + len(chunks[index].text)
             spans.append((start, end))
             index += 1
         yield unit, first, spans
 
 
-def _around(text: str, spans: Sequence[_Span], place: int) -> Surroundings:
+def _surroundings_of(text: str, spans: Sequence[_Offsets], position: int) -> Surroundings:
     """Neighbours before and after in turn, until there is enough, the paragraph ends, or a chunk is not short."""
     pieces: list[str] = []
-    low, high = spans[place]
-    down = up = True
-    before = after = place
-    while (down or up) and high - low < PARAGRAPH:
-        if down:
+    low, high = spans[position]
+    backward = forward = True
+    before = after = position
+    while (backward or forward) and high - low < PARAGRAPH:
+        if backward:
             before -= 1
-            reached = _back(text, spans[before], low) if before >= 0 else low
-            down = before >= 0 and reached == spans[before][0]
+            reached = _paragraph_start(text, spans[before], low) if before >= 0 else low
+            backward = before >= 0 and reached == spans[before][0]
             if before >= 0 and reached < spans[before][1]:
                 pieces.append(text[reached : spans[before][1]])
                 low = reached
-        if up and high - low < PARAGRAPH:
+        if forward and high - low < PARAGRAPH:
             after += 1
-            reached = _on(text, spans[after], high) if after < len(spans) else high
-            up = after < len(spans) and reached == spans[after][1]
+            reached = _paragraph_end(text, spans[after], high) if after < len(spans) else high
+            forward = after < len(spans) and reached == spans[after][1]
             if after < len(spans) and reached > spans[after][0]:
                 pieces.append(text[spans[after][0] : reached])
                 high = reached
-    return Surroundings(tuple(pieces), max(place - before, after - place))
+    return Surroundings(tuple(pieces), max(position - before, after - position))
 
 
-def _back(text: str, neighbour: _Span, low: int) -> int:
-    """Where the paragraph that goes on at ``low`` begins in the chunk before; that chunk's end when it does not."""
+def _paragraph_start(text: str, neighbour: _Offsets, low: int) -> int:
+    """Start, in the chunk before, of the paragraph that continues at ``low``; that chunk's end if there is none."""
     start, end = neighbour
-    borders = [border.end() for border in _BORDER.finditer(text, start, low)]
+    borders = [border.end() for border in _PARAGRAPH_BORDER.finditer(text, start, low)]
     if end - start >= SHORT or text[end:low].strip() or (borders and borders[-1] > end):
         return end
     return borders[-1] if borders else start
 
 
-def _on(text: str, neighbour: _Span, high: int) -> int:
-    """Where the paragraph that goes on after ``high`` ends in the chunk after; that chunk's start when it does not."""
+def _paragraph_end(text: str, neighbour: _Offsets, high: int) -> int:
+    """End, in the chunk after, of the paragraph that continues after ``high``; that chunk's start if there is none."""
     start, end = neighbour
-    border = _BORDER.search(text, high - 1, end)
+    border = _PARAGRAPH_BORDER.search(text, high - 1, end)
     if end - start >= SHORT or text[high:start].strip() or (border and border.start() < start):
         return start
     return border.start() if border else end
 
 
 # Secrets ------------------------------------------------------------------------------------------------------------
-# Secrets by content: chunks that hold a key or a token are not indexed.
-#
-# The second layer, behind the names that the walk refuses: patterns of credentials that nobody quotes by accident.
+# Chunks that hold a key or a token are not indexed. This is the second layer, after file names that the walk excludes:
+# patterns of credentials that nobody quotes by accident.
 
 _PATTERNS = (
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----",
@@ -491,22 +494,22 @@ _PATTERNS = (
     r"\beyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
 )
 _SECRET = re.compile("|".join(_PATTERNS))
-_MARKS = (
+_SECRET_MARKS = (
     *("-----BEGIN ", "AKIA", "ASIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-"),
     *("xoxa-", "xoxb-", "xoxp-", "xoxr-", "xoxs-", "sk-", "k_live_", "AIza", "eyJ"),
 )
-"""What every secret begins with or holds: looking for these takes a fortieth of the time the patterns take."""
+"""One of these is in every secret: searching them takes a fortieth of the time of the patterns."""
 _KEY_START = re.compile(_PATTERNS[0])
 _KEY_END = re.compile(r"-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
 
 
 _KEY_CHUNKS = 20
-"""Chunks within which a private key must end for what lies between to be taken for it; else it is only quoted."""
+"""A private key must end within so many chunks for the chunks between to be dropped; else it is only a quotation."""
 
 
 def holds_secret(text: str) -> bool:
-    """Whether a key or a token stands in a text."""
-    return any(mark in text for mark in _MARKS) and _SECRET.search(text) is not None
+    """Whether a text contains a key or a token."""
+    return any(mark in text for mark in _SECRET_MARKS) and _SECRET.search(text) is not None
 
 
 def redacted(chunks: Sequence[Chunk]) -> tuple[tuple[Chunk, ...], int]:
@@ -515,7 +518,7 @@ def redacted(chunks: Sequence[Chunk]) -> tuple[tuple[Chunk, ...], int]:
     A private key longer than one chunk is dropped from its first line to its last.
     """
     dropped = {n for n, chunk in enumerate(chunks) if holds_secret(chunk.text)}
-    for first in [n for n in dropped if _open_key(chunks[n].text)]:
+    for first in [n for n in dropped if _begins_key(chunks[n].text)]:
         following = range(first + 1, min(first + 1 + _KEY_CHUNKS, len(chunks)))
         end = next((n for n in following if _KEY_END.search(chunks[n].text)), None)
         if end is not None:
@@ -523,7 +526,7 @@ def redacted(chunks: Sequence[Chunk]) -> tuple[tuple[Chunk, ...], int]:
     return tuple(chunk for n, chunk in enumerate(chunks) if n not in dropped), len(dropped)
 
 
-def _open_key(text: str) -> bool:
+def _begins_key(text: str) -> bool:
     """Whether a private key begins in a text and does not end in it."""
     starts = [match.end() for match in _KEY_START.finditer(text)]
     return bool(starts) and _KEY_END.search(text, starts[-1]) is None

@@ -1,4 +1,4 @@
-"""Which language a text is written in: its script first, then its function words. No model, no dictionary file.
+"""Detects the language of a text: by its script, then by its function words. No model, no dictionary file.
 
 Good enough to choose a stemmer and to know whether an embedding model has read such text; not a general
 identifier. Figures are in ``docs/search.md``.
@@ -12,7 +12,7 @@ from collections import Counter
 from functools import cache
 
 # Function words -----------------------------------------------------------------------------------------------------
-# Function words: the small words that tell a text's language. Data for ``text.language``, ISO 639-1 codes.
+# Frequent short words that identify a language. Keys are ISO 639-1 codes.
 
 FUNCTION_WORDS: dict[str, str] = {
     "ca": "els amb per dels una és que del aquest aquesta més són va han com però també les la el al i molt ser",
@@ -135,7 +135,7 @@ FUNCTION_WORDS: dict[str, str] = {
 # Language -----------------------------------------------------------------------------------------------------------
 
 SAMPLE = 6_000
-"""Characters looked at; more does not change the answer on prose."""
+"""Characters examined; more does not change the result on prose."""
 
 _OTHER_SCRIPTS = {
     "CYRILLIC": ("ru", "uk", "bg", "sr"),
@@ -150,7 +150,7 @@ _ONE_LANGUAGE = {
     "TELUGU": "te", "KANNADA": "kn", "MALAYALAM": "ml", "GURMUKHI": "pa", "SINHALA": "si", "THAI": "th", "LAO": "lo",
     "KHMER": "km", "MYANMAR": "my", "HANGUL": "ko", "ETHIOPIC": "am", "TIBETAN": "bo", "MONGOLIAN": "mn",
 }  # fmt: skip
-# Letters that one of our languages has and the others lack; a hint worth one function word.
+# Letters that only one of these languages has; each counts as one function word.
 _LETTERS = {
     "ß": "de", "ñ": "es", "¿": "es", "ł": "pl", "ő": "hu", "ű": "hu", "ğ": "tr", "ı": "tr", "ř": "cs", "ů": "cs",
     "ě": "cs", "ľ": "sk", "ã": "pt", "ț": "ro", "ș": "ro", "ė": "lt", "ų": "lt", "œ": "fr", "ĉ": "eo", "ŭ": "eo",
@@ -190,14 +190,14 @@ def scripts(text: str) -> Counter[str]:
 
 
 def detect(text: str) -> str:
-    """ISO 639-1 code of the language most of ``text`` is written in, or empty when it does not show.
+    """ISO 639-1 code of the language most of ``text`` is written in, or empty when it cannot be told.
 
-    Code, tables and names in Latin letters answer empty rather than a guess. Scripts of several languages answer
-    the one with most readers when nothing tells them apart, so a text in Cyrillic is never taken for English.
+    Code, tables and names in Latin letters give empty rather than a guess. If the language of another script cannot
+    be told, the one with most readers is returned, so that a text in Cyrillic is never taken for English.
     """
     sample = text[:SAMPLE]
     if sample.isascii():
-        return _by_words(sample, "LATIN")
+        return _by_function_words(sample, "LATIN")
     found = scripts(sample)
     if not found:
         return ""
@@ -207,26 +207,26 @@ def detect(text: str) -> str:
     if script in _ONE_LANGUAGE:
         return _ONE_LANGUAGE[script]
     others = _OTHER_SCRIPTS.get(script)
-    return _by_words(sample, script) or (others[0] if others else "")
+    return _by_function_words(sample, script) or (others[0] if others else "")
 
 
 @cache
 def function_words(language: str) -> frozenset[str]:
-    """The small words of a language that say little about a text's subject; empty for languages not listed."""
+    """Function words of a language; empty for languages not listed."""
     return frozenset(FUNCTION_WORDS.get(language, "").split())
 
 
-def _by_words(text: str, script: str) -> str:
-    known = _words_of(script)
+def _by_function_words(text: str, script: str) -> str:
+    known = _word_weights(script)
     if not known:
         return ""
     words = _WORD.findall(text.casefold())
     votes: Counter[str] = Counter()
-    heard: Counter[str] = Counter()
+    occurrences: Counter[str] = Counter()
     for word, count in Counter(words).items():
         for language, weight in known.get(word, ()):
             votes[language] += min(count, 3) * weight  # "Los Angeles" ten times is not Spanish
-            heard[language] += count * weight
+            occurrences[language] += count * weight
     if not text.isascii():
         for letter, language in _LETTERS.items():
             if language in _SCRIPT_LANGUAGES[script] and letter in text:
@@ -234,16 +234,16 @@ def _by_words(text: str, script: str) -> str:
     ranked = votes.most_common(2)
     if not ranked or (len(ranked) > 1 and ranked[0][1] == ranked[1][1]):
         return ""
-    # Prose has a function word in two or three; a tenth of them, and never less than most of one, is asked for.
-    enough = max(votes[ranked[0][0]], heard[ranked[0][0]]) >= max(40, 6 * len(words))
-    return ranked[0][0] if enough else ""
+    # In prose every second or third word is a function word; a tenth of the words suffices, but at least 40 points.
+    is_likely = max(votes[ranked[0][0]], occurrences[ranked[0][0]]) >= max(40, 6 * len(words))
+    return ranked[0][0] if is_likely else ""
 
 
 @cache
-def _words_of(script: str) -> dict[str, tuple[tuple[str, int], ...]]:
-    """Function words of a script's languages, each with what it says for one: 60 over the languages it is in."""
-    owners: dict[str, list[str]] = {}
+def _word_weights(script: str) -> dict[str, tuple[tuple[str, int], ...]]:
+    """Function words of a script's languages, each with its languages and weight: 60 / number of its languages."""
+    languages_of: dict[str, list[str]] = {}
     for language in _SCRIPT_LANGUAGES.get(script, ()):
         for word in set(FUNCTION_WORDS[language].split()):
-            owners.setdefault(word, []).append(language)
-    return {word: tuple((language, 60 // len(of) or 1) for language in of) for word, of in owners.items()}
+            languages_of.setdefault(word, []).append(language)
+    return {word: tuple((code, 60 // len(codes) or 1) for code in codes) for word, codes in languages_of.items()}

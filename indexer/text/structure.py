@@ -1,4 +1,4 @@
-"""Heading paths: where each heading of a text stands and which headings it stands under."""
+"""Structure of a text: sections by heading, definitions of source code, line numbers, table headers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 JOINT = " > "
-"""What parts of a heading path are joined by."""
-_WORDS = 120
+"""Joins the parts of a heading path."""
+_MAX_HEADING = 120
 """Characters kept of one heading."""
 
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
@@ -34,7 +34,7 @@ _LISTING = re.compile(r"(-{4,}|\.{4,}|`{3,}|\+{4,}|/{4,})[ \t]*$")
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A stretch of a text under one heading.
+    """A part of a text under one heading.
 
     Attributes:
         start: Offset of its first character.
@@ -48,21 +48,21 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
-class _Head:
+class _Heading:
     line: int
     level: int
     words: str
 
 
 def segments(text: str, syntax: str) -> tuple[Segment, ...]:
-    """Cover ``text`` by stretches that begin at its headings; one stretch when the syntax has none."""
+    """Divide ``text`` at its headings; one segment when the syntax has none."""
     find = {"markdown": _markdown, "rst": _rst, "org": _org, "latex": _latex, "asciidoc": _asciidoc}.get(syntax)
     if find is None:
         return (Segment(0, len(text), ""),)
     starts = line_starts(text)
     ends = [*starts[1:], len(text)]
     lines = [text[a:b].rstrip("\r\n") for a, b in zip(starts, ends, strict=True)]
-    found, stack = [(0, "")], list[_Head]()
+    found, stack = [(0, "")], list[_Heading]()
     for head in find(lines):
         while stack and stack[-1].level >= head.level:
             stack.pop()
@@ -73,11 +73,11 @@ def segments(text: str, syntax: str) -> tuple[Segment, ...]:
     return tuple(Segment(start, end, heading) for (start, heading), end in spans if end > start)
 
 
-def _head(line: int, level: int, words: str) -> _Head:
-    return _Head(line, level, " ".join(words.split())[:_WORDS])
+def _heading(line: int, level: int, words: str) -> _Heading:
+    return _Heading(line, level, " ".join(words.split())[:_MAX_HEADING])
 
 
-def _markdown(lines: list[str]) -> Iterator[_Head]:
+def _markdown(lines: list[str]) -> Iterator[_Heading]:
     """ATX and Setext headings outside fences and front matter."""
     fence, first = "", _front_matter(lines)
     for number in range(first, len(lines)):
@@ -88,13 +88,13 @@ def _markdown(lines: list[str]) -> Iterator[_Head]:
         elif fence:
             continue
         elif (atx := _ATX.match(line)) and atx[2]:
-            yield _head(number, len(atx[1]), atx[2])
+            yield _heading(number, len(atx[1]), atx[2])
         elif number > first and (under := _SETEXT.match(line)) and _one_paragraph_line(lines, number - 1, first):
-            yield _head(number - 1, 1 if under[1][0] == "=" else 2, lines[number - 1])
+            yield _heading(number - 1, 1 if under[1][0] == "=" else 2, lines[number - 1])
 
 
 def _one_paragraph_line(lines: list[str], number: int, first: int) -> bool:
-    """Whether the line is text by itself: a rule below a longer paragraph or a table is no heading."""
+    """Whether the line is a paragraph of its own: a rule below a longer paragraph or a table is no heading."""
     if _NOT_PARAGRAPH.match(lines[number]) or _SETEXT.match(lines[number]) or "|" in lines[number]:
         return False
     return number == first or not lines[number - 1].strip() or bool(_ATX.match(lines[number - 1]))
@@ -107,7 +107,7 @@ def _front_matter(lines: list[str]) -> int:
     return next((n + 1 for n, line in enumerate(lines[1:200], 1) if line.rstrip() in ("---", "...")), 0)
 
 
-def _rst(lines: list[str]) -> Iterator[_Head]:
+def _rst(lines: list[str]) -> Iterator[_Heading]:
     """Titles with underlines, perhaps overlines; levels in the order in which the adornments appear."""
     levels: list[tuple[str, bool]] = []
     for number in range(1, len(lines)):
@@ -122,37 +122,37 @@ def _rst(lines: list[str]) -> Iterator[_Head]:
         style = (under[1], over)
         if style not in levels:
             levels.append(style)
-        yield _head(number - 2 if over else number - 1, levels.index(style) + 1, words)
+        yield _heading(number - 2 if over else number - 1, levels.index(style) + 1, words)
 
 
 def _blank_above(lines: list[str], number: int) -> bool:
     return number == 0 or not lines[number - 1].strip()
 
 
-def _org(lines: list[str]) -> Iterator[_Head]:
+def _org(lines: list[str]) -> Iterator[_Heading]:
     for number, line in enumerate(lines):
         if (match := _ORG.match(line)) and match[2]:
-            yield _head(number, len(match[1]), match[2])
+            yield _heading(number, len(match[1]), match[2])
 
 
-def _latex(lines: list[str]) -> Iterator[_Head]:
+def _latex(lines: list[str]) -> Iterator[_Heading]:
     for number, line in enumerate(lines):
         if match := _LATEX.match(line):
-            yield _head(number, _LATEX_LEVELS.index(match[1]), match[2])
+            yield _heading(number, _LATEX_LEVELS.index(match[1]), match[2])
 
 
-def _asciidoc(lines: list[str]) -> Iterator[_Head]:
+def _asciidoc(lines: list[str]) -> Iterator[_Heading]:
     block = ""
     for number, line in enumerate(lines):
         mark = _LISTING.match(line)
         if mark and (not block or line.rstrip() == block):
             block = "" if block else line.rstrip()
         elif not block and (match := _ASCIIDOC.match(line)) and match[2]:
-            yield _head(number, len(match[1]), match[2])
+            yield _heading(number, len(match[1]), match[2])
 
 
 # Source code --------------------------------------------------------------------------------------------------------
-# Boundaries of source code: a stretch a function or method, headed by its class and name; eight languages.
+# A segment per function or method, headed by its class and name; eight languages.
 
 _GRAMMARS = {
     "python": ("tree_sitter_python", "language"),
@@ -187,18 +187,18 @@ _NAMES = frozenset({
 
 
 def code_segments(text: str, language: str) -> tuple[Segment, ...]:
-    """Cover source code by stretches: each definition with the comments above it, and what lies between.
+    """Divide source code into definitions, each with the comments above it, and the text between them.
 
-    Classes, namespaces and ``impl`` blocks are entered; functions are not. A file that does not parse still gives
-    stretches: the grammar recovers from errors.
+    Classes, namespaces and ``impl`` blocks are divided further; functions are not. A file that does not parse is
+    divided too: the grammar recovers from errors.
     """
     data = text.encode("utf-8")
     tree = _parser(language).parse(data)
     if language == "python" and tree.root_node.has_error:
         marks = [(0, ""), *indented_marks(text, JOINT)]
     else:
-        found_bytes = [(0, ""), *_marks(tree.root_node, "", data)]
-        offsets = _characters(text, data, [byte for byte, _ in found_bytes])
+        found_bytes = [(0, ""), *_code_marks(tree.root_node, "", data)]
+        offsets = _to_character_offsets(text, data, [byte for byte, _ in found_bytes])
         marks = [(offset, heading) for offset, (_, heading) in zip(offsets, found_bytes, strict=True)]
     found: list[tuple[int, str]] = []
     for offset, heading in marks:
@@ -219,19 +219,19 @@ def grammar(language: str) -> object:
 
 
 def _parser(language: str) -> Parser:
-    from tree_sitter import Language, Parser  # noqa: PLC0415  # loaded with the first source file
+    from tree_sitter import Language, Parser  # noqa: PLC0415  # only for source code
 
     return Parser(Language(grammar(language)))
 
 
-def _marks(node: Node, path: str, data: bytes) -> Iterator[tuple[int, str]]:
-    """Byte offset and heading path of each place where a stretch begins, in order."""
+def _code_marks(node: Node, path: str, data: bytes) -> Iterator[tuple[int, str]]:
+    """Byte offset and heading path of the start of each segment, in order."""
     lead: int | None = None
     for child in node.named_children:
         if "comment" in child.type or child.type in ("attribute_item", "decorator"):
             lead = child.start_byte if lead is None else lead
             continue
-        inner = _unwrapped(child)
+        inner = _definition_in(child)
         name = _name(inner, data) if inner is not None else ""
         if inner is None or not name:
             lead = None
@@ -239,17 +239,17 @@ def _marks(node: Node, path: str, data: bytes) -> Iterator[tuple[int, str]]:
         own = f"{path}{JOINT}{name}" if path else name
         yield _line_start(data, child.start_byte if lead is None else lead), own
         if inner.type in _CONTAINERS and (body := inner.child_by_field_name("body")) is not None:
-            yield from _marks(body, own, data)
+            yield from _code_marks(body, own, data)
         yield _after_line(data, child.end_byte), path
         lead = None
 
 
-def _unwrapped(node: Node) -> Node | None:
+def _definition_in(node: Node) -> Node | None:
     """The definition that a node is or wraps (decorators, ``export``, ``template``, ``const f = () =>``)."""
     if node.type in _LEAVES or node.type in _CONTAINERS:
         return node
     if node.type in _WRAPPERS:
-        return next((found for child in node.named_children if (found := _unwrapped(child)) is not None), None)
+        return next((found for child in node.named_children if (found := _definition_in(child)) is not None), None)
     if node.type in ("lexical_declaration", "variable_declaration"):
         for child in node.named_children:
             value = child.child_by_field_name("value")
@@ -287,8 +287,8 @@ def _after_line(data: bytes, byte: int) -> int:
     return byte if data[byte:end].strip(b" \t\r;,") else end + 1
 
 
-def _characters(text: str, data: bytes, offsets: list[int]) -> list[int]:
-    """Character offsets of ascending-or-not byte offsets into the UTF-8 form."""
+def _to_character_offsets(text: str, data: bytes, offsets: list[int]) -> list[int]:
+    """Character offsets of byte offsets into the UTF-8 form, in any order."""
     if len(text) == len(data):
         return offsets
     order = sorted(set(offsets))
@@ -301,18 +301,18 @@ def _characters(text: str, data: bytes, offsets: list[int]) -> list[int]:
 
 
 # Indentation --------------------------------------------------------------------------------------------------------
-# Python's definitions by indentation, for source that does not parse: a file saved in the middle of an edit.
+# Python definitions by indentation, for source that does not parse: a file saved in the middle of an edit.
 #
-# A grammar that meets an open bracket may lose every class after it, and with it the heading of every method; what
-# a line begins with does not depend on the lines before.
+# After an open bracket a grammar may lose every class, and with it the heading of every method; the beginning of a
+# line does not depend on the lines before it.
 
 _DEFINITION = re.compile(r"([ \t]*)(?:async[ \t]+)?(class|def)[ \t]+(\w+)")
-_LEAD = re.compile(r"[ \t]*[@#]")
+_COMMENT_OR_DECORATOR = re.compile(r"[ \t]*[@#]")
 _QUOTES = re.compile(r"\"\"\"|'''")
 
 
 def indented_marks(text: str, joint: str) -> Iterator[tuple[int, str]]:
-    """Offset and path of each place where a stretch begins: a class, an outermost function, the end of either."""
+    """Offset and heading path of the start of each segment: a class, an outermost function, the end of either."""
     stack: list[tuple[int, str, str]] = []
     at, lead, quote = 0, -1, ""
     for line in text.splitlines(keepends=True):
@@ -322,7 +322,7 @@ def indented_marks(text: str, joint: str) -> Iterator[tuple[int, str]]:
             quote = mark if not quote else "" if mark == quote else quote
         if inside or not line.strip():
             continue
-        if _LEAD.match(line):
+        if _COMMENT_OR_DECORATOR.match(line):
             lead = start if lead < 0 else lead
             continue
         begin, lead = (start if lead < 0 else lead), -1
@@ -371,11 +371,11 @@ def line_span(text: str, start: int, end: int) -> str:
 
 
 # Table headers ------------------------------------------------------------------------------------------------------
-# The header row of a table of text, so that every chunk of rows is headed by what its columns mean.
+# The header row of a table of text becomes the heading of every chunk of its rows.
 
-_LOOK = 10
-"""Rows with text in which a header is looked for: above it stand titles."""
-_CHARACTERS = 300
+_HEADER_ROWS = 10
+"""Rows with text among which the header is searched: titles may come before it."""
+_MAX_HEADER = 300
 """Characters of header kept as heading."""
 _NUMBER = re.compile(r"[\s$€£¥%(-]*[\d.,:/-]+[\s%)kKMG]*")
 
@@ -384,22 +384,22 @@ def header_of(text: str) -> tuple[str, int]:
     """The header's cells joined by `` | ``, and the offset of the first row below it.
 
     The header is the first row with at least two cells, most of them filled and none a number. Empty when there is
-    none: then the rows speak for themselves.
+    none.
     """
     at, seen = 0, 0
-    while seen < _LOOK and at < len(text):
+    while seen < _HEADER_ROWS and at < len(text):
         end = text.find("\n", at) + 1 or len(text)
         cells = _cells(text[at:end])
         filled = [cell for cell in cells if cell]
         if len(filled) >= 2:
             names = not any(_NUMBER.fullmatch(cell) for cell in filled) and len(filled) * 2 >= len(cells)
-            return (" | ".join(filled)[:_CHARACTERS], end) if names else ("", 0)
+            return (" | ".join(filled)[:_MAX_HEADER], end) if names else ("", 0)
         at, seen = end, seen + bool(filled)
     return "", 0
 
 
 def _cells(row: str) -> list[str]:
-    """Cells of one row, apart by whichever of tab, semicolon, bar or comma splits it most."""
+    """Cells of one row, separated by whichever of tab, semicolon, bar or comma occurs most."""
     row = row.strip("\r\n")
     mark = max("\t;|,", key=row.count)
     try:

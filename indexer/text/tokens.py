@@ -1,14 +1,14 @@
-"""What the keyword index sees of a text, and what a query asks it for.
+"""Search tokens of documents and queries for keyword search.
 
-Both sides go through the same cutting (``text.terms``); the index itself does nothing but split at spaces. A
-document gives each word twice: as it stands, and as its stem in the document's language, marked with a tilde so
-that the stem of one word is never taken for another word (``us`` and ``us~``, the stem of ``use``). A query asks
-for both; the stem weighs twice the word, and what has no stem (numbers, identifiers, bigrams) as much as the two
-together. A language taken wrongly thus costs the stem, never the word. A language without a stemmer takes the stems
-of its script's usual one: relatives share endings, and whether a short query is told from its relatives decides
-nothing. Weight is repetition: the index adds up a
-token's score as often as the query holds it. Function words of the query's language are left out of a query that
-has other words. The figures behind each choice are in ``docs/search.md``.
+Documents and queries are split into terms in the same way; the index itself only splits at spaces. A document gives
+each word twice: unchanged, and as its stem in the document's language, marked with a tilde so that the stem of one
+word is never taken for another word (``us`` and ``us~``, the stem of ``use``). A query asks for both; the stem weighs
+twice the word, and a term without a stem (number, identifier, bigram) as much as both together. A wrongly detected
+language thus costs the stem, never the word. A language without a stemmer uses the default stemmer of its script:
+related languages share endings, so a short query whose language was mistaken for a related one still matches. A weight
+is expressed by repetition: the index adds up a token's score as often as the query holds it. Function words of the
+query's language are left out of a query that has other words. The figures behind each choice are in
+``docs/search.md``.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from itertools import pairwise
 from indexer.text.language import detect, function_words, script_of, script_of_language
 
 WORDS = "words/4"
-"""Stamp of the rules below: chunks whose tokens were made by others are read again."""
+"""Version of the rules below: files whose tokens have another version are read again."""
 STEM = "~"
 """Ends every stem."""
 MAX_QUERY_TOKENS = 1024
 _WORD_WEIGHT, _STEM_WEIGHT = 1, 2
-_DEFAULTS = {"LATIN": "en", "CYRILLIC": "ru", "ARABIC": "ar", "DEVANAGARI": "hi", "GREEK": "el", "ARMENIAN": "hy",
-             "TAMIL": "ta"}  # fmt: skip
+_DEFAULT_LANGUAGE = {
+    "LATIN": "en", "CYRILLIC": "ru", "ARABIC": "ar", "DEVANAGARI": "hi", "GREEK": "el", "ARMENIAN": "hy",
+    "TAMIL": "ta",
+}  # fmt: skip
 _QUOTED = re.compile(
     r'"([^"\n]{2,200})"|“([^”\n]{2,200})”|„([^“”\n]{2,200})[“”]|«([^»\n]{2,200})»|「([^」\n]{1,200})」'
 )
@@ -46,43 +48,44 @@ def tokens(
         heading: Its heading path; its words count once more.
         name: File name, or path below the folder's root; its words count once.
         language: ISO 639-1 code of the document; None to detect it from this text, empty for unknown.
-        around: What else of its paragraph is to find it (``text.paragraph``): its own words then count twice, so that
-            of all pieces the one that holds them goes first.
+        around: Other pieces of its paragraph (``chunk.surroundings``) by which it is found too; its own words then
+        count
+            twice, so that the piece that holds a word ranks first.
     """
     language = detect(text) if language is None else language
-    # Each piece of a paragraph surrounds the others: cut once.
-    body = (_brief(text, language),) * 2 + tuple(_brief(t, language) for t in around) if around else ()
-    # A heading stands above many chunks and a file's name above all: their words are cut once.
-    parts = (*(body or (_joined(text, language),)), _brief(heading, language), _brief(name, language))
+    # Each piece of a paragraph surrounds the others, hence the cache.
+    body = (_joined_cached(text, language),) * 2 + tuple(_joined_cached(t, language) for t in around) if around else ()
+    # Many chunks have the same heading, and all have the file's name, hence the cache.
+    parts = (*(body or (_joined(text, language),)), _joined_cached(heading, language), _joined_cached(name, language))
     return " ".join(filter(None, parts))
 
 
 def query_tokens(text: str) -> list[str]:
-    """Tokens that a query asks for, each once, in the query's order; any of them may match (OR)."""
-    return list(_asked(text))
+    """Tokens of a query, each once, in the query's order; any of them may match (OR)."""
+    return list(_query_weights(text))
 
 
 def weighted_tokens(text: str) -> list[str]:
-    """``query_tokens`` with each token repeated as often as it weighs: what to hand to the keyword index."""
-    return [token for token, weight in _asked(text).items() for _ in range(weight)]
+    """``query_tokens`` with each token repeated by its weight, for the keyword index."""
+    return [token for token, weight in _query_weights(text).items() for _ in range(weight)]
 
 
-def _asked(text: str) -> dict[str, int]:
+def _query_weights(text: str) -> dict[str, int]:
     """Tokens of a query with their weights.
 
-    Stems are those of the query's language and of its script's usual one; when the query's language does not show,
-    those of every language of its script. Function words go as long as anything else is left.
+    Stems are those of the query's language and of the default language of its script; if the query's language is not
+    detected, of every language of its script. Function words are dropped unless nothing else is left.
     """
-    text = normal(text)
+    text = normalize(text)
     language = detect(text)
-    small = function_words(language)
-    raw = cut(text)
+    skipped = function_words(language)
+    raw = split_terms(text)
     found: dict[str, int] = {}
-    for term in [term for term in raw if term.casefold() not in small] or raw:
-        if is_run(term):
+    for term in [term for term in raw if term.casefold() not in skipped] or raw:
+        if is_unspaced(term):
             found.update(dict.fromkeys(bigrams(term, single=False), _WORD_WEIGHT + _STEM_WEIGHT))
             continue
-        for candidate in _candidates(script_of(_first_letter(term)), language):
+        for candidate in _stem_languages(script_of(_first_letter(term)), language):
             expanded, stemmed = _expanded(term, candidate)
             for token in expanded:
                 weight = _WORD_WEIGHT if token in stemmed else _WORD_WEIGHT + _STEM_WEIGHT
@@ -93,46 +96,46 @@ def _asked(text: str) -> dict[str, int]:
     return dict(list(found.items())[:MAX_QUERY_TOKENS])
 
 
-def matches(text: str, wanted: Collection[str], language: str) -> list[str]:
-    """Tokens of ``text``, in order, that a query with the tokens ``wanted`` finds.
+def matches(text: str, query: Collection[str], language: str) -> list[str]:
+    """Tokens of ``text``, in order, that match the tokens of a query.
 
     Args:
         text: Part of a document.
-        wanted: What the query asks for, as ``query_tokens`` gives it.
+        query: Tokens of the query, from ``query_tokens``.
         language: ISO 639-1 code of the document, or empty.
     """
     found: list[str] = []
-    for term in cut(normal(text)):
-        given = bigrams(term, single=True) if is_run(term) else _lookup(language)(term).split()
-        found.extend(token for token in given if token in wanted)
+    for term in split_terms(normalize(text)):
+        given = bigrams(term, single=True) if is_unspaced(term) else _lookup(language)(term).split()
+        found.extend(token for token in given if token in query)
     return found
 
 
 def phrases(text: str) -> list[str]:
-    """Quoted parts of a query, in order: what must stand in a hit word for word (see ``has_phrase``)."""
+    """Quoted parts of a query, in order, which a hit must contain word for word (see ``has_phrase``)."""
     found = [next(group for group in match.groups() if group) for match in _QUOTED.finditer(text)]
     return [phrase.strip() for phrase in found if phrase.strip()]
 
 
 def has_phrase(text: str, phrase: str) -> bool:
-    """Whether ``phrase`` stands in ``text``, whatever the case, the width and the white space between its words."""
+    """Whether ``text`` contains ``phrase``, ignoring case, width and the white space between words."""
     return plain(phrase) in plain(text)
 
 
 def plain(text: str) -> str:
-    """``text`` for comparing: normal form, case folded, every run of white space one space."""
-    return " ".join(normal(text).casefold().split())
+    """``text`` for comparison: normalized, case folded, every run of white space one space."""
+    return " ".join(normalize(text).casefold().split())
 
 
 def _joined(text: str, language: str) -> str:
     """Search tokens of a document's text."""
-    text = normal(text)
+    text = normalize(text)
     lookup = _lookup(language)
     if text.isascii():  # no run of a script without spaces
-        return " ".join(filter(None, map(lookup, cut(text))))
+        return " ".join(filter(None, map(lookup, split_terms(text))))
     found: list[str] = []
-    for term in cut(text):
-        if is_run(term):
+    for term in split_terms(text):
+        if is_unspaced(term):
             found.extend(bigrams(term, single=True))
         elif token := lookup(term):
             found.append(token)
@@ -140,8 +143,8 @@ def _joined(text: str, language: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _brief(text: str, language: str) -> str:
-    """``_joined`` of a heading, a name or a short piece, remembered."""
+def _joined_cached(text: str, language: str) -> str:
+    """``_joined`` of a heading, a name or a short piece, cached."""
     return _joined(text, language) if text else ""
 
 
@@ -158,34 +161,34 @@ def _lookup(language: str) -> Callable[[str], str]:
 
 
 def _expanded(term: str, language: str) -> tuple[list[str], dict[str, str]]:
-    """Tokens of a raw term as it stands, and the marked stem of each of those that has one."""
+    """Unstemmed tokens of a raw term, and the marked stem of each of those that has one."""
     stemmed: dict[str, str] = {}
 
     def word(folded: str) -> str:
-        bare, stem = _word(folded, language)
+        unaccented, stem = _word_and_stem(folded, language)
         if stem:
-            stemmed[bare] = stem
-        return bare
+            stemmed[unaccented] = stem
+        return unaccented
 
     return expand(term, word), stemmed
 
 
 @lru_cache(maxsize=1 << 15)
-def _word(folded: str, language: str) -> tuple[str, str]:
+def _word_and_stem(folded: str, language: str) -> tuple[str, str]:
     """A case-folded word without accents, and its marked stem in a document of ``language``; empty if it has none."""
-    bare = _bare(folded)[:MAX_TOKEN]
+    unaccented = _without_accents(folded)[:MAX_TOKEN]
     script = script_of(_first_letter(folded))
     own = script == script_of_language(language) and language in ALGORITHMS
-    algorithm = language if own else _DEFAULTS.get(script, "")
+    algorithm = language if own else _DEFAULT_LANGUAGE.get(script, "")
     if algorithm not in ALGORITHMS:
-        return bare, ""
-    return bare, _bare(stemmer(algorithm)(folded))[:MAX_TOKEN] + STEM
+        return unaccented, ""
+    return unaccented, _without_accents(stemmer(algorithm)(folded))[:MAX_TOKEN] + STEM
 
 
-def _candidates(script: str, language: str) -> tuple[str, ...]:
-    """Languages whose stems a query's word may have in the index; the empty one is the script's usual."""
+def _stem_languages(script: str, language: str) -> tuple[str, ...]:
+    """Languages whose stems a query's word may have in the index; the empty one stands for the script's default."""
     if not language:
-        return ("", *by_script(script))
+        return ("", *languages_with_stemmer(script))
     if script_of_language(language) != script:
         return ("",)
     return (language, "") if language in ALGORITHMS else (language,)
@@ -195,7 +198,7 @@ def _first_letter(term: str) -> str:
     return next((letter for letter in term if letter.isalpha()), "0")
 
 
-def _bare(word: str) -> str:
+def _without_accents(word: str) -> str:
     """Strip accents from Latin, Greek and Cyrillic letters: people leave them out. Other scripts keep their marks."""
     if word.isascii() or word[0] > "\u052f":
         return word
@@ -205,18 +208,18 @@ def _bare(word: str) -> str:
 
 
 # Terms --------------------------------------------------------------------------------------------------------------
-# Cutting text into raw terms and terms into search tokens: the part that is the same for document and query.
+# Splitting text into raw terms and terms into search tokens, in the same way for document and query.
 #
 # A raw term is a word, or words joined the way identifiers, versions and compounds are (``os.path.join``, ``1.2.3``,
 # ``state-of-the-art``, ``std::vector``), or a run of a script written without spaces (Han, kana, Thai, ...).
 
 MAX_TOKEN = 64
-"""Longest token, in characters; longer ones are cut on both sides alike, so they still find each other."""
+"""Longest token, in characters; longer ones are cut in documents and queries alike, so they still match."""
 _MAX_PARTS = 24
 _MAX_TERM = 512
 
-# Scripts cut into bigrams: written without spaces, or (Hangul) with particles glued to the word.
-_RUN = (
+# Scripts that are split into bigrams: written without spaces, or (Hangul) with particles joined to the word.
+_UNSPACED = (
     "\u0e01-\u0e3e\u0e40-\u0e4e\u0e81-\u0ece\u0edc-\u0edf"  # Thai, Lao
     "\u1000-\u103f\u1050-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f\u1780-\u17d3\u17dc\u17dd"  # Myanmar, Khmer
     "\u3005-\u3007\u3041-\u309f\u30a1-\u30fa\u30fc-\u30ff\u3105-\u312f\u31a0-\u31bf\u31f0-\u31ff"  # kana, Bopomofo
@@ -239,7 +242,7 @@ _VERSION = re.compile(r"\d+(?:\.\d+)+")
 _APOSTROPHE = re.compile(r"(?<=[a-zA-Z\u00c0-\u024f])['’]|['’](?=[a-zA-Z\u00c0-\u024f])")
 
 
-def normal(text: str) -> str:
+def normalize(text: str) -> str:
     """Fold compatibility forms and width (NFKC), drop invisible characters, make every digit ASCII."""
     if text.isascii():
         return text
@@ -249,26 +252,26 @@ def normal(text: str) -> str:
     return _FOREIGN_DIGIT.sub(lambda digit: str(unicodedata.digit(digit[0])), text)
 
 
-def cut(text: str) -> list[str]:
-    """Raw terms of a text that went through ``normal``, in order."""
+def split_terms(text: str) -> list[str]:
+    """Raw terms of a text that went through ``normalize``, in order."""
     if text.isascii():
-        return _ascii().findall(text)
-    return (_marked() if _marks().search(text) else _plain()).findall(text)
+        return _ascii_terms().findall(text)
+    return (_terms_with_marks() if _mark().search(text) else _terms()).findall(text)
 
 
-def is_run(term: str) -> bool:
-    """Whether a raw term is a run of a script that is cut into bigrams."""
-    return term[0] >= "\u0e01" and _run().match(term) is not None
+def is_unspaced(term: str) -> bool:
+    """Whether a raw term is a run of a script that is split into bigrams."""
+    return term[0] >= "\u0e01" and _unspaced().match(term) is not None
 
 
 def bigrams(run: str, *, single: bool) -> list[str]:
     """Overlapping pairs of a run's characters; marks stay with their letter. A run of one is its own token.
 
     Args:
-        run: A raw term for which ``is_run`` holds.
+        run: A raw term for which ``is_unspaced`` holds.
         single: Add every Han character alone (the document's side), so that a query of one character finds it.
     """
-    units = _units().findall(run)
+    units = _letters().findall(run)
     if len(units) < 2:
         return units
     pairs = [first + second for first, second in pairwise(units)]
@@ -286,15 +289,15 @@ def expand(term: str, word: Callable[[str], str]) -> list[str]:
         return [word(term.casefold())[:MAX_TOKEN]]
     term = term[:_MAX_TERM]
     if term[-1] in "+#":
-        bare = term.rstrip("+#")
-        return [term.casefold(), bare.casefold()] if len(bare) == 1 else expand(bare, word)
+        base = term.rstrip("+#")
+        return [term.casefold(), base.casefold()] if len(base) == 1 else expand(base, word)
     versions = _versions(term)
     if _VERSION.fullmatch(term):
         return versions
-    # Latin apostrophes part a word from what leans on it (l'eau, it's); others stand inside one (п'ять).
+    # A Latin apostrophe separates a word from a clitic (l'eau, it's); others are part of a word (п'ять).
     pieces = [piece for piece in _APOSTROPHE.split(term) if len(piece) > 1 or piece.isdigit()] or [term]
     pieces = [piece.replace("'", "").replace("’", "") for piece in pieces]
-    found = [token for piece in pieces for token in _compound(piece, word)]
+    found = [token for piece in pieces for token in _compound_tokens(piece, word)]
     return list(dict.fromkeys(token[:MAX_TOKEN] for token in (*found, *versions) if token))
 
 
@@ -307,7 +310,7 @@ def _versions(term: str) -> list[str]:
     return found
 
 
-def _compound(term: str, word: Callable[[str], str]) -> list[str]:
+def _compound_tokens(term: str, word: Callable[[str], str]) -> list[str]:
     if term.isalpha() and not _CAMEL.search(term):
         return [word(term.casefold())]
     segments = _SPLIT.split(term)
@@ -324,11 +327,11 @@ def _compound(term: str, word: Callable[[str], str]) -> list[str]:
         alone = len(segments) == 1 and len(parts) == 1
         for part in parts:
             if len(part) > 1 or part.isdigit() or alone:
-                found.extend(_part(part.casefold(), word))
+                found.extend(_part_tokens(part.casefold(), word))
     return found
 
 
-def _part(part: str, word: Callable[[str], str]) -> list[str]:
+def _part_tokens(part: str, word: Callable[[str], str]) -> list[str]:
     pieces = _MIXED.findall(part) if any(letter.isdigit() for letter in part) else ()
     if len(pieces) < 2:
         return [word(part)]
@@ -336,35 +339,35 @@ def _part(part: str, word: Callable[[str], str]) -> list[str]:
 
 
 @cache
-def _ascii() -> re.Pattern[str]:
+def _ascii_terms() -> re.Pattern[str]:
     word = "[A-Za-z0-9_]+"
     return re.compile(rf"{word}(?:{_JOINT}{word})*(?:\+\+|#)?", re.ASCII)
 
 
 @cache
-def _plain() -> re.Pattern[str]:
-    word = rf"[^\W{_RUN}]+"
-    return re.compile(rf"{word}(?:{_JOINT}{word})*(?:\+\+|#)?|[{_RUN}]+")
+def _terms() -> re.Pattern[str]:
+    word = rf"[^\W{_UNSPACED}]+"
+    return re.compile(rf"{word}(?:{_JOINT}{word})*(?:\+\+|#)?|[{_UNSPACED}]+")
 
 
 @cache
-def _marked() -> re.Pattern[str]:
-    word = rf"(?:[^\W{_RUN}][{_mark_ranges()}]*)+"
-    return re.compile(rf"{word}(?:{_JOINT}{word})*(?:\+\+|#)?|[{_RUN}][{_RUN}{_mark_ranges()}]*")
+def _terms_with_marks() -> re.Pattern[str]:
+    word = rf"(?:[^\W{_UNSPACED}][{_mark_ranges()}]*)+"
+    return re.compile(rf"{word}(?:{_JOINT}{word})*(?:\+\+|#)?|[{_UNSPACED}][{_UNSPACED}{_mark_ranges()}]*")
 
 
 @cache
-def _run() -> re.Pattern[str]:
-    return re.compile(f"[{_RUN}]")
+def _unspaced() -> re.Pattern[str]:
+    return re.compile(f"[{_UNSPACED}]")
 
 
 @cache
-def _units() -> re.Pattern[str]:
+def _letters() -> re.Pattern[str]:
     return re.compile(rf"[^{_mark_ranges()}][{_mark_ranges()}]*|[{_mark_ranges()}]+")
 
 
 @cache
-def _marks() -> re.Pattern[str]:
+def _mark() -> re.Pattern[str]:
     return re.compile(f"[{_mark_ranges()}]")
 
 
@@ -382,7 +385,7 @@ def _mark_ranges() -> str:
 
 
 # Stemming -----------------------------------------------------------------------------------------------------------
-# Stems, one algorithm per language: the door to Snowball (PyStemmer).
+# Stems by Snowball (PyStemmer), one algorithm per language.
 
 ALGORITHMS = {
     "ar": "arabic", "ca": "catalan", "cs": "czech", "da": "danish", "de": "german", "el": "greek", "en": "english",
@@ -394,7 +397,7 @@ ALGORITHMS = {
 }  # fmt: skip
 """Snowball algorithm by ISO 639-1 code. Languages that are not here keep their words as they are."""
 
-_FAMILIES = {
+_LANGUAGES_BY_SCRIPT = {
     "CYRILLIC": ("ru", "sr"),
     "ARABIC": ("ar", "fa"),
     "DEVANAGARI": ("hi", "ne"),
@@ -403,13 +406,13 @@ _FAMILIES = {
     "TAMIL": ("ta",),
     "HEBREW": ("yi",),
 }
-LATIN = tuple(code for code in ALGORITHMS if not any(code in family for family in _FAMILIES.values()))
+LATIN = tuple(code for code in ALGORITHMS if not any(code in family for family in _LANGUAGES_BY_SCRIPT.values()))
 """Languages with a stemmer that are written in Latin letters."""
 
 
-def by_script(script: str) -> tuple[str, ...]:
+def languages_with_stemmer(script: str) -> tuple[str, ...]:
     """Languages with a stemmer that are written in ``script`` (``LATIN``, ``CYRILLIC``, ...)."""
-    return LATIN if script == "LATIN" else _FAMILIES.get(script, ())
+    return LATIN if script == "LATIN" else _LANGUAGES_BY_SCRIPT.get(script, ())
 
 
 @lru_cache(maxsize=64)
@@ -418,7 +421,7 @@ def stemmer(language: str) -> Callable[[str], str]:
     algorithm = ALGORITHMS.get(language)
     if algorithm is None:
         return str
-    import Stemmer  # noqa: PLC0415  # a compiled library: only a process that indexes or searches pays for it
+    import Stemmer  # noqa: PLC0415  # only a process that indexes or searches needs it
 
     stem: Callable[[str], str] = Stemmer.Stemmer(algorithm, 0).stemWord
     return stem

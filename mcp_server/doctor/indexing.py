@@ -198,7 +198,7 @@ def greeting_of(started: Launch) -> tuple[dict[str, Any] | None, str]:
     watchdog.start()
     try:
         try:
-            greeting = worker_protocol.read(cast("BinaryIO", process.stdout))
+            greeting = worker_protocol.read_frame(cast("BinaryIO", process.stdout))
         except ValueError:  # some other program's output
             greeting = None
         _, errors = process.communicate()

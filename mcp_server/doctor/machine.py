@@ -463,7 +463,10 @@ def read_index(directory: Path) -> IndexContents:
 
 
 async def _read_index(directory: Path) -> IndexContents:
-    from indexer.store.store import open_store  # noqa: PLC0415 - may be missing
+    from indexer.store.resources import prepare_process  # noqa: PLC0415 - anyio may be missing
+
+    prepare_process()
+    from indexer.store.store import open_store  # noqa: PLC0415 - imports the storage library, which may be missing
 
     languages: dict[str, Counter[str]] = {}
     async with open_store(directory, read_only=True) as store:

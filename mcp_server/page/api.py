@@ -146,7 +146,7 @@ def marked(text: str, wanted: Collection[str]) -> list[Part]:
     language = detect(text)
     spans: list[tuple[int, int]] = []
     for word in _WORD.finditer(text):
-        if any(tokens.is_run(term) for term in tokens.cut(tokens.normal(word[0]))):
+        if any(tokens.is_unspaced(term) for term in tokens.split_terms(tokens.normalize(word[0]))):
             spans += _pairs(word[0], word.start(), wanted)
         elif matches(word[0], wanted, language):
             spans.append(word.span())
@@ -158,7 +158,7 @@ def _pairs(run: str, start: int, wanted: Collection[str]) -> list[tuple[int, int
     return [
         (start + at, start + at + 2)
         for at in range(len(run) - 1)
-        if tokens.normal(run[at : at + 2]).casefold() in wanted
+        if tokens.normalize(run[at : at + 2]).casefold() in wanted
     ]
 
 

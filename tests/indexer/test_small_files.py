@@ -105,16 +105,16 @@ def test_sums_that_cannot_be_written_leave_those_of_before(tmp_path: Path) -> No
         (root / "tables" / "t.lance").mkdir(parents=True)
         (root / "tables" / "t.lance" / "one").write_bytes(b"1")
         sums = Checksums.load(root)
-        sums.learn(sums.fresh())
+        sums.update(sums.unknown_files())
         (root / "tables" / "t.lance" / "two").write_bytes(b"2")
         with failing(number) as made:
             try:
-                sums.learn(sums.fresh())
+                sums.update(sums.unknown_files())
             except OSError as error:
                 assert error is FULL
         kept = Checksums.load(root)
         assert {Path(name).name for name in kept.files} in ({"one"}, {"one", "two"})
-        assert kept.bad(thorough=True) == []
+        assert kept.changed_files(thorough=True) == []
         return made
 
     assert every_call(attempt) >= {"io.open", "replace"}
@@ -152,6 +152,6 @@ def test_a_remembered_hash_that_cannot_be_written_costs_only_the_hashing(tmp_pat
 def test_a_note_that_text_was_lost_counts_though_it_cannot_be_written(tmp_path: Path) -> None:
     with failing(0) as made:
         health = Health(tmp_path)
-        health.rebuild("why")
+        health.request_rebuild("why")
     assert made == ["io.open"]
     assert health.rebuilding == "why"

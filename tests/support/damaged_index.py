@@ -21,7 +21,7 @@ import anyio
 from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import StoreError
-from indexer.store import Store, open_store
+from indexer.store.store import Store, open_store
 from indexer.types import FileWrite, Scope
 
 Contents = tuple[list[tuple[str, int]], list[str], list[list[str]], list[str]]
@@ -94,10 +94,10 @@ async def recover(store: Store) -> None:
             await contents(store)
         except StoreError as error:
             assert error.code in ("damaged", "internal"), error
-            assert store.health.doubted.is_set(), error
-        if not store.health.doubted.is_set():
+            assert store.health.damage_suspected.is_set(), error
+        if not store.health.damage_suspected.is_set():
             return
-        await store.mend()
+        await store.repair()
     raise AssertionError(f"not mended: {store.damage}")
 
 
@@ -124,7 +124,7 @@ async def damage_each(original: Path, expected: Contents, way: str, scratch: Pat
         if not running and number != start:
             damage(place / name)
         async with open_store(place) as store:
-            store.upkeep.exact = 50
+            store.maintenance.exact = 50
             if running and number != start:
                 assert len(await store.search_text(["again"], Scope(), 5)) == 5
                 damage(place / name)

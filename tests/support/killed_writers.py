@@ -34,9 +34,10 @@ import anyio
 from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import StoreBusy
-from indexer.store import Store, connection, open_store
-from indexer.store.open_tables import whole_chunks, whole_vectors
+from indexer.store.open_tables import verify_chunks, verify_vectors
+from indexer.store.resources import prepare_process
 from indexer.store.schema import stored_chunks
+from indexer.store.store import Store, open_store
 from indexer.types import FileWrite, Scope
 
 FILES = 24
@@ -70,7 +71,7 @@ async def work(place: str, out: int, told: int, seed: int) -> None:
     while True:
         with contextlib.suppress(StoreBusy):
             async with open_store(place) as store:
-                store.upkeep.exact, store.upkeep.keep = 40, timedelta(milliseconds=1)
+                store.maintenance.exact, store.maintenance.keep = 40, timedelta(milliseconds=1)
                 tell("open")
                 known = json.loads(_line(told))
                 faults = await verify(store, known)
@@ -102,7 +103,7 @@ async def step(store: Store, dice: random.Random, generation: int, tell: Any) ->
             for index in await vectors.table.list_indices() if kind == "build" else ():
                 if index.columns == ["vector"]:
                     await vectors.table.drop_index(index.name)
-        store.upkeep.keep = timedelta(milliseconds=1) if kind == "clean" else timedelta(seconds=2)
+        store.maintenance.keep = timedelta(milliseconds=1) if kind == "clean" else timedelta(seconds=2)
         await store.maintain(force=True)
     tell("done")
 
@@ -131,9 +132,9 @@ async def verify(store: Store, known: dict[str, Any]) -> list[str]:
     hits = await store.search_text(["again"], Scope(), 1000)
     wrong += [f"a search by word finds {len(hits)} of {len(ids)}"] if len(hits) != len(ids) else []
     if known["deep"]:
-        await whole_chunks(store._chunks.table)
+        await verify_chunks(store._chunks.table)
         for vectors in store._vectors.values():
-            await whole_vectors(vectors.table)
+            await verify_vectors(vectors.table)
         wrong += await tidy(store)
     return wrong
 
@@ -142,7 +143,7 @@ async def tidy(store: Store) -> list[str]:
     """Clean up and look at the disk: what killed writers left must not stay."""
     await store.maintain(force=True)
     await anyio.sleep(0.01)
-    store._chunks.wear.litter = True
+    store._chunks.fragmentation.has_orphaned_files = True
     await store.maintain(force=True)
     place = store.directory / "tables" / "chunks.lance"
     rooms = Counter(path.relative_to(place).parts[0] for path in place.rglob("*") if path.is_file())
@@ -257,7 +258,7 @@ def start(place: Path, seed: int) -> Writer:
 def kill_them(place: Path, kills: int, seed: int, deep: int) -> Told:
     """Kill so many writers; every other one has its successor waiting for the lock already."""
     warnings.filterwarnings("ignore", message=".*fork.*")
-    connection.load()
+    prepare_process()
     import pyarrow  # noqa: F401
 
     dice, told = random.Random(seed), Told()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from indexer.documents.encoding import decode
 from indexer.documents.formats import by_content, by_name
 from indexer.documents.mail import read_mail
-from indexer.documents.markup import readable, sections
+from indexer.documents.markup import plain_markdown, sections
 from indexer.documents.parse import ParseLimits, format_of, parse_here, read_source
 from indexer.documents.plain import read_notebook
 from indexer.errors import ParseFailed, ParseSkipped
@@ -197,7 +197,7 @@ def test_converted_markdown_reads_as_on_the_page() -> None:
         "See [the *manual*](http://x.y/a_(b)) and ![a cat](data:image/png;base64,AAAA) **now**\\!\n\n"
         "| a   | b |\n| --- | :-: |\n| 1   | 2 |\n\n```\n[raw](text) **kept**\n```\n2 * 3 * 4 and a_b_c stay"
     )
-    assert readable(markdown) == (
+    assert plain_markdown(markdown) == (
         "See the manual and a cat now!\n\n"
         "| a | b |\n| 1 | 2 |\n\n```\n[raw](text) **kept**\n```\n2 * 3 * 4 and a_b_c stay"
     )

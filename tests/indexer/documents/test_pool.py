@@ -203,7 +203,7 @@ async def test_names_that_are_no_unicode_reach_the_worker(tmp_path: Path) -> Non
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not hand a parent's peak on")
 def test_a_worker_does_not_count_the_memory_of_the_process_that_started_it() -> None:
     grown = "held = b'x' * 400_000_000; import subprocess, sys; "
-    asked = "from indexer.documents.worker import _peak; print(_peak())"
+    asked = "from indexer.documents.worker import _peak_memory; print(_peak_memory())"
     script = f"{grown}sys.exit(subprocess.run([sys.executable, '-c', {asked!r}], close_fds=False).returncode)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert 0 < int(done.stdout) < 200_000_000

@@ -13,7 +13,7 @@ from indexer.documents import worker_protocol
 from indexer.documents.parse import Parsed, ParseLimits, parse_here
 from indexer.documents.pool import ParserDied, Parsers, open_parsers
 from indexer.documents.pool_status import PoolTiming
-from indexer.documents.worker_protocol import CutOrder, Prepared, Ready, ready
+from indexer.documents.worker_protocol import ChunkedDocument, ChunkRequest, PreparedFile, chunk_document
 from indexer.errors import ParseFailed
 from indexer.models.spec import resolve
 from indexer.models.tokenizer import Tokens, open_tokenizer
@@ -38,9 +38,9 @@ def hostile(tmp_path: Path) -> str:
     return script(tmp_path / "hostile-python", HOSTILE)
 
 
-def order(tokens: Tokens, unless: str = "", **changes: str) -> CutOrder:
+def order(tokens: Tokens, known_sha256: str = "", **changes: str) -> ChunkRequest:
     given = {"tokenizer": tokens.path, "stamp": tokens.stamp} | changes
-    return CutOrder(limit=tokens.limit, name="notes/a.md", unless=unless, **given)
+    return ChunkRequest(limit=tokens.limit, name="notes/a.md", known_sha256=known_sha256, **given)
 
 
 def written(folder: Path, name: str, text: str = "# A heading\n\nsome words of it\n") -> File:
@@ -70,20 +70,20 @@ async def test_a_file_cut_in_a_worker_has_the_chunks_it_would_have_here(tmp_path
             for file in files:
                 made = await parsers.prepare(file, order(tokens))
                 parsed = parse_here(file.path, ParseLimits())
-                here = ready(parsed.document, tokens, tokens.limit, "notes/a.md")
-                assert made == Prepared(parsed.document.parser, parsed.sha256, parsed.size, parsed.mtime_ns, here)
-                again = await parsers.prepare(file, order(tokens, unless=parsed.sha256))
-                assert again is not None and again.ready is None
+                here = chunk_document(parsed.document, tokens, tokens.limit, "notes/a.md")
+                assert made == PreparedFile(parsed.document.parser, parsed.sha256, parsed.size, parsed.mtime_ns, here)
+                again = await parsers.prepare(file, order(tokens, known_sha256=parsed.sha256))
+                assert again is not None and again.chunked is None
             assert (parsers.status().missing, parsers.status().restarts) == ((), 0)
 
 
 def test_a_long_text_travels_in_frames_of_bounded_size() -> None:
     chunks = tuple(Chunk(n, "word é " * 300, f"H {n}", Locator("page", "3", n, n + 1)) for n in range(800))
-    made = Ready(chunks, tuple(f"word {n}" for n in range(800)), "en", 2)
+    made = ChunkedDocument(chunks, tuple(f"word {n}" for n in range(800)), "en", 2)
     parsed = Parsed(Document((Unit("lines", "", "x"),), "text", "plain/1"), "ab", 5, 6)
-    sent = [worker_protocol.encode(message)[4:] for message in worker_protocol.prepared(parsed, made)]
+    sent = [worker_protocol.encode_frame(message)[4:] for message in worker_protocol.prepared_messages(parsed, made)]
     assert len(sent) > 2 and max(map(len, sent)) < 2 * worker_protocol.CHARS
-    assert worker_protocol.prepared_from([worker_protocol.decode(body) for body in sent]) == Prepared(
+    assert worker_protocol.prepared_from([worker_protocol.decode_frame(body) for body in sent]) == PreparedFile(
         "plain/1", "ab", 5, 6, made
     )
 
@@ -100,12 +100,12 @@ async def test_plain_text_that_kills_its_process_costs_one_file(tmp_path: Path, 
             with pytest.raises(ParseFailed, match="the parser failed: LookupError"):
                 await parsers.prepare(written(tmp_path, "odd.txt"), order(tokens))
             made = await parsers.prepare(written(tmp_path, "sound.txt"), order(tokens))
-            assert made is not None and made.ready is not None and len(made.ready.chunks) == 1
+            assert made is not None and made.chunked is not None and len(made.chunked.chunks) == 1
 
 
 @pytest.mark.slow
 async def test_cutting_has_a_time_limit_of_its_own(tmp_path: Path, tokens: Tokens) -> None:
-    limits = ParseLimits(cut_seconds=0.01, cut_seconds_per_mchar=0)
+    limits = ParseLimits(chunk_seconds=0.01, chunk_seconds_per_mchar=0)
     with anyio.fail_after(60):
         async with open_parsers(limits=limits, module=MODULE) as parsers:
             with pytest.raises(ParserDied, match="took longer than the limit of 0 s"):
@@ -136,7 +136,7 @@ async def test_a_worker_that_cannot_have_the_tokenizer_leaves_the_cutting_to_the
             assert await parsers.prepare(file, order(tokens)) is None, "its program only parses"
         async with open_parsers(module=MODULE) as parsers:
             assert await parsers.prepare(file, order(tokens, tokenizer="")) is None
-            assert parsers.cold
+            assert parsers.no_process
             assert await parsers.prepare(file, order(tokens, stamp="another")) is None
             assert "has been replaced" in said(parsers)
 

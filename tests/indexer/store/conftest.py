@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.store import Store, open_store
+from indexer.store.store import Store, open_store
 
 
 @pytest.fixture

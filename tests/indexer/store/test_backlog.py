@@ -12,14 +12,14 @@ def test_queue_is_what_is_in_one_column_and_not_in_the_other() -> None:
 
 def test_window_runs_from_the_compared_ids_into_the_late_ones() -> None:
     backlog = Backlog.between(pa.chunked_array([["a", "b", "c"]]), pa.chunked_array([[]], pa.string()))
-    backlog.late += ["x", "y", "z"]
+    backlog.added_later += ["x", "y", "z"]
     assert backlog.window(2, 3) == ["c", "x", "y"]
     assert backlog.window(4, 9) == ["y", "z"]
-    backlog.pass_over(2)
+    backlog.skip(2)
     assert backlog.window(0, 2) == ["c", "x"]
-    backlog.pass_over(2)
+    backlog.skip(2)
     assert backlog.window(0, 9) == ["y", "z"]
-    backlog.late.append("w")
+    backlog.added_later.append("w")
     assert backlog.window(0, 9) == ["y", "z", "w"]
-    backlog.pass_over(3)
+    backlog.skip(3)
     assert backlog.window(0, 9) == []

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.store.files_on_disk import sizes
+from indexer.store.resources import cache_sizes
 
 MIB = 1 << 20
 
@@ -28,8 +28,8 @@ def test_caches_grow_with_the_index_between_a_least_and_a_most(
 ) -> None:
     sparse(tmp_path / "chunks.lance" / "_indices" / "one" / "part.lance", indexes)
     sparse(tmp_path / "chunks.lance" / "data" / "one.lance", data)
-    assert sizes(tmp_path) == expected
+    assert cache_sizes(tmp_path) == expected
 
 
 def test_a_place_that_is_not_there_has_the_least(tmp_path: Path) -> None:
-    assert sizes(tmp_path / "nowhere") == (128 * MIB, 16 * MIB)
+    assert cache_sizes(tmp_path / "nowhere") == (128 * MIB, 16 * MIB)

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from index_data import DIM, FOLDER
 
-from indexer.store import open_store
+from indexer.store.store import open_store
 from indexer.types import Scope
 
 WRITER = """
 import anyio, sys
 from index_data import DIM, FOLDER, vectors_of, written
-from indexer.store import open_store
+from indexer.store.store import open_store
 
 async def main(directory, start):
     async with open_store(directory) as store:

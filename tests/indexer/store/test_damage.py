@@ -13,8 +13,8 @@ from damaged_index import WAYS, Contents, contents, files, fill, flipped, one_of
 from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import StoreError
-from indexer.store import open_store
-from indexer.store.health import COPIES, kept, quarantine
+from indexer.store.health import COPIES, quarantine, quarantine_directories
+from indexer.store.store import open_store
 from indexer.types import Scope
 
 PROGRAM = Path(__file__).resolve().parents[2] / "support" / "damaged_index.py"
@@ -27,7 +27,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Contents]:
 
     async def make() -> Contents:
         async with open_store(place) as store:
-            store.upkeep.exact = 50
+            store.maintenance.exact = 50
             await store.replace([*files(), written("gone.md", "gone for good")])
             chunks = await store.pending("m", DIM, FOLDER)
             await store.add_vectors("m", DIM, [(chunks, vectors_of(chunks))])
@@ -79,7 +79,7 @@ async def test_an_index_that_an_upkeep_made_from_a_damaged_one_goes_with_it(
             try:
                 await store.maintain(force=True)
             except StoreError:
-                assert store.health.doubted.is_set()
+                assert store.health.damage_suspected.is_set()
             await store.verify(force=True)
             await recover(store)
             assert await contents(store) == expected, (page, store.damage)
@@ -94,7 +94,7 @@ async def test_a_file_that_lacks_a_chunk_or_has_one_twice_is_read_again(
     await table.delete(f"path = '{FOLDER}/5.md' AND ordinal = -1")
     await table.add(await table.query().where(f"path = '{FOLDER}/6.md' AND ordinal = 1").to_arrow())
     async with open_store(tmp_path / "index") as store:
-        await store.mend()
+        await store.repair()
         assert "3 files were not whole" in store.health.rebuilding
         assert {f"{FOLDER}/{n}.md" for n in (4, 5, 6)}.isdisjoint(row.path for row in await store.files())
         await fill(store)
@@ -109,10 +109,10 @@ async def test_damaged_vectors_do_not_take_words_away(grown: tuple[Path, Content
         with pytest.raises(StoreError) as met:
             await store.search_vectors("m", DIM, vectors_of(["word3"])[0], Scope(), 5)
         assert met.value.code == "damaged"
-        assert store.health.doubted.is_set()
+        assert store.health.damage_suspected.is_set()
         assert len(await store.search_text(["again"], Scope(), 100)) == 80
-        await store.mend()
-        assert not store.health.doubted.is_set()
+        await store.repair()
+        assert not store.health.damage_suspected.is_set()
         assert store.health.rebuilding == ""
         assert len(await store.search_text(["again"], Scope(), 100)) == 80
         assert store.pending_count("m", FOLDER) == 80
@@ -129,11 +129,11 @@ async def test_searches_go_on_while_it_is_mended(grown: tuple[Path, Contents], t
         async with anyio.create_task_group() as tasks:
             mending = anyio.Event()
 
-            async def mend() -> None:
-                await store.mend()
+            async def repair() -> None:
+                await store.repair()
                 mending.set()
 
-            tasks.start_soon(mend)
+            tasks.start_soon(repair)
             while not mending.is_set():
                 assert len(await store.search_text(["again"], Scope(), 100)) == 80
                 asked += 1
@@ -150,11 +150,11 @@ async def test_lost_text_is_said_until_it_has_been_read_again_even_over_a_restar
         async with open_store(place) as store:
             assert "read from the folders again" in store.health.rebuilding
     async with open_store(place) as store:
-        store.upkeep.exact = 50
+        store.maintenance.exact = 50
         await store.maintain(force=True)
         await store.replace(files())
         assert store.pending_count("m", FOLDER) == 0  # the vectors outlived the maintenance in between
-        store.health.rebuilt()
+        store.health.rebuild_finished()
     async with open_store(place) as store:
         assert store.health.rebuilding == ""
 
@@ -182,5 +182,5 @@ async def test_the_newest_copies_are_kept_of_what_is_set_aside(tmp_path: Path) -
     (tmp_path / "tables" / "x").write_bytes(b"bad")
     aside = quarantine(tmp_path, tmp_path / "tables" / "x")
     assert aside.read_bytes() == b"bad"
-    assert kept(tmp_path) == ["20200103T000000", aside.parent.name]
-    assert len(kept(tmp_path)) == COPIES
+    assert quarantine_directories(tmp_path) == ["20200103T000000", aside.parent.name]
+    assert len(quarantine_directories(tmp_path)) == COPIES

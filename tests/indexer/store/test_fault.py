@@ -5,7 +5,7 @@ import errno
 import pytest
 
 from indexer.errors import StoreError
-from indexer.store.health import code_of, explained, mendable
+from indexer.store.health import code_of, is_damage, store_errors
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_code_says_what_is_wrong(error: Exception, code: str) -> None:
 
 
 def test_message_is_for_people_and_keeps_its_cause() -> None:
-    with pytest.raises(StoreError, match=r"^could not write: the disk is full") as told, explained("write"):
+    with pytest.raises(StoreError, match=r"^could not write: the disk is full") as told, store_errors("write"):
         raise RuntimeError("No space left on device, /root/.cargo/registry/src/x.rs:1")
     assert "cargo" not in str(told.value)
     assert isinstance(told.value.__cause__, RuntimeError)
@@ -38,7 +38,7 @@ def test_message_is_for_people_and_keeps_its_cause() -> None:
 
 def test_errors_of_our_own_pass_unchanged() -> None:
     ours = StoreError("ours", "unsupported")
-    with pytest.raises(StoreError) as told, explained("write"):
+    with pytest.raises(StoreError) as told, store_errors("write"):
         raise ours
     assert told.value is ours
 
@@ -56,15 +56,15 @@ def test_errors_of_our_own_pass_unchanged() -> None:
     ],
 )
 def test_only_bad_files_justify_setting_a_table_aside(error: Exception, ours: bool) -> None:
-    assert mendable(error) is ours
+    assert is_damage(error) is ours
 
 
 def test_a_panic_of_the_storage_library_is_damage_that_can_be_mended() -> None:
     class RustPanic(Exception):
         """In no module, like theirs."""
 
-    with pytest.raises(StoreError) as met, explained("read the index"):
+    with pytest.raises(StoreError) as met, store_errors("read the index"):
         raise RustPanic("rust future panicked: unknown error")
     assert met.value.code == "internal"
     assert met.value.__cause__ is not None
-    assert mendable(met.value.__cause__)
+    assert is_damage(met.value.__cause__)

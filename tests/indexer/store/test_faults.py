@@ -13,7 +13,7 @@ from disks import small_disk
 from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import StoreError
-from indexer.store import Store, open_store
+from indexer.store.store import Store, open_store
 from indexer.types import Scope
 
 WRITES = {"add", "delete", "optimize", "create_index", "drop_index", "merge_insert"}
@@ -70,7 +70,7 @@ def _failing(write: Callable[..., Awaitable[Any]], plan: dict[str, Any], name: s
 
 
 def put_in(store: Store, plan: dict[str, Any]) -> None:
-    for table in store._open.tables:
+    for table in store._tables.tables:
         if not isinstance(table.table, Faulty):
             table.table = Faulty(table.table, plan)
 
@@ -120,7 +120,7 @@ async def check(store: Store) -> None:
     assert store.chunk_count(FOLDER) == store.embedded_count("m", FOLDER) == 10
     assert await store.pending("m", DIM, FOLDER) == []
     assert len(await store.search_text(["word"], Scope(), 50)) == 6
-    assert store.health.trouble is None
+    assert store.health.problem is None
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ async def test_whichever_write_fails_nothing_is_lost_or_doubled(tmp_path: Path, 
         error = OSError(errno.ENOSPC, "No space left on device")
         plan = {"left": number, "after": after, "error": error, "failed": failed}
         async with open_store(tmp_path / str(number)) as store:
-            store.upkeep.exact = 4
+            store.maintenance.exact = 4
             await life(store, plan)
             await check(store)
         async with open_store(tmp_path / str(number)) as store:
@@ -154,13 +154,13 @@ async def test_refusal_of_the_system_is_told_with_its_remedy_until_a_write_succe
     with pytest.raises(StoreError) as refusal:
         await store.replace([written("b.md", "two")])
     assert refusal.value.code == code
-    assert store.health.trouble is not None
-    assert store.health.trouble.code == code
-    assert store.health.trouble.remedy
-    assert not store.health.doubted.is_set()
+    assert store.health.problem is not None
+    assert store.health.problem.code == code
+    assert store.health.problem.remedy
+    assert not store.health.damage_suspected.is_set()
     assert len(await store.search_text(["one"], Scope(), 5)) == 1
     await store.replace([written("b.md", "two")])
-    assert store.health.trouble is None
+    assert store.health.problem is None
 
 
 @pytest.fixture
@@ -183,7 +183,7 @@ async def test_whichever_file_cannot_be_made_on_a_full_disk_nothing_is_lost_or_d
         limit(4000)
         place = few_files / str(number)
         async with open_store(place) as store:
-            store.upkeep.exact = 4
+            store.maintenance.exact = 4
             await store.replace([written("0.md", "word 0 before")])
             used = os.statvfs(few_files).f_files - os.statvfs(few_files).f_ffree
             limit(used + number)

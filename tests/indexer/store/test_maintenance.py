@@ -14,11 +14,11 @@ from index_data import DIM, FOLDER, row, vectors_of, written
 from lancedb.index import IvfRq
 
 from indexer.errors import StoreError
-from indexer.store import Store, open_store
 from indexer.store.files_on_disk import sync_files, tree_bytes
-from indexer.store.maintenance import EXACT, Upkeep, WriteLock
+from indexer.store.maintenance import EXACT, Maintenance, WriteLock
 from indexer.store.schema import VECTOR_INDEX
-from indexer.store.table import AGED, Fragmentation
+from indexer.store.store import Store, open_store
+from indexer.store.table import ERASE_AFTER_S, Fragmentation
 from indexer.types import Scope
 
 
@@ -42,8 +42,8 @@ async def test_tombstones_and_orphans_go_and_the_rest_stays(store: Store) -> Non
     assert statistics.vectors["m"].rows == 1
     assert await store.counts() == counts
     assert len(await store.search_text(["one"], Scope(), 5)) == 1
-    assert store.upkeep.last is not None
-    assert store.upkeep.last_error == ""
+    assert store.maintenance.last is not None
+    assert store.maintenance.last_error == ""
     assert store.disk_bytes == tree_bytes(store.directory / "tables")
 
 
@@ -51,11 +51,11 @@ async def test_fifty_commits_are_joined_when_there_is_rest(store: Store) -> None
     for number in range(50):
         await store.replace([written(f"{number}.md", f"word {number}")])
         if number == 15:
-            assert not store.due()
-        if store.due():
+            assert not store.maintenance_due()
+        if store.maintenance_due():
             await store.maintain()
     assert (await store.statistics()).chunks.fragments <= 21
-    assert not store.urgent()
+    assert not store.maintenance_urgent()
     assert len(await store.search_text(["word"], Scope(), 100)) == 50
     assert set((await segments(store)).values()) == {1}
 
@@ -64,21 +64,21 @@ def test_writing_forces_maintenance_less_often_the_larger_the_table() -> None:
     assert not Fragmentation(commits=99, rows=7999).due(idle=False)
     assert Fragmentation(commits=100).due(idle=False)
     assert Fragmentation(rows=8000).due(idle=False)
-    assert not Fragmentation(rows=29_999, settled=30_000).due(idle=False)
-    assert Fragmentation(rows=30_000, settled=30_000).due(idle=False)
-    assert Fragmentation(rows=100_000, settled=10_000_000).due(idle=False)
-    assert Fragmentation(commits=300, settled=10_000_000).due(idle=False)
+    assert not Fragmentation(rows=29_999, rows_at_maintenance=30_000).due(idle=False)
+    assert Fragmentation(rows=30_000, rows_at_maintenance=30_000).due(idle=False)
+    assert Fragmentation(rows=100_000, rows_at_maintenance=10_000_000).due(idle=False)
+    assert Fragmentation(commits=300, rows_at_maintenance=10_000_000).due(idle=False)
     assert Fragmentation(commits=20).due(idle=True)
     assert Fragmentation(rows=200).due(idle=True)
     assert not Fragmentation(commits=19, rows=199).due(idle=True)
-    assert not Fragmentation(commits=19, rows=1999, settled=100_000).due(idle=True)
-    assert Fragmentation(rows=2000, settled=100_000).due(idle=True)
-    assert Fragmentation(commits=60, settled=10_000_000).due(idle=True)
-    assert Fragmentation(commits=1, since=time.monotonic() - AGED).due(idle=True)
-    assert not Fragmentation(commits=1, since=time.monotonic()).due(idle=True)
-    assert not Fragmentation(commits=500, rest=float("inf")).due(idle=False)
-    assert Fragmentation(expires=0.0).due(idle=True)
-    assert not Fragmentation(expires=float("inf")).due(idle=True)
+    assert not Fragmentation(commits=19, rows=1999, rows_at_maintenance=100_000).due(idle=True)
+    assert Fragmentation(rows=2000, rows_at_maintenance=100_000).due(idle=True)
+    assert Fragmentation(commits=60, rows_at_maintenance=10_000_000).due(idle=True)
+    assert Fragmentation(commits=1, first_commit_at=time.monotonic() - ERASE_AFTER_S).due(idle=True)
+    assert not Fragmentation(commits=1, first_commit_at=time.monotonic()).due(idle=True)
+    assert not Fragmentation(commits=500, not_before=float("inf")).due(idle=False)
+    assert Fragmentation(old_versions_expire_at=0.0).due(idle=True)
+    assert not Fragmentation(old_versions_expire_at=float("inf")).due(idle=True)
 
 
 @pytest.mark.slow
@@ -111,7 +111,7 @@ async def test_vector_index_is_trained_when_there_are_enough_and_again_when_they
 
 
 async def test_vector_index_of_an_earlier_kind_is_replaced(store: Store) -> None:
-    store.upkeep.exact = 50
+    store.maintenance.exact = 50
     await store.replace([written("a.md", *(f"word{n}" for n in range(60)))])
     chunks = await store.pending("m", DIM, FOLDER)
     await store.add_vectors("m", DIM, [(chunks, vectors_of(chunks))])
@@ -148,9 +148,9 @@ async def test_too_little_disk_passes_maintenance_over_with_the_reason(
     with pytest.raises(StoreError, match="free disk") as refusal:
         await store.maintain(force=True)
     assert refusal.value.code == "disk_full"
-    assert "free disk" in store.upkeep.last_error
-    assert store.upkeep.failures == 1
-    assert not store.due()
+    assert "free disk" in store.maintenance.last_error
+    assert store.maintenance.failures == 1
+    assert not store.maintenance_due()
     assert len(await store.search_text(["one"], Scope(), 5)) == 1
 
 
@@ -160,12 +160,12 @@ async def test_maintenance_that_was_cancelled_is_made_up_for(store: Store) -> No
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(lambda: store.maintain(force=True))
         with anyio.fail_after(5):
-            while not store._chunks.wear.litter:  # until it has begun with a table
+            while not store._chunks.fragmentation.has_orphaned_files:  # until it has begun with a table
                 await anyio.sleep(0)
         tasks.cancel_scope.cancel()
-    assert store.due()
+    assert store.maintenance_due()
     await store.maintain()
-    assert not store.due()
+    assert not store.maintenance_due()
     assert len(await store.search_text(["word"], Scope(), 9)) == 5
 
 
@@ -214,7 +214,9 @@ async def test_removed_text_is_gone_from_the_disk_after_cleaning_up(store: Store
     await store.replace([written("a.md", secret.decode()), written("b.md", "harmless")])
     assert on_disk()
     await store.remove([f"{FOLDER}/a.md"])
-    await Upkeep(store._open.connection, timedelta(milliseconds=1)).run(store._chunks, [], WriteLock(), force=True)
+    await Maintenance(store._tables.connection, timedelta(milliseconds=1)).run(
+        store._chunks, [], WriteLock(), force=True
+    )
     assert not on_disk()
     assert [file.path for file in await store.files()] == [f"{FOLDER}/b.md"]
 
@@ -228,8 +230,8 @@ async def test_index_that_has_changed_on_disk_is_not_grown_but_made_anew(store: 
     with pytest.raises(StoreError) as met:
         await store.maintain(force=True)
     assert met.value.code == "damaged"
-    assert store.health.doubted.is_set()
-    await store.mend()
+    assert store.health.damage_suspected.is_set()
+    await store.repair()
     await store.maintain(force=True)
     assert {len(await store.chunks_of(f"{FOLDER}/{name}.md")) for name in "abc"} == {1}
 
@@ -242,10 +244,10 @@ async def test_index_that_cannot_be_updated_is_made_anew_once(store: Store) -> N
     )
     for file in index.iterdir():
         file.write_bytes(b"")
-    store.upkeep._sums.files.clear()  # as of an index that was written since the last upkeep
+    store.maintenance._checksums.files.clear()  # as of an index that was written since the last upkeep
     await store.replace([written("c.md", "three")])
     await store.maintain(force=True)
-    assert store.upkeep.failures == 1
+    assert store.maintenance.failures == 1
     assert len(await store.search_text(["one", "three"], Scope(), 5)) == 2
 
 
@@ -258,17 +260,17 @@ async def test_deleted_text_is_erased_even_from_a_large_fragment_and_nothing_of_
         """Files that mark rows as deleted, which are still there then; compressed text itself cannot be looked for."""
         return sum(len(list(table.glob("_deletions/*"))) for table in (store.directory / "tables").iterdir())
 
-    store.upkeep.keep = timedelta(milliseconds=1)
+    store.maintenance.keep = timedelta(milliseconds=1)
     await store.replace([written(f"{n}.md", *(f"{n} {k}" for k in range(10))) for n in range(60)])
     await store.replace([written("secret.md", secret)])
     chunks = await store.pending("m", DIM, FOLDER)
     await store.add_vectors("m", DIM, [(chunks, vectors_of(chunks))])
     await store.maintain(force=True)
     await store.remove([f"{FOLDER}/secret.md"])
-    store._chunks.wear.erased = store._vectors["m"].wear.erased = 0.0  # an hour ago
-    assert store.due()
+    store._chunks.fragmentation.erased = store._vectors["m"].fragmentation.erased = 0.0  # an hour ago
+    assert store.maintenance_due()
     await store.maintain()
-    store._vectors["m"].wear.erased = 0.0
+    store._vectors["m"].fragmentation.erased = 0.0
     await store.maintain(force=True)
     await anyio.sleep(0.01)
     await store.maintain(force=True)
@@ -280,31 +282,31 @@ async def test_deleted_text_is_erased_even_from_a_large_fragment_and_nothing_of_
 
 
 def test_deleted_text_waits_an_hour_at_most_for_its_erasure_when_there_is_rest() -> None:
-    wear = Fragmentation(dead=1, erased=time.time() - 3599)
-    assert not wear.due(idle=True)
-    assert 0.0 < wear.again() <= 2.0
-    assert Fragmentation(dead=1, erased=time.time() - 3601).due(idle=True)
-    assert not Fragmentation(dead=1, erased=time.time() - 3601).due(idle=False)
-    assert Fragmentation(dead=1, erased=time.time() - 24 * 3601).due(idle=False)
-    assert not Fragmentation(dead=0, erased=0.0).due(idle=True)
+    fragmentation = Fragmentation(deleted_rows=1, erased=time.time() - 3599)
+    assert not fragmentation.due(idle=True)
+    assert 0.0 < fragmentation.due_in() <= 2.0
+    assert Fragmentation(deleted_rows=1, erased=time.time() - 3601).due(idle=True)
+    assert not Fragmentation(deleted_rows=1, erased=time.time() - 3601).due(idle=False)
+    assert Fragmentation(deleted_rows=1, erased=time.time() - 24 * 3601).due(idle=False)
+    assert not Fragmentation(deleted_rows=0, erased=0.0).due(idle=True)
 
 
 async def test_writer_that_waits_breaks_maintenance_off_which_is_made_up_for(store: Store) -> None:
     """The turn as maintenance takes it: broken off after a second of somebody's waiting, not before."""
-    turn, order = store._open.turn, []
+    write_lock, order = store._tables.write_lock, []
     async with anyio.create_task_group() as tasks:
 
-        async def upkeep() -> None:
-            async with turn.yielding() as scope:
+        async def maintenance() -> None:
+            async with write_lock.interruptible() as scope:
                 order.append("upkeep")
                 await anyio.sleep_forever()
             order.append(f"broken off: {scope.cancel_called}")
 
-        tasks.start_soon(upkeep)
+        tasks.start_soon(maintenance)
         while not order:
             await anyio.sleep(0)
         with anyio.fail_after(5):
             await store.replace([written("a.md", "one")])
         order.append("written")
     assert sorted(order) == ["broken off: True", "upkeep", "written"]
-    assert 1.0 <= turn.longest < 4.0
+    assert 1.0 <= write_lock.longest_hold_s < 4.0

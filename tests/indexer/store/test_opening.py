@@ -12,9 +12,9 @@ import pytest
 from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import StoreBusy, StoreError
-from indexer.store import open_store
 from indexer.store.connection import _link
-from indexer.store.schema import CHUNKS, chunks_schema, digest, file_rows, vectors_name, words_index
+from indexer.store.schema import CHUNKS, chunks_schema, file_rows, hash_of, text_index, vectors_name
+from indexer.store.store import open_store
 from indexer.types import Scope
 
 HOLD = "import sys; from indexer.store.writer_lock import WriterLock; from pathlib import Path\n"
@@ -70,7 +70,7 @@ async def test_lock_of_another_process_ends_with_it(tmp_path: Path, kill: bool) 
         holder.kill() if kill else holder.stdin.close()
         holder.wait(10)
     async with open_store(tmp_path) as store:
-        assert store.due() is kill  # what a killed writer left lying is cleaned away
+        assert store.maintenance_due() is kill  # what a killed writer left lying is cleaned away
 
 
 async def test_reader_sees_the_writers_commits_and_may_not_write(tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ async def test_reader_sees_the_writers_commits_and_may_not_write(tmp_path: Path)
             with pytest.raises(StoreError) as refused:
                 await write
             assert refused.value.code == "read_only"
-        assert not reader.due()
+        assert not reader.maintenance_due()
 
 
 async def test_index_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -213,8 +213,8 @@ def test_place_without_hard_links_is_refused_with_a_remedy(tmp_path: Path) -> No
     assert refusal.value.code == "unsupported"
 
 
-async def test_importing_the_store_imports_nothing_heavy() -> None:
-    code = "import sys, indexer.store; print({'lancedb', 'pyarrow', 'numpy'} & set(sys.modules))"
+async def test_importing_the_engine_imports_no_storage_library() -> None:
+    code = "import sys, indexer.engine; print({'lancedb', 'pyarrow', 'numpy'} & set(sys.modules))"
     done = await anyio.run_process([sys.executable, "-c", code], cwd=Path(__file__).parents[3])
     assert done.stdout.decode().strip() == "set()"
 
@@ -246,9 +246,9 @@ async def test_an_index_of_an_earlier_format_serves_and_is_read_again_in_the_bac
     old = pa.schema([field for field in chunks_schema() if field.name not in later], metadata={"format": "0"})
     rows = file_rows([written("a.md", "one two").row]).select(old.names)
     text = {"chunk_id": "c" * 32, "path": f"{FOLDER}/a.md", "folder": FOLDER, "name": "a.md", "ordinal": 0}
-    text |= {"text": "one two", "heading": "", "locator": "L1-1", "text_hash": digest("one two"), "tokens": "one two"}
+    text |= {"text": "one two", "heading": "", "locator": "L1-1", "text_hash": hash_of("one two"), "tokens": "one two"}
     table = await database.create_table(CHUNKS, pa.concat_tables([rows.cast(old), pa.Table.from_pylist([text], old)]))
-    await table.create_index("tokens", config=words_index())
+    await table.create_index("tokens", config=text_index())
     for _ in range(2):
         async with open_store(tmp_path) as store:
             assert store.damage == ()
@@ -257,7 +257,7 @@ async def test_an_index_of_an_earlier_format_serves_and_is_read_again_in_the_bac
             assert [row.recipe for row in await store.files()] == [""]  # so that it is read again
     async with open_store(tmp_path) as store:
         await store.replace([written("a.md", "one two", language="de")])
-        store.health.rebuilt()
+        store.health.rebuild_finished()
     async with open_store(tmp_path) as store:
         assert store.health.rebuilding == ""
         assert [(row.recipe, row.language) for row in await store.files()] == [("r1", "de")]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.store.schema import below, clean, digest, escape, fingerprint, unescape
+from indexer.store.schema import escape, fingerprint, hash_of, relative_name, replace_surrogates, unescape
 
 ANY = st.text(
     st.one_of(st.characters(exclude_characters="\0", exclude_categories=()), st.sampled_from("\udc80\ud800\udfff"))
@@ -15,19 +15,19 @@ ANY = st.text(
 def test_escaped_path_is_valid_unicode_and_comes_back(path: str) -> None:
     escape(path).encode("utf-8")
     assert unescape(escape(path)) == path
-    clean(path).encode("utf-8")
+    replace_surrogates(path).encode("utf-8")
 
 
 @given(ANY, ANY)
 def test_different_paths_stay_different(one: str, other: str) -> None:
     assert (escape(one) == escape(other)) is (one == other)
-    assert (digest(one) == digest(other)) is (one == other)
+    assert (hash_of(one) == hash_of(other)) is (one == other)
     assert (fingerprint(one) == fingerprint(other)) is (one == other)
 
 
 def test_lone_surrogate_is_written_as_nul_and_its_number() -> None:
     assert escape("a\udc80b") == "a\0dc80b"
-    assert clean("a\udc80b") == "a\ufffdb"
+    assert replace_surrogates("a\udc80b") == "a\ufffdb"
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ def test_lone_surrogate_is_written_as_nul_and_its_number() -> None:
     [("/f", "/f/a/b.md", "a/b.md"), ("/f", "/f/b.md", "b.md"), ("/", "/b.md", "b.md"), ("/f", "/g/b.md", "g/b.md")],
 )
 def test_name_is_the_path_below_its_folder(folder: str, path: str, name: str) -> None:
-    assert below(folder, path) == name
+    assert relative_name(folder, path) == name

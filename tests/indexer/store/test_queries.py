@@ -8,8 +8,8 @@ import pytest
 from index_data import DIM, FOLDER, vectors_of, written
 
 from indexer.errors import QueryError
-from indexer.store import Store, open_store
 from indexer.store.maintenance import EXACT
+from indexer.store.store import Store, open_store
 from indexer.types import Chunk, FileWrite, Scope
 
 NAMES = [

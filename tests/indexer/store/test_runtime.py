@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.store.connection import keep_small
+from indexer.store.resources import trim_memory_before
 
 BLOCKS, SIZE = 20_000, 2048
 
@@ -29,8 +29,8 @@ async def test_what_was_freed_below_memory_in_use_goes_back_before_every_25th_co
     for block in blocks[:-1]:  # the last one lies on top of the heap and keeps it from shrinking by itself
         libc.free(block)
     held = resident()
-    await keep_small(23)
+    await trim_memory_before(23)
     assert resident() > held - (10 << 20)
-    await keep_small(24)
+    await trim_memory_before(24)
     assert resident() < held - (20 << 20)
     libc.free(blocks[-1])

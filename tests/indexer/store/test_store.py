@@ -9,7 +9,7 @@ import pytest
 from index_data import DIM, FOLDER, row, vectors_of, written
 
 from indexer.errors import StoreError
-from indexer.store import Store, open_store
+from indexer.store.store import Store, open_store
 from indexer.types import FileWrite, Scope, StoredChunk
 
 

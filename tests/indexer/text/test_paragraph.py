@@ -10,7 +10,7 @@ from effort import scaled
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.documents.worker_protocol import ready
+from indexer.documents.worker_protocol import chunk_document
 from indexer.text.chunk import PARAGRAPH, SHORT, chunk, surroundings
 from indexer.types import Chunk, Document, Locator, Unit
 
@@ -51,7 +51,7 @@ def pieces(document: Document) -> tuple[Chunk, ...]:
 
 def found_by(word: str, document: Document) -> list[int]:
     """How often each chunk's tokens have a word."""
-    made = ready(document, LetterTokens(), LIMIT, "a.txt")
+    made = chunk_document(document, LetterTokens(), LIMIT, "a.txt")
     assert made.language == "ru"
     return [tokens.split(" ").count(word) for tokens in made.tokens]
 
