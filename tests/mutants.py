@@ -142,7 +142,7 @@ POLICY = (
     mutant(
         "tool call does not pre-empt", "indexer/slot/policy.py",
         "tests/indexer/slot/test_policy.py::test_indexing_yields_to_any_tool_call",
-        ("        return True\n    return _starving", "        return False\n    return _starving"),
+        ("        return True\n    return _starved_key", "        return False\n    return _starved_key"),
     ),
 )  # fmt: skip
 
@@ -156,7 +156,7 @@ SLOT = (
     mutant(
         "an error does not fail fast", "indexer/slot/slot.py",
         "tests/indexer/slot/test_slot_faults.py::test_a_retryable_failure_is_tried_three_times",
-        ("and (tool or trouble.open):", "and trouble.open:"),
+        ("and (tool or breaker.open):", "and breaker.open:"),
     ),
     mutant(
         "no limit of waiting calls", "indexer/slot/slot.py",
@@ -166,12 +166,12 @@ SLOT = (
     mutant(
         "progress does not extend the limit", "indexer/slot/slot_state.py",
         "tests/indexer/slot/test_slot_faults.py::test_progress_extends_the_limit",
-        ("self.stage, self.share, self.heard = stage, share, now", "self.stage, self.share = stage, share"),
+        ("self.stage, self.share, self.last_progress_at = stage, share, now", "self.stage, self.share = stage, share"),
     ),
     mutant(
         "the import counts", "indexer/slot/slot_state.py",
         "tests/indexer/slot/test_slot_faults.py::test_the_first_import_of_a_runtime",
-        ("            self.began = now  # the import does not count", "            pass"),
+        ("            self.started_at = now  # the import does not count", "            pass"),
     ),
     mutant(
         "an orphan frees the slot", "indexer/slot/scheduler.py",
@@ -183,7 +183,7 @@ SLOT = (
     mutant(
         "one model's failure sends all away", "indexer/slot/scheduler.py",
         "tests/indexer/slot/test_slot_faults.py::test_the_failure_of_one_model",
-        ("want.key == load.key and (tool or trouble.open)", "True"),
+        ("request.key == load.key and (tool or breaker.open)", "True"),
     ),
     mutant(
         "lasting failures are retried", "indexer/slot/failure.py",
@@ -209,12 +209,12 @@ SLOT = (
     mutant(
         "no time for the first job", "indexer/slot/lease.py",
         "tests/indexer/slot/test_slot_soak.py::test_an_indexer_that_asks_before",
-        ("if not self._worked and", "if False and"),
+        ("if not self._has_run and", "if False and"),
     ),
     mutant(
         "an owed turn outlives its owner", "indexer/slot/slot_state.py",
         "tests/indexer/slot/test_slot_soak.py::test_a_turn_owed_to_an_indexer",
-        ("        state.reserved_for = None  # who", "        pass  # who"),
+        ("        state.reserved_for = None  # its request", "        pass  # its request"),
     ),
     mutant(
         "halves in the wrong order", "indexer/slot/lease.py",
@@ -236,7 +236,7 @@ SLOT = (
     mutant(
         "heap not trimmed", "indexer/slot/thread.py",
         "tests/indexer/slot/test_memory.py::test_the_steps_of_an_unload",
-        ("    recipe.trim()\n", ""),
+        ("    release_steps.trim()\n", ""),
     ),
     mutant(
         "a dead thread answers nobody", "indexer/slot/thread.py",

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from indexer.models import prepared
 from indexer.models.prepared import Verdict, digest
-from indexer.slot.embedder import Embedder, Loader, ModelSpec, embedding
+from indexer.slot.embedder import Embedder, Loader, ModelSpec, as_embedder
 from indexer.slot.failure import ModelRefused, classify
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _written(spec: ModelSpec, loader: Loader, part: Path, said: Callable[[str], 
 def _loaded_and_compared(copy: ModelSpec, expected: Matrix, loader: Loader, said: Callable[[str], None]) -> Verdict:
     said("loading the ONNX form")
     try:
-        model = embedding(loader.load(copy, _nothing, _never))
+        model = as_embedder(loader.load(copy, _nothing, _never))
     except Exception as error:  # whatever a runtime raises of a graph it cannot run; recorded as a sentence
         found = classify(error)
         if found.code not in UNLOADABLE:

@@ -17,7 +17,7 @@ from indexer.errors import SlotUnavailable
 from indexer.models import onnx, torch
 from indexer.models.prepared import verify
 from indexer.slot import failure
-from indexer.slot.embedder import Kind, Model, ModelSpec, Progress, Runtime, embedding, reranking
+from indexer.slot.embedder import Kind, Model, ModelSpec, Progress, Runtime, as_embedder, as_reranker
 from indexer.slot.failure import ModelRefused
 
 
@@ -79,11 +79,11 @@ def _self_test(model: Model) -> None:
         ValueError: The model does not work.
     """
     if model.spec.kind == "reranker":
-        (score,) = reranking(model).score("What does the fox do?", ["The quick brown fox jumps."])
+        (score,) = as_reranker(model).score("What does the fox do?", ["The quick brown fox jumps."])
         if not math.isfinite(score):
             raise ValueError(f"the model {model.spec.name} returned no usable score for a plain sentence")
         return
-    rows = embedding(model).embed_passages(["The quick brown fox."])
+    rows = as_embedder(model).embed_passages(["The quick brown fox."])
     if rows.shape != (1, model.spec.dim) or not float(abs(rows).sum()) > 0.0:
         raise ValueError(f"the model {model.spec.name} returned no usable vector for a plain sentence")
 
