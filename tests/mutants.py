@@ -247,17 +247,17 @@ SLOT = (
 
 PREPARE = (
     mutant(
-        "pickles are run", "indexer/models/prepared.py",
+        "pickles are run", "indexer/models/convert.py",
         "tests/indexer/models/test_pickled.py::test_a_hostile_pickle_is_refused",
         ("weights_only=True", "weights_only=False"),
     ),
     mutant(
-        "what was written is not compared", "indexer/models/prepared.py",
+        "what was written is not compared", "indexer/models/convert.py",
         "tests/indexer/models/test_pickled.py::test_what_comes_back_otherwise",
         ("if not same or not all(", "if not same and not all("),
     ),
     mutant(
-        "tied tensors share their memory", "indexer/models/prepared.py",
+        "tied tensors share their memory", "indexer/models/convert.py",
         "tests/indexer/models/test_pickled.py::test_tensors_that_share_memory",
         ("            plain = plain.clone()", "            pass"),
     ),
@@ -272,13 +272,13 @@ PREPARE = (
         ("    finally:\n        shutil.rmtree(part, ignore_errors=True)", "    finally:\n        pass"),
     ),
     mutant(
-        "a refused form is made again", "indexer/models/export.py",
-        "tests/indexer/models/test_export.py::test_a_refusal_is_kept_alone",
-        ("and verdict(data_dir, spec.key) is None", "and exported(data_dir, spec.key) is None"),
+        "a refused form is made again", "indexer/models/prepared.py",
+        "tests/indexer/models/test_convert.py::test_a_refusal_is_kept_alone",
+        ("return torch_on_cpu and read_verdict(", "return torch_on_cpu and find_prepared("),
     ),
     mutant(
-        "undefined numbers pass", "indexer/models/export.py",
-        "tests/indexer/models/test_export.py::test_undefined_numbers",
+        "undefined numbers pass", "indexer/models/convert.py",
+        "tests/indexer/models/test_convert.py::test_undefined_numbers",
         ("if not cosine >= COSINE:", "if cosine < COSINE:"),
         ("elif not spread <= INVARIANCE:", "elif spread > INVARIANCE:"),
     ),
@@ -291,7 +291,7 @@ PREPARE = (
         "the user's own files are deleted", "indexer/models/prepare.py",
         "tests/indexer/models/test_prepare.py::test_what_was_made_and_is_damaged",
         ('    if Path(spec.directory).parent != request.directory / "models":', "    if False:"),
-        ("    except SlotUnavailable:\n        import", "    finally:\n        import"),
+        ("    except SlotUnavailable:\n        shutil", "    finally:\n        shutil"),
     ),
 )  # fmt: skip
 

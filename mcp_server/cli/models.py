@@ -101,12 +101,12 @@ def prepare(call: Call, *, pulled: bool = False) -> int:
         0 when all is made or nothing was to be, 1 when it could not be made, 2 when there is no such name.
     """
     from indexer.errors import SlotUnavailable  # noqa: PLC0415
-    from indexer.models.prepare import delete_damaged, due, spec_of  # noqa: PLC0415
+    from indexer.models.prepare import delete_damaged, due_preparations, spec_of  # noqa: PLC0415
     from mcp_server.cli.prepare_process import run as prepared  # noqa: PLC0415
 
     name, request = call.args.name, _request(call)
     try:
-        needed = bool(due(request)) or (not pulled and delete_damaged(request))
+        needed = bool(due_preparations(request)) or (not pulled and delete_damaged(request))
     except SlotUnavailable as problem:
         code = _refused(name, problem)
         return 0 if pulled else code  # it has been fetched, which was asked for
@@ -152,11 +152,11 @@ def _request(call: Call) -> Request:
 
 def _nothing(name: str, request: Request) -> str:
     """Say why there is nothing to prepare."""
-    from indexer.models.export import verdict  # noqa: PLC0415
     from indexer.models.prepare import spec_of  # noqa: PLC0415
+    from indexer.models.prepared import EXPORT_RECORD, read_verdict  # noqa: PLC0415
 
     spec = spec_of(request)
-    refused = verdict(request.directory, spec.key) if spec.runtime == "torch" else None
+    refused = read_verdict(request.directory, spec.key, EXPORT_RECORD) if spec.runtime == "torch" else None
     why = f": its ONNX form was refused, {refused.reason}" if refused and refused.reason else ""
     return f"nothing to prepare: {spec.runtime} loads {name} on {spec.device}{why}"
 

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from indexer.errors import SlotUnavailable
-from indexer.models.prepare import Outcome, Request, alone
+from indexer.models.prepare import Outcome, Request, preparation_lock
 from indexer.models.prepared import delete_parts
 from indexer.slot.failure import HINTS
 from mcp_server.processes.spawn import kept
@@ -117,7 +117,7 @@ def _log(stderr: IO[str]) -> None:
 def _delete_rest(request: Request) -> None:
     """Delete what a killed process left, unless another is at work there now."""
     try:
-        with alone(request.directory):
+        with preparation_lock(request.directory):
             delete_parts(request.directory)
     except (SlotUnavailable, OSError) as error:
         log.info("nothing deleted in %s: %s", request.data_dir, error)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from indexer.models.download import BytesDone
 from mcp_server.cli import console
 from mcp_server.protocol.render import duration, size
 
 if TYPE_CHECKING:
+    from indexer.models.download import BytesDone
     from indexer.status_types import Status
     from mcp_server.engine_port import EnginePort
 

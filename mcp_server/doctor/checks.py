@@ -70,17 +70,17 @@ def _configuration(settings: Settings) -> Iterator[Finding]:
 
 
 def _torch(settings: Settings) -> Iterator[Finding]:
-    from indexer.models.loader import detect, torch_build  # noqa: PLC0415
+    from indexer.models.loader import detect_accelerator, torch_build  # noqa: PLC0415
     from mcp_server.doctor.machine import nvidia_cards, torch  # noqa: PLC0415
 
-    return torch(torch_build(), detect(), nvidia_cards(), settings.config.model.device)
+    return torch(torch_build(), detect_accelerator(), nvidia_cards(), settings.config.model.device)
 
 
 def _memory() -> Iterator[Finding]:
-    from indexer.models.loader import detect  # noqa: PLC0415
+    from indexer.models.loader import detect_accelerator  # noqa: PLC0415
     from mcp_server.doctor.machine import memory, system_memory  # noqa: PLC0415
 
-    return memory(detect(), *system_memory())
+    return memory(detect_accelerator(), *system_memory())
 
 
 def _data_directory(settings: Settings) -> Iterator[Finding]:
