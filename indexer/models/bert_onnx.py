@@ -168,7 +168,7 @@ def build_encoder(directory: Path, recipe: Recipe) -> tuple[bytes, Path]:
     Returns:
         The serialized model: inputs ``input_ids`` and ``attention_mask`` int64 [batch, tokens], output
         ``last_hidden_state`` float32 [batch, tokens, hidden]; and the weights' real file, whose directory ONNX
-        Runtime has to be told (in the hub's cache the name in the snapshot is a link, which it refuses).
+        Runtime needs (in the hub's cache the name in the snapshot is a link, which it refuses).
     """
     file = (directory / recipe.root / "model.safetensors").resolve()
     tensors = tensors_in(file)

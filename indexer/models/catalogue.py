@@ -68,8 +68,8 @@ def entries() -> tuple[Entry, ...]:
 
 def lookup(name: str) -> Entry | None:
     """Return the entry that ``name`` means (short name or repository, any case), or None."""
-    wanted = name.strip().lower()
-    return next((e for e in entries() if wanted in (e.name.lower(), e.repo.lower())), None)
+    key = name.strip().lower()
+    return next((e for e in entries() if key in (e.name.lower(), e.repo.lower())), None)
 
 
 def nearest(name: str) -> str:

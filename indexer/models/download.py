@@ -92,12 +92,12 @@ def pull(
     repo = entry.repo if entry else name
     hub = hub or HuggingFace()
     files = hub.files(repo)
-    wanted = files_to_download(files, entry, runtime)
-    if not wanted:
+    chosen = files_to_download(files, entry, runtime)
+    if not chosen:
         raise SlotUnavailable(
             "incompatible", f"{repo} has neither weights nor an ONNX form that fit.", "Choose another model."
         )
-    _download(hub, repo, {n: files[n] for n in wanted}, cache, progress)
+    _download(hub, repo, {n: files[n] for n in chosen}, cache, progress)
     found = find(name, hub_cache=cache)
     if isinstance(found, Missing) and found.code == "unprepared":
         found = find_pickled(name, hub_cache=cache) or found
@@ -133,9 +133,9 @@ def files_to_download(
     return sorted({*weights, *small}) if weights else []
 
 
-def _download(hub: Hub, repo: str, wanted: Mapping[str, int], cache: Path, progress: BytesDone) -> None:
+def _download(hub: Hub, repo: str, chosen: Mapping[str, int], cache: Path, progress: BytesDone) -> None:
     """Check the free space, then download."""
-    total = sum(wanted.values())
+    total = sum(chosen.values())
     cache.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache).free
     if free < total + MARGIN:
@@ -152,7 +152,7 @@ def _download(hub: Hub, repo: str, wanted: Mapping[str, int], cache: Path, progr
         progress(done, total)
 
     progress(0, total)
-    hub.fetch(repo, list(wanted), cache, advance)
+    hub.fetch(repo, list(chosen), cache, advance)
     progress(total, total)
 
 

@@ -150,8 +150,8 @@ def onnx_file(directory: Path, entry: Entry | None = None) -> str:
     Beside weights only an exact form counts: the vector key is made of the weights, and a quantised form has other
     vectors.
     """
-    wanted = (entry.onnx,) if entry and entry.onnx else ()
-    forms = EXACT_FORMS if weight_files(directory) else (*wanted, *ONNX_FORMS)
+    chosen = (entry.onnx,) if entry and entry.onnx else ()
+    forms = EXACT_FORMS if weight_files(directory) else (*chosen, *ONNX_FORMS)
     return next((name for name in forms if (directory / name).is_file()), "")
 
 
@@ -186,7 +186,7 @@ def _find_directory(name: str, data_dir: Path | None) -> Located | Missing:
 
 def _check_directory(directory: Path, source: Source, name: str, data_dir: Path | None) -> Located | Missing:
     """Return a directory as a model, or its converted weights, or why it cannot be loaded."""
-    missing_file, revision = _what_is_missing(directory), directory.name if source == "hub" else ""
+    missing_file, revision = _missing_file(directory), directory.name if source == "hub" else ""
     pickles = pickled_files(directory) if _is_pickled(directory) else ()
     if pickles and data_dir is not None:
         key = conversion_key(directory, pickles, module_paths(directory), data_dir)
@@ -207,7 +207,7 @@ def _check_directory(directory: Path, source: Source, name: str, data_dir: Path 
 _FORMS = "A model needs tokenizer.json, config.json and model.safetensors or an ONNX form (onnx/model.onnx)."
 
 
-def _what_is_missing(directory: Path) -> str:
+def _missing_file(directory: Path) -> str:
     """Return which file a directory lacks to be a model, empty when none."""
     if not _has_tokenizer(directory):
         return "tokenizer.json is missing"
@@ -294,8 +294,8 @@ def availability(
         hub_cache: The hub's cache directory.
         data_dir: Where prepared models are kept.
     """
-    wanted = [e.name for e in entries()] if names is None else list(names)
-    return tuple(_availability_of(name, hub_cache, data_dir) for name in wanted)
+    models = [e.name for e in entries()] if names is None else list(names)
+    return tuple(_availability_of(name, hub_cache, data_dir) for name in models)
 
 
 def _availability_of(name: str, hub_cache: Path | None, data_dir: Path | None) -> Availability:

@@ -134,7 +134,7 @@ def load_embedder(spec: ModelSpec, progress: Progress, stopped: Callable[[], boo
 
 
 def _graph(spec: ModelSpec, directory: Path, recipe: Recipe) -> tuple[bytes | Path, Path | None]:
-    """Return the graph, written here or a file, and the directory of its weights where that must be told."""
+    """Return the graph, written here or a file, and the directory of its weights if the session must be given it."""
     if bert_onnx.covers_encoder(directory, recipe):
         graph, weights = bert_onnx.build_encoder(directory, recipe)
         return graph, weights.parent

@@ -239,7 +239,7 @@ def verify(
     """Compare files with their known SHA-256; again in one process only when size or modification time has changed.
 
     Args:
-        directory: Where the files lie.
+        directory: Where the files are.
         checks: SHA-256 by file name.
         stopped: Called every few MiB; when true the check ends early and is not remembered.
         alive: Called every few MiB.

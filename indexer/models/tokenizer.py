@@ -155,7 +155,7 @@ def _segments(text: str) -> Iterator[tuple[int, str]]:
 LONGEST_RUN = 512
 """Characters without a space that stay together.
 
-Tokenizers remember pieces by whole unspaced strings and some search them in more than linear time; words and URLs
+Tokenizers cache pieces of whole unspaced strings, and some search them in more than linear time; words and URLs
 are shorter than this, base64 and minified code are not.
 """
 CHARS_PER_TOKEN = 64
@@ -206,11 +206,11 @@ class WordStarts:
     worst a word is tokenized twice.
     """
 
-    __slots__ = ("_known", "_whole")
+    __slots__ = ("_indivisible", "_known")
 
-    def __init__(self, whole: Sequence[str]) -> None:
+    def __init__(self, indivisible: Sequence[str]) -> None:
         self._known: dict[str, tuple[int, ...]] = {}
-        self._whole = whole
+        self._indivisible = indivisible
 
     def __call__(self, text: str, starts: Starts) -> list[int]:
         """Return where each token of ``text`` starts; ``starts`` is called for the words that are not in the cache."""
@@ -227,7 +227,7 @@ class WordStarts:
         composed: dict[str, list[tuple[int, str]]] = {}
         asked: set[str] = set()
         for word in words:
-            pieces = [] if any(mark in word for mark in self._whole) else _split_word(word)
+            pieces = [] if any(mark in word for mark in self._indivisible) else _split_word(word)
             if len(pieces) < 2:
                 asked.add(word)
             else:
@@ -248,8 +248,8 @@ def word_starts_for(tokenizer: Tokenizer) -> WordStarts | None:
     if any(token.lstrip or token.rstrip or token.single_word or " " in token.content for token in added):
         return None
     # Such as [MASK]: found in a text before it is split into words, and therefore never split into pieces.
-    whole = {form for token in added for form in (token.content, token.content.lower(), token.content.upper())}
-    return WordStarts(sorted(whole))
+    indivisible = {form for token in added for form in (token.content, token.content.lower(), token.content.upper())}
+    return WordStarts(sorted(indivisible))
 
 
 def _split_word(word: str) -> list[tuple[int, str]]:
