@@ -112,8 +112,8 @@ async def indexing(engine: Engine, folder: Path) -> AsyncIterator[None]:
 @asynccontextmanager
 async def maintaining(engine: Engine) -> AsyncIterator[None]:
     """Forced maintenance, round after round."""
-    assert engine._parts is not None
-    store, rounds = engine._parts.store, 0
+    assert engine._components is not None
+    store, rounds = engine._components.store, 0
 
     async def again() -> None:
         nonlocal rounds

@@ -85,8 +85,8 @@ async def measure(idle: int, only: tuple[str, ...] = ()) -> int:
             await engine.add_folder(str(plain), model=NO_MODEL)
             await engine.index()
             await ask_now_and_then(engine, before, idle)
-            assert engine._parts is not None
-            watch_times(engine._parts.parsers, times)
+            assert engine._components is not None
+            watch_times(engine._components.parsers, times)
             began = time.perf_counter()
             await engine.add_folder(str(hostile), model=NO_MODEL)
             async with anyio.create_task_group() as tasks:
@@ -94,8 +94,8 @@ async def measure(idle: int, only: tuple[str, ...] = ()) -> int:
                 await engine.index([str(hostile)])
                 tasks.cancel_scope.cancel()
             took = time.perf_counter() - began
-            rows = dict(engine._parts.manifest.rows(str(hostile)))
-            pool = engine._parts.parsers.status()
+            rows = dict(engine._components.manifest.rows(str(hostile)))
+            pool = engine._components.parsers.status()
     print("| file | outcome | reason | s |\n|---|---|---|---|")
     missing = 0
     for name in sorted(names):

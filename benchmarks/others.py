@@ -77,8 +77,8 @@ async def ours(data: Path, folder: Path, questions: Path, chunks: Path, started:
                 answer = await engine.search(Query(question, DEPTH, mode=mode))  # type: ignore[arg-type]
                 took[mode].append(time.monotonic() - began)
                 answers[mode][question] = [hit.path for hit in answer.hits]
-        assert engine._parts is not None
-        store = engine._parts.store
+        assert engine._components is not None
+        store = engine._components.store
         rows = await store.files()
         texts = [chunk.passage for row in rows for chunk in await store.chunks_of(row.path)]
     chunks.write_text(json.dumps(texts), encoding="utf-8")

@@ -51,7 +51,7 @@ from searches import (
 
 from indexer.models.loader import RuntimeLoader
 from indexer.models.spec import resolve
-from indexer.slot.embedder import embedding
+from indexer.slot.embedder import as_embedder
 from indexer.store.store import Store, open_store
 from indexer.types import FileWrite
 
@@ -166,7 +166,8 @@ def main() -> None:
     parser.add_argument("--scratch", help="directory for files and index")
     options = parser.parse_args()
     load = os.getloadavg()[0]
-    model = embedding(RuntimeLoader().load(resolve("all-MiniLM-L6-v2", device="cpu"), lambda *_: None, lambda: False))
+    spec = resolve("all-MiniLM-L6-v2", device="cpu")
+    model = as_embedder(RuntimeLoader().load(spec, lambda *_: None, lambda: False))
     pool = paragraphs(random.Random(0))
     drawn = np.random.default_rng(2).integers(0, POOL, (REAL, PARAGRAPHS))
     real = model.embed_passages(["\n".join(pool[n] for n in row) for row in drawn])

@@ -119,7 +119,7 @@ async def preempted(slot: Any, spec: Any, lag: Lag) -> None:
             async with slot.use(spec, Priority.INDEX) as lease:
                 while True:
                     begin = next(place) % 1900
-                    took = lease.take(lengths[begin : begin + 64])
+                    took = lease.batch_size(lengths[begin : begin + 64])
                     before = time.perf_counter()
                     await lease.embed_passages(pool[begin : begin + took])
                     batches.append((before, time.perf_counter()))
@@ -348,10 +348,10 @@ async def two() -> None:
 
 
 async def log_states(engine: Any, began: float) -> None:
-    while engine._parts is None:
+    while engine._components is None:
         await anyio.sleep(0.01)
     epoch = -1
-    async for status in engine._parts.slot.watch():
+    async for status in engine._components.slot.watch():
         if status.epoch != epoch:
             epoch = status.epoch
             name = Path(status.model.name).name if status.model else ""

@@ -67,8 +67,8 @@ async def measure(folder: str) -> None:
                 report = await engine.index([folder])
                 tasks.cancel_scope.cancel()
             seconds, after = time.perf_counter() - began, cpu_seconds()
-            maintenance = engine._parts.store.maintenance if engine._parts else None
-            rows = engine._parts.manifest.rows(folder).values() if engine._parts else ()
+            maintenance = engine._components.store.maintenance if engine._components else None
+            rows = engine._components.manifest.rows(folder).values() if engine._components else ()
             size = sum(row.size for row in rows if row.outcome == "indexed") / 1e6
             print(f"load {os.getloadavg()[0]:.0f}; {report.indexed} files, {report.chunks} passages, {size:.1f} MB")
             print(f"first hit {first[0]:.1f} s, all {seconds:.1f} s, {size / seconds:.2f} MB/s by the clock")

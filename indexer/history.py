@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import anyio
 
 from indexer.broadcast import Notifier
-from indexer.slot.slot import ModelSlot
-from indexer.slot.slot_types import SlotState, SlotStatus
+from indexer.slot.slot import ModelSlot, Transition
+from indexer.slot.slot_types import SlotState
 from indexer.status_types import Status, Work, WorkCounters
 
 KEPT_S = 3600.0
@@ -105,12 +105,12 @@ class Recorder:
         self._epoch = -1
         self._work = Work()
 
-    def slot_is(self, slot: SlotStatus) -> None:
+    def slot_is(self, slot: Transition) -> None:
         """Take note of the slot's state, if it is another one."""
         if slot.epoch == self._epoch:
             return
         self._epoch = slot.epoch
-        self._changes.append(SlotChange(slot.since or 0.0, slot.state, slot.model.name if slot.model else ""))
+        self._changes.append(SlotChange(slot.since, slot.state, slot.model))
 
     def work_is(self, now: float, work: Work) -> None:
         """Take note of the work done since the last call: it goes to the present minute."""
@@ -164,8 +164,8 @@ async def record_work(recorder: Recorder, counters: WorkCounters, notifier: Noti
 
 async def record_slot(recorder: Recorder, slot: ModelSlot, shown: Notifier) -> None:
     """Write down the slot's states, and pass every change of it on to those who watch; until it is closed."""
-    async for snapshot in slot.watch():
-        recorder.slot_is(snapshot)
+    async for transition in slot.transitions():  # not ``watch``, whose snapshots read /proc on the event loop
+        recorder.slot_is(transition)
         shown.notify()
 
 

@@ -28,7 +28,7 @@ from indexer.indexing.manifest import Manifest
 from indexer.indexing.queue import WorkQueue, keep_watching, rescan_now_and_then
 from indexer.indexing.repair import maintain, supervise
 from indexer.indexing.text_pass import TextPass
-from indexer.models.loader import detect
+from indexer.models.loader import detect_accelerator
 from indexer.search.search import Search
 from indexer.slot.embedder import Loader
 from indexer.slot.slot import ModelSlot, open_slot
@@ -218,7 +218,7 @@ def slot_settings(config: Config, on_wedged: Callable[[str], None] | None = None
 
 def gpu_status() -> GpuStatus:
     """The accelerator, asked of the operating system: a few milliseconds, no torch."""
-    found = detect()
+    found = detect_accelerator()
     kind = "" if found.device == "cpu" else found.device
     return GpuStatus(bool(kind), kind, found.name, found.total, None, found.why_not)
 

@@ -143,7 +143,7 @@ POLICY = (
     mutant(
         "tool call does not pre-empt", "indexer/slot/policy.py",
         "tests/indexer/slot/test_policy.py::test_indexing_yields_to_any_tool_call",
-        ("        return True\n    return _starving", "        return False\n    return _starving"),
+        ("        return True\n    return _starved_key", "        return False\n    return _starved_key"),
     ),
 )  # fmt: skip
 
@@ -157,7 +157,7 @@ SLOT = (
     mutant(
         "an error does not fail fast", "indexer/slot/slot.py",
         "tests/indexer/slot/test_slot_faults.py::test_a_retryable_failure_is_tried_three_times",
-        ("and (tool or trouble.open):", "and trouble.open:"),
+        ("and (tool or breaker.open):", "and breaker.open:"),
     ),
     mutant(
         "no limit of waiting calls", "indexer/slot/slot.py",
@@ -167,12 +167,12 @@ SLOT = (
     mutant(
         "progress does not extend the limit", "indexer/slot/slot_state.py",
         "tests/indexer/slot/test_slot_faults.py::test_progress_extends_the_limit",
-        ("self.stage, self.share, self.heard = stage, share, now", "self.stage, self.share = stage, share"),
+        ("self.stage, self.share, self.last_progress_at = stage, share, now", "self.stage, self.share = stage, share"),
     ),
     mutant(
         "the import counts", "indexer/slot/slot_state.py",
         "tests/indexer/slot/test_slot_faults.py::test_the_first_import_of_a_runtime",
-        ("            self.began = now  # the import does not count", "            pass"),
+        ("            self.started_at = now  # the import does not count", "            pass"),
     ),
     mutant(
         "an orphan frees the slot", "indexer/slot/scheduler.py",
@@ -184,7 +184,7 @@ SLOT = (
     mutant(
         "one model's failure sends all away", "indexer/slot/scheduler.py",
         "tests/indexer/slot/test_slot_faults.py::test_the_failure_of_one_model",
-        ("want.key == load.key and (tool or trouble.open)", "True"),
+        ("request.key == load.key and (tool or breaker.open)", "True"),
     ),
     mutant(
         "lasting failures are retried", "indexer/slot/failure.py",
@@ -210,12 +210,12 @@ SLOT = (
     mutant(
         "no time for the first job", "indexer/slot/lease.py",
         "tests/indexer/slot/test_slot_soak.py::test_an_indexer_that_asks_before",
-        ("if not self._worked and", "if False and"),
+        ("if not self._has_run and", "if False and"),
     ),
     mutant(
         "an owed turn outlives its owner", "indexer/slot/slot_state.py",
         "tests/indexer/slot/test_slot_soak.py::test_a_turn_owed_to_an_indexer",
-        ("        state.reserved_for = None  # who", "        pass  # who"),
+        ("        state.reserved_for = None  # its request", "        pass  # its request"),
     ),
     mutant(
         "halves in the wrong order", "indexer/slot/lease.py",
@@ -237,7 +237,7 @@ SLOT = (
     mutant(
         "heap not trimmed", "indexer/slot/thread.py",
         "tests/indexer/slot/test_memory.py::test_the_steps_of_an_unload",
-        ("    recipe.trim()\n", ""),
+        ("    release_steps.trim()\n", ""),
     ),
     mutant(
         "a dead thread answers nobody", "indexer/slot/thread.py",
@@ -248,17 +248,17 @@ SLOT = (
 
 PREPARE = (
     mutant(
-        "pickles are run", "indexer/models/prepared.py",
+        "pickles are run", "indexer/models/convert.py",
         "tests/indexer/models/test_pickled.py::test_a_hostile_pickle_is_refused",
         ("weights_only=True", "weights_only=False"),
     ),
     mutant(
-        "what was written is not compared", "indexer/models/prepared.py",
+        "what was written is not compared", "indexer/models/convert.py",
         "tests/indexer/models/test_pickled.py::test_what_comes_back_otherwise",
         ("if not same or not all(", "if not same and not all("),
     ),
     mutant(
-        "tied tensors share their memory", "indexer/models/prepared.py",
+        "tied tensors share their memory", "indexer/models/convert.py",
         "tests/indexer/models/test_pickled.py::test_tensors_that_share_memory",
         ("            plain = plain.clone()", "            pass"),
     ),
@@ -273,13 +273,13 @@ PREPARE = (
         ("    finally:\n        shutil.rmtree(part, ignore_errors=True)", "    finally:\n        pass"),
     ),
     mutant(
-        "a refused form is made again", "indexer/models/export.py",
-        "tests/indexer/models/test_export.py::test_a_refusal_is_kept_alone",
-        ("and verdict(data_dir, spec.key) is None", "and exported(data_dir, spec.key) is None"),
+        "a refused form is made again", "indexer/models/prepared.py",
+        "tests/indexer/models/test_convert.py::test_a_refusal_is_kept_alone",
+        ("return torch_on_cpu and read_verdict(", "return torch_on_cpu and find_prepared("),
     ),
     mutant(
-        "undefined numbers pass", "indexer/models/export.py",
-        "tests/indexer/models/test_export.py::test_undefined_numbers",
+        "undefined numbers pass", "indexer/models/convert.py",
+        "tests/indexer/models/test_convert.py::test_undefined_numbers",
         ("if not cosine >= COSINE:", "if cosine < COSINE:"),
         ("elif not spread <= INVARIANCE:", "elif spread > INVARIANCE:"),
     ),
@@ -292,7 +292,7 @@ PREPARE = (
         "the user's own files are deleted", "indexer/models/prepare.py",
         "tests/indexer/models/test_prepare.py::test_what_was_made_and_is_damaged",
         ('    if Path(spec.directory).parent != request.directory / "models":', "    if False:"),
-        ("    except SlotUnavailable:\n        import", "    finally:\n        import"),
+        ("    except SlotUnavailable:\n        shutil", "    finally:\n        shutil"),
     ),
 )  # fmt: skip
 

@@ -15,9 +15,8 @@ from indexer.config import Config, ModelSettings
 from indexer.errors import SlotUnavailable
 from indexer.folders.state import FolderModel, Folders, LiveFolder
 from indexer.models.catalogue import languages_of, lookup
-from indexer.models.export import due, exported, verdict
 from indexer.models.locate import Located, availability, find
-from indexer.models.prepared import prepare_command
+from indexer.models.prepared import EXPORT_RECORD, export_due, find_prepared, prepare_command, read_verdict
 from indexer.models.spec import RerankModel, resolve, resolve_reranker
 from indexer.models.tokenizer import Tokens, open_tokenizer
 from indexer.slot.embedder import ModelSpec
@@ -94,7 +93,7 @@ class Models:
         spec, config = found.spec, self._config
         if spec is None or not found.could_be_prepared or config.model.runtime != "auto":
             return False
-        return exported(config.data_dir, spec.key) is not None
+        return find_prepared(config.data_dir, spec.key, EXPORT_RECORD) is not None
 
     def _languages(self, name: str) -> frozenset[str] | None:
         # Not the spec's directory: an ONNX form lies apart from the model's card.
@@ -116,9 +115,9 @@ class Models:
         """What a model that torch loads would gain by being prepared and how, or why it cannot be."""
         if (spec.runtime, spec.kind) != ("torch", "embedder") or self._config.model.runtime != "auto":
             return "", ""
-        if due(spec, self._config.data_dir):
+        if export_due(spec, self._config.data_dir):
             return "Prepared, it would start faster and use less memory.", f"Run: {prepare_command(name)}"
-        refused = verdict(self._config.data_dir, spec.key)
+        refused = read_verdict(self._config.data_dir, spec.key, EXPORT_RECORD)
         return (f"Only torch loads it: its ONNX form was refused, {refused.reason}.", "") if refused else ("", "")
 
     def _spec(self, name: str) -> ModelSpec:

@@ -162,7 +162,7 @@ class EmbeddingPass:
         """Embed micro-batches until the window is done, or somebody who goes first is waiting."""
         lengths = [len(chunk.passage) for chunk in window.chunks]
         while window.done < len(window.chunks) and not lease.should_yield():
-            batch = window.chunks[window.done : window.done + lease.take(lengths[window.done :])]
+            batch = window.chunks[window.done : window.done + lease.batch_size(lengths[window.done :])]
             started = anyio.current_time()
             matrix = await lease.embed_passages([chunk.passage for chunk in batch])
             self._counters.embedded(len(batch), anyio.current_time() - started)

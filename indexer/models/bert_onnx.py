@@ -1,8 +1,8 @@
 """A BERT encoder as an ONNX graph written straight over its safetensors file: no torch, no export, no copy.
 
 The graph's weights are references into ``model.safetensors``, which ONNX Runtime maps; the graph itself is some
-kilobytes and is written anew at each load. Covers what is exactly plain BERT (BERT, RoBERTa, XLM-RoBERTa) and tables
-of static vectors; ``covers`` says no to anything else, down to a tensor it does not know.
+kilobytes and is written at each load. Supported are models that are exactly plain BERT (BERT, RoBERTa, XLM-RoBERTa)
+and tables of static vectors; ``covers_encoder`` and ``covers_pair`` reject anything else, down to one unknown tensor.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from indexer.errors import SlotUnavailable
 from indexer.models.recipe import Recipe
 
 # Graphs -------------------------------------------------------------------------------------------------------------
-# Writing an ONNX graph as bytes: the few messages of ``onnx.proto`` that a graph over external weights needs.
+# The few messages of ``onnx.proto`` that a graph over external weights needs.
 #
 # The ``onnx`` package would cost 0.3 CPU seconds and 17 MiB in every process that opens a model (measured), to
 # write some kilobytes. Field numbers are those of ``onnx.proto`` (ONNX IR version 8).
@@ -32,7 +32,7 @@ _LENGTH_DELIMITED, _FIXED32 = 2, 5
 
 @dataclass(slots=True)
 class Graph:
-    """An ONNX graph being written; every method returns the name of what it adds."""
+    """Writes an ONNX graph; every method returns the name of what it adds."""
 
     _nodes: list[bytes] = field(default_factory=list)
     _initializers: list[bytes] = field(default_factory=list)
@@ -40,12 +40,12 @@ class Graph:
     _outputs: list[bytes] = field(default_factory=list)
 
     def input(self, name: str, kind: int, shape: Sequence[int | str]) -> str:
-        """Declare an input of ``shape`` (names stand for free axes)."""
+        """Declare an input of ``shape``; a name is a free axis."""
         self._inputs.append(_field(11, _value_info(name, kind, shape)))
         return name
 
     def output(self, name: str, kind: int, shape: Sequence[int | str]) -> str:
-        """Declare which value is an output."""
+        """Declare a value to be an output."""
         self._outputs.append(_field(12, _value_info(name, kind, shape)))
         return name
 
@@ -57,7 +57,7 @@ class Graph:
         return name
 
     def external(self, name: str, kind: int, shape: Sequence[int], file: str, *, span: tuple[int, int]) -> str:
-        """Add a tensor whose bytes lie in ``file``; ``span`` is their offset and length in bytes."""
+        """Add a tensor whose bytes are in ``file``; ``span`` is their offset and length in bytes."""
         offset, length = span
         entries = {"location": file, "offset": str(offset), "length": str(length)}
         where = b"".join(_field(13, _text(1, k) + _text(2, v)) for k, v in entries.items())
@@ -125,7 +125,7 @@ def _varint(value: int) -> bytes:
 
 KINDS = {"F32": FLOAT, "F16": FLOAT16, "BF16": BFLOAT16}
 _FIRST_POSITION = {"bert": 0, "roberta": 2, "xlm-roberta": 2}
-"""Row of the position table that the first token takes: RoBERTa counts from ``pad_token_id + 1``."""
+"""Row of the position table for the first token: RoBERTa counts from ``pad_token_id + 1``."""
 UNUSED = ("pooler.", "embeddings.position_ids", "lm_head.", "cls.", "classifier.")
 """Tensors that no sentence vector depends on."""
 _PREFIXES = ("", "bert.", "roberta.")
@@ -135,7 +135,7 @@ _HEADER_LIMIT = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """Where a tensor lies in a safetensors file."""
+    """A tensor in a safetensors file, by its position there in bytes."""
 
     kind: str
     shape: tuple[int, ...]
@@ -144,7 +144,7 @@ class Tensor:
 
 
 def covers_encoder(directory: Path, recipe: Recipe) -> bool:
-    """Whether the model in ``directory`` is one whose graph is known exactly; reads headers and configuration only.
+    """Whether the graph of the model in ``directory`` is known exactly; reads headers and configuration only.
 
     Raises:
         SlotUnavailable: ``corrupt_files``.
@@ -163,12 +163,12 @@ def covers_encoder(directory: Path, recipe: Recipe) -> bool:
 
 
 def build_encoder(directory: Path, recipe: Recipe) -> tuple[bytes, Path]:
-    """Write the graph of the model in ``directory`` (``covers`` must be true).
+    """Write the graph of the model in ``directory`` (``covers_encoder`` must be true).
 
     Returns:
         The serialized model: inputs ``input_ids`` and ``attention_mask`` int64 [batch, tokens], output
         ``last_hidden_state`` float32 [batch, tokens, hidden]; and the weights' real file, whose directory ONNX
-        Runtime has to be told (in the hub's cache the name in the snapshot is a link, which it refuses).
+        Runtime needs (in the hub's cache the name in the snapshot is a link, which it refuses).
     """
     file = (directory / recipe.root / "model.safetensors").resolve()
     tensors = tensors_in(file)
@@ -288,7 +288,7 @@ def expected_tensors(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _static_name(tensors: dict[str, Tensor]) -> str:
-    """Return the name of the table if it is all there is (weights and mappings beside it are not covered)."""
+    """Return the name of the table if it is the only tensor (further weights and mappings are not covered)."""
     only = next(iter(tensors), "")
     return only if len(tensors) == 1 and only in ("embeddings", "embedding.weight") else ""
 
@@ -299,9 +299,9 @@ def _encoder_config(directory: Path, recipe: Recipe) -> dict[str, Any]:
 
 
 def tensors_in(file: Path) -> dict[str, Tensor]:
-    """Read what a safetensors file holds; prefixes of the names are taken off.
+    """Return the tensors of a safetensors file, without the prefix of their names.
 
-    Empty when it holds a number format that the graph does not read.
+    Empty when one has a number format that the graph does not read.
     """
     start, header = _header(file)
     prefix = next((p for p in reversed(_PREFIXES) if f"{p}embeddings.word_embeddings.weight" in header), "")
@@ -318,8 +318,8 @@ def _header(file: Path) -> tuple[int, dict[str, Any]]:
     """Read the header of a safetensors file: 8 bytes of length, JSON, then the tensors' bytes.
 
     Raises:
-        SlotUnavailable: ``corrupt_files``: not such a header, or the file ends before its tensors do (mapped, that
-            would end the process).
+        SlotUnavailable: ``corrupt_files``: the header is invalid, or the file ends before its tensors do (reading
+            it through a memory map would then kill the process).
     """
     with file.open("rb") as f:
         (size,) = struct.unpack("<Q", f.read(8).ljust(8, b"\0"))
@@ -341,18 +341,18 @@ def _corrupt(file: Path, why: str) -> SlotUnavailable:
 
 
 # Cross-encoders -----------------------------------------------------------------------------------------------------
-# A cross-encoder as an ONNX graph over its safetensors file: the encoder of ``bert_graph`` and one number a pair.
+# The same encoder, and a head that makes one number for each pair of texts.
 
 _HEADS = {
     "bert": ("pooler.dense", "classifier"),
     "roberta": ("classifier.dense", "classifier.out_proj"),
     "xlm-roberta": ("classifier.dense", "classifier.out_proj"),
 }
-"""The two layers, with tanh between them, that make the number of the first token's vector."""
+"""The two layers, with tanh between them, that make the number from the first token's vector."""
 
 
 def covers_pair(directory: Path) -> bool:
-    """Whether the cross-encoder in ``directory`` is one whose graph is known exactly; reads headers only.
+    """Whether the graph of the cross-encoder in ``directory`` is known exactly; reads headers only.
 
     Raises:
         SlotUnavailable: ``corrupt_files``.
@@ -377,11 +377,11 @@ def covers_pair(directory: Path) -> bool:
 
 
 def build_pair(directory: Path) -> tuple[bytes, Path]:
-    """Write the graph of the cross-encoder in ``directory`` (``covers`` must be true).
+    """Write the graph of the cross-encoder in ``directory`` (``covers_pair`` must be true).
 
     Returns:
         The serialized model: inputs ``input_ids``, ``attention_mask`` and ``token_type_ids`` int64 [batch, tokens],
-        output ``logits`` float32 [batch, 1]; and the weights' real file (see ``bert_graph.build``).
+        output ``logits`` float32 [batch, 1]; and the weights' real file (see ``build_encoder``).
     """
     file = (directory / "model.safetensors").resolve()
     config = _pair_config(directory)

@@ -1,4 +1,4 @@
-"""The models people can name without reading a model card: facts, kept as data in ``catalogue.toml``."""
+"""The catalogue: models with short names, their facts from ``catalogue.toml``, and the languages of a model."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One model of the catalogue. What the model's own files say goes before what stands here.
+    """One model of the catalogue. The model's own files take precedence over what is stated here.
 
     Attributes:
         name: Short name, as a user writes it.
         repo: Hub repository, ``owner/name``.
         dim: Length of a vector.
-        context: What the model sees of a text, in tokens, special tokens included.
-        languages: What it was trained for, in words for people.
+        context: How much of a text the model takes, in tokens, special tokens included.
+        languages: What it was trained for, as shown to users.
         language_codes: The same as ISO 639-1 codes, where they are few; empty for multilingual models.
         licence: SPDX identifier, or the licence's name where it has none.
-        disk_bytes: Size of the files that ``models pull`` fetches, bytes; 0 when unknown.
-        pooling: ``mean``, ``cls``, ``last`` or ``static`` (used where the repository does not say).
-        query_prompt: Put before a query, where the model's own configuration names none.
-        passage_prompt: Put before a passage, likewise.
+        disk_bytes: Size of the files that ``models pull`` downloads, bytes; 0 when unknown.
+        pooling: ``mean``, ``cls``, ``last`` or ``static`` (used when the repository does not say).
+        query_prompt: Prepended to a query when the model's own configuration names no prompt.
+        passage_prompt: Prepended to a passage, likewise.
         onnx: Path of the ONNX form in the repository, empty when none is used.
         remote_code: Whether the model runs only with code shipped in its repository.
         safetensors: Whether the repository has weights that hold no code.
         gated: Whether the hub asks for an accepted licence and a token.
         distribution: Python distribution that carries the files, empty when none does.
         checks: SHA-256 by file name, verified before the first load.
-        note: One sentence for people, may be empty.
+        note: One sentence shown to users, may be empty.
         kind: ``embedder`` for a folder's model; ``reranker`` for ``search.rerank`` (no dimension, no pooling).
     """
 
@@ -61,15 +61,15 @@ class Entry:
 
 @cache
 def entries() -> tuple[Entry, ...]:
-    """Return the catalogue, in the order of the file."""
+    """Return all entries, in the order of the file."""
     text = resources.files("indexer.models").joinpath("catalogue.toml").read_text(encoding="utf-8")
     return tuple(_entry(table) for table in tomllib.loads(text)["model"])
 
 
 def lookup(name: str) -> Entry | None:
     """Return the entry that ``name`` means (short name or repository, any case), or None."""
-    wanted = name.strip().lower()
-    return next((e for e in entries() if wanted in (e.name.lower(), e.repo.lower())), None)
+    key = name.strip().lower()
+    return next((e for e in entries() if key in (e.name.lower(), e.repo.lower())), None)
 
 
 def nearest(name: str) -> str:
@@ -86,10 +86,8 @@ def _entry(table: dict[str, Any]) -> Entry:
 
 
 # Languages ----------------------------------------------------------------------------------------------------------
-# Languages a model was made for: from the catalogue, else from the card that lies beside its weights.
-#
-# Search lets a model vote only on languages it knows (``indexer.search.fusion``). What nobody has written down is
-# unknown, never guessed.
+# From the catalogue, else from the model card beside the weights. Search counts a model's ranking only for languages
+# it was made for (``indexer.search.fusion``); languages that neither source states are unknown, never guessed.
 
 CARD = "README.md"
 _CARD_BYTES = 64 * 1024
@@ -97,7 +95,7 @@ _FRONT = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", r
 _LANGUAGE = re.compile(r"^languages?:[ \t]*(.*(?:\r?\n(?:[ \t]*-[ \t].*|[ \t]+.*|\].*|(?=\r?\n)))*)", re.MULTILINE)
 _ITEM = re.compile(r"[A-Za-z][A-Za-z_-]*")
 # ISO 639-2 and 639-3 codes, and older 639-1 ones, as cards write them, of languages that ``text.language`` knows.
-_ALSO = {
+_OTHER_CODES = {
     "eng": "en", "deu": "de", "ger": "de", "fra": "fr", "fre": "fr", "spa": "es", "ita": "it", "por": "pt",
     "nld": "nl", "dut": "nl", "rus": "ru", "ukr": "uk", "pol": "pl", "ces": "cs", "cze": "cs", "slk": "sk",
     "zho": "zh", "chi": "zh", "cmn": "zh", "jpn": "ja", "kor": "ko", "ara": "ar", "heb": "he", "iw": "he",
@@ -109,19 +107,19 @@ _NO_LANGUAGE = frozenset({"code"})
 
 
 def languages_of(name: str, directory: Path | None = None) -> frozenset[str] | None:
-    """Languages the model ``name`` was made for, ISO 639-1; None when it reads many or nobody says.
+    """Return the languages the model ``name`` was made for, ISO 639-1; None when they are many or unknown.
 
     Args:
         name: As a user writes it.
-        directory: Where its files lie, for a model that the catalogue does not have. Read from disk.
+        directory: Where its files are; its model card is read for a model that is not in the catalogue.
     """
     entry = lookup(name)
     if entry is not None:
         return frozenset(entry.language_codes) or None
-    return _by_card(directory) if directory is not None else None
+    return _languages_of_card(directory) if directory is not None else None
 
 
-def _by_card(directory: Path) -> frozenset[str] | None:
+def _languages_of_card(directory: Path) -> frozenset[str] | None:
     try:
         with (directory / CARD).open(encoding="utf-8", errors="replace") as card:
             return card_languages(card.read(_CARD_BYTES))
@@ -130,23 +128,23 @@ def _by_card(directory: Path) -> frozenset[str] | None:
 
 
 def card_languages(card: str) -> frozenset[str] | None:
-    """Languages that a model card's front matter names; None when it names none, or one we cannot place.
+    """Return the languages in a model card's front matter; None when there are none, or one is not known.
 
-    ``multilingual``, dialects of unknown languages and codes we have never seen make the whole list unknown: taking
-    only the part we understand would silence the model where it is good.
+    ``multilingual``, dialects of unknown languages and unknown codes make the whole list unknown: with only the known
+    part of it the model would be ignored for languages in which it is good.
     """
     front = _FRONT.match(card)
-    said = _LANGUAGE.search(front[1]) if front else None
-    if said is None:
+    listed = _LANGUAGE.search(front[1]) if front else None
+    if listed is None:
         return None
-    text = re.sub(r"#.*", "", said[1])
+    text = re.sub(r"#.*", "", listed[1])
     codes = {_code(word) for word in _ITEM.findall(text)} - _NO_LANGUAGE
     return frozenset(codes) if codes and all(codes) else None
 
 
 def _code(word: str) -> str:
-    """ISO 639-1 code of one item, ``code`` for source code, empty when it cannot be placed."""
+    """Return the ISO 639-1 code of one item, ``code`` for source code, empty when it is not known."""
     first = re.split(r"[-_]", word.lower(), maxsplit=1)[0]
     if first in _NO_LANGUAGE:
         return first
-    return _ALSO.get(first) or (first if len(first) == 2 else "")
+    return _OTHER_CODES.get(first) or (first if len(first) == 2 else "")

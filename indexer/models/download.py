@@ -1,4 +1,4 @@
-"""Fetching a model from the hub: the only code here that uses the network, and only for a name the user gave."""
+"""Downloads a model from the hub: the only code here that uses the network, and only for a name the user gave."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from huggingface_hub.utils.tqdm import tqdm
 
 from indexer.errors import SlotUnavailable
 from indexer.models.catalogue import CARD, Entry, lookup
@@ -22,10 +26,10 @@ from indexer.models.locate import (
 from indexer.slot.failure import HINTS
 
 BytesDone = Callable[[int, int], None]
-"""``progress(done, total)``, bytes; called from the downloading threads."""
+"""``progress(done, total)``, bytes; called on the downloading threads."""
 
 MARGIN = 256 * 1024 * 1024
-"""Bytes that stay free on the disk beside the model."""
+"""Bytes that stay free on the disk after a download."""
 
 _CONFIGURATION = (".json", ".txt", ".model")
 _CONFIGURATION_LIMIT = 64 * 1024 * 1024
@@ -34,13 +38,13 @@ _COPIES = ("onnx/", "openvino/")
 
 
 class Hub(Protocol):
-    """A place models come from."""
+    """A source of models."""
 
     def files(self, repo: str) -> Mapping[str, int]:
         """Return the repository's files with their sizes in bytes."""
 
     def fetch(self, repo: str, names: list[str], cache: Path, advance: Callable[[int], None]) -> None:
-        """Fetch files into the cache's layout, going on where an earlier attempt ended; ``advance`` counts bytes."""
+        """Download files into the cache, resuming an earlier attempt; ``advance`` is called with new bytes."""
 
 
 def pull(
@@ -52,24 +56,24 @@ def pull(
     runtime: Literal["auto", "torch", "onnx"] = "auto",
     hub: Hub | None = None,
 ) -> Located:
-    """Fetch the model ``name`` and return where it lies; what is here already is not fetched again.
+    """Download the model ``name`` and return where it is; files that are here already are not downloaded again.
 
-    Pickled weights are fetched where a repository has no others; they cannot be loaded before they are converted
-    (see ``prepare``). Blocking, for minutes: run it on a thread, outside the slot. What an interrupted pull fetched is
+    Pickled weights are downloaded when a repository has no others; they cannot be loaded before they are converted
+    (see ``prepare``). Blocks for minutes: run it on a thread, outside the slot. Files of an interrupted download are
     kept.
 
     Args:
         name: Catalogue name or hub repository.
         hub_cache: Where to put it, the hub's own cache when None.
-        progress: Told of the bytes.
+        progress: Called with the bytes so far.
         offline: Refuse instead of using the network.
-        runtime: Which form to fetch where a repository has several; ``auto`` follows the catalogue.
-        hub: Where from; the Hugging Face hub when None.
+        runtime: Which form to download when a repository has several; ``auto`` follows the catalogue.
+        hub: The source; the Hugging Face hub when None.
 
     Raises:
         SlotUnavailable: ``offline_missing`` in offline mode, ``model_not_found``, ``incompatible`` (no form that can
             be loaded), ``disk_full``.
-        Exception: What the hub's client raises; ``indexer.slot.failure.classify`` names it.
+        Exception: What the hub's client raises; ``indexer.slot.failure.classify`` converts it.
     """
     cache = hub_cache or default_hub_cache()
     entry = lookup(name)
@@ -88,12 +92,12 @@ def pull(
     repo = entry.repo if entry else name
     hub = hub or HuggingFace()
     files = hub.files(repo)
-    wanted = choose(files, entry, runtime)
-    if not wanted:
+    chosen = files_to_download(files, entry, runtime)
+    if not chosen:
         raise SlotUnavailable(
             "incompatible", f"{repo} has neither weights nor an ONNX form that fit.", "Choose another model."
         )
-    _fetch(hub, repo, {n: files[n] for n in wanted}, cache, progress)
+    _download(hub, repo, {n: files[n] for n in chosen}, cache, progress)
     found = find(name, hub_cache=cache)
     if isinstance(found, Missing) and found.code == "unprepared":
         found = find_pickled(name, hub_cache=cache) or found
@@ -102,13 +106,15 @@ def pull(
     return found
 
 
-def choose(files: Mapping[str, int], entry: Entry | None, runtime: Literal["auto", "torch", "onnx"]) -> list[str]:
-    """Return the files worth fetching: one form of the weights, the tokenizer, the configuration; empty if none fits.
+def files_to_download(
+    files: Mapping[str, int], entry: Entry | None, runtime: Literal["auto", "torch", "onnx"]
+) -> list[str]:
+    """Return the files to download: one form of the weights, the tokenizer, the configuration; empty if none fits.
 
     Args:
         files: The repository's files with their sizes.
-        entry: What the catalogue knows of it.
-        runtime: The form wanted.
+        entry: Its catalogue entry.
+        runtime: Which form.
     """
     tensors = [n for n in files if n.endswith(".safetensors") and not n.startswith("onnx/")]
     forms = [f for f in ((entry.onnx,) if entry and entry.onnx else ()) + ONNX_FORMS if f in files]
@@ -127,9 +133,9 @@ def choose(files: Mapping[str, int], entry: Entry | None, runtime: Literal["auto
     return sorted({*weights, *small}) if weights else []
 
 
-def _fetch(hub: Hub, repo: str, wanted: Mapping[str, int], cache: Path, progress: BytesDone) -> None:
-    """Check the space, then fetch, counting bytes."""
-    total = sum(wanted.values())
+def _download(hub: Hub, repo: str, chosen: Mapping[str, int], cache: Path, progress: BytesDone) -> None:
+    """Check the free space, then download."""
+    total = sum(chosen.values())
     cache.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(cache).free
     if free < total + MARGIN:
@@ -146,7 +152,7 @@ def _fetch(hub: Hub, repo: str, wanted: Mapping[str, int], cache: Path, progress
         progress(done, total)
 
     progress(0, total)
-    hub.fetch(repo, list(wanted), cache, advance)
+    hub.fetch(repo, list(chosen), cache, advance)
     progress(total, total)
 
 
@@ -155,28 +161,22 @@ class HuggingFace:
 
     def files(self, repo: str) -> Mapping[str, int]:
         """Return the repository's files with their sizes in bytes."""
-        from huggingface_hub import HfApi  # noqa: PLC0415
-        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError  # noqa: PLC0415
-
         try:
             info = HfApi().model_info(repo, files_metadata=True)
         except GatedRepoError:
             raise
-        except RepositoryNotFoundError as error:  # answered with 401, like what is private
+        except RepositoryNotFoundError as error:  # the hub answers 401, as it does for a private repository
             reason = f"The hub has no model {repo} that this user may see."
             raise SlotUnavailable("model_not_found", reason, HINTS["model_not_found"]) from error
         return {s.rfilename: s.size or 0 for s in info.siblings or []}
 
     def fetch(self, repo: str, names: list[str], cache: Path, advance: Callable[[int], None]) -> None:
-        """Fetch files into the cache's layout, going on where an earlier attempt ended; ``advance`` counts bytes."""
-        from huggingface_hub import snapshot_download  # noqa: PLC0415
-
+        """Download files into the cache, resuming an earlier attempt; ``advance`` is called with new bytes."""
         snapshot_download(repo, cache_dir=cache, allow_patterns=names, tqdm_class=_counter(advance))
 
 
 def _counter(advance: Callable[[int], None]) -> Any:
-    """Make the bar class the client asks for: it draws nothing and passes on the bytes written to disk."""
-    from huggingface_hub.utils.tqdm import tqdm  # noqa: PLC0415
+    """Make the progress-bar class that the client asks for: it draws nothing and reports the bytes written to disk."""
 
     class Counter(tqdm):
         def __init__(self, *args: Any, **kwargs: Any) -> None:

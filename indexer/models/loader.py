@@ -1,9 +1,10 @@
-"""The loader: from a pinned spec to a model that has proved it works."""
+"""The loader: from a resolved spec to a model that has passed a self-test. Imports a runtime when a load needs it."""
 
 from __future__ import annotations
 
 import ctypes
 import math
+import os
 import platform
 import re
 import sys
@@ -11,36 +12,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, TypeAlias
 
 from indexer.errors import SlotUnavailable
-from indexer.models import onnx, torch
 from indexer.models.prepared import verify
-from indexer.slot import failure
-from indexer.slot.embedder import Kind, Model, ModelSpec, Progress, Runtime, embedding, reranking
-from indexer.slot.failure import ModelRefused
+from indexer.slot.embedder import Model, ModelSpec, Progress, as_embedder, as_reranker
+from indexer.slot.failure import ModelRefused, raise_if_stopped
 
-
-class _Runtime(NamedTuple):
-    """How a kind of model is loaded by a runtime."""
-
-    prepare: Callable[[], None]
-    load: Callable[[ModelSpec, Progress, Callable[[], bool]], Model]
-
-
-_RUNTIMES: dict[tuple[Kind, Runtime], _Runtime] = {
-    ("embedder", "onnx"): _Runtime(onnx.prepare, onnx.load_embedder),
-    ("embedder", "torch"): _Runtime(torch.prepare, torch.load_embedder),
-    ("reranker", "onnx"): _Runtime(onnx.prepare, onnx.load_reranker),
-    ("reranker", "torch"): _Runtime(torch.prepare, torch.load_reranker),
-}
+LoadModel: TypeAlias = Callable[[ModelSpec, Progress, Callable[[], bool]], Model]
 
 
 class RuntimeLoader:
-    """Loads through torch or ONNX Runtime, whichever the spec names; lives on the model thread."""
+    """Loads by torch or ONNX Runtime, whichever the spec names; runs on the model thread."""
 
     def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Model:
-        """Verify the files, load them, try a few words, and return the model.
+        """Verify the files, load them, run a self-test, and return the model.
 
         Raises:
             indexer.slot.failure.ModelRefused: ``corrupt_files``, ``offline_missing`` or ``incompatible``.
@@ -57,39 +43,80 @@ class RuntimeLoader:
         return model
 
     def release(self) -> None:
-        """Give back what the accelerator's allocator kept."""
-        torch.release()
+        """Release the blocks that the accelerator's allocator caches; nothing to do if torch was never imported."""
+        torch: Any = sys.modules.get("torch")
+        if torch is None:
+            return
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+            torch.cuda.empty_cache()
+            torch.cuda.ipc_collect()
+        if torch.backends.mps.is_available():
+            torch.mps.synchronize()
+            torch.mps.empty_cache()
 
 
 def _load(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Model:
-    runtime = _RUNTIMES[spec.kind, spec.runtime]
     progress("runtime", 0.0)
-    runtime.prepare()
-    failure.raise_if_stopped(stopped)
+    load = _import_runtime(spec)
+    raise_if_stopped(stopped)
     progress("files", 0.0)
     verify(Path(spec.directory), spec.checks, stopped, lambda: progress("files", 0.5))
-    failure.raise_if_stopped(stopped)
-    return runtime.load(spec, progress, stopped)
+    raise_if_stopped(stopped)
+    return load(spec, progress, stopped)
+
+
+def _import_runtime(spec: ModelSpec) -> LoadModel:
+    """Import the libraries that run ``spec``, and return the function that loads it.
+
+    This is the ``runtime`` stage of a load, which the slot gives a limit of its own the first time: 0.2 CPU seconds
+    for ONNX Runtime, ten for torch.
+    """
+    quiet_libraries()
+    if spec.runtime == "torch":
+        from indexer.models import torch  # noqa: PLC0415 - ten seconds, for a load by torch only
+
+        return torch.load_reranker if spec.kind == "reranker" else torch.load_embedder
+    from indexer.models import onnx  # noqa: PLC0415 - not before a load: a start imports this module
+
+    return onnx.load_reranker if spec.kind == "reranker" else onnx.load_embedder
+
+
+def quiet_libraries() -> None:
+    """Switch off telemetry, progress bars and tokenizer threads in the model libraries. Call it before their import.
+
+    They have no other switch than environment variables, which they read at import. Offline mode is not among them:
+    it would hold for a later ``models pull`` of this process too; loads are kept from the network by
+    ``local_files_only`` and a directory for a name.
+    """
+    settings = {
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)  # environment: the libraries have no other switch
 
 
 def _self_test(model: Model) -> None:
-    """See that a plain sentence gives a vector of the right length that is not zero, or a pair a finite number.
+    """Check that a plain sentence gives a vector of the right length that is not zero, or a pair a finite number.
 
     Raises:
         ValueError: The model does not work.
     """
     if model.spec.kind == "reranker":
-        (score,) = reranking(model).score("What does the fox do?", ["The quick brown fox jumps."])
+        (score,) = as_reranker(model).score("What does the fox do?", ["The quick brown fox jumps."])
         if not math.isfinite(score):
             raise ValueError(f"the model {model.spec.name} returned no usable score for a plain sentence")
         return
-    rows = embedding(model).embed_passages(["The quick brown fox."])
+    rows = as_embedder(model).embed_passages(["The quick brown fox."])
     if rows.shape != (1, model.spec.dim) or not float(abs(rows).sum()) > 0.0:
         raise ValueError(f"the model {model.spec.name} returned no usable vector for a plain sentence")
 
 
 # Accelerator --------------------------------------------------------------------------------------------------------
-# Which accelerator is here, asked of the operating system: torch is neither needed nor imported.
+# The operating system is asked: torch is neither needed nor imported.
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +136,8 @@ class Accelerator:
     why_not: str = ""
 
 
-def detect() -> Accelerator:
-    """Find the accelerator that the installed torch can use, in milliseconds and without importing it."""
+def detect_accelerator() -> Accelerator:
+    """Find the accelerator that the installed torch can use; takes milliseconds and does not import torch."""
     if sys.platform == "darwin":
         if platform.machine() == "arm64":
             return Accelerator("mps", "Apple silicon")

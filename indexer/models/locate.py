@@ -1,4 +1,4 @@
-"""Where a model's files lie on this machine: found without torch, without network, without running its code."""
+"""Where a model's files are on this machine: found without torch, without network, without running its code."""
 
 from __future__ import annotations
 
@@ -9,24 +9,23 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from indexer.models import prepared
 from indexer.models.catalogue import Entry, entries, lookup, nearest
-from indexer.models.prepared import made, prepare_command, verdict
+from indexer.models.prepared import WEIGHTS_RECORD, conversion_key, find_prepared, prepare_command, read_verdict
 
 Source = Literal["embedded", "directory", "hub"]
 
 EXACT_FORMS = ("onnx/model.onnx", "model.onnx")
 ONNX_FORMS = (*EXACT_FORMS, "onnx/model_quantized.onnx", "model_quantized.onnx")
-"""Where repositories keep their ONNX form, the exact one first."""
+"""Where repositories have their ONNX form, the exact one first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """A model whose files are here.
+    """A model whose files are on this machine.
 
     Attributes:
-        directory: Where they lie.
-        source: What kind of place that is.
+        directory: Where they are.
+        source: Installed with a Python distribution, a local directory, or the hub's cache.
         checks: SHA-256 by file name, for the files whose hash is known beforehand.
         revision: Commit of the snapshot in the hub cache, otherwise empty.
     """
@@ -54,7 +53,7 @@ class Missing:
 
 
 def default_hub_cache() -> Path:
-    """Return where the hub's client keeps models unless told otherwise."""
+    """Return the default cache directory of the hub's client."""
     return Path.home() / ".cache" / "huggingface" / "hub"
 
 
@@ -67,47 +66,47 @@ def find(name: str, *, hub_cache: Path | None = None, data_dir: Path | None = No
     Args:
         name: Catalogue name, hub repository ``owner/name``, or local directory.
         hub_cache: The hub cache, ``default_hub_cache()`` when None.
-        data_dir: Where safetensors made of pickled weights are kept; without it none are found.
+        data_dir: Where converted weights are kept; without it none are found.
     """
     if is_directory_name(name):
-        return _directory(name, data_dir)
+        return _find_directory(name, data_dir)
     entry = lookup(name)
     if entry and entry.distribution:
-        embedded = _embedded(entry)
+        embedded = _find_embedded(entry)
         if embedded:
             return embedded
     missing: Missing | None = None
     for directory in _snapshots(name, entry, hub_cache):
-        located = _usable(directory, "hub", name, data_dir)
+        located = _check_directory(directory, "hub", name, data_dir)
         if isinstance(located, Located):
             return located
-        if missing is None and _is_pickled(directory):  # all others are files that have not come whole
+        if missing is None and _is_pickled(directory):  # any other is an incomplete download
             missing = located
-    return missing or _missing(name, entry)
+    return missing or _not_found(name, entry)
 
 
 def find_pickled(name: str, *, hub_cache: Path | None = None) -> Located | None:
-    """Find the model ``name`` where its weights are here as pickles, whether or not they were converted.
+    """Find the model ``name`` by its pickled weights, whether or not they have been converted.
 
     Arguments as those of ``find``.
     """
     if is_directory_name(name):
-        place = Path(name).expanduser().resolve()
-        return Located(str(place), "directory") if _is_pickled(place) else None
-    places = _snapshots(name, lookup(name), hub_cache)
-    return next((Located(str(place), "hub", revision=place.name) for place in places if _is_pickled(place)), None)
+        directory = Path(name).expanduser().resolve()
+        return Located(str(directory), "directory") if _is_pickled(directory) else None
+    snapshots = _snapshots(name, lookup(name), hub_cache)
+    return next((Located(str(each), "hub", revision=each.name) for each in snapshots if _is_pickled(each)), None)
 
 
 def is_directory_name(name: str) -> bool:
-    """Whether ``name`` means a local directory, by its form alone."""
+    """Whether ``name`` is written as a local directory, existing or not."""
     return name.startswith(("/", "./", "../", ".\\", "..\\", "~")) or Path(name).is_absolute() or name in (".", "..")
 
 
 def weight_files(directory: Path) -> tuple[str, ...]:
     """Return the names of the safetensors files that hold the model, relative to ``directory``.
 
-    Shards are named by the index; the small matrices of later modules (``2_Dense``) come after. Empty when the
-    weights are not all there.
+    Shards are those that the index names; the small matrices of later modules (``2_Dense``) come last. Empty when
+    any file is missing.
     """
     index = directory / "model.safetensors.index.json"
     if (directory / "model.safetensors").is_file():
@@ -125,7 +124,7 @@ def weight_files(directory: Path) -> tuple[str, ...]:
 def pickled_files(directory: Path) -> tuple[str, ...]:
     """Return the names of the pickled files that hold a model without safetensors, relative to ``directory``.
 
-    Empty when they are not all there, or when there are safetensors.
+    Empty when any file is missing, or when there are safetensors.
     """
     if weight_files(directory):
         return ()
@@ -148,23 +147,24 @@ def pickled_files(directory: Path) -> tuple[str, ...]:
 def onnx_file(directory: Path, entry: Entry | None = None) -> str:
     """Return the ONNX form in ``directory``, relative to it, or an empty string; the catalogue's choice first.
 
-    Beside weights only an exact form counts: vectors are named after the weights, and a quantised form makes others.
+    Beside weights only an exact form counts: the vector key is made of the weights, and a quantised form has other
+    vectors.
     """
-    wanted = (entry.onnx,) if entry and entry.onnx else ()
-    forms = EXACT_FORMS if weight_files(directory) else (*wanted, *ONNX_FORMS)
+    chosen = (entry.onnx,) if entry and entry.onnx else ()
+    forms = EXACT_FORMS if weight_files(directory) else (*chosen, *ONNX_FORMS)
     return next((name for name in forms if (directory / name).is_file()), "")
 
 
 def module_paths(directory: Path) -> tuple[str, ...]:
-    """Return the directories of the model's modules as its files name them; none outside ``directory``."""
+    """Return the directories of the model's modules, relative to ``directory``; none that lead out of it."""
     modules = directory / "modules.json"
     named = json.loads(modules.read_text(encoding="utf-8")) if modules.is_file() else []
     paths = [str(module["path"]) for module in named if module.get("path")]
     return tuple(path for path in paths if not Path(path).is_absolute() and ".." not in Path(path).parts)
 
 
-def _embedded(entry: Entry) -> Located | None:
-    """Find the files a Python distribution carries, from its list of files alone."""
+def _find_embedded(entry: Entry) -> Located | None:
+    """Find the files of an installed Python distribution, from its list of files alone."""
     try:
         files = metadata.distribution(entry.distribution).files or []
     except metadata.PackageNotFoundError:
@@ -177,45 +177,45 @@ def _embedded(entry: Entry) -> Located | None:
     return None
 
 
-def _directory(name: str, data_dir: Path | None) -> Located | Missing:
+def _find_directory(name: str, data_dir: Path | None) -> Located | Missing:
     directory = Path(name).expanduser()
     if not directory.is_dir():
         return Missing("model_not_found", f"There is no model directory {directory}.", "Check the path.")
-    return _usable(directory.resolve(), "directory", name, data_dir)
+    return _check_directory(directory.resolve(), "directory", name, data_dir)
 
 
-def _usable(directory: Path, source: Source, name: str, data_dir: Path | None) -> Located | Missing:
-    """Return a directory as a model, the one made of its pickled weights in its place, or what is the matter."""
-    lack, revision = _lack(directory), directory.name if source == "hub" else ""
+def _check_directory(directory: Path, source: Source, name: str, data_dir: Path | None) -> Located | Missing:
+    """Return a directory as a model, or its converted weights, or why it cannot be loaded."""
+    missing_file, revision = _missing_file(directory), directory.name if source == "hub" else ""
     pickles = pickled_files(directory) if _is_pickled(directory) else ()
     if pickles and data_dir is not None:
-        key = prepared.key_of(directory, pickles, module_paths(directory), data_dir)
-        if converted := made(data_dir, key, prepared.WEIGHTS_RECORD):
+        key = conversion_key(directory, pickles, module_paths(directory), data_dir)
+        if converted := find_prepared(data_dir, key, WEIGHTS_RECORD):
             return Located(str(converted[0]), source, converted[1].checks, revision)
-        refused = verdict(data_dir, key, prepared.WEIGHTS_RECORD)
-        if refused and not refused.ok and lack:
+        refused = read_verdict(data_dir, key, WEIGHTS_RECORD)
+        if refused and not refused.ok and missing_file:
             reason = f"The pickled weights of {name} were refused: {refused.reason}."
             return Missing("incompatible", reason, "Choose another model, or one with safetensors.")
-    if pickles and lack:
+    if pickles and missing_file:
         reason = f"The model {name} cannot be loaded yet: its weights are pickled, which can run code."
         return Missing("unprepared", reason, f"Run: {prepare_command(name)}")
-    if lack:
-        return Missing("incompatible", f"The directory {directory} holds no usable model: {lack}.", _FORMS)
+    if missing_file:
+        return Missing("incompatible", f"The directory {directory} holds no usable model: {missing_file}.", _FORMS)
     return Located(str(directory), source, revision=revision)
 
 
 _FORMS = "A model needs tokenizer.json, config.json and model.safetensors or an ONNX form (onnx/model.onnx)."
 
 
-def _lack(directory: Path) -> str:
-    """Say what a directory lacks to be a model, empty when nothing."""
+def _missing_file(directory: Path) -> str:
+    """Return which file a directory lacks to be a model, empty when none."""
     if not _has_tokenizer(directory):
         return "tokenizer.json is missing"
     return "" if weight_files(directory) or onnx_file(directory) else "model.safetensors is missing"
 
 
 def _is_pickled(directory: Path) -> bool:
-    """Whether a directory would be a model if its weights were not pickled."""
+    """Whether only its pickled weights keep a directory from being a model."""
     return directory.is_dir() and _has_tokenizer(directory) and bool(pickled_files(directory))
 
 
@@ -230,7 +230,7 @@ def _repositories(name: str, entry: Entry | None) -> list[str]:
 
 
 def _snapshots(name: str, entry: Entry | None, hub_cache: Path | None) -> Iterator[Path]:
-    """The snapshots of a model in the hub's cache: first the one ``refs/main`` names, then the latest."""
+    """Yield the snapshots of a model in the hub's cache: first the one that ``refs/main`` names, then the latest."""
     for repo in _repositories(name, entry):
         root = (hub_cache or default_hub_cache()) / ("models--" + repo.replace("/", "--"))
         snapshots = root / "snapshots"
@@ -242,7 +242,7 @@ def _snapshots(name: str, entry: Entry | None, hub_cache: Path | None) -> Iterat
         yield from (directory for directory in found if directory.is_dir())
 
 
-def _missing(name: str, entry: Entry | None) -> Missing:
+def _not_found(name: str, entry: Entry | None) -> Missing:
     if entry or "/" in name:
         reason = f"The model {name} is not on this machine."
         return Missing("offline_missing", reason, f"Run: folder-mcp models pull {name}")
@@ -256,22 +256,21 @@ def _missing(name: str, entry: Entry | None) -> Missing:
 
 
 # Availability -------------------------------------------------------------------------------------------------------
-# Which models are on this machine, told without torch and without network.
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """One model, here or not.
+    """Whether one model can be loaded from this machine.
 
     Attributes:
         name: As it was asked for.
-        entry: What the catalogue knows of it, None when nothing.
-        local: Whether it can be loaded from this machine.
-        source: What kind of place it is in, empty when it is not here.
-        directory: Where, empty when it is not here.
+        entry: Its catalogue entry, None when it has none.
+        local: Whether it can be loaded.
+        source: See ``Located``, empty when it cannot be loaded.
+        directory: Likewise.
         code: Why not: ``model_not_found``, ``offline_missing``, ``unprepared``, ``incompatible`` or
-            ``corrupt_files``; empty when it is here.
-        reason: The same for people.
+            ``corrupt_files``; empty when it can be loaded.
+        reason: The same as a sentence.
         remedy: What to do, one sentence.
     """
 
@@ -288,29 +287,29 @@ class Availability:
 def availability(
     names: Iterable[str] | None = None, *, hub_cache: Path | None = None, data_dir: Path | None = None
 ) -> tuple[Availability, ...]:
-    """Look for each model; a damaged one is reported, never raised.
+    """Look for each model; damaged files are reported, never raised.
 
     Args:
         names: Models to look for; None asks for the whole catalogue.
         hub_cache: The hub's cache directory.
         data_dir: Where prepared models are kept.
     """
-    wanted = [e.name for e in entries()] if names is None else list(names)
-    return tuple(_one(name, hub_cache, data_dir) for name in wanted)
+    models = [e.name for e in entries()] if names is None else list(names)
+    return tuple(_availability_of(name, hub_cache, data_dir) for name in models)
 
 
-def _one(name: str, hub_cache: Path | None, data_dir: Path | None) -> Availability:
+def _availability_of(name: str, hub_cache: Path | None, data_dir: Path | None) -> Availability:
     entry = lookup(name)
     try:
         found = find(name, hub_cache=hub_cache, data_dir=data_dir)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         # modules.json or a weight index that cannot be read, or is not what it should be
         reason = f"The files of {name} are damaged: {e}"
-        return Availability(name, entry, False, code="corrupt_files", reason=reason, remedy=_again(name))
+        return Availability(name, entry, False, code="corrupt_files", reason=reason, remedy=_pull_again(name))
     if isinstance(found, Located):
         return Availability(name, entry, True, found.source, found.directory)
     return Availability(name, entry, False, code=found.code, reason=found.reason, remedy=found.remedy)
 
 
-def _again(name: str) -> str:
+def _pull_again(name: str) -> str:
     return f"Delete them and run: folder-mcp models pull {name}"

@@ -1,4 +1,7 @@
-"""A model run by ONNX Runtime: the CPU's own runtime; torch and transformers are neither needed nor imported."""
+"""Models run by ONNX Runtime, the default on the CPU; torch and transformers are neither needed nor imported.
+
+``loader`` imports this module on the model thread, in the ``runtime`` stage of a load.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,23 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import psutil  # type: ignore[import-untyped, unused-ignore]
+from numpy.typing import NDArray
+from onnxruntime import InferenceSession, SessionOptions
+from tokenizers import Encoding, Tokenizer
 
 from indexer.errors import SlotUnavailable
-from indexer.models import bert_onnx, recipe
+from indexer.models import bert_onnx
 from indexer.models.catalogue import lookup
 from indexer.models.locate import onnx_file
-from indexer.models.recipe import Recipe, layer_weights
-from indexer.models.tokenizer import cut, read_tokenizer, tokenizer_file
-from indexer.slot import failure as stopping
+from indexer.models.recipe import Recipe, layer_weights, read_recipe, unit_rows
+from indexer.models.tokenizer import break_long_runs, read_tokenizer, tokenizer_file
 from indexer.slot.embedder import ModelSpec, Progress
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from onnxruntime import InferenceSession
-    from tokenizers import Encoding, Tokenizer
-
-    from indexer.types import Matrix, Vector
-
+from indexer.slot.failure import raise_if_stopped
+from indexer.types import Matrix, Vector
 
 _BATCH_DEPENDENT = b"DynamicQuantizeLinear"
 """The operation of 8-bit graphs that scales all texts of a pass by their common extremes."""
@@ -41,13 +42,13 @@ class OnnxEmbedder:
         spec: ModelSpec,
         session: InferenceSession,
         tokenizer: Tokenizer,
-        how: Recipe,
+        recipe: Recipe,
         passes: Passes,
     ) -> None:
         self._spec = spec
         self._session: InferenceSession | None = session
         self._tokenizer: Tokenizer | None = tokenizer
-        self._recipe = how
+        self._recipe = recipe
         self._passes = passes
         self._inputs = frozenset(i.name for i in session.get_inputs())
         outputs = [o.name for o in session.get_outputs()]
@@ -78,11 +79,9 @@ class OnnxEmbedder:
         self._tokenizer = None
 
     def _encode(self, texts: Sequence[str], prompt: str) -> Matrix:
-        import numpy as np  # noqa: PLC0415
-
         if self._tokenizer is None:
             raise RuntimeError(f"the model {self._spec.name} is closed")
-        prepared = [prompt + cut(text, self._spec.max_tokens) for text in texts]
+        prepared = [prompt + break_long_runs(text, self._spec.max_tokens) for text in texts]
         if self._recipe.lower_case:
             prepared = [text.lower() for text in prepared]
         encodings = self._tokenizer.encode_batch_fast(prepared, add_special_tokens=self._recipe.special_tokens)
@@ -96,9 +95,7 @@ class OnnxEmbedder:
         return unit_rows(out, self._spec.dim)
 
     def _forward(self, rows: list[NDArray[np.int64]]) -> NDArray[np.float32]:
-        """Run texts of like length: [n, dim], before scaling."""
-        import numpy as np  # noqa: PLC0415
-
+        """Run texts of similar length: [n, dim], before scaling."""
         if self._session is None:
             raise RuntimeError(f"the model {self._spec.name} is closed")
         shape = (len(rows), max(1, *(len(row) for row in rows)) if len(rows) > 1 else max(1, len(rows[0])))
@@ -115,13 +112,6 @@ class OnnxEmbedder:
         return found if self._whole else _pool(found, mask, self._recipe.pooling)
 
 
-def prepare() -> None:
-    """Import the runtime: 0.2 CPU seconds."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # house: the library has no other switch
-    import onnxruntime  # noqa: F401, PLC0415
-    import tokenizers  # noqa: F401, PLC0415
-
-
 def load_embedder(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> OnnxEmbedder:
     """Load a model from its local directory: its own ONNX form, or a graph written over its safetensors file.
 
@@ -131,22 +121,22 @@ def load_embedder(spec: ModelSpec, progress: Progress, stopped: Callable[[], boo
     """
     progress("tokenizer", 0.0)
     directory = Path(spec.directory)
-    how = recipe.read(directory, lookup(spec.name))
+    recipe = read_recipe(directory, lookup(spec.name))
     tokenizer = read_tokenizer(tokenizer_file(spec.directory))
     tokenizer.enable_truncation(max_length=spec.max_tokens)
-    stopping.raise_if_stopped(stopped)
+    raise_if_stopped(stopped)
     progress("weights", 0.0)
-    model, weights = _graph(spec, directory, how)
-    session, passes = open_graph(model, weights, directory / how.root)
+    model, weights = _graph(spec, directory, recipe)
+    session, passes = open_graph(model, weights, directory / recipe.root)
     progress("weights", 1.0)
-    stopping.raise_if_stopped(stopped)
-    return OnnxEmbedder(spec, session, tokenizer, how, passes)
+    raise_if_stopped(stopped)
+    return OnnxEmbedder(spec, session, tokenizer, recipe, passes)
 
 
-def _graph(spec: ModelSpec, directory: Path, how: Recipe) -> tuple[bytes | Path, Path | None]:
-    """Return the graph, written here or a file, and the directory of its weights where that must be told."""
-    if bert_onnx.covers_encoder(directory, how):
-        graph, weights = bert_onnx.build_encoder(directory, how)
+def _graph(spec: ModelSpec, directory: Path, recipe: Recipe) -> tuple[bytes | Path, Path | None]:
+    """Return the graph, written here or a file, and the directory of its weights if the session must be given it."""
+    if bert_onnx.covers_encoder(directory, recipe):
+        graph, weights = bert_onnx.build_encoder(directory, recipe)
         return graph, weights.parent
     return shipped_graph(spec, directory), None
 
@@ -181,9 +171,7 @@ def open_graph(model: bytes | Path, weights: Path | None, transformer: Path) -> 
 
 
 def _open_session(model: bytes | Path, weights: Path | None, threads: int) -> InferenceSession:
-    import onnxruntime as ort  # noqa: PLC0415
-
-    options = ort.SessionOptions()
+    options = SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # Without arena and pattern, buffers are plain heap: freed after each pass, given back after the unload
@@ -195,11 +183,11 @@ def _open_session(model: bytes | Path, weights: Path | None, threads: int) -> In
     if weights is not None:
         options.add_session_config_entry(_FOLDER, str(weights))
     source = model if isinstance(model, bytes) else str(model)
-    return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    return InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
 def _depends_on_batch(model: bytes | Path) -> bool:
-    """Whether a text's vector would depend on the texts beside it, so that each must have a pass of its own."""
+    """Whether a text's vector would depend on the other texts of its pass, so that each needs a pass of its own."""
     if isinstance(model, bytes):
         return False
     with model.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -208,8 +196,6 @@ def _depends_on_batch(model: bytes | Path) -> bool:
 
 def _pool(hidden: NDArray[np.float32], mask: NDArray[np.int64], pooling: str) -> NDArray[np.float32]:
     """Make one vector of each text's token vectors: [n, tokens, hidden] to [n, hidden]; padding stands last."""
-    import numpy as np  # noqa: PLC0415
-
     if pooling == "cls":
         first: NDArray[np.float32] = hidden[:, 0]
         return first
@@ -224,7 +210,7 @@ def _pool(hidden: NDArray[np.float32], mask: NDArray[np.int64], pooling: str) ->
 
 
 # Rerankers ----------------------------------------------------------------------------------------------------------
-# A cross-encoder run by ONNX Runtime: query and text go through the model together, one number comes out.
+# A cross-encoder takes query and text together and returns one number.
 
 
 class OnnxReranker:
@@ -246,8 +232,8 @@ class OnnxReranker:
         """How well each text answers the query: logits, in the order of the texts."""
         if self._tokenizer is None:
             raise RuntimeError(f"the model {self._spec.name} is closed")
-        asked = cut(query, self._spec.max_tokens)
-        pairs = [(asked, cut(text, self._spec.max_tokens)) for text in texts]
+        asked = break_long_runs(query, self._spec.max_tokens)
+        pairs = [(asked, break_long_runs(text, self._spec.max_tokens)) for text in texts]
         encodings = self._tokenizer.encode_batch(pairs)
         scores = [0.0] * len(pairs)
 
@@ -264,8 +250,6 @@ class OnnxReranker:
         self._tokenizer = None
 
     def _forward(self, encodings: list[Encoding]) -> list[float]:
-        import numpy as np  # noqa: PLC0415
-
         if self._session is None:
             raise RuntimeError(f"the model {self._spec.name} is closed")
         shape = (len(encodings), max(len(e.ids) for e in encodings))
@@ -290,7 +274,7 @@ def load_reranker(spec: ModelSpec, progress: Progress, stopped: Callable[[], boo
     directory = Path(spec.directory)
     tokenizer = read_tokenizer(tokenizer_file(spec.directory))
     tokenizer.enable_truncation(max_length=spec.max_tokens, strategy="longest_first")
-    stopping.raise_if_stopped(stopped)
+    raise_if_stopped(stopped)
     progress("weights", 0.0)
     model: bytes | Path
     weights: Path | None = None
@@ -301,17 +285,17 @@ def load_reranker(spec: ModelSpec, progress: Progress, stopped: Callable[[], boo
         model = shipped_graph(spec, directory)
     session, passes = open_graph(model, weights, directory)
     progress("weights", 1.0)
-    stopping.raise_if_stopped(stopped)
+    raise_if_stopped(stopped)
     return OnnxReranker(spec, session, tokenizer, passes)
 
 
-# Passes side by side ------------------------------------------------------------------------------------------------
-# Forward passes: which texts share one, how many run at once, and on how many cores each.
+# Forward passes -----------------------------------------------------------------------------------------------------
+# Which texts share a pass, how many passes run at once, and on how many cores each.
 #
-# A pass on all cores makes its threads wait for each other after every step; passes side by side, each on a core of
-# its own, never wait. With the embedded model on two cores that is a quarter to a third more texts a second and a
-# fifth less CPU a text (docs/decisions/0009). But a query is a single pass, and on one core takes longer: 9 ms
-# instead of 6. So only small models work side by side.
+# A pass on all cores makes its threads wait for each other after every step; parallel passes, each on a core of its
+# own, never wait. With the embedded model on two cores that is a quarter to a third more texts a second and a fifth
+# less CPU a text (docs/decisions/0009). But a query is a single pass, and takes longer on one core: 9 ms instead
+# of 6. So only small models run passes in parallel.
 
 PADDED_TOKENS = 384
 """Tokens, padding included, of one pass.
@@ -320,12 +304,12 @@ Measured with the embedded model on texts of 20 to 254 tokens: from 256 to 512 t
 tenth slower, 2,048 a fifth. Small passes also pad less and need less memory.
 """
 SMALL = 25_000_000
-"""Weights of its layers up to which a model works side by side: twelve layers of 384.
+"""Most weights in the layers of a model that runs passes in parallel: twelve layers of 384.
 
 The next size in use has 85 million: eight times the embedded model's, whose query takes 9 ms on one core.
 """
-MOST = 8
-"""Passes at once, at most, to bound the memory: the embedded model alone peaks at 197 MiB with one, 226 with two."""
+MAX_PASSES = 8
+"""Most passes at once, to limit the memory: the embedded model alone peaks at 197 MiB with one, 226 with two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +318,7 @@ class Passes:
 
     Attributes:
         tokens: Padded tokens of one; a single text may have more.
-        at_once: How many run side by side.
+        at_once: How many run in parallel.
         threads: Threads of each, 0 for one a core.
     """
 
@@ -357,7 +341,7 @@ class Passes:
         """Call ``forward`` with the indices of each pass's texts; returns when all are done.
 
         Args:
-            forward: Runs one pass and keeps its result; from several threads when passes run side by side.
+            forward: Runs one pass and stores its result; called from several threads when passes run in parallel.
             lengths: Tokens of each text.
 
         Raises:
@@ -389,33 +373,6 @@ def batches(lengths: Sequence[int], budget: int, at_once: int = 1) -> Iterator[l
 
 
 def cores() -> int:
-    """Cores this process may use, at most ``MOST``; virtual ones that share a core gain nothing."""
-    import psutil  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415
-
+    """Physical cores this process may use, at most ``MAX_PASSES``; virtual ones that share a core gain nothing."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(psutil.cpu_count(logical=False) or MOST, allowed or 1, MOST)
-
-
-# Unit length --------------------------------------------------------------------------------------------------------
-# The last step of every runtime: rows of unit length, checked to be numbers.
-
-
-def unit_rows(raw: Any, dim: int) -> Matrix:
-    """Return ``raw`` as float32 [n, dim] with rows of unit length.
-
-    A row of zeros stays zeros: a text of which the model sees nothing is near to nothing.
-
-    Raises:
-        ValueError: The model returned another shape, or something that is not a finite number.
-    """
-    import numpy as np  # noqa: PLC0415
-
-    rows = np.asarray(raw, dtype=np.float32).reshape(len(raw), -1) if len(raw) else np.zeros((0, dim), np.float32)
-    if dim and rows.shape[1] != dim:
-        raise ValueError(f"the model returned vectors of {rows.shape[1]} numbers, expected {dim}")
-    if not np.isfinite(rows).all():
-        raise ValueError("the model returned vectors with infinite or undefined numbers")
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float32)
-    lengths[lengths == 0.0] = 1.0
-    unit: Matrix = rows / lengths
-    return unit
+    return min(psutil.cpu_count(logical=False) or MAX_PASSES, allowed or 1, MAX_PASSES)

@@ -1,4 +1,4 @@
-"""How a model turns text into a vector, as its own configuration files say, the catalogue filling the gaps.
+"""How a model turns text into a vector: read from its configuration files, with the catalogue for what they lack.
 
 The files and their meaning are those of sentence-transformers: ``modules.json`` (the chain of modules),
 ``sentence_bert_config.json`` (length), ``1_Pooling/config.json``, ``config_sentence_transformers.json`` (prompts).
@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from indexer.errors import SlotUnavailable
 from indexer.models.catalogue import Entry
+
+if TYPE_CHECKING:
+    from indexer.types import Matrix
 
 _POOLING = {
     "pooling_mode_cls_token": "cls",
@@ -30,7 +33,7 @@ DEFAULT_TOKENS = 512
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What makes a text's vector, beside the weights.
+    """What determines a text's vector, beside the weights.
 
     Attributes:
         architecture: ``model_type`` of ``config.json``, for example ``bert``.
@@ -39,13 +42,13 @@ class Recipe:
         pooling: ``mean``, ``cls``, ``last``, ``static``, or another name of sentence-transformers.
         pools_prompt: Whether the prompt's own tokens take part in the pooling.
         dim: Length of a vector; 0 when only the loaded model knows.
-        max_tokens: What the model sees of a text, special tokens included.
-        query_prompt: Put before a query.
-        passage_prompt: Put before a passage.
+        max_tokens: How much of a text the model takes, in tokens, special tokens included.
+        query_prompt: Prepended to a query.
+        passage_prompt: Prepended to a passage.
         lower_case: Whether text is lower-cased before the tokenizer.
         normalizes: Whether the chain itself ends in unit vectors.
         special_tokens: Whether the tokenizer adds its special tokens.
-        remote_code: Whether the files ask for code of their own to be run.
+        remote_code: Whether the model needs code from its own repository.
     """
 
     architecture: str
@@ -63,7 +66,7 @@ class Recipe:
     remote_code: bool
 
 
-def read(directory: Path, entry: Entry | None = None) -> Recipe:
+def read_recipe(directory: Path, entry: Entry | None = None) -> Recipe:
     """Read the recipe of the model in ``directory``.
 
     Raises:
@@ -91,12 +94,12 @@ def read(directory: Path, entry: Entry | None = None) -> Recipe:
         lower_case=bool(sentence.get("do_lower_case", False)),
         normalizes="Normalize" in names,
         special_tokens=not static,
-        remote_code=_asks_for_code(config, chain),
+        remote_code=_needs_code(config, chain),
     )
 
 
 def layer_weights(directory: Path) -> int:
-    """Return how many weights every token meets: 12 * layers * hidden^2 (Kaplan et al. 2020), 0 when unknown.
+    """Return the number of weights each token passes: 12 * layers * hidden^2 (Kaplan et al. 2020), 0 when unknown.
 
     Args:
         directory: Where the transformer's ``config.json`` is.
@@ -109,7 +112,7 @@ def layer_weights(directory: Path) -> int:
 
 
 def _pooling(directory: Path, chain: list[Any], entry: Entry | None) -> tuple[str, bool]:
-    """Return the pooling and whether it covers the prompt; mean is what sentence-transformers takes by default."""
+    """Return the pooling and whether it covers the prompt; the default of sentence-transformers is mean."""
     for module in chain:
         if str(module.get("type", "")).endswith(".Pooling"):
             config = _dict(directory / str(module.get("path", "")) / "config.json")
@@ -146,7 +149,7 @@ def _dim(directory: Path, chain: list[Any], config: dict[str, Any], entry: Entry
 
 
 def _length(root: Path, config: dict[str, Any], sentence: dict[str, Any], entry: Entry | None) -> int:
-    """Return the window: what the model names, never more than its table of positions has rows."""
+    """Return the context length: the one the model names, never more than its table of positions has rows."""
     positions = int(config.get("max_position_embeddings") or 0)
     if positions and config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet"):
         positions -= 2  # these families count positions from pad_token_id + 1
@@ -158,7 +161,7 @@ def _length(root: Path, config: dict[str, Any], sentence: dict[str, Any], entry:
     return min(int(named), positions) if positions else int(named)
 
 
-def _asks_for_code(config: dict[str, Any], chain: list[Any]) -> bool:
+def _needs_code(config: dict[str, Any], chain: list[Any]) -> bool:
     return bool(config.get("auto_map")) or any(
         not str(m.get("type", "")).startswith("sentence_transformers.") for m in chain
     )
@@ -178,3 +181,24 @@ def _json(path: Path) -> Any:
         raise SlotUnavailable(
             "corrupt_files", f"{path} is damaged: {e}", "Delete this model's files and pull it again."
         ) from e
+
+
+def unit_rows(raw: Any, dim: int) -> Matrix:
+    """Return ``raw`` as float32 [n, dim] with rows of unit length: the last step of every runtime.
+
+    A row of zeros stays zeros: a text that has no tokens is near to no other.
+
+    Raises:
+        ValueError: The model returned another shape, or something that is not a finite number.
+    """
+    import numpy as np  # noqa: PLC0415 - heavy, and imported by the runtime by now; a start imports this module
+
+    rows = np.asarray(raw, dtype=np.float32).reshape(len(raw), -1) if len(raw) else np.zeros((0, dim), np.float32)
+    if dim and rows.shape[1] != dim:
+        raise ValueError(f"the model returned vectors of {rows.shape[1]} numbers, expected {dim}")
+    if not np.isfinite(rows).all():
+        raise ValueError("the model returned vectors with infinite or undefined numbers")
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True).astype(np.float32)
+    lengths[lengths == 0.0] = 1.0
+    unit: Matrix = rows / lengths
+    return unit

@@ -1,4 +1,4 @@
-"""From a model's name to a ``ModelSpec``: where its files are, what its vectors are called, what will load it."""
+"""From a model's name to a ``ModelSpec``: where its files are, the key of its vectors, which runtime loads it."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from indexer.errors import SlotUnavailable
-from indexer.models import loader as devices
-from indexer.models import recipe as recipes
 from indexer.models.bert_onnx import covers_encoder, covers_pair
 from indexer.models.catalogue import Entry, lookup
-from indexer.models.export import exported
+from indexer.models.loader import detect_accelerator
 from indexer.models.locate import Located, Missing, find, onnx_file, weight_files
-from indexer.models.prepared import digest, prepare_command
-from indexer.models.recipe import Recipe
+from indexer.models.prepared import EXPORT_RECORD, digest, find_prepared, prepare_command
+from indexer.models.recipe import Recipe, read_recipe
 from indexer.slot.embedder import ModelSpec, Runtime
 
 RuntimeChoice = Literal["auto", "torch", "onnx"]
@@ -34,18 +32,18 @@ def resolve(
     offline: bool = False,
     dtype: str = "float32",
 ) -> ModelSpec:
-    """Pin the model ``name``: reads configuration files and, the first time, hashes the weights; no network.
+    """Resolve the model ``name``: reads configuration files and, the first time, hashes the weights; no network.
 
-    Call it from a worker thread: hashing a large model takes about a second per GB once (see ``identity.digest``).
+    Call it from a worker thread: hashing a large model takes about a second per GB once (see ``prepared.digest``).
 
     Args:
-        name: Catalogue name, hub repository, or local directory (see ``local.find``).
+        name: Catalogue name, hub repository, or local directory (see ``locate.find``).
         data_dir: Where prepared models and hashes are kept; without it no prepared form is found.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         runtime: ``auto`` takes ONNX Runtime on the CPU wherever there is a form for it, torch otherwise.
-        allow_remote_code: Whether the user lets code shipped with this very model run.
+        allow_remote_code: Whether the user allows code of this model's repository to run.
         hub_cache: The hub's cache directory.
-        offline: Whether pulling is out of the question (changes the hint only).
+        offline: Whether downloads are forbidden (changes the hint only).
         dtype: Number format on an accelerator; the CPU computes in ``float32``.
 
     Raises:
@@ -56,11 +54,11 @@ def resolve(
     located = find(name, hub_cache=hub_cache, data_dir=data_dir)
     if isinstance(located, Missing):
         raise unavailable(located, offline)
-    model = _Model(name, entry, located, Path(located.directory), recipes.read(Path(located.directory), entry))
+    model = _Model(name, entry, located, Path(located.directory), read_recipe(Path(located.directory), entry))
     recipe = model.recipe
-    where = devices.detect().device if device == "auto" else device
+    where = detect_accelerator().device if device == "auto" else device
     key = vector_key(model, data_dir)
-    export = exported(data_dir, key) if data_dir else None
+    export = find_prepared(data_dir, key, EXPORT_RECORD) if data_dir else None
     chosen, directory = _runtime(model, runtime, where, export[0] if export else None)
     checks = located.checks if directory == model.directory else export[1].checks if export else ()
     if recipe.remote_code and chosen == "torch" and model.needs_code and not allow_remote_code:
@@ -88,7 +86,7 @@ def resolve(
 
 @dataclass(frozen=True, slots=True)
 class _Model:
-    """A model found on this machine, before anything is decided about it."""
+    """A model found on this machine, before its runtime is chosen."""
 
     name: str
     entry: Entry | None
@@ -98,7 +96,7 @@ class _Model:
 
     @property
     def needs_code(self) -> bool:
-        """Whether torch can run it only with its own code, as far as the catalogue knows."""
+        """Whether torch needs code of the model's repository; the catalogue knows better than the files."""
         return self.entry.remote_code if self.entry else self.recipe.remote_code
 
     @property
@@ -108,14 +106,14 @@ class _Model:
 
 
 def vector_key(model: _Model, data_dir: Path | None = None) -> str:
-    """Return the name of this model's vectors: lower-case letters, digits and ``_``, at most 51 characters.
+    """Return the key of this model's vectors: lower-case letters, digits and ``_``, at most 51 characters.
 
-    It hashes everything that makes a vector: the weights' bytes, the tokenizer, pooling, prompts. Runtime and device
-    are no part of it, so both runtimes of the same weights share one index. A quantised form has other bytes, hence
-    another key.
+    It hashes everything that determines a vector: the weights' bytes, the tokenizer, pooling, prompts. Runtime and
+    device are not part of it, so both runtimes of the same weights share one index. A quantised form has other bytes,
+    hence another key.
     """
     known, directory, recipe = dict(model.located.checks), model.directory, model.recipe
-    files = weight_files(directory) or _onnx_parts(directory, model.onnx)
+    files = weight_files(directory) or _onnx_files(directory, model.onnx)
     tokenizer = directory / recipe.root / "tokenizer.json"
     made_of = {
         "weights": [known.get(file) or digest(directory / file, data_dir) for file in files],
@@ -125,20 +123,20 @@ def vector_key(model: _Model, data_dir: Path | None = None) -> str:
     }
     short = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:10]
     last = (model.entry.repo if model.entry else model.name).rsplit("/", 1)[-1]
-    if model.located.source == "directory":  # its name, also where the weights are a conversion elsewhere
+    if model.located.source == "directory":  # the user's name for it; converted weights are in another directory
         last = Path(model.name).expanduser().resolve().name
     slug = re.sub(r"[^a-z0-9]+", "_", last.lower()).strip("_")[:40].strip("_") or "model"
     return f"{slug}_{short}"
 
 
-def _onnx_parts(directory: Path, file: str) -> tuple[str, ...]:
-    """Return an ONNX form's files: the graph, and its data beside it where that is a file of its own."""
+def _onnx_files(directory: Path, file: str) -> tuple[str, ...]:
+    """Return an ONNX form's files: the graph, and its data where that is a separate file."""
     parts = (file, f"{file}_data", f"{file}.data")
     return tuple(p for p in parts if p and (directory / p).is_file())
 
 
 def _runtime(model: _Model, runtime: RuntimeChoice, where: str, export: Path | None) -> tuple[Runtime, Path]:
-    """Choose what loads the model and from where."""
+    """Choose what loads the model and from which directory."""
     has_weights = bool(weight_files(model.directory))
     if runtime == "onnx" or (runtime == "auto" and (where == "cpu" or not has_weights)):
         if covers_encoder(model.directory, model.recipe) or (model.onnx and _poolable(model.recipe)):
@@ -161,13 +159,13 @@ def _runtime(model: _Model, runtime: RuntimeChoice, where: str, export: Path | N
 
 
 def _poolable(recipe: Recipe) -> bool:
-    """Whether an ONNX form with token vectors can be finished by us: pooling and length only."""
+    """Whether the rest of an ONNX form with token vectors is done here: pooling and scaling only."""
     simple = set(recipe.modules) <= {"Transformer", "Pooling", "Normalize"}
     return simple and recipe.pooling in ("mean", "cls", "last") and recipe.pools_prompt
 
 
 def unavailable(missing: Missing, offline: bool) -> SlotUnavailable:
-    """The error for a model that is not here; in offline mode it says what that forbids."""
+    """Return the error for a missing model; in offline mode the hint says that downloads are forbidden."""
     remedy = missing.remedy
     if offline and missing.code == "offline_missing":
         remedy = f"{remedy} (offline mode is on: switch it off once for that)"
@@ -175,7 +173,6 @@ def unavailable(missing: Missing, offline: bool) -> SlotUnavailable:
 
 
 # Rerankers ----------------------------------------------------------------------------------------------------------
-# From a reranker's name to a ``ModelSpec``: a cross-encoder's files, and what will load them.
 
 _PAIRS = "ForSequenceClassification"
 
@@ -185,8 +182,8 @@ class RerankModel:
     """The reranker that the configuration names, as found on this machine.
 
     Attributes:
-        name: As it was named.
-        spec: What to load; None when it cannot be had.
+        name: As configured.
+        spec: What to load; None when it cannot be loaded.
         problem: Why not, else None.
         languages: ISO 639-1 codes it was made for; None when many or unknown.
     """
@@ -206,9 +203,9 @@ def resolve_reranker(
     hub_cache: Path | None = None,
     offline: bool = False,
 ) -> ModelSpec:
-    """Pin the cross-encoder ``name``: reads configuration files and, the first time, hashes the weights; no network.
+    """Resolve the cross-encoder ``name``, like ``resolve``.
 
-    Arguments as those of ``specs.resolve``; rerankers that need code of their own are refused.
+    Rerankers that need code of their own are refused.
 
     Raises:
         SlotUnavailable: ``model_not_found``, ``offline_missing``, ``incompatible`` or ``corrupt_files``.
@@ -218,10 +215,10 @@ def resolve_reranker(
     if isinstance(located, Missing):
         raise unavailable(located, offline)
     directory = Path(located.directory)
-    _check(name, directory)
-    where = devices.detect().device if device == "auto" else device
+    _check_cross_encoder(name, directory)
+    where = detect_accelerator().device if device == "auto" else device
     chosen = _reranker_runtime(name, directory, runtime, where)
-    recipe = recipes.read(directory, entry)
+    recipe = read_recipe(directory, entry)
     known = dict(located.checks)
     files = weight_files(directory) or (onnx_file(directory, entry),)
     made_of = ["reranker", *(known.get(file) or digest(directory / file, data_dir) for file in files)]
@@ -248,8 +245,8 @@ def is_cross_encoder(directory: Path) -> bool:
     return any(str(kind).endswith(_PAIRS) for kind in config.get("architectures") or ())
 
 
-def _check(name: str, directory: Path) -> None:
-    """Refuse what is no cross-encoder with one number for a pair.
+def _check_cross_encoder(name: str, directory: Path) -> None:
+    """Check that a model is a cross-encoder that makes one number for a pair.
 
     Raises:
         SlotUnavailable: ``incompatible`` or ``corrupt_files``.
@@ -275,7 +272,7 @@ def _check(name: str, directory: Path) -> None:
 
 
 def _reranker_runtime(name: str, directory: Path, runtime: RuntimeChoice, where: str) -> Runtime:
-    """Choose what loads it: ONNX Runtime on the CPU wherever there is a form for it, torch otherwise."""
+    """Choose ONNX Runtime on the CPU wherever there is a form for it, torch otherwise."""
     weights, form = bool(weight_files(directory)), onnx_file(directory, lookup(name))
     if runtime == "onnx" or (runtime == "auto" and (where == "cpu" or not weights)):
         if form or covers_pair(directory):

@@ -1,4 +1,4 @@
-"""Counting a text's tokens exactly as the model will, without loading the model."""
+"""A model's tokenizer for counting tokens, exactly as the model counts them, without loading the model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from indexer.errors import SlotUnavailable
-from indexer.models import recipe
+from indexer.models.recipe import read_recipe
 from indexer.slot.embedder import ModelSpec
 
 if TYPE_CHECKING:
@@ -27,15 +27,15 @@ class Tokens:
 
     Attributes:
         limit: Tokens left for a passage's own text after special tokens and the passage prompt.
-        stamp: 12 hex characters; equal stamps count every text alike.
-        path: The file it was read from, for ``open_counter``; empty if from none.
+        stamp: 12 hex characters; tokenizers of equal stamps count every text alike.
+        path: The file it was read from, for ``open_counter``; empty if none.
     """
 
     __slots__ = ("_tokenizer", "_words", "limit", "path", "stamp")
 
     def __init__(self, tokenizer: Tokenizer, limit: int, stamp: str, path: str = "") -> None:
         self._tokenizer = tokenizer
-        self._words = of_words(tokenizer)
+        self._words = word_starts_for(tokenizer)
         self.limit = limit
         self.stamp = stamp
         self.path = path
@@ -53,8 +53,8 @@ class Tokens:
         return len(self.starts(text))
 
     def _segment(self, text: str) -> list[int]:
-        offsets = self._tokenizer.encode(cut(text), add_special_tokens=False).offsets
-        at = breaks(text) if len(text) > LONGEST_RUN else []
+        offsets = self._tokenizer.encode(break_long_runs(text), add_special_tokens=False).offsets
+        at = break_offsets(text) if len(text) > LONGEST_RUN else []
         if not at:
             return [start for start, _ in offsets]
         exact, inserted = [], 0
@@ -87,7 +87,7 @@ def open_tokenizer(spec: ModelSpec) -> Tokens:
 
 
 def open_counter(path: str, limit: int, stamp: str) -> Tokens:
-    """Open the tokenizer that another process has opened, by what its ``Tokens`` say.
+    """Open a tokenizer that another process has opened, by the attributes of its ``Tokens``.
 
     Raises:
         SlotUnavailable: ``corrupt_files`` or ``offline_missing`` when its file is damaged, gone, or another by now.
@@ -110,10 +110,10 @@ def read_tokenizer(path: Path) -> Tokenizer:
     Raises:
         SlotUnavailable: As ``open_tokenizer``.
     """
-    from tokenizers import Tokenizer  # noqa: PLC0415
+    from tokenizers import Tokenizer  # noqa: PLC0415 - a start imports this module
 
     try:
-        # Read here, not by the library: its errors do not tell a missing file from a damaged one.
+        # Not read by the library: its errors do not distinguish a missing file from a damaged one.
         tokenizer = Tokenizer.from_buffer(path.read_bytes())
     except FileNotFoundError as e:
         raise SlotUnavailable("offline_missing", f"{path} is gone.", "Pull the model again.") from e
@@ -128,13 +128,13 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
 def tokenizer_file(directory: str) -> Path:
     """Return the model's ``tokenizer.json``: of its first module, else of the directory itself."""
-    own = Path(directory) / recipe.read(Path(directory)).root / "tokenizer.json"
+    own = Path(directory) / read_recipe(Path(directory)).root / "tokenizer.json"
     return own if own.is_file() else Path(directory) / "tokenizer.json"
 
 
 def adds_special_tokens(spec: ModelSpec) -> bool:
     """Whether the model's texts get special tokens (averages of a static table do not)."""
-    return recipe.read(Path(spec.directory)).special_tokens
+    return read_recipe(Path(spec.directory)).special_tokens
 
 
 def _segments(text: str) -> Iterator[tuple[int, str]]:
@@ -149,32 +149,32 @@ def _segments(text: str) -> Iterator[tuple[int, str]]:
         start = end
 
 
-# Cutting long texts -------------------------------------------------------------------------------------------------
-# The one way text is shortened before any tokenizer sees it, so that both runtimes and the chunker agree.
+# Long runs ----------------------------------------------------------------------------------------------------------
+# The only way in which text is changed before a tokenizer gets it, so that both runtimes and the chunker agree.
 
 LONGEST_RUN = 512
 """Characters without a space that stay together.
 
-Tokenizers remember pieces by whole unspaced strings and some search them in more than linear time; words and URLs
+Tokenizers cache pieces of whole unspaced strings, and some search them in more than linear time; words and URLs
 are shorter than this, base64 and minified code are not.
 """
 CHARS_PER_TOKEN = 64
-"""Upper bound of what a token covers on average, characters: ordinary text has 2 to 6."""
+"""Upper bound of the average length of a token, characters: ordinary text has 2 to 6."""
 
 _LONG = re.compile(rf"\S{{{LONGEST_RUN}}}(?=\S)")
 
 
-def breaks(text: str) -> list[int]:
-    """Return the offsets at which a space is put in: behind every ``LONGEST_RUN`` characters without one."""
+def break_offsets(text: str) -> list[int]:
+    """Return the offsets at which a space is inserted: after every ``LONGEST_RUN`` characters without one."""
     return [m.end() for m in _LONG.finditer(text)]
 
 
-def cut(text: str, max_tokens: int | None = None) -> str:
-    """Return ``text`` with long unspaced runs broken and, if asked, no longer than ``max_tokens`` can ever need.
+def break_long_runs(text: str, max_tokens: int | None = None) -> str:
+    """Return ``text`` with a space in long unspaced runs; with ``max_tokens`` also cut to what so many can cover.
 
     Args:
         text: Any text.
-        max_tokens: What the model sees, in tokens; None keeps the whole text.
+        max_tokens: How much the model takes, in tokens; None keeps the whole text.
     """
     if max_tokens is not None:
         text = text[: max_tokens * CHARS_PER_TOKEN]
@@ -184,37 +184,37 @@ def cut(text: str, max_tokens: int | None = None) -> str:
 
 
 # Counting word by word ----------------------------------------------------------------------------------------------
-# Token starts of a text from those of its words: most words of a text have been seen before.
+# A cache of each word's token starts: most words of a text have been seen before.
 
-MOST = 1 << 16
-"""Words and pieces remembered; beyond that all are forgotten at once (about 10 MB)."""
+MAX_REMEMBERED = 1 << 16
+"""Words and pieces in the cache (about 10 MB); a larger one is emptied."""
 
 _SPACES = " \t\n\r"
 _WORD = re.compile(rf"[^{_SPACES}]+")
 _PIECE = re.compile("[A-Za-z0-9]+|[!-/:-@\\[-`{-~]")
 
 Starts = Callable[[str], Sequence[int]]
-"""Where each token of a text starts, as the tokenizer itself says."""
+"""Returns where each token of a text starts, by the tokenizer itself."""
 
 
 class WordStarts:
-    """Where tokens start, for tokenizers that treat each word by itself, whatever stands around it.
+    """Token starts, for tokenizers that treat each word independently of its neighbours.
 
-    Those of BERT do: white space parts words, ASCII punctuation parts a word into pieces, and each piece is looked
-    up in the vocabulary alone. So a text's tokens are those of its words, moved to where the word stands; only words
-    not seen before go through the tokenizer, all of a text in one call. Threads may share it: at worst a word is
-    tokenized twice.
+    Those of BERT do: white space separates words, ASCII punctuation splits a word into pieces, and each piece is
+    looked up in the vocabulary by itself. So a text's tokens are those of its words, shifted to the word's position;
+    only words that are not in the cache go through the tokenizer, all of a text in one call. Threads may share it: at
+    worst a word is tokenized twice.
     """
 
-    __slots__ = ("_known", "_whole")
+    __slots__ = ("_indivisible", "_known")
 
-    def __init__(self, whole: Sequence[str]) -> None:
+    def __init__(self, indivisible: Sequence[str]) -> None:
         self._known: dict[str, tuple[int, ...]] = {}
-        self._whole = whole
+        self._indivisible = indivisible
 
     def __call__(self, text: str, starts: Starts) -> list[int]:
-        """Return where each token of ``text`` starts; ``starts`` is asked about what has not been seen."""
-        if len(self._known) > MOST:
+        """Return where each token of ``text`` starts; ``starts`` is called for the words that are not in the cache."""
+        if len(self._known) > MAX_REMEMBERED:
             self._known = {}
         known = self._known
         found = [(match.start(), match[0]) for match in _WORD.finditer(text)]
@@ -227,19 +227,19 @@ class WordStarts:
         composed: dict[str, list[tuple[int, str]]] = {}
         asked: set[str] = set()
         for word in words:
-            pieces = [] if any(mark in word for mark in self._whole) else _pieces(word)
+            pieces = [] if any(mark in word for mark in self._indivisible) else _split_word(word)
             if len(pieces) < 2:
                 asked.add(word)
             else:
                 composed[word] = pieces
                 asked.update(piece for _, piece in pieces if piece not in known)
-        _ask(sorted(asked), known, starts)
+        _learn_words(sorted(asked), known, starts)
         for word, pieces in composed.items():
             known[word] = tuple(base + start for base, piece in pieces for start in known[piece])
 
 
-def of_words(tokenizer: Tokenizer) -> WordStarts | None:
-    """Return what remembers the words of ``tokenizer``, None if its tokens depend on more than the word."""
+def word_starts_for(tokenizer: Tokenizer) -> WordStarts | None:
+    """Return a cache for the words of ``tokenizer``, None if its tokens depend on more than the word."""
     kinds = (type(tokenizer.normalizer).__name__, type(tokenizer.pre_tokenizer).__name__)
     normal = tokenizer.normalizer is None or kinds[0] == "BertNormalizer"
     if not normal or kinds[1] != "BertPreTokenizer" or type(tokenizer.model).__name__ != "WordPiece":
@@ -247,20 +247,20 @@ def of_words(tokenizer: Tokenizer) -> WordStarts | None:
     added = tokenizer.get_added_tokens_decoder().values()
     if any(token.lstrip or token.rstrip or token.single_word or " " in token.content for token in added):
         return None
-    # Such as [MASK]: taken out of a text before it is cut into words, and so never to be cut into pieces.
-    whole = {form for token in added for form in (token.content, token.content.lower(), token.content.upper())}
-    return WordStarts(sorted(whole))
+    # Such as [MASK]: found in a text before it is split into words, and therefore never split into pieces.
+    indivisible = {form for token in added for form in (token.content, token.content.lower(), token.content.upper())}
+    return WordStarts(sorted(indivisible))
 
 
-def _pieces(word: str) -> list[tuple[int, str]]:
-    """The pieces of a word of printable ASCII and where they begin; none for other words, and those to be broken."""
+def _split_word(word: str) -> list[tuple[int, str]]:
+    """The pieces of a word of printable ASCII and where they start; none for other and for overlong words."""
     if len(word) > LONGEST_RUN or not (word.isascii() and word.isprintable()):
         return []
     return [(match.start(), match[0]) for match in _PIECE.finditer(word)]
 
 
-def _ask(words: Sequence[str], known: dict[str, tuple[int, ...]], starts: Starts) -> None:
-    """Learn words, all in one text with spaces between them."""
+def _learn_words(words: Sequence[str], known: dict[str, tuple[int, ...]], starts: Starts) -> None:
+    """Tokenize words, all in one text with spaces between them, and store their token starts."""
     found = starts(" ".join(words))
     at = base = 0
     for word in words:

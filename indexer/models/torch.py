@@ -1,27 +1,26 @@
-"""A model loaded by sentence-transformers on torch: the runtime of accelerators, and of what has no ONNX form."""
+"""Models run by sentence-transformers on torch: the runtime on accelerators, and for models without an ONNX form.
+
+``loader`` imports this module on the model thread, in the ``runtime`` stage of a load: ten seconds of CPU.
+"""
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
-from indexer.models.onnx import unit_rows
-from indexer.models.tokenizer import cut, read_tokenizer, tokenizer_file
-from indexer.slot import failure as stopping
+import torch
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from transformers.utils import logging as transformers_log
+
+from indexer.models.recipe import unit_rows
+from indexer.models.tokenizer import break_long_runs, read_tokenizer, tokenizer_file
 from indexer.slot.embedder import ModelSpec, Progress
+from indexer.slot.failure import raise_if_stopped
+from indexer.types import Matrix, Vector
 
-if TYPE_CHECKING:
-    from sentence_transformers import CrossEncoder, SentenceTransformer
-    from torch import nn
-
-    from indexer.types import Matrix, Vector
-
-
-M = TypeVar("M", bound="nn.Module")
+M = TypeVar("M", bound=torch.nn.Module)
 
 
 class TorchEmbedder:
@@ -39,7 +38,7 @@ class TorchEmbedder:
 
     @property
     def module(self) -> SentenceTransformer:
-        """The torch module itself, for the export and for proofs that it is gone.
+        """The torch module itself: for the export, and for tests that it is freed.
 
         Raises:
             RuntimeError: After ``close``.
@@ -62,8 +61,8 @@ class TorchEmbedder:
         self._model = None
 
     def _encode(self, texts: Sequence[str], prompt: str) -> Matrix:
-        short = [cut(text, self._spec.max_tokens) for text in texts]
-        # An empty prompt is passed too: None would let a default prompt of the model's own in.
+        short = [break_long_runs(text, self._spec.max_tokens) for text in texts]
+        # An empty prompt is passed too: None would mean the model's own default prompt.
         raw = self.module.encode(
             short,
             prompt=prompt,
@@ -75,25 +74,14 @@ class TorchEmbedder:
         return unit_rows(raw, self._spec.dim)
 
 
-def prepare() -> None:
-    """Import the runtime: ten seconds of CPU the first time, nothing after it."""
-    quiet()
-    import sentence_transformers  # noqa: F401, PLC0415
-    from transformers.utils import logging as transformers_log  # noqa: PLC0415
-
-    transformers_log.disable_progress_bar()
-
-
 def load_embedder(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> TorchEmbedder:
     """Load a model from its local directory (see ``open_model``).
 
     Raises:
         indexer.slot.failure.Stopped: ``stopped`` was true between two stages.
     """
-    from sentence_transformers import SentenceTransformer  # noqa: PLC0415
-
     model = open_model(SentenceTransformer, spec, progress, stopped)
-    with suppress(AttributeError):  # static tables have no limit of their own to set
+    with suppress(AttributeError):  # a static table of vectors has no limit to set
         model.max_seq_length = spec.max_tokens
     return TorchEmbedder(spec, model)
 
@@ -101,23 +89,22 @@ def load_embedder(spec: ModelSpec, progress: Progress, stopped: Callable[[], boo
 def open_model(
     make: Callable[..., M], spec: ModelSpec, progress: Progress, stopped: Callable[[], bool], **more: object
 ) -> M:
-    """Open a model of either kind: nothing is fetched, no pickled weights, no code unless allowed.
+    """Open a model of either kind: no download, no pickled weights, no code of the model's unless allowed.
 
     Args:
         make: The class of sentence-transformers.
         spec: What to open.
-        progress: Told of the stages ``tokenizer`` and ``weights``.
-        stopped: Asked between them.
-        **more: Arguments of that class alone.
+        progress: Called at the stages ``tokenizer`` and ``weights``.
+        stopped: Called between them.
+        **more: Further arguments of ``make``.
 
     Raises:
         indexer.slot.failure.Stopped: ``stopped`` was true between two stages.
     """
-    import torch  # noqa: PLC0415
-
+    transformers_log.disable_progress_bar()
     progress("tokenizer", 0.0)
-    read_tokenizer(tokenizer_file(spec.directory))  # a damaged one is named as such here
-    stopping.raise_if_stopped(stopped)
+    read_tokenizer(tokenizer_file(spec.directory))  # a damaged file is reported as such here
+    raise_if_stopped(stopped)
     progress("weights", 0.0)
     model = make(
         spec.directory,
@@ -129,43 +116,11 @@ def open_model(
     )
     model.eval()
     progress("weights", 1.0)
-    stopping.raise_if_stopped(stopped)
+    raise_if_stopped(stopped)
     return model
 
 
-def quiet() -> None:
-    """Keep the libraries from telemetry, from drawing bars and from threads in the tokenizer.
-
-    They offer no other switch than their environment variables, read at import: so these are set here, before it.
-    Offline mode is not among them: it would hold for a later ``models pull`` of this process too; loads are kept
-    from the network by ``local_files_only`` and a directory for a name.
-    """
-    settings = {
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-        "TRANSFORMERS_VERBOSITY": "error",
-    }
-    for name, value in settings.items():
-        os.environ.setdefault(name, value)  # house: the libraries have no other switch
-
-
-def release() -> None:
-    """Give an accelerator's cached blocks back to its driver; nothing to do if torch was never imported."""
-    torch: Any = sys.modules.get("torch")
-    if torch is None:
-        return
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
-        torch.cuda.ipc_collect()
-    if torch.backends.mps.is_available():
-        torch.mps.synchronize()
-        torch.mps.empty_cache()
-
-
 # Rerankers ----------------------------------------------------------------------------------------------------------
-# A cross-encoder on torch, by sentence-transformers: for accelerators, and for what has no ONNX form.
 
 
 class TorchReranker:
@@ -182,13 +137,11 @@ class TorchReranker:
 
     def score(self, query: str, texts: Sequence[str]) -> list[float]:
         """How well each text answers the query: logits, in the order of the texts."""
-        import torch  # noqa: PLC0415
-
         if self._model is None:
             raise RuntimeError(f"the model {self._spec.name} is closed")
-        asked = cut(query, self._spec.max_tokens)
+        asked = break_long_runs(query, self._spec.max_tokens)
         found = self._model.predict(
-            [(asked, cut(text, self._spec.max_tokens)) for text in texts],
+            [(asked, break_long_runs(text, self._spec.max_tokens)) for text in texts],
             batch_size=max(len(texts), 1),
             show_progress_bar=False,
             activation_fn=torch.nn.Identity(),
@@ -202,11 +155,9 @@ class TorchReranker:
 
 
 def load_reranker(spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> TorchReranker:
-    """Load a cross-encoder from its local directory (see ``torch_runtime.open_model``).
+    """Load a cross-encoder from its local directory (see ``open_model``).
 
     Raises:
         indexer.slot.failure.Stopped: ``stopped`` was true between two stages.
     """
-    from sentence_transformers import CrossEncoder  # noqa: PLC0415
-
     return TorchReranker(spec, open_model(CrossEncoder, spec, progress, stopped, max_length=spec.max_tokens))

@@ -288,8 +288,7 @@ async def semantic_search(
             SlotUnavailable("not_owner", "Another process holds the model.", "Search through the running server.")
         )
         return leg
-    status = slot.status()
-    loaded = status.model.key if status.model is not None and status.state == "ready" else ""
+    loaded = slot.loaded_key
     until = anyio.current_time() + settings.wait
     for spec, languages, paths in _by_model(folders, store, leg, loaded):
         patience = settings.wait if query.mode == "semantic" or spec.key == loaded else settings.load_wait

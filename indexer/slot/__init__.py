@@ -1,1 +1,1 @@
-"""The only place that holds an embedding model: the slot, its lock, its policy, its runtimes."""
+"""The model slot: one loaded model, who uses it next, and the thread that runs it. Imports no model library."""

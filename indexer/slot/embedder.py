@@ -1,4 +1,4 @@
-"""What the slot asks of a model and of whatever loads one: two protocols and the data that names a model."""
+"""The interface between the slot and models: protocols of a model and its loader, and the data that names a model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from indexer.types import Matrix, Vector
 Runtime = Literal["torch", "onnx"]
 Kind = Literal["embedder", "reranker"]
 Progress = Callable[[str, float], None]
-"""``progress(stage, done)``: stage name and share done, 0..1; each call also says "still alive"."""
+"""``progress(stage, share)``: stage and share done, 0 to 1; a load without calls for long counts as hung."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSpec:
-    """A model, pinned: everything that makes its vectors what they are, and where its files lie.
+    """A resolved model: everything that determines its vectors, and where its files are.
 
     Attributes:
         name: As the user or the catalogue names it.
@@ -24,10 +24,10 @@ class ModelSpec:
             the runtime and the device are no part of it.
         directory: Local directory with the model's files.
         dim: Length of a vector; 0 when it is only known after the load.
-        max_tokens: What the model sees of a text, in tokens, special tokens included.
-        query_prompt: Put before a query.
-        passage_prompt: Put before a passage.
-        normalize: Whether vectors must be scaled to unit length by us (always unit length on return).
+        max_tokens: How much of a text the model takes, in tokens, special tokens included.
+        query_prompt: Prepended to a query.
+        passage_prompt: Prepended to a passage.
+        normalize: Whether the runtime must scale vectors to unit length (they always have it on return).
         runtime: What loads it.
         device: ``cpu``, ``cuda``, ``mps``.
         dtype: ``float32``, ``float16``, ``bfloat16``.
@@ -92,7 +92,7 @@ Model: TypeAlias = Embedder | Reranker
 """What a slot can hold."""
 
 
-def embedding(model: Model) -> Embedder:
+def as_embedder(model: Model) -> Embedder:
     """``model`` as an embedder.
 
     Raises:
@@ -103,7 +103,7 @@ def embedding(model: Model) -> Embedder:
     return cast(Embedder, model)
 
 
-def reranking(model: Model) -> Reranker:
+def as_reranker(model: Model) -> Reranker:
     """``model`` as a reranker.
 
     Raises:
@@ -121,11 +121,11 @@ class Loader(Protocol):
         """Load, self-test with one forward pass, and return the model.
 
         Calls ``progress`` at each stage (``runtime``, ``files``, ``tokenizer``, ``weights``, ``self-test``) and
-        looks at ``stopped`` between stages, raising ``indexer.slot.failure.Stopped`` when it is true.
+        checks ``stopped`` between stages, raising ``indexer.slot.failure.Stopped`` when it is true.
 
         Raises:
-            Exception: Whatever the libraries raise; ``indexer.slot.failure.classify`` names it.
+            Exception: What the libraries raise; ``indexer.slot.failure.classify`` converts it.
         """
 
     def release(self) -> None:
-        """Give back what unloading left behind (device caches, heap pages). Called after ``close`` and gc."""
+        """Release what a closed model has left (device caches). Called after ``close`` and garbage collection."""

@@ -1,7 +1,7 @@
-"""What can go wrong with a model, by name: code, one sentence, what to do, and whether trying again makes sense.
+"""Failures of models: a code, a sentence, a hint, whether a retry makes sense, and the circuit breaker.
 
-Strings only. An exception that is kept keeps its traceback, its frames and with them the model's weights
-(measured: gc cannot free a model whose load error is stored), so exceptions end here.
+Strings only. A stored exception keeps its traceback, its frames and with them the model's weights (measured: gc
+cannot free a model whose load error is stored), so exceptions are converted here.
 """
 
 from __future__ import annotations
@@ -17,29 +17,23 @@ from indexer.errors import SlotUnavailable
 from indexer.slot.embedder import ModelSpec
 from indexer.timing import BREAKER_S, LOAD_RETRY_S
 
-# Cancelling a load --------------------------------------------------------------------------------------------------
-# Looking, between two stages of a load, whether anybody still wants it.
+
+class Stopped(Exception):
+    """A load ended between two stages because nobody needs the model any more."""
 
 
 def raise_if_stopped(stopped: Callable[[], bool]) -> None:
-    """Leave the load if ``stopped`` says so.
+    """End a load between two stages when ``stopped`` is true.
 
     Raises:
-        indexer.slot.failure.Stopped: Nobody wants the model any more.
+        Stopped: Nobody needs the model any more.
     """
     if stopped():
         raise Stopped
 
 
-# Failure ------------------------------------------------------------------------------------------------------------
-
-
-class Stopped(Exception):
-    """A load ended between two stages because nobody wants the model any more."""
-
-
 class ModelRefused(Exception):
-    """A loader's own refusal, already named.
+    """A loader refuses a model, with a code.
 
     Args:
         code: One of the codes in ``HINTS``.
@@ -53,14 +47,14 @@ class ModelRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A failure as it is stored, shown and decided upon.
+    """A failure as it is stored and shown, and as the policy depends on it.
 
     Attributes:
-        code: Stable word, a key of ``HINTS``.
+        code: Stable identifier, a key of ``HINTS``.
         message: One sentence, without build paths.
         hint: What the user can do, one sentence.
         retryable: Whether trying again unchanged makes sense.
-        retry_after: Seconds the other side asked us to wait, or None.
+        retry_after: Seconds to wait, as a server asked; else None.
     """
 
     code: str
@@ -70,7 +64,7 @@ class Failure:
     retry_after: float | None = None
 
     def unavailable(self, retry_after: float | None = None) -> SlotUnavailable:
-        """This failure as the exception callers catch."""
+        """This failure as the exception that callers of the slot catch."""
         return SlotUnavailable(self.code, self.message, self.hint, retry_after)
 
 
@@ -103,7 +97,7 @@ HINTS: dict[str, str] = {
 
 RETRIED = frozenset({"network", "load_timeout", "thread_died", "internal", "stopped"})
 """Codes that are tried again unchanged. Memory is not among them: a load that runs out of memory has already been
-tried a second time, after giving back what it could (see ``load.attempt``)."""
+tried a second time, after memory was released (see ``slot_state.load_with_fallback``)."""
 
 # Exception class names (of the class or its bases) -> code; first match along the class's bases wins.
 _BY_NAME: dict[str, str] = {
@@ -133,8 +127,8 @@ _BY_NAME: dict[str, str] = {
     "TransportError": "network",
 }
 
-# Words of the message -> code; first match wins. Libraries raise RuntimeError, OSError, ValueError for all of these.
-_BY_WORDS: tuple[tuple[str, str], ...] = (
+# Patterns in the message -> code; first match wins. Libraries raise RuntimeError, OSError, ValueError for all these.
+_BY_MESSAGE: tuple[tuple[str, str], ...] = (
     (r"no space left on device|disk quota exceeded", "disk_full"),
     (
         r"DefaultCPUAllocator|can't allocate memory|cannot allocate memory|bad_alloc|bad allocation",
@@ -165,7 +159,7 @@ _BY_WORDS: tuple[tuple[str, str], ...] = (
         "corrupt_files",
     ),
 )
-_PATTERNS = tuple((re.compile(words, re.IGNORECASE), code) for words, code in _BY_WORDS)
+_PATTERNS = tuple((re.compile(words, re.IGNORECASE), code) for words, code in _BY_MESSAGE)
 
 _BY_ERRNO: dict[int, str] = {
     errno.ENOSPC: "disk_full",
@@ -179,48 +173,48 @@ _BY_ERRNO: dict[int, str] = {
     errno.ETIMEDOUT: "network",
 }
 
-# Where the library was built says nothing to its user and reads like a file of theirs.
+# The path of a source file on the machine where a library was built: it would read like a file of the user's.
 _BUILD_PATH = re.compile(
     r"\s*[\[(]?(?:enforce fail |exception raised |triggered internally |raised )?(?:from \w+ )?(?:at )?"
     r"(?<![\w.+@/\\:-])(?:[A-Za-z]:)?[\w.+@/\\-]*\w\.(?:cc|cpp|cxx|cu|cuh|h|hpp|rs|py|pyx|mm)"
     r"(?::\d+|\", line \d+)\.?[\])]?\.?",
     re.IGNORECASE,
 )
-_READ = 2000
-"""Characters of a line that are looked at: some libraries print a whole configuration on one."""
-_LONGEST = 300
+_MAX_LINE_CHARS = 2000
+"""Characters of a line that are searched: some libraries print a whole configuration on one line."""
+_MAX_MESSAGE_CHARS = 300
 
 
 def failure(code: str, message: str, *, retryable: bool | None = None, retry_after: float | None = None) -> Failure:
-    """A failure of a known code, with the hint and the retry rule of that code unless told otherwise."""
+    """A failure of a known code, with the hint and, unless given, the retry rule of that code."""
     return Failure(code, message, HINTS[code], code in RETRIED if retryable is None else retryable, retry_after)
 
 
 def classify(error: BaseException) -> Failure:
-    """Name an exception without importing the library that raised it.
+    """Convert an exception to a failure without importing the library that raised it.
 
-    The exception and then what caused it are looked at; the first that is not merely ``internal`` names the
-    failure, the outermost with a message gives the sentence.
+    The exception and its causes are examined: the code is that of the first that has one other than ``internal``, the
+    sentence that of the outermost with a message.
     """
-    named = next((code for link in _chain(error) if (code := _code(link)) != "internal"), "internal")
-    message = next((text for link in _chain(error) if (text := sentence(str(link)))), "")
+    code = next((code for link in _chain(error) if (code := _code(link)) != "internal"), "internal")
+    message = next((text for link in _chain(error) if (text := first_line(str(link)))), "")
     text = message or f"{type(error).__name__} without a message."
-    if named == "internal":
+    if code == "internal":
         text = f"{type(error).__name__}: {text}"
-    found = failure(named, text, retry_after=_retry_after(error))
-    if named == "dependency_missing":
+    result = failure(code, text, retry_after=_retry_after(error))
+    if code == "dependency_missing":
         missing = getattr(error, "name", None)
         if isinstance(missing, str) and missing:
-            return replace(found, hint=f"Install the package {missing!r}, then restart folder-mcp.")
-    return found
+            return replace(result, hint=f"Install the package {missing!r}, then restart folder-mcp.")
+    return result
 
 
-def sentence(text: str) -> str:
-    """The first line that says something, without build paths, at most 300 characters."""
+def first_line(text: str) -> str:
+    """The first line that has a word, without build paths, at most 300 characters."""
     for line in text.splitlines():
-        said = re.sub(r"\s+", " ", _BUILD_PATH.sub("", line[:_READ])).strip(" :,;")
-        if re.search(r"\w", said):
-            return said if len(said) <= _LONGEST else said[: _LONGEST - 1].rstrip() + "…"
+        cleaned = re.sub(r"\s+", " ", _BUILD_PATH.sub("", line[:_MAX_LINE_CHARS])).strip(" :,;")
+        if re.search(r"\w", cleaned):
+            return cleaned if len(cleaned) <= _MAX_MESSAGE_CHARS else cleaned[: _MAX_MESSAGE_CHARS - 1].rstrip() + "…"
     return ""
 
 
@@ -258,17 +252,17 @@ def _retry_after(error: BaseException) -> float | None:
 
 
 # Circuit breaker ----------------------------------------------------------------------------------------------------
-# The last failure of a model's load and when it may be tried again: attempts, pauses, breaker. Pure functions.
+# When the load of a model that failed may be tried again. Pure functions.
 #
-# Attempts are 15 s apart, counted from the end of the failure; after three (or one that trying again cannot mend)
-# the breaker opens, and half-opens after five minutes: the next who asks gets one attempt.
+# Attempts are 15 s apart, counted from the end of the failure. After three (or one whose failure lasts) the breaker
+# opens; after five minutes it half-opens: the next request gets one attempt.
 
 ATTEMPTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
 class CircuitBreaker:
-    """What stands between a model and the slot.
+    """Circuit-breaker state of one model.
 
     Attributes:
         spec: What failed to load.
@@ -276,7 +270,7 @@ class CircuitBreaker:
         at: When, wall clock.
         attempt: Which attempt of the series failed, from 1.
         not_before: Loop time of the next attempt; infinite when only a restart helps.
-        open: Whether the series is over: nothing is tried until somebody asks after ``not_before``.
+        open: Whether the series is over: nothing is tried until a request comes after ``not_before``.
     """
 
     spec: ModelSpec
@@ -290,7 +284,7 @@ class CircuitBreaker:
 def after_failure(
     previous: CircuitBreaker | None, spec: ModelSpec, failure: Failure, now: float, at: float
 ) -> CircuitBreaker:
-    """The trouble after an attempt failed at loop time ``now`` (wall clock ``at``).
+    """The breaker after an attempt failed at loop time ``now`` (wall clock ``at``).
 
     A failed attempt through a half-open breaker opens it again at once.
     """
@@ -305,16 +299,16 @@ def after_failure(
     return CircuitBreaker(spec, failure, at, attempt, now + pause, over)
 
 
-def reset_breaker(trouble: CircuitBreaker, now: float) -> CircuitBreaker:
-    """The trouble after a manual retry: may be tried now, as the first attempt of a new series."""
-    return replace(trouble, attempt=0, not_before=now, open=False)
+def reset_breaker(breaker: CircuitBreaker, now: float) -> CircuitBreaker:
+    """The breaker after a manual retry: the first attempt of a new series may start now."""
+    return replace(breaker, attempt=0, not_before=now, open=False)
 
 
-def while_load_timed_out(trouble: CircuitBreaker) -> CircuitBreaker:
-    """The trouble of a load that outlived its limit: nothing is tried while it still runs."""
-    return replace(trouble, not_before=math.inf)
+def while_load_timed_out(breaker: CircuitBreaker) -> CircuitBreaker:
+    """The breaker of a load that has exceeded its limit: nothing is tried while it still runs."""
+    return replace(breaker, not_before=math.inf)
 
 
-def after_timed_out_load(trouble: CircuitBreaker, now: float) -> CircuitBreaker:
-    """The trouble once that load has ended without a model: the pause counts from its end."""
-    return replace(trouble, not_before=now + (BREAKER_S if trouble.open else LOAD_RETRY_S))
+def after_timed_out_load(breaker: CircuitBreaker, now: float) -> CircuitBreaker:
+    """The breaker once that load has ended without a model: the pause counts from its end."""
+    return replace(breaker, not_before=now + (BREAKER_S if breaker.open else LOAD_RETRY_S))

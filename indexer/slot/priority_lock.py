@@ -1,16 +1,16 @@
-"""A lock that a lease owns, not a task: strict class order, first come first served within a class, no barging.
+"""A priority lock owned by a lease, not by a task: strict class order, first come first served, no barging.
 
 Invariants (the property tests in ``tests/indexer/slot/test_priority_lock.py`` hold them):
 
 - I1 exclusion: at most one lease is granted and not released.
-- I2 held means used: the lock is held exactly while its lease is open or a job of it still runs; a holder that leaves
-  (or is cancelled) while its job runs gives the lock up when the job ends, not before.
-- I3 no lost wake-up: a free lock has no waiter that may go.
-- I4 order: a waiter never goes before an earlier one of its class or one of a higher class; a waiter of class INDEX
-  counts as TOOL once it has waited ``age_after`` seconds, so nobody starves.
+- I2 held means used: the lock is held exactly while its lease is open or a job of it still runs; if the holder leaves
+  (or is cancelled) while its job runs, the lock is released when the job ends, not before.
+- I3 no lost wake-up: a free lock has no waiter that is eligible.
+- I4 order: a waiter is never granted before an earlier one of its class or one of a higher class; a waiter of class
+  INDEX counts as TOOL once it has waited ``age_after`` seconds, so nobody starves.
 - I5 cancellation of a waiter or holder leaves all of this true and returns at once.
 
-One event loop only; nothing here is safe from another thread. Aging is read at hand-off, so there are no timers.
+One event loop only; nothing here is thread-safe. Aging is evaluated at hand-off, so there are no timers.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ AGE_AFTER: Final = 60.0
 
 
 class Priority(IntEnum):
-    """Who goes first: smaller before larger. UNLOAD is the slot's own."""
+    """Smaller goes before larger. UNLOAD is for the slot's own loads and unloads."""
 
     TOOL = 0
     INDEX = 1
@@ -37,22 +37,23 @@ class Priority(IntEnum):
 
 
 class Dismissed(Exception):
-    """The waiter was sent away by ``PriorityLock.dismiss``."""
+    """The waiter was dismissed by ``PriorityLock.dismiss``."""
 
 
 class Lease:
-    """One claim on the lock, from the moment it is asked for until it is released.
+    """One claim on the lock, from the moment it is requested until it is released.
 
     Attributes:
         priority: Its class.
         order: Within its class smaller goes first; equal ones in order of arrival.
-        tag: The asker's own note.
-        enqueued: When it was asked for, loop time.
+        tag: Data of the caller's.
+        seq: Order of arrival.
+        enqueued: When it was requested, loop time.
         granted_at: When it was granted, loop time, or None.
         busy: Jobs of it still running.
         busy_since: When the running job began, loop time.
-        open: Not yet given up by its holder.
-        idle_since: Since when it is held without a running job, loop time.
+        open: Its holder has not released it yet.
+        idle_since: Since when it has been held without a running job, loop time.
     """
 
     def __init__(self, priority: Priority, order: int, tag: object, seq: int, enqueued: float, task: int) -> None:
@@ -84,7 +85,7 @@ class LockStatistics:
         held: Whether a lease holds the lock.
         busy: Whether a job runs under it.
         waiting: How many wait, by class.
-        oldest_wait_s: How long the longest waiting one has waited, seconds.
+        oldest_wait_s: The longest wait so far, seconds.
     """
 
     held: bool
@@ -100,7 +101,7 @@ class PriorityLock:
         age_after: Seconds after which a waiting INDEX lease counts as TOOL.
         clock: Loop time.
         on_change: Called after a waiter came or left and after the lock became free; it may call ``hand_over`` or
-            ``take``. By default the first in order gets a free lock.
+            ``acquire_nowait``. By default the first in order gets a free lock.
     """
 
     def __init__(
@@ -131,7 +132,7 @@ class PriorityLock:
         """Wait for the lock and return the lease that holds it.
 
         Raises:
-            RuntimeError: This task already holds it open (it would wait for itself for ever).
+            RuntimeError: This task already holds the lock (it would wait for itself for ever).
             Dismissed: ``dismiss`` was called on the waiting lease.
         """
         await checkpoint_if_cancelled()
@@ -147,14 +148,14 @@ class PriorityLock:
             else:
                 await lease.event.wait()
         except BaseException:
-            self._forget(lease)
+            self._withdraw(lease)
             raise
         if lease.dismissed:
             raise Dismissed
         return lease
 
-    def take(self, tag: object = None) -> Lease:
-        """Hold a free lock at once, without waiting: for the owner's own work.
+    def acquire_nowait(self, tag: object = None) -> Lease:
+        """Take a free lock at once, without waiting: for the slot's own work.
 
         Raises:
             RuntimeError: The lock is held.
@@ -165,11 +166,11 @@ class PriorityLock:
         self._grant(lease)
         return lease
 
-    def hand_over(self, may_go: Callable[[Lease], bool] = lambda lease: True) -> Lease | None:
-        """Give a free lock to the first in order among the waiters that may go; None when there is none."""
+    def hand_over(self, eligible: Callable[[Lease], bool] = lambda lease: True) -> Lease | None:
+        """Give a free lock to the first in order among the eligible waiters; None when there is none."""
         if self._owner is not None:
             return None
-        candidates = [lease for lease in self._waiters if may_go(lease)]
+        candidates = [lease for lease in self._waiters if eligible(lease)]
         if not candidates:
             return None
         lease = min(candidates, key=self.rank)
@@ -184,16 +185,16 @@ class PriorityLock:
         return (lease.priority, lease.order, lease.seq)
 
     def dismiss(self, lease: Lease) -> None:
-        """Send a waiter away: its ``acquire`` raises ``Dismissed``. Nothing happens to one that does not wait."""
+        """Make a waiter's ``acquire`` raise ``Dismissed``; no effect on a lease that does not wait."""
         if lease in self._waiters:
             self._waiters.remove(lease)
             lease.dismissed = True
             lease.event.set()
 
     def release(self, lease: Lease) -> None:
-        """Give the lease up; the lock passes on now, or when its running job ends. Harmless the second time."""
+        """Release the lease; the lock becomes free now, or when the running job ends. May be called again."""
         lease.open = False
-        self._pass_on(lease)
+        self._free_when_done(lease)
 
     def job_started(self, lease: Lease) -> None:
         """A job of this lease begins; pair with ``job_ended``."""
@@ -202,13 +203,13 @@ class PriorityLock:
         lease.busy += 1
 
     def job_ended(self, lease: Lease) -> None:
-        """A job of this lease is really over, whether or not anybody still waits for it."""
+        """A job of this lease has really ended, whether or not anybody still waits for it."""
         lease.busy -= 1
         lease.idle_since = lease.busy_since = self._clock()
-        self._pass_on(lease)
+        self._free_when_done(lease)
 
     def statistics(self) -> LockStatistics:
-        """What is going on, without changing it."""
+        """A snapshot; changes nothing."""
         now = self._clock()
         waiting = {priority: sum(lease.priority is priority for lease in self._waiters) for priority in Priority}
         oldest = max((now - lease.enqueued for lease in self._waiters), default=0.0)
@@ -219,8 +220,8 @@ class PriorityLock:
         lease.granted_at = lease.idle_since = self._clock()
         lease.event.set()
 
-    def _forget(self, lease: Lease) -> None:
-        # A cancelled waiter either still waits (drop it) or was handed the lock in the same tick (pass it on, or
+    def _withdraw(self, lease: Lease) -> None:
+        # A cancelled waiter either still waits (remove it) or was granted the lock in the same tick (release it, or
         # nobody ever would).
         if lease.granted:
             self.release(lease)
@@ -228,7 +229,7 @@ class PriorityLock:
             self._waiters.remove(lease)
             self._on_change()
 
-    def _pass_on(self, lease: Lease) -> None:
+    def _free_when_done(self, lease: Lease) -> None:
         if lease.open or lease.busy or lease.released or not lease.granted:
             return
         lease.released = True

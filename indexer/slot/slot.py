@@ -1,7 +1,7 @@
-"""The slot: exactly one model at a time, lent by priority, warm for a while, unloaded when nobody wants it.
+"""The slot: one loaded model at a time, leased by priority, kept warm for a while, unloaded when nobody needs it.
 
-``policy`` decides, ``scheduler`` carries it out and starts loads and unloads, ``lease`` is what a borrower holds. This
-module does admission, fast rejection and release.
+``policy`` decides, ``scheduler`` executes the decision and starts loads and unloads, ``lease`` is what a caller holds.
+This module does admission, fast rejection, release, and the snapshot that ``status`` shows.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import anyio
 
@@ -19,7 +21,7 @@ from indexer.slot.failure import ATTEMPTS, CircuitBreaker, failure, reset_breake
 from indexer.slot.lease import ModelLease
 from indexer.slot.priority_lock import Dismissed, Lease, Priority, PriorityLock
 from indexer.slot.scheduler import Scheduler
-from indexer.slot.slot_state import State, Want
+from indexer.slot.slot_state import LeaseRequest, State
 from indexer.slot.slot_types import (
     ErrorStatus,
     GpuStatus,
@@ -32,11 +34,13 @@ from indexer.slot.slot_types import (
     SlotState,
     SlotStatus,
 )
-from indexer.slot.thread import ModelThread, Recipe, Runner, anonymous_bytes, device_bytes, resident_bytes
+from indexer.slot.thread import ModelThread, ReleaseSteps, Runner, anonymous_bytes, device_bytes, resident_bytes
 from indexer.timing import LOAD_RETRY_S
 
-SHORTEST_WAIT = 0.001
-"""Seconds a wait of zero becomes: a free slot is lent at once, but never through a scope that is over already."""
+MIN_WAIT_S = 0.001
+"""A wait of zero becomes this many seconds: a scope that has expired already would refuse even a free slot."""
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -46,7 +50,7 @@ async def open_slot(
     *,
     runner: Runner | None = None,
     clock: Callable[[], float] = time.time,
-    recipe: Recipe | None = None,
+    release_steps: ReleaseSteps | None = None,
     gpu: GpuStatus | None = None,
 ) -> AsyncIterator[ModelSlot]:
     """Open the slot; leaving the block unloads the model and ends within ``limits.shutdown``.
@@ -55,19 +59,21 @@ async def open_slot(
         loader: Loads models, on the model thread.
         settings: What the user decided.
         runner: The model thread; tests in virtual time bring their own.
-        clock: Wall clock for the stamps in the status; durations use the loop's clock.
-        recipe: Steps of giving memory back.
+        clock: Wall clock for the timestamps in the status; durations use the loop's clock.
+        release_steps: How memory is released after an unload.
         gpu: The accelerator as probed without torch, shown in the status.
     """
-    slot = ModelSlot(loader, settings or SlotSettings(), runner or ModelThread(), clock, recipe or Recipe(), gpu)
+    slot = ModelSlot(
+        loader, settings or SlotSettings(), runner or ModelThread(), clock, release_steps or ReleaseSteps(), gpu
+    )
     try:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(slot._scheduler.keep_time)
+            tasks.start_soon(slot._scheduler.run_timer)
             try:
                 yield slot
             finally:
                 with anyio.CancelScope(shield=True):
-                    await slot._shut()
+                    await slot._close()
                 tasks.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         if len(group.exceptions) == 1:  # the block's own error, not wrapped by our task group
@@ -84,7 +90,7 @@ class ModelSlot:
         settings: SlotSettings,
         runner: Runner,
         clock: Callable[[], float],
-        recipe: Recipe,
+        release_steps: ReleaseSteps,
         gpu: GpuStatus | None,
     ) -> None:
         self._settings = settings
@@ -92,37 +98,37 @@ class ModelSlot:
         self._runner = runner
         self._gpu = gpu or GpuStatus()
         self._state = State(clock, since=clock())
-        self._scheduler = Scheduler(self._state, settings, runner, loader, recipe)
+        self._scheduler = Scheduler(self._state, settings, runner, loader, release_steps)
         self._lock = self._scheduler.lock
 
     @asynccontextmanager
     async def use(
         self, spec: ModelSpec, priority: Priority = Priority.TOOL, *, wait: float | None = None, folder_rank: int = 0
     ) -> AsyncIterator[ModelLease]:
-        """Borrow a model for the length of a block.
+        """Lease a model for the length of a block.
 
         Args:
             spec: The model.
-            priority: TOOL for somebody who waits for an answer, INDEX for the rest.
-            wait: Seconds to wait at most; None = ``settings.tool_wait`` for TOOL, without end for INDEX.
-            folder_rank: For INDEX: the folder's place in line, smaller first.
+            priority: TOOL when a client waits for the answer, INDEX otherwise.
+            wait: Seconds to wait at most; None = ``settings.tool_wait`` for TOOL, no limit for INDEX.
+            folder_rank: For INDEX: the folder's position in the queue, smaller first.
 
         Raises:
-            SlotUnavailable: Not within the wait, or at once when waiting makes no sense.
+            SlotUnavailable: The wait is over, or waiting makes no sense (raised at once).
             RuntimeError: This task already holds the slot.
         """
         try:
-            lease, model_lease = await self._borrow(spec, priority, wait, folder_rank)
+            lease, model_lease = await self._acquire(spec, priority, wait, folder_rank)
             try:
                 yield model_lease
             finally:
-                self._take_back(lease, model_lease)
+                self._release(lease, model_lease)
         except anyio.get_cancelled_exc_class():
             self._state.count("cancelled")
             raise
 
     async def unload(self, reason: str = "asked") -> None:
-        """Unload the model once nobody waits for it, warm or not; returns when it is out."""
+        """Unload the model as soon as nobody waits for it, warm or not; returns when it is unloaded."""
         state = self._state
         before = state.counters.unloads
         if state.loaded is None and state.load is None:
@@ -136,24 +142,34 @@ class ModelSlot:
             state.unload_asked = None
 
     def retry(self, key: str) -> bool:
-        """Try a failed model again now, whatever its breaker says; False when nothing by this key or name failed."""
-        found = False
+        """Retry a failed model now, even if its breaker is open; False when no model of this key or name failed."""
+        failed = False
         now = anyio.current_time()
-        for load_key, trouble in list(self._state.breakers.items()):
-            if key in (trouble.spec.key, trouble.spec.name) and math.isfinite(trouble.not_before):
-                self._state.breakers[load_key] = reset_breaker(trouble, now)
+        for load_key, breaker in list(self._state.breakers.items()):
+            if key in (breaker.spec.key, breaker.spec.name) and math.isfinite(breaker.not_before):
+                self._state.breakers[load_key] = reset_breaker(breaker, now)
                 self._state.asked_at[load_key] = now
-                found = True
+                failed = True
         self._scheduler.advance()
-        return found
+        return failed
+
+    @property
+    def loaded_key(self) -> str:
+        """The key of the model that is ready for use, or an empty string; cheap, unlike ``status``."""
+        state = self._state
+        return state.loaded.spec.key if state.loaded is not None and state.current == "ready" else ""
 
     def status(self) -> SlotStatus:
-        """A snapshot; never waits. Call it on the event loop."""
+        """A snapshot; never waits. Reads the process's memory figures from the system. Call it on the event loop."""
         return slot_status(self._state, self._lock, anyio.current_time(), self._gpu)
 
-    def watch(self) -> Snapshots:
-        """The present snapshot, then one after each change, until the slot is closed."""
-        return Snapshots(self._state, self.status)
+    def watch(self) -> Changes[SlotStatus]:
+        """The current snapshot, then one after each change, until the slot is closed."""
+        return Changes(self._state, self.status)
+
+    def transitions(self) -> Changes[Transition]:
+        """The current state, then again after each change, until the slot is closed; takes no snapshots."""
+        return Changes(self._state, lambda: current_transition(self._state))
 
     async def wait_for(self, state: SlotState, timeout: float | None = None) -> SlotStatus:
         """Wait until the slot is in a state and return the snapshot that shows it.
@@ -168,44 +184,44 @@ class ModelSlot:
                     return snapshot
         raise failure("stopping", f"The slot was closed before it was {state}.").unavailable()
 
-    async def _borrow(
+    async def _acquire(
         self, spec: ModelSpec, priority: Priority, wait: float | None, folder_rank: int
     ) -> tuple[Lease, ModelLease]:
-        self._refuse_at_once(spec, priority)
-        want = Want(spec, folder_rank)
+        self._reject_early(spec, priority)
+        request = LeaseRequest(spec, folder_rank)
         if wait is None:
             wait = self._settings.tool_wait if priority is Priority.TOOL else math.inf
         order = folder_rank if priority is Priority.INDEX else 0
-        with anyio.CancelScope(deadline=anyio.current_time() + max(wait, SHORTEST_WAIT)) as scope:
+        with anyio.CancelScope(deadline=anyio.current_time() + max(wait, MIN_WAIT_S)) as scope:
             try:
-                lease = await self._lock.acquire(priority, order=order, tag=want)
+                lease = await self._lock.acquire(priority, order=order, tag=request)
             except Dismissed:
-                refusal = want.refusal or failure("stopping", "The slot is being closed.")
-                raise refusal.unavailable(want.retry_after) from None
+                refusal = request.refusal or failure("stopping", "The slot is being closed.")
+                raise refusal.unavailable(request.retry_after) from None
         if scope.cancelled_caught:
-            raise self._not_in_time(spec)
+            raise self._timeout_error(spec)
         loaded = self._state.loaded
-        if loaded is None or self._state.closed:  # closed in the very tick of the grant
+        if loaded is None or self._state.closed:  # closed in the same tick of the loop as the grant
             self._lock.release(lease)
             raise failure("stopping", "The slot is being closed.").unavailable()
-        assert loaded.key == want.key
+        assert loaded.key == request.key
         target = self._settings.target_cpu if loaded.spec.device == "cpu" else self._settings.target_gpu
         return lease, ModelLease(loaded, lease, self._lock, self._runner, self._scheduler.transitions, target)
 
-    def _take_back(self, lease: Lease, model_lease: ModelLease) -> None:
+    def _release(self, lease: Lease, model_lease: ModelLease) -> None:
         loaded, now = model_lease.close(), anyio.current_time()
         if loaded is not None:
             loaded.last_used = now
             if lease.priority is Priority.TOOL:
                 loaded.warm_until = now + self._settings.keep_warm
             else:
-                loaded.used_until = now
+                loaded.last_indexed_at = now
         if lease.priority is Priority.INDEX and any(w.priority is Priority.TOOL for w in self._lock.waiters):
             self._state.count("preemptions")
         self._lock.release(lease)
 
-    def _refuse_at_once(self, spec: ModelSpec, priority: Priority) -> None:
-        """Raise ``SlotUnavailable`` where waiting makes no sense."""
+    def _reject_early(self, spec: ModelSpec, priority: Priority) -> None:
+        """Raise ``SlotUnavailable`` when waiting makes no sense."""
         state, key, now = self._state, spec.load_key, anyio.current_time()
         tool = priority is Priority.TOOL
         if state.closed:
@@ -214,42 +230,42 @@ class ModelSlot:
             state.asked_at[key] = now
             if state.load is not None:
                 state.load.requested_key = key
-                self._drop_unwanted_orphan()
-        trouble = state.breakers.get(key)
-        if trouble is not None and trouble.spec != spec:  # the configuration has changed: a new start
+                self._cancel_unwanted_load()
+        breaker = state.breakers.get(key)
+        if breaker is not None and breaker.spec != spec:  # the configuration has changed: start a new series
             del state.breakers[key]
-            trouble = None
-        if tool and state.load is not None and state.load.orphaned_at is not None:
-            said = f"A load of {state.load.spec.name!r} outlived its limit and still runs."
-            raise failure("orphaned_load", said).unavailable(LOAD_RETRY_S)
-        if trouble is not None and now < trouble.not_before and (tool or trouble.open):
-            left = trouble.not_before - now
-            raise trouble.failure.unavailable(left if math.isfinite(left) else None)
+            breaker = None
+        if tool and state.load is not None and state.load.timed_out_at is not None:
+            message = f"A load of {state.load.spec.name!r} outlived its limit and still runs."
+            raise failure("orphaned_load", message).unavailable(LOAD_RETRY_S)
+        if breaker is not None and now < breaker.not_before and (tool or breaker.open):
+            remaining = breaker.not_before - now
+            raise breaker.failure.unavailable(remaining if math.isfinite(remaining) else None)
         waiting = sum(lease.priority is Priority.TOOL for lease in self._lock.waiters)
         if tool and waiting >= self._limits.waiting_tools:
             raise failure("busy", f"{waiting} searches already wait for the model.").unavailable(1.0)
 
-    def _drop_unwanted_orphan(self) -> None:
+    def _cancel_unwanted_load(self) -> None:
         load = self._state.load
-        if load is not None and load.orphaned_at is not None:
-            load.dropped = load.requested_key != load.key
+        if load is not None and load.timed_out_at is not None:
+            load.cancelled = load.requested_key != load.key
 
-    def _not_in_time(self, spec: ModelSpec) -> SlotUnavailable:
+    def _timeout_error(self, spec: ModelSpec) -> SlotUnavailable:
         load = self._state.load
         if load is not None and load.key == spec.load_key:
             return failure("loading", f"{spec.name!r} is still being loaded.").unavailable(self._settings.tool_wait)
         return failure("waiting", f"The slot was not free for {spec.name!r} in time.").unavailable(1.0)
 
-    async def _shut(self) -> None:
-        """Send everybody away and unload, all within ``limits.shutdown``; a job that hangs is left to its thread."""
+    async def _close(self) -> None:
+        """Dismiss all waiters and unload within ``limits.shutdown``; a job that hangs is abandoned on its thread."""
         state, lock = self._state, self._lock
         state.closed = True
         self._scheduler.transitions.refuse(
-            lambda want, tool: True, failure("stopping", "The slot is being closed."), None
+            lambda request, tool: True, failure("stopping", "The slot is being closed."), None
         )
         if state.load is not None:
-            state.load.dropped = True
-        if lock.owner is not None and isinstance(lock.owner.tag, Want):
+            state.load.cancelled = True
+        if lock.owner is not None and isinstance(lock.owner.tag, LeaseRequest):
             lock.release(lock.owner)
         with anyio.move_on_after(self._limits.shutdown):
             while lock.owner is not None:
@@ -259,48 +275,71 @@ class ModelSlot:
             while lock.owner is not None:
                 await state.changed.wait()
         self._runner.close()
-        self._scheduler.touched()
+        self._scheduler.reschedule()
 
 
-# Status of the slot -------------------------------------------------------------------------------------------------
-# The state as people see it: builds the immutable ``SlotStatus``. Reads only; never waits for lock or thread.
+# Status -------------------------------------------------------------------------------------------------------------
+# What clients see of the state. Reads only; never waits for the lock or the thread.
 
 
-class Snapshots:
-    """An async iterator of snapshots: the present one at once, then one after each change, until the slot closes.
+class Changes(Generic[T]):
+    """An async iterator: ``read`` at once, then ``read`` after each change, until the slot closes.
 
-    Changes between two looks are seen as one. Not a generator: leaving the loop early leaves nothing to close.
+    Several changes between two steps are one item. It is not a generator: leaving the loop early leaves nothing to
+    close.
     """
 
-    def __init__(self, state: State, status: Callable[[], SlotStatus]) -> None:
+    def __init__(self, state: State, read: Callable[[], T]) -> None:
         self._state = state
-        self._status = status
+        self._read = read
         self._changed: anyio.Event | None = None
         self._last = False
 
-    def __aiter__(self) -> Snapshots:
+    def __aiter__(self) -> Changes[T]:
         return self
 
-    async def __anext__(self) -> SlotStatus:
+    async def __anext__(self) -> T:
         if self._last:
             raise StopAsyncIteration
         if self._changed is not None:
             await self._changed.wait()
         self._changed, self._last = self._state.changed, self._state.closed
-        return self._status()
+        return self._read()
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A state of the slot.
+
+    Attributes:
+        epoch: Its number; equal when something else than the state has changed.
+        since: When it was entered, wall clock.
+        model: Name of the model in the slot, or of the one being loaded; empty when there is none.
+    """
+
+    epoch: int
+    state: SlotState
+    since: float
+    model: str
+
+
+def current_transition(state: State) -> Transition:
+    """The current state, without reading anything from the system."""
+    spec = _spec(state)
+    return Transition(state.epoch, state.current, state.since, spec.name if spec is not None else "")
 
 
 def slot_status(state: State, lock: PriorityLock, now: float, gpu: GpuStatus) -> SlotStatus:
-    """A snapshot at loop time ``now``."""
+    """A snapshot at loop time ``now``; its timestamps are wall clock."""
     offset = state.clock() - now
 
     def wall(at: float | None) -> float | None:
         return at + offset if at is not None and math.isfinite(at) else None
 
     loaded, load = state.loaded, state.load
-    errors = tuple(_error(trouble, wall) for trouble in state.breakers.values())
-    last = state.breakers.get(state.last_trouble) if state.last_trouble is not None else None
-    orphaned = load is not None and load.orphaned_at is not None
+    errors = tuple(_error(breaker, wall) for breaker in state.breakers.values())
+    last = state.breakers.get(state.last_failed) if state.last_failed is not None else None
+    orphaned = load is not None and load.timed_out_at is not None
     return SlotStatus(
         state=state.current,
         epoch=state.epoch,
@@ -318,29 +357,32 @@ def slot_status(state: State, lock: PriorityLock, now: float, gpu: GpuStatus) ->
         gpu=gpu,
         last_error=_error(last, wall) if last is not None else None,
         errors=errors,
-        orphan=OrphanStatus(load.spec.key, (load.orphaned_at or now) + offset) if load and orphaned else None,
-        breaker=tuple(sorted({trouble.spec.key for trouble in state.breakers.values() if trouble.open})),
+        orphan=OrphanStatus(load.spec.key, (load.timed_out_at or now) + offset) if load and orphaned else None,
+        breaker=tuple(sorted({breaker.spec.key for breaker in state.breakers.values() if breaker.open})),
         counters=state.counters,
         index_blocked_since=wall(state.blocked_since),
         micro_batch_s=loaded.pace.batch_s or None if loaded is not None else None,
     )
 
 
-def _model(state: State) -> ModelStatus | None:
-    spec: ModelSpec | None = None
+def _spec(state: State) -> ModelSpec | None:
+    """The model in the slot, else the one being loaded."""
     if state.loaded is not None:
-        spec = state.loaded.spec
-    elif state.load is not None:
-        spec = state.load.spec
+        return state.loaded.spec
+    return state.load.spec if state.load is not None else None
+
+
+def _model(state: State) -> ModelStatus | None:
+    spec = _spec(state)
     if spec is None:
         return None
     return ModelStatus(spec.name, spec.key, spec.dim, spec.runtime, spec.device, spec.dtype, spec.kind)
 
 
 def _requested(lock: PriorityLock) -> str:
-    wants = [lease for lease in lock.waiters if isinstance(lease.tag, Want)]
-    first = min(wants, key=lock.rank, default=None)
-    return first.tag.spec.name if first is not None and isinstance(first.tag, Want) else ""
+    requests = [lease for lease in lock.waiters if isinstance(lease.tag, LeaseRequest)]
+    first = min(requests, key=lock.rank, default=None)
+    return first.tag.spec.name if first is not None and isinstance(first.tag, LeaseRequest) else ""
 
 
 def _holder(lock: PriorityLock, offset: float) -> HolderStatus | None:
@@ -348,13 +390,13 @@ def _holder(lock: PriorityLock, offset: float) -> HolderStatus | None:
     if owner is None or owner.granted_at is None:
         return None
     since = owner.granted_at + offset
-    if isinstance(owner.tag, Want):
+    if isinstance(owner.tag, LeaseRequest):
         return HolderStatus("tool" if owner.priority is Priority.TOOL else "index", since)
     return HolderStatus("unload" if owner.tag == "unload" else "load", since)
 
 
 def _queue(lock: PriorityLock, now: float) -> QueueStatus:
-    waiting = [lease for lease in lock.waiters if isinstance(lease.tag, Want)]
+    waiting = [lease for lease in lock.waiters if isinstance(lease.tag, LeaseRequest)]
     tools = sum(lease.priority is Priority.TOOL for lease in waiting)
     oldest = max((now - lease.enqueued for lease in waiting), default=0.0)
     return QueueStatus(tools, len(waiting) - tools, oldest)
@@ -366,7 +408,7 @@ def _memory(state: State) -> MemoryStatus:
     return MemoryStatus(
         rss=resident_bytes(),
         rss_anon=anonymous_bytes(),
-        floor_after_import=state.floor,
+        floor_after_import=state.floor_after_import,
         device_allocated=allocated,
         device_reserved=reserved,
         before_unload=unloaded.before if unloaded is not None else None,
@@ -375,17 +417,17 @@ def _memory(state: State) -> MemoryStatus:
     )
 
 
-def _error(trouble: CircuitBreaker, wall: Callable[[float | None], float | None]) -> ErrorStatus:
-    found = trouble.failure
+def _error(breaker: CircuitBreaker, wall: Callable[[float | None], float | None]) -> ErrorStatus:
+    failed = breaker.failure
     return ErrorStatus(
-        key=trouble.spec.key,
-        name=trouble.spec.name,
-        code=found.code,
-        message=found.message,
-        hint=found.hint,
-        at=trouble.at,
-        attempt=trouble.attempt,
-        max_attempts=ATTEMPTS if found.retryable else 1,
-        next_retry_at=wall(trouble.not_before),
-        retryable=found.retryable,
+        key=breaker.spec.key,
+        name=breaker.spec.name,
+        code=failed.code,
+        message=failed.message,
+        hint=failed.hint,
+        at=breaker.at,
+        attempt=breaker.attempt,
+        max_attempts=ATTEMPTS if failed.retryable else 1,
+        next_retry_at=wall(breaker.not_before),
+        retryable=failed.retryable,
     )

@@ -1,6 +1,7 @@
-"""What the slot shows of itself: immutable, lock-free to read, numbered by ``epoch``.
+"""Settings and status of the slot: frozen data.
 
-Published as ``indexer.status_types`` is. Durations and their unit are in the names; memory is bytes.
+``SlotStatus`` is published, like ``indexer.status_types``: a snapshot numbered by ``epoch``. Units of durations are
+in the names; memory is bytes.
 """
 
 from __future__ import annotations
@@ -12,22 +13,21 @@ from typing import Annotated, Literal
 from indexer.types import OneLine, Timestamp
 
 # Settings -----------------------------------------------------------------------------------------------------------
-# The slot's settings and limits: frozen data, defaults as specified.
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds that keep one fault from becoming everybody's; seconds unless named otherwise.
+    """Limits that keep one fault from blocking all callers; seconds unless named otherwise.
 
     Attributes:
         stall: A load without progress for this long has failed.
         load: A load longer than this in all (the first import of the runtime not counted) has failed.
         runtime_import: The first import of a runtime.
-        orphan: A load that outlived its limit by this long is wedged: only a restart of the process helps.
+        orphan: A load that has exceeded its limit by this long is wedged: only a restart of the process helps.
         idle_lease: A lease without a running job for this long is revoked.
         job: A single job (or unload) running for this long is wedged.
         shutdown: Closing the slot takes at most this long, whatever it is doing.
-        waiting_tools: Tool calls that may wait at once; the next is told ``busy``.
+        waiting_tools: Tool calls that may wait at once; the next is refused with ``busy``.
     """
 
     stall: float = 30.0
@@ -40,23 +40,19 @@ class Limits:
     waiting_tools: int = 64
 
 
-def _nothing(reason: str) -> None:
-    del reason
-
-
 @dataclass(frozen=True, slots=True)
 class SlotSettings:
-    """What a user or the owner decides about the slot; seconds.
+    """The slot's settings; seconds.
 
     Attributes:
-        keep_warm: How long a model stays for tool calls after the last one ended.
+        keep_warm: How long a model stays loaded for tool calls after the last one ended.
         starvation_cap: How long that may keep another model's indexing waiting; 0 = for ever.
-        tool_wait: How long a tool call waits when it does not say.
-        target_cpu: Aimed duration of a micro-batch on the CPU.
-        target_gpu: Aimed duration of a micro-batch on an accelerator.
+        tool_wait: How long a tool call waits when it names no limit.
+        target_cpu: Target duration of a micro-batch on the CPU.
+        target_gpu: Target duration of a micro-batch on an accelerator.
         linger: How long a model that indexed stays when nothing waits (the pause between two batches).
         allow_cpu_fallback: Load on the CPU what does not fit the accelerator's memory.
-        limits: The bounds.
+        limits: Time limits.
         on_wedged: Called once, on the loop, with the reason, when only a restart of the process helps.
     """
 
@@ -68,7 +64,7 @@ class SlotSettings:
     linger: float = 2.0
     allow_cpu_fallback: bool = True
     limits: Limits = field(default_factory=Limits)
-    on_wedged: Callable[[str], None] = _nothing
+    on_wedged: Callable[[str], None] = lambda reason: None
 
 
 # Status -------------------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""The one thread on which every model is loaded, run and dropped.
+"""The one thread on which every model is loaded, run and dropped, and how an unload releases memory.
 
-Why one, and why ours: each thread that ran torch keeps a team of its own (measured: two more OS threads per thread
-on two cores), a pool gives its token back while an abandoned job still runs (measured on asyncio: two models at
-once), and pool threads are not daemons, so a load that hangs would hold the process open.
+Why one thread, and not one of a pool: each thread that ran torch keeps worker threads of its own (measured: two more
+OS threads per thread on two cores), a pool gives its token back while an abandoned job still runs (measured on
+asyncio: two models at once), and pool threads are not daemons, so a load that hangs would keep the process alive.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ T = TypeVar("T")
 
 
 class Runner(Protocol):
-    """Runs jobs one at a time, in order, off the event loop. Virtual-time tests bring their own."""
+    """Runs jobs one at a time, in order, off the event loop. Tests in virtual time have their own."""
 
     def submit(self, job: Callable[[], T], done: Callable[[T | Failure], None]) -> None:
-        """Run ``job`` after those before it, then call ``done`` on the loop with its result or failure.
+        """Run ``job`` after those submitted before, then call ``done`` on the loop with its result or failure.
 
         ``done`` is called exactly once, also when the thread dies.
         """
@@ -48,7 +48,7 @@ class Runner(Protocol):
         """From within a job: have ``call`` called on the loop soon, in order."""
 
     def close(self) -> None:
-        """Take no more jobs and fail the pending ones. Does not wait for a running one."""
+        """Accept no more jobs and fail the pending ones. Does not wait for the running one."""
 
 
 class ModelThread:
@@ -56,7 +56,7 @@ class ModelThread:
 
     def __init__(self, name: str = "model") -> None:
         native: Any = current_token().native_token
-        # asyncio's loop has the one, trio's token the other; neither blocks the thread on a busy loop.
+        # The first is asyncio's, the second trio's; neither blocks the thread while the loop is busy.
         self._to_loop = getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
         self._context = contextvars.copy_context()
         self._name = name
@@ -86,7 +86,7 @@ class ModelThread:
 
     def post(self, call: Callable[[], None]) -> None:
         """Have ``call`` called on the loop soon; nothing happens when the loop has ended."""
-        with contextlib.suppress(RuntimeError):  # the loop is gone, and with it everybody who could care
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits for the call
             self._to_loop(lambda: self._context.run(call))
 
     def close(self) -> None:
@@ -109,7 +109,7 @@ class ModelThread:
             self.post(lambda: self._died(jobs))
 
     def _run(self, number: int, job: Callable[[], object]) -> None:
-        # A frame of its own: once it is left, the thread refers to neither job nor result while it waits.
+        # A function of its own, so that the thread refers to neither job nor result while it waits for the next.
         try:
             result: object = job()
         except Exception as error:
@@ -135,12 +135,10 @@ class ModelThread:
 
 
 # Memory -------------------------------------------------------------------------------------------------------------
-# Giving a model's memory back, and saying honestly how much came back.
-#
 # Measured on a CPU with a 1278 MiB model: ``del`` alone frees nothing (a module graph is cyclic), ``gc.collect``
-# frees the weights but glibc kept up to 1160 MiB of them until ``malloc_trim``, and a floor of some hundred MiB
-# (imported libraries) stays until the process ends. Resident memory counts mapped weight files too, so anonymous
-# memory is the figure to judge by.
+# frees the weights but glibc kept up to 1160 MiB of them until ``malloc_trim``, and some hundred MiB (imported
+# libraries) stay until the process ends. Resident memory includes mapped weight files, so anonymous memory is the
+# figure to judge by.
 
 
 def malloc_trim() -> None:
@@ -153,14 +151,14 @@ def malloc_trim() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """The process-wide steps of giving memory back; tests bring cheaper ones.
+class ReleaseSteps:
+    """The process-wide steps that release memory; tests replace them by cheaper ones.
 
     Attributes:
         collect: Full garbage collection.
-        freeze: Move everything imported so far out of the collector's sight, once, before any model exists:
-            it cut collections after an unload from 0.6 s to 8 ms, and they hold the GIL.
-        trim: Return free heap pages.
+        freeze: Exempt everything imported so far from collection, once, before any model exists: this cut
+            collections after an unload from 0.6 s to 8 ms, and they hold the GIL.
+        trim: Return free heap pages to the system.
     """
 
     collect: Callable[[], object] = gc.collect
@@ -169,50 +167,50 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Unloaded:
+class UnloadResult:
     """What an unload did. Bytes of anonymous memory, None where the platform does not tell.
 
     Attributes:
-        leaked: The model object was still referenced by somebody after two attempts.
-        troubles: Sentences of what failed on the way; an unload goes on regardless.
+        leaked: The model object was still referenced after two attempts.
+        problems: A sentence for each step that failed; the other steps were done.
     """
 
     before: int | None
     after: int | None
     leaked: bool
-    breakers: tuple[str, ...]
+    problems: tuple[str, ...]
 
 
-def settle(recipe: Recipe) -> int | None:
-    """After the first import of a runtime, before any model: freeze, and return the floor (anonymous bytes)."""
-    recipe.collect()
-    recipe.freeze()
+def freeze_imports(release_steps: ReleaseSteps) -> int | None:
+    """Freeze what has been imported, before any model is loaded; returns the anonymous memory it takes, bytes."""
+    release_steps.collect()
+    release_steps.freeze()
     return anonymous_bytes()
 
 
-def give_back(loader: Loader, recipe: Recipe) -> tuple[str, ...]:
-    """Collect, empty the device's caches, trim the heap; returns sentences of what failed."""
-    recipe.collect()
-    recipe.collect()  # finalizers of the first round may have freed the rest of a cycle
-    breakers = _attempt(loader.release)
-    recipe.trim()
-    return breakers
+def release_memory(loader: Loader, release_steps: ReleaseSteps) -> tuple[str, ...]:
+    """Collect, empty the device's caches, trim the heap; returns a sentence for each step that failed."""
+    release_steps.collect()
+    release_steps.collect()  # finalizers of the first round may have freed the rest of a cycle
+    problems = _problems_of(loader.release)
+    release_steps.trim()
+    return problems
 
 
-def unload(box: list[Model], loader: Loader, recipe: Recipe) -> Unloaded:
-    """Drop the model in ``box`` (the only reference to it) by the recipe, and prove it. On the model thread."""
+def unload(box: list[Model], loader: Loader, release_steps: ReleaseSteps) -> UnloadResult:
+    """Drop the model in ``box``, the only reference to it, and check that it is gone. On the model thread."""
     before = anonymous_bytes()
-    proof = weakref.ref(box[0])
-    breakers = _attempt(box[0].close)
+    model = weakref.ref(box[0])
+    problems = _problems_of(box[0].close)  # no local name for the model: ``box.clear`` must drop the last reference
     box.clear()
-    breakers += give_back(loader, recipe)
-    if proof() is not None:
-        breakers += give_back(loader, recipe)
-    return Unloaded(before, anonymous_bytes(), proof() is not None, breakers)
+    problems += release_memory(loader, release_steps)
+    if model() is not None:
+        problems += release_memory(loader, release_steps)
+    return UnloadResult(before, anonymous_bytes(), model() is not None, problems)
 
 
-def _attempt(step: Callable[[], None]) -> tuple[str, ...]:
-    # An unload that fails half-way must not keep the other half: the sentence is recorded, the next step runs.
+def _problems_of(step: Callable[[], None]) -> tuple[str, ...]:
+    # A step that fails must not keep the next from running: its error becomes a sentence.
     try:
         step()
     except Exception as error:
@@ -225,7 +223,7 @@ def resident_bytes() -> int | None:
     found = _proc_status("VmRSS")
     if found is not None or sys.platform == "linux":
         return found
-    import psutil  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415 - only where /proc is not
+    import psutil  # type: ignore[import-untyped, unused-ignore]  # noqa: PLC0415 - only where there is no /proc
 
     return int(psutil.Process().memory_info().rss)
 
@@ -238,7 +236,7 @@ def anonymous_bytes() -> int | None:
 def device_bytes() -> tuple[int | None, int | None]:
     """Memory torch holds on the accelerator, allocated and reserved; None without torch or accelerator.
 
-    Looks at torch only if something else has imported it.
+    Never imports torch: it asks only a torch that a load has imported.
     """
     torch = sys.modules.get("torch")
     if torch is None or not hasattr(torch, "cuda"):  # absent, or still being imported

@@ -26,8 +26,8 @@ from indexer.folders.model_availability import Models
 from indexer.folders.registry import KnownFolder, list_folders
 from indexer.models.catalogue import Entry, entries, lookup, nearest
 from indexer.models.locate import Located, is_directory_name
-from indexer.models.prepare import Outcome, Request, alone, delete_damaged, due, spec_of
-from indexer.models.prepared import delete_parts
+from indexer.models.prepare import Outcome, Request, delete_damaged, due_preparations, preparation_lock, spec_of
+from indexer.models.prepared import EXPORT_RECORD, delete_parts, read_verdict
 from indexer.models.spec import RuntimeChoice
 from indexer.slot.failure import HINTS, classify
 from indexer.status_types import ModelAvailability
@@ -220,7 +220,7 @@ def prepare(call: Call, *, pulled: bool = False) -> int:
     """
     name, request = call.args.name, _request_for(call)
     try:
-        needed = bool(due(request)) or (not pulled and delete_damaged(request))
+        needed = bool(due_preparations(request)) or (not pulled and delete_damaged(request))
     except SlotUnavailable as problem:
         code = _report(name, problem)
         return 0 if pulled else code  # the model has been fetched, as asked
@@ -261,10 +261,8 @@ def _request_for(call: Call) -> Request:
 
 def _nothing_to_prepare(name: str, request: Request) -> str:
     """Say why there is nothing to prepare."""
-    from indexer.models.export import verdict  # noqa: PLC0415 - only here
-
     spec = spec_of(request)
-    refused = verdict(request.directory, spec.key) if spec.runtime == "torch" else None
+    refused = read_verdict(request.directory, spec.key, EXPORT_RECORD) if spec.runtime == "torch" else None
     why = f": its ONNX form was refused, {refused.reason}" if refused and refused.reason else ""
     return f"nothing to prepare: {spec.runtime} loads {name} on {spec.device}{why}"
 
@@ -423,7 +421,7 @@ def _log(stderr: IO[str]) -> None:
 def _delete_parts(request: Request) -> None:
     """Delete the unfinished files of a killed process, unless another process is preparing there now."""
     try:
-        with alone(request.directory):
+        with preparation_lock(request.directory):
             delete_parts(request.directory)
     except (SlotUnavailable, OSError) as error:
         log.info("nothing deleted in %s: %s", request.data_dir, error)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from indexer.errors import StoreError
 from indexer.files.mounts import mount_table, silent_parts, synchronised
-from indexer.models.loader import Accelerator, detect, torch_build
+from indexer.models.loader import Accelerator, detect_accelerator, torch_build
 from mcp_server.doctor.checks import CheckInputs, Finding
 
 DISTRIBUTION = "folder-mcp"
@@ -158,12 +158,12 @@ def _padded(numbers: Iterable[int], width: int) -> tuple[int, ...]:
 
 def check_torch(inputs: CheckInputs) -> Iterator[Finding]:
     """Check whether the installed torch is built for this machine's accelerator."""
-    return torch_findings(torch_build(), detect(), nvidia_cards(), inputs.settings.config.model.device)
+    return torch_findings(torch_build(), detect_accelerator(), nvidia_cards(), inputs.settings.config.model.device)
 
 
 def check_memory(inputs: CheckInputs) -> Iterator[Finding]:
     """Report the accelerator, and check the memory that models run in."""
-    return memory_findings(detect(), *system_memory())
+    return memory_findings(detect_accelerator(), *system_memory())
 
 
 PCI = Path("/sys/bus/pci/devices")

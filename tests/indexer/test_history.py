@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.history import CHANGES, KEPT_S, MINUTE, SEARCHES, History, Minute, Recorder, Searched, SlotChange
-from indexer.slot.slot_types import ModelStatus, SlotState, SlotStatus
+from indexer.slot.slot import Transition
+from indexer.slot.slot_types import SlotState
 from indexer.status_types import Work
 from mcp_server.engine_port import made, plain
 
@@ -17,9 +18,8 @@ START = 1_700_000_000.0
 SPEC = model_spec("paraphrase")
 
 
-def slot(state: SlotState, epoch: int, since: float) -> SlotStatus:
-    model = ModelStatus(SPEC.name, SPEC.key, SPEC.dim, "onnx", "cpu", "f32") if state != "idle" else None
-    return SlotStatus(state, epoch, model, since=since)
+def slot(state: SlotState, epoch: int, since: float) -> Transition:
+    return Transition(epoch, state, since, SPEC.name if state != "idle" else "")
 
 
 def searched(at: float, ms: float) -> Searched:

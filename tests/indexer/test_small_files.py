@@ -14,7 +14,7 @@ import pytest
 from indexer.config import Config
 from indexer.errors import FolderError, StoreError
 from indexer.folders.registry import add_folder, list_folders, mend_folders
-from indexer.models.prepared import _keep, _known
+from indexer.models.prepared import _remember_digest, _remembered_digests
 from indexer.store.files_on_disk import Checksums
 from indexer.store.health import Health
 from indexer.store.writer_lock import WriterLock
@@ -139,10 +139,10 @@ def test_a_note_of_the_owner_that_cannot_be_written_is_the_old_one_whole(tmp_pat
 def test_a_remembered_hash_that_cannot_be_written_costs_only_the_hashing(tmp_path: Path) -> None:
     def attempt(number: int) -> list[str]:
         kept = tmp_path / f"{number}.json"
-        _keep(kept, "a", [1])
+        _remember_digest(kept, "a", [1])
         with failing(number) as made:
-            _keep(kept, "b", [2])
-        assert _known(kept)["a"] == [1]
+            _remember_digest(kept, "b", [2])
+        assert _remembered_digests(kept)["a"] == [1]
         assert json.loads(kept.read_text(encoding="utf-8"))
         return made
 

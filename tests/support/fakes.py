@@ -22,7 +22,7 @@ from indexer.slot.embedder import ModelSpec, Progress
 from indexer.slot.failure import Stopped, classify, failure
 from indexer.slot.slot import ModelSlot, open_slot
 from indexer.slot.slot_types import SlotSettings
-from indexer.slot.thread import Recipe
+from indexer.slot.thread import ReleaseSteps
 from indexer.types import Matrix, Vector
 
 DIM = 64
@@ -270,7 +270,7 @@ class VirtualThread:
             self._to_loop.release()
 
 
-QUICK = Recipe(collect=lambda: None, freeze=lambda: None, trim=lambda: None)
+QUICK = ReleaseSteps(collect=lambda: None, freeze=lambda: None, trim=lambda: None)
 """Gives nothing back: for tests in which a full collection per unload would only take time."""
 
 
@@ -282,7 +282,7 @@ async def virtual_slot(
     async with anyio.create_task_group() as tasks:
         thread = VirtualThread(tasks)
         loader.pause = thread.sleep
-        arguments.setdefault("recipe", QUICK)
+        arguments.setdefault("release_steps", QUICK)
         arguments.setdefault("clock", lambda: 1_000_000.0 + anyio.current_time())
         async with open_slot(loader, settings, runner=thread, **arguments) as slot:
             yield slot, thread

@@ -19,9 +19,9 @@ from indexer.config import Config, FolderSettings
 from indexer.engine import Engine
 from indexer.folders.model_availability import AvailableModels, Models
 from indexer.folders.state import Folders
-from indexer.models.export import EXPORT_RECORD
+from indexer.models.convert import convert_weights
 from indexer.models.locate import module_paths, pickled_files
-from indexer.models.prepared import Verdict, convert, digest, keep, workspace
+from indexer.models.prepared import EXPORT_RECORD, Verdict, digest, publish, workspace
 from indexer.slot.embedder import ModelSpec
 from indexer.status_types import ModelAvailability, Status
 
@@ -203,7 +203,7 @@ def write_export(data: Path, spec: ModelSpec, reason: str = "") -> None:
         shutil.copyfile(Path(spec.directory) / "tokenizer.json", part / "tokenizer.json")
         (part / "model.onnx").write_bytes(b"graph")
         checks = () if reason else (("model.onnx", digest(part / "model.onnx")),)
-        keep(part, data, Verdict(spec.key, not reason, reason, checks=checks), EXPORT_RECORD)
+        publish(part, data, Verdict(spec.key, not reason, reason, checks=checks), EXPORT_RECORD)
 
 
 @pytest.mark.parametrize("asked", ["status", "search", "index"])
@@ -267,7 +267,7 @@ async def test_a_folder_whose_model_is_pickled_waits_for_it_to_be_converted(tmp_
         assert f"Run: folder-mcp models prepare {model}" in folder.detail
         answer = await ask(engine, "swarm")
         assert (answer.semantic.code, len(answer.hits)) == ("unprepared", 1)
-        assert convert(model, pickled_files(model), module_paths(model), data, str).ok
+        assert convert_weights(model, pickled_files(model), module_paths(model), data, str).ok
         report = await engine.index()
     assert report.complete and report.embedded == report.chunks > 0
 

@@ -15,9 +15,9 @@ from engines import ask, settings
 from tiny_models import write_mpnet
 
 from indexer.engine import open_engine
-from indexer.models.export import exported, verdict
 from indexer.models.loader import RuntimeLoader
 from indexer.models.prepare import Outcome, Request
+from indexer.models.prepared import EXPORT_RECORD, find_prepared, read_verdict
 from mcp_server.cli.models import prepare_in_process
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -98,9 +98,9 @@ async def test_torch_serves_until_the_model_is_prepared_and_is_needed_no_more_af
             assert (await engine.index()).complete
             after = engine.status().work
             assert after == replace(before, files_walked=after.files_walked), "nothing is read or embedded again"
-    found = verdict(data, torch_spec.key)
+    found = read_verdict(data, torch_spec.key, EXPORT_RECORD)
     assert found.ok and found.cosine >= 0.999
-    home, _ = exported(data, torch_spec.key)
+    home, _ = find_prepared(data, torch_spec.key, EXPORT_RECORD)
     assert live.model.spec.directory == str(home)
     cosines = (vectors(torch_spec) * vectors(live.model.spec)).sum(axis=1)
     assert float(np.min(cosines)) >= 0.9999

@@ -11,8 +11,9 @@ from safetensors.numpy import load_file, save_file
 from tiny_models import bert_config, bert_weights, tokenizer, write_bert, write_hub, write_modules, write_static
 
 from indexer.errors import SlotUnavailable
-from indexer.models import onnx, recipe
+from indexer.models import onnx
 from indexer.models.bert_onnx import build_encoder, covers_encoder
+from indexer.models.recipe import read_recipe
 from indexer.models.spec import resolve
 
 
@@ -111,7 +112,7 @@ def test_weights_behind_a_link_of_the_hub_cache_are_read(tmp_path: Path) -> None
 
 def test_the_graph_holds_no_weights(tmp_path: Path) -> None:
     directory = write_bert(tmp_path)
-    graph, file = build_encoder(directory, recipe.read(directory))
+    graph, file = build_encoder(directory, read_recipe(directory))
     assert file == directory / "model.safetensors"
     word = bert_weights(bert_config())["embeddings.word_embeddings.weight"][5].tobytes()
     assert word in file.read_bytes()
@@ -128,25 +129,25 @@ def test_the_graph_holds_no_weights(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_a_configuration_that_means_other_arithmetic_is_not_covered(tmp_path: Path, change: dict[str, Any]) -> None:
     directory = write_bert(tmp_path)
-    assert covers_encoder(directory, recipe.read(directory))
+    assert covers_encoder(directory, read_recipe(directory))
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     (directory / "config.json").write_text(json.dumps(config | change), encoding="utf-8")
-    assert not covers_encoder(directory, recipe.read(directory))
+    assert not covers_encoder(directory, read_recipe(directory))
 
 
 def test_a_tensor_too_many_or_a_module_too_many_is_not_covered(tmp_path: Path) -> None:
     directory = write_bert(tmp_path)
     kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")]
     write_modules(directory, [(p, f"sentence_transformers.models.{k}") for p, k in kinds])
-    assert not covers_encoder(directory, recipe.read(directory))
+    assert not covers_encoder(directory, read_recipe(directory))
     directory = write_bert(tmp_path)
     weights = bert_weights(bert_config())
     save_file({**weights, "encoder.adapter.weight": np.zeros(3, np.float32)}, directory / "model.safetensors")
-    assert not covers_encoder(directory, recipe.read(directory))
+    assert not covers_encoder(directory, read_recipe(directory))
     table = write_static(tmp_path / "static")
     weighted = {"embeddings": np.zeros((3, 4), np.float32), "weights": np.zeros(3, np.float32)}
     save_file(weighted, table / "model.safetensors")
-    assert not covers_encoder(table, recipe.read(table))
+    assert not covers_encoder(table, read_recipe(table))
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.0001, 0.0])

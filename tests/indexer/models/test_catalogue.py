@@ -5,10 +5,10 @@ import re
 from importlib import metadata, resources
 from pathlib import Path
 
-from indexer.models import recipe
 from indexer.models.catalogue import entries, lookup, nearest
 from indexer.models.locate import Located, find, onnx_file, weight_files
 from indexer.models.prepared import digest
+from indexer.models.recipe import read_recipe
 
 REQUIRED = [
     "all-MiniLM-L6-v2", "multilingual-e5-small", "multilingual-e5-base", "multilingual-e5-large",
@@ -56,7 +56,7 @@ def test_the_entry_of_the_embedded_model_is_what_its_files_say() -> None:
     assert entry is not None
     assert isinstance(found, Located)
     directory = Path(found.directory)
-    read = recipe.read(directory)  # from the files alone
+    read = read_recipe(directory)  # from the files alone
     said = (read.dim, read.max_tokens, read.pooling, read.query_prompt, read.passage_prompt, read.remote_code)
     assert said == (entry.dim, entry.context, entry.pooling, "", "", entry.remote_code)
     assert (entry.query_prompt, entry.passage_prompt) == ("", "")

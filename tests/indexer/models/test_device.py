@@ -4,14 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from indexer.models.loader import detect, torch_build
+from indexer.models.loader import detect_accelerator, torch_build
 
 
 def test_the_probe_imports_no_torch_and_names_a_device() -> None:
     code = (
         "import sys\n"
-        "from indexer.models.loader import detect\n"
-        "found = detect()\n"
+        "from indexer.models.loader import detect_accelerator\n"
+        "found = detect_accelerator()\n"
         "print(found.device, 'torch' in sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path.cwd())
@@ -21,7 +21,7 @@ def test_the_probe_imports_no_torch_and_names_a_device() -> None:
 
 
 def test_a_cpu_says_why_there_is_no_accelerator() -> None:
-    found = detect()
+    found = detect_accelerator()
     assert bool(found.why_not) == (found.device == "cpu")
 
 

@@ -10,7 +10,7 @@ from tiny_models import write_hub
 from indexer.errors import SlotUnavailable
 from indexer.models import download as pulling
 from indexer.models.catalogue import lookup
-from indexer.models.download import choose, pull
+from indexer.models.download import files_to_download, pull
 from indexer.models.locate import Located, pickled_files
 
 FILES = {
@@ -40,28 +40,28 @@ class FakeHub:
 
 
 def test_one_form_of_the_weights_is_fetched_and_a_pickled_one_only_where_there_is_no_other() -> None:
-    assert set(choose(FILES, None, "auto")) == SMALL | {"model.safetensors", "2_Dense/model.safetensors"}
-    assert set(choose(FILES, None, "onnx")) == SMALL | {"onnx/model.onnx", "onnx/model.onnx_data"}
+    assert set(files_to_download(FILES, None, "auto")) == SMALL | {"model.safetensors", "2_Dense/model.safetensors"}
+    assert set(files_to_download(FILES, None, "onnx")) == SMALL | {"onnx/model.onnx", "onnx/model.onnx_data"}
     without = {n: s for n, s in FILES.items() if not n.endswith(".safetensors")}
-    assert set(choose(without, None, "auto")) == SMALL | {"onnx/model.onnx", "onnx/model.onnx_data"}
-    assert set(choose(without, None, "torch")) == SMALL | {"pytorch_model.bin"}
+    assert set(files_to_download(without, None, "auto")) == SMALL | {"onnx/model.onnx", "onnx/model.onnx_data"}
+    assert set(files_to_download(without, None, "torch")) == SMALL | {"pytorch_model.bin"}
     pickles = {"pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin", "2_Dense/pytorch_model.bin"}
     old = dict.fromkeys((*pickles, "config.json", "rust_model.ot", "optimizer.bin", "onnx/pytorch_model.bin"), 9)
-    assert set(choose(old, None, "auto")) == {*pickles, "config.json"}
-    assert choose(old, None, "onnx") == []
+    assert set(files_to_download(old, None, "auto")) == {*pickles, "config.json"}
+    assert files_to_download(old, None, "onnx") == []
 
 
 def test_the_catalogue_says_which_form() -> None:
     entry = lookup("Xenova/multilingual-e5-small")
-    assert set(choose(FILES, entry, "auto")) == SMALL | {"onnx/model_quantized.onnx"}
-    assert "model.safetensors" in choose(FILES, entry, "torch")
+    assert set(files_to_download(FILES, entry, "auto")) == SMALL | {"onnx/model_quantized.onnx"}
+    assert "model.safetensors" in files_to_download(FILES, entry, "torch")
 
 
 def test_a_pull_fetches_counts_and_finds(tmp_path: Path) -> None:
     hub, seen = FakeHub(), []
     found = pull("acme/tiny", hub_cache=tmp_path, hub=hub, progress=lambda done, total: seen.append((done, total)))
     assert isinstance(found, Located)
-    assert hub.asked == [("acme/tiny", sorted(choose(FILES, None, "auto")))]
+    assert hub.asked == [("acme/tiny", sorted(files_to_download(FILES, None, "auto")))]
     total = 20 + 30 + 5 + 5 + 40 + 10 + 1000 + 7
     assert seen[0] == (0, total)
     assert seen[-1] == (total, total)

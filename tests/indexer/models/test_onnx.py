@@ -8,9 +8,10 @@ import onnxruntime
 import pytest
 from tiny_models import HIDDEN, tokenizer, write_bert, write_static
 
-from indexer.models import onnx, recipe
+from indexer.models import onnx
 from indexer.models.bert_onnx import build_encoder
 from indexer.models.onnx import PADDED_TOKENS, OnnxEmbedder, Passes
+from indexer.models.recipe import read_recipe
 from indexer.models.spec import resolve
 from indexer.models.tokenizer import read_tokenizer
 
@@ -39,7 +40,7 @@ class RecordingSession:
 
 
 def recording(directory: Path) -> tuple[OnnxEmbedder, RecordingSession]:
-    spec, how = resolve(str(directory), device="cpu"), recipe.read(directory)
+    spec, how = resolve(str(directory), device="cpu"), read_recipe(directory)
     graph, weights = build_encoder(directory, how)
     options = onnxruntime.SessionOptions()
     options.add_session_config_entry(onnx._FOLDER, str(weights.parent))
@@ -105,7 +106,7 @@ def write_shipped(source: Path, target: Path, *, quantised: bool) -> Path:
     import onnx
     from onnxruntime.quantization import quantize_dynamic
 
-    graph, weights = build_encoder(source, recipe.read(source))
+    graph, weights = build_encoder(source, read_recipe(source))
     model = onnx.load_from_string(graph)
     onnx.load_external_data_for_model(model, str(weights.parent))
     write_bert(target)

@@ -17,6 +17,7 @@ from tiny_models import write_bert, write_hub, write_json, write_modules
 
 from indexer.errors import SlotUnavailable
 from indexer.models import prepared
+from indexer.models.convert import convert_weights
 from indexer.models.loader import RuntimeLoader
 from indexer.models.locate import Located, Missing, find, find_pickled, module_paths, pickled_files
 from indexer.models.prepared import Verdict
@@ -46,7 +47,7 @@ def pickle_weights(directory: Path, name: str = "pytorch_model.bin", **how: Any)
 
 
 def convert(directory: Path, data: Path) -> Verdict:
-    return prepared.convert(directory, pickled_files(directory), module_paths(directory), data, str)
+    return convert_weights(directory, pickled_files(directory), module_paths(directory), data, str)
 
 
 def vectors(directory: Path, data: Path) -> Any:
@@ -170,7 +171,7 @@ def test_what_comes_back_otherwise_than_it_was_written_is_refused(
         first = next(iter(tensors))
         save_file({**tensors, first: tensors[first] + 1}, file, metadata)
 
-    monkeypatch.setattr("safetensors.torch.save_file", bent)
+    monkeypatch.setattr("indexer.models.convert.save_file", bent)
     outcome = convert(pickle_weights(write_bert(tmp_path / "m")), tmp_path / "data")
     assert outcome.reason == "pytorch_model.bin came back with other numbers than were written"
     assert not list((tmp_path / "data").rglob("*.safetensors"))
@@ -275,7 +276,7 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_nothing_and_refuses_nothing(
 
     directory, data = pickle_weights(write_bert(tmp_path / "m")), tmp_path / "data"
     with monkeypatch.context() as patched:
-        patched.setattr("safetensors.torch.save_file", full)
+        patched.setattr("indexer.models.convert.save_file", full)
         with pytest.raises(type(error)) as caught:
             convert(directory, data)
     assert classify(caught.value).code == "disk_full"

@@ -12,10 +12,18 @@ from tiny_models import write_bert, write_cross_encoder
 
 from indexer.errors import SlotUnavailable
 from indexer.models import prepare, prepared
-from indexer.models.export import EXPORT_RECORD as EXPORT
+from indexer.models.convert import convert_weights
 from indexer.models.locate import module_paths, pickled_files
-from indexer.models.prepare import PREPARATIONS, Outcome, Request, alone, delete_damaged, due, spec_of
-from indexer.models.prepared import Verdict, convert, digest, keep, workspace
+from indexer.models.prepare import (
+    PREPARATIONS,
+    Outcome,
+    Request,
+    delete_damaged,
+    due_preparations,
+    preparation_lock,
+    spec_of,
+)
+from indexer.models.prepared import EXPORT_RECORD, Verdict, digest, publish, workspace
 
 
 def pickle_weights(directory: Path) -> Path:
@@ -30,7 +38,7 @@ def asked(tmp_path: Path, name: Path | str, **how: str) -> Request:
 
 
 def wanted(request: Request) -> list[str]:
-    return [preparation.name for preparation in due(request)]
+    return [preparation.name for preparation in due_preparations(request)]
 
 
 def record_export(request: Request, reason: str = "") -> Path:
@@ -39,7 +47,9 @@ def record_export(request: Request, reason: str = "") -> Path:
     with workspace(request.directory, key) as part:
         (part / "model.onnx").write_bytes(b"graph")
         checks = (("model.onnx", digest(part / "model.onnx")),)
-        keep(part, request.directory, Verdict(key, not reason, reason, checks=() if reason else checks), EXPORT)
+        publish(
+            part, request.directory, Verdict(key, not reason, reason, checks=() if reason else checks), EXPORT_RECORD
+        )
     return request.directory / "models" / key
 
 
@@ -60,7 +70,7 @@ def test_pickled_weights_come_first_whatever_the_device(tmp_path: Path) -> None:
     directory = pickle_weights(write_bert(tmp_path / "m", hidden_act="relu"))
     for how in ({}, {"device": "cuda"}, {"runtime": "torch"}):
         assert wanted(asked(tmp_path, directory, **how)) == ["safetensors"]
-    convert(directory, pickled_files(directory), module_paths(directory), tmp_path / "data", str)
+    convert_weights(directory, pickled_files(directory), module_paths(directory), tmp_path / "data", str)
     assert wanted(asked(tmp_path, directory)) == ["ONNX form"]
     assert wanted(asked(tmp_path, directory, runtime="torch")) == []
 
@@ -114,7 +124,7 @@ def test_what_was_made_and_is_damaged_is_made_again(tmp_path: Path) -> None:
 )
 def test_a_model_that_is_not_here_says_what_to_do(tmp_path: Path, name: str, code: str, words: str) -> None:
     with pytest.raises(SlotUnavailable) as caught:
-        due(asked(tmp_path, name))
+        due_preparations(asked(tmp_path, name))
     assert caught.value.code == code and words in caught.value.hint
 
 
@@ -123,7 +133,7 @@ def test_damaged_configuration_is_named(tmp_path: Path, file: str) -> None:
     directory = write_bert(tmp_path / "m")
     (directory / file).write_text('["not what it should be"', encoding="utf-8")
     with pytest.raises(SlotUnavailable) as caught:
-        due(asked(tmp_path, directory))
+        due_preparations(asked(tmp_path, directory))
     assert caught.value.code == "corrupt_files"
 
 
@@ -136,10 +146,10 @@ def test_after_a_refusal_nothing_more_is_tried(tmp_path: Path) -> None:
 
 def test_two_processes_never_prepare_in_one_data_directory(tmp_path: Path) -> None:
     said = "Another process prepares a model"
-    with alone(tmp_path), pytest.raises(SlotUnavailable, match=said) as caught, alone(tmp_path):
+    with preparation_lock(tmp_path), pytest.raises(SlotUnavailable, match=said) as caught, preparation_lock(tmp_path):
         pytest.fail("twice")
     assert caught.value.code == "busy"
-    with alone(tmp_path):
+    with preparation_lock(tmp_path):
         pass
 
 
@@ -151,8 +161,8 @@ def test_a_record_that_is_damaged_counts_as_none(tmp_path: Path) -> None:
     request = asked(tmp_path, write_bert(tmp_path / "m", hidden_act="relu"))
     home = record_export(request)
     for text in ("{", "[]", '{"key": "k"}', '{"versions": 3, "checks": []}'):
-        (home / EXPORT).write_text(text, encoding="utf-8")
-        assert prepared.verdict(request.directory, home.name, EXPORT) is None
+        (home / EXPORT_RECORD).write_text(text, encoding="utf-8")
+        assert prepared.read_verdict(request.directory, home.name, EXPORT_RECORD) is None
         assert wanted(request) == ["ONNX form"]
 
 

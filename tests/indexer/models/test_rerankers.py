@@ -13,7 +13,7 @@ from indexer.errors import SlotUnavailable
 from indexer.models import bert_onnx
 from indexer.models.loader import RuntimeLoader
 from indexer.models.spec import resolve_reranker
-from indexer.slot.embedder import Reranker, embedding, reranking
+from indexer.slot.embedder import Reranker, as_embedder, as_reranker
 
 QUERY = "how long is the notice period"
 TEXTS = [
@@ -28,7 +28,7 @@ TEXTS = [
 
 def loaded(directory: Path, **changes: object) -> Reranker:
     spec = replace(resolve_reranker(str(directory), device="cpu"), **changes)  # type: ignore[arg-type]
-    return reranking(RuntimeLoader().load(spec, lambda _stage, _done: None, lambda: False))
+    return as_reranker(RuntimeLoader().load(spec, lambda _stage, _done: None, lambda: False))
 
 
 @pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
@@ -67,7 +67,7 @@ def test_the_spec_says_what_it_is_and_names_its_weights(tmp_path: Path) -> None:
     assert (one.kind, one.runtime, one.device, one.dim, one.max_tokens) == ("reranker", "onnx", "cpu", 0, 48)
     assert one.key != other.key
     with pytest.raises(TypeError, match="reranker"):
-        embedding(RuntimeLoader().load(one, lambda _stage, _done: None, lambda: False))
+        as_embedder(RuntimeLoader().load(one, lambda _stage, _done: None, lambda: False))
 
 
 def test_what_is_no_reranker_is_refused_by_name(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from tiny_models import tokenizer, write_bert, write_static
 
 from indexer.errors import SlotUnavailable
 from indexer.models.spec import resolve
-from indexer.models.tokenizer import LONGEST_RUN, SEGMENT, Tokens, cut, open_tokenizer, read_tokenizer
+from indexer.models.tokenizer import LONGEST_RUN, SEGMENT, Tokens, break_long_runs, open_tokenizer, read_tokenizer
 
 
 def opened(directory: Path) -> Tokens:
@@ -35,7 +35,9 @@ def test_a_chunk_within_the_limit_is_seen_whole_with_prompt_and_special_tokens(t
     text = " ".join(["lease", "tenant's", "42.5", "unknownword"] * 20)
     starts = tokens.starts(text)
     chunk = text[: starts[tokens.limit]].rstrip()
-    whole = read_tokenizer(tmp_path / "tokenizer.json").encode(spec.passage_prompt + cut(chunk, spec.max_tokens))
+    whole = read_tokenizer(tmp_path / "tokenizer.json").encode(
+        spec.passage_prompt + break_long_runs(chunk, spec.max_tokens)
+    )
     assert tokens.count(chunk) == tokens.limit
     assert len(whole.ids) == spec.max_tokens
 

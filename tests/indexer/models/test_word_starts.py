@@ -9,7 +9,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from indexer.models import tokenizer as tokenizer_module
 from indexer.models.locate import Located, find
-from indexer.models.tokenizer import LONGEST_RUN, Tokens, _segments, of_words, read_tokenizer
+from indexer.models.tokenizer import LONGEST_RUN, Tokens, _segments, read_tokenizer, word_starts_for
 
 ODD = [
     *("[CLS]", "[MASK]", "[sep]", "x[PAD]y", " ", "  ", "\t", "\n", "\r", "\x00", "\x0b", "\x1c", "\x7f", "\x85"),
@@ -29,9 +29,9 @@ def by_the_whole_text(tokens: Tokens, text: str) -> list[int]:
     return [base + start for base, segment in _segments(text) for start in tokens._segment(segment)]
 
 
-@pytest.mark.parametrize("most", [tokenizer_module.MOST, 3])
+@pytest.mark.parametrize("most", [tokenizer_module.MAX_REMEMBERED, 3])
 def test_words_put_together_give_the_tokens_of_the_whole_text(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokenizer_module, "MOST", most)
+    monkeypatch.setattr(tokenizer_module, "MAX_REMEMBERED", most)
     tokens = Tokens(embedded(), 254, "")
     chance = random.Random(7)
     for _ in range(400):
@@ -46,7 +46,7 @@ def test_a_program_of_many_segments_has_the_tokens_of_the_whole_text() -> None:
 
 
 def test_a_word_seen_before_is_not_tokenized_again() -> None:
-    words = of_words(embedded())
+    words = word_starts_for(embedded())
     assert words is not None
     asked: list[str] = []
 
@@ -63,8 +63,8 @@ def test_tokenizers_whose_tokens_depend_on_the_neighbours_are_left_alone() -> No
     bytes_pairs = Tokenizer(models.BPE())
     bytes_pairs.pre_tokenizer = pre_tokenizers.ByteLevel()
     bytes_pairs.decoder = decoders.ByteLevel()
-    assert of_words(bytes_pairs) is None
+    assert word_starts_for(bytes_pairs) is None
     greedy = tokenizer()
     greedy.add_special_tokens([AddedToken("<mask>", lstrip=True)])
-    assert of_words(greedy) is None, "its token would take the space before it along"
-    assert of_words(tokenizer()) is not None
+    assert word_starts_for(greedy) is None, "its token would take the space before it along"
+    assert word_starts_for(tokenizer()) is not None

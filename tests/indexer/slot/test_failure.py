@@ -8,7 +8,7 @@ import weakref
 
 import pytest
 
-from indexer.slot.failure import HINTS, Failure, ModelRefused, classify, failure, sentence
+from indexer.slot.failure import HINTS, Failure, ModelRefused, classify, failure, first_line
 
 
 def named(name, *bases):
@@ -99,15 +99,15 @@ def test_the_other_side_may_say_when_to_come_back():
     ],
 )
 def test_messages_are_one_sentence_without_build_paths(raw, clean):
-    assert sentence(raw) == clean
+    assert first_line(raw) == clean
 
 
 def test_long_messages_are_cut_and_do_not_take_long():
     began = time.perf_counter()
     for text in ("x" * 100_000, "a/" * 50_000, "at " * 30_000, "." * 100_000):
-        assert len(sentence(text)) <= 300
+        assert len(first_line(text)) <= 300
     assert time.perf_counter() - began < 2
-    assert len(sentence("x" * 10_000)) == 300 and sentence("x" * 10_000).endswith("…")
+    assert len(first_line("x" * 10_000)) == 300 and first_line("x" * 10_000).endswith("…")
 
 
 def test_every_code_has_a_hint_and_a_rule():

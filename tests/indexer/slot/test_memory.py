@@ -11,7 +11,7 @@ from fakes import FakeLoader, HashEmbedder, model_spec, virtual_backend, virtual
 
 from indexer.errors import SlotUnavailable
 from indexer.slot.slot_types import SlotSettings
-from indexer.slot.thread import Recipe, anonymous_bytes, device_bytes, malloc_trim, resident_bytes, unload
+from indexer.slot.thread import ReleaseSteps, anonymous_bytes, device_bytes, malloc_trim, resident_bytes, unload
 
 A = model_spec("a")
 
@@ -23,7 +23,7 @@ def anyio_backend(request):
 
 def recorded(steps, loader):
     loader.release = lambda: steps.append("release")
-    return Recipe(
+    return ReleaseSteps(
         collect=lambda: steps.append("collect"),
         freeze=lambda: steps.append("freeze"),
         trim=lambda: steps.append("trim"),
@@ -38,7 +38,7 @@ def test_the_steps_of_an_unload_come_in_this_order():
     del embedder
     result = unload(box, loader, recorded(steps, loader))
     assert steps == ["close", "collect", "collect", "release", "trim"]
-    assert not result.leaked and result.breakers == () and box == []
+    assert not result.leaked and result.problems == () and box == []
 
 
 def test_a_model_somebody_still_holds_is_reported_after_a_second_try():
@@ -58,9 +58,9 @@ def test_an_unload_that_fails_half_way_does_the_other_half():
     embedder.close = fail
     box, proof = [embedder], weakref.ref(embedder)
     del embedder
-    recipe = recorded(steps, loader)
-    result = unload(box, loader, Recipe(collect=gc.collect, freeze=lambda: None, trim=recipe.trim))
-    assert result.breakers == ("RuntimeError: cannot close",)
+    release_steps = recorded(steps, loader)
+    result = unload(box, loader, ReleaseSteps(collect=gc.collect, freeze=lambda: None, trim=release_steps.trim))
+    assert result.problems == ("RuntimeError: cannot close",)
     assert steps == ["release", "trim"] and proof() is None and not result.leaked
 
 
@@ -77,7 +77,7 @@ def test_memory_is_read_from_the_system():
 
 async def test_unloading_is_proved_and_its_figures_are_in_the_status():
     loader = FakeLoader()
-    async with virtual_slot(loader, recipe=Recipe(freeze=lambda: None)) as (slot, _):
+    async with virtual_slot(loader, release_steps=ReleaseSteps(freeze=lambda: None)) as (slot, _):
         async with slot.use(A) as lease:
             await lease.embed_query("x")
         model = loader.embedders[0]
@@ -108,7 +108,7 @@ async def test_an_error_that_a_caller_keeps_does_not_keep_the_model():
         raise RuntimeError("in the middle of a batch")
 
     loader.work = fail
-    async with virtual_slot(loader, recipe=Recipe(freeze=lambda: None)) as (slot, _):
+    async with virtual_slot(loader, release_steps=ReleaseSteps(freeze=lambda: None)) as (slot, _):
         kept = []
         try:
             async with slot.use(A) as lease:
@@ -122,7 +122,7 @@ async def test_an_error_that_a_caller_keeps_does_not_keep_the_model():
 
 async def test_a_loan_that_a_caller_keeps_does_not_keep_the_model():
     loader = FakeLoader()
-    async with virtual_slot(loader, recipe=Recipe(freeze=lambda: None)) as (slot, _):
+    async with virtual_slot(loader, release_steps=ReleaseSteps(freeze=lambda: None)) as (slot, _):
         async with slot.use(A) as lease:
             await lease.embed_query("x")
         await slot.unload()
@@ -133,7 +133,7 @@ async def test_a_loan_that_a_caller_keeps_does_not_keep_the_model():
 
 async def test_the_heap_is_frozen_once_after_the_first_import_and_the_floor_is_recorded():
     steps, loader = [], FakeLoader(stages=[("runtime", 1.0), ("weights", 1.0)])
-    async with virtual_slot(loader, recipe=recorded(steps, loader)) as (slot, _):
+    async with virtual_slot(loader, release_steps=recorded(steps, loader)) as (slot, _):
         assert slot.status().memory.floor_after_import is None
         async with slot.use(A):
             assert steps == ["collect", "freeze"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.slot.policy import Drop, Load, Retry, Rules, Serve, Ticket, Unload, View, Wait, decide, should_yield
+from indexer.slot.policy import CancelLoad, Grant, Load, Retry, Rules, Ticket, Unload, View, Wait, decide, should_yield
 from indexer.slot.priority_lock import Priority
 
 A, B, C = ("a",), ("b",), ("c",)
@@ -44,24 +44,24 @@ def test_an_empty_slot_loads_for_the_oldest_folder():
 
 
 def test_tool_calls_for_the_loaded_model_pass_an_earlier_one_for_another():
-    assert decide(View(loaded=A, tickets=(tool(B, 1), tool(A, 2))), NOW, RULES) == Serve()
+    assert decide(View(loaded=A, tickets=(tool(B, 1), tool(A, 2))), NOW, RULES) == Grant()
 
 
 def test_a_passed_tool_call_goes_by_age_after_five_seconds():
     view = View(loaded=A, tickets=(tool(B, 1, NOW - 5), tool(A, 2)))
-    assert decide(view, NOW - 0.01, RULES) == Serve()
+    assert decide(view, NOW - 0.01, RULES) == Grant()
     assert decide(view, NOW, RULES) == Unload("swap")
 
 
 def test_a_passed_tool_call_goes_by_age_after_eight_grants():
     view = View(loaded=A, tickets=(tool(B, 1), tool(A, 2)))
-    assert decide(replace(view, skipped_count=7), NOW, RULES) == Serve()
+    assert decide(replace(view, skipped_count=7), NOW, RULES) == Grant()
     assert decide(replace(view, skipped_count=8), NOW, RULES) == Unload("swap")
 
 
 def test_by_age_the_loaded_model_goes_on_when_its_call_is_the_older():
     view = View(loaded=A, skipped_count=99, tickets=(tool(A, 1, NOW - 9), tool(B, 2, NOW - 8)))
-    assert decide(view, NOW, RULES) == Serve()
+    assert decide(view, NOW, RULES) == Grant()
 
 
 def test_a_tool_call_for_another_model_swaps_although_indexing_of_the_loaded_one_waits():
@@ -73,7 +73,7 @@ def test_a_tool_call_for_another_model_swaps_within_the_warm_window():
 
 
 def test_indexing_of_the_loaded_model_runs_in_its_warm_window():
-    assert decide(View(loaded=A, warm_until=NOW + 100, tickets=(index(A),)), NOW, RULES) == Serve()
+    assert decide(View(loaded=A, warm_until=NOW + 100, tickets=(index(A),)), NOW, RULES) == Grant()
 
 
 def test_indexing_of_another_model_waits_for_the_end_of_the_warm_window():
@@ -104,7 +104,7 @@ def test_what_came_in_by_the_cap_is_loaded_before_a_waiting_tool_call():
 
 def test_what_came_in_by_the_cap_gets_its_micro_batch_before_the_next_swap():
     view = View(loaded=B, reserved_for=B, tickets=(tool(A, 1), index(B, 2)))
-    assert decide(view, NOW, RULES) == Serve()
+    assert decide(view, NOW, RULES) == Grant()
     assert decide(replace(view, reserved_for=None), NOW, RULES) == Unload("swap")
 
 
@@ -115,7 +115,7 @@ def test_an_owed_turn_whose_indexer_has_left_is_forgotten():
 
 def test_folders_of_the_loaded_model_go_first_and_older_folders_of_another_wait():
     assert (
-        decide(View(loaded=A, tickets=(index(B, 1, folder_rank=0), index(A, 2, folder_rank=9))), NOW, RULES) == Serve()
+        decide(View(loaded=A, tickets=(index(B, 1, folder_rank=0), index(A, 2, folder_rank=9))), NOW, RULES) == Grant()
     )
 
 
@@ -130,24 +130,24 @@ def test_a_model_no_tool_call_used_is_unloaded_at_once():
 
 
 def test_a_model_that_indexed_lingers_for_the_pause_between_two_batches():
-    view = View(loaded=A, used_until=NOW - 2)
+    view = View(loaded=A, last_indexed_at=NOW - 2)
     assert decide(view, NOW - 1, RULES) == Wait(NOW)
     assert decide(view, NOW, RULES) == Unload("idle")
 
 
 def test_lingering_does_not_shorten_the_warm_window():
-    view = View(loaded=A, used_until=NOW - 10, warm_until=NOW + 100)
+    view = View(loaded=A, last_indexed_at=NOW - 10, warm_until=NOW + 100)
     assert decide(view, NOW, RULES) == Wait(NOW + 100)
 
 
 def test_lingering_keeps_nobody_waiting():
-    assert decide(View(loaded=A, used_until=NOW, tickets=(index(B),)), NOW, RULES) == Unload("swap")
+    assert decide(View(loaded=A, last_indexed_at=NOW, tickets=(index(B),)), NOW, RULES) == Unload("swap")
 
 
 def test_unloading_on_request_ignores_the_warm_window_but_lets_waiters_go_first():
     view = View(loaded=A, warm_until=NOW + 100, unload_asked=True)
     assert decide(view, NOW, RULES) == Unload("asked")
-    assert decide(replace(view, tickets=(index(A),)), NOW, RULES) == Serve()
+    assert decide(replace(view, tickets=(index(A),)), NOW, RULES) == Grant()
 
 
 def test_a_lost_model_is_unloaded_whoever_waits():
@@ -199,7 +199,7 @@ def test_a_retry_does_not_drive_out_a_loaded_model():
 )
 def test_a_load_is_dropped_only_when_another_is_wanted_more(tickets, dropped):
     action = decide(View(busy=True, loading=A, tickets=tickets), NOW, RULES)
-    assert action == (Drop() if dropped else Wait())
+    assert action == (CancelLoad() if dropped else Wait())
 
 
 def test_a_load_that_the_cap_owes_is_not_dropped():
@@ -238,7 +238,7 @@ def views(draw):
         loaded=loaded,
         tickets=tickets,
         warm_until=draw(st.none() | TIMES) if loaded else None,
-        used_until=draw(st.none() | TIMES) if loaded else None,
+        last_indexed_at=draw(st.none() | TIMES) if loaded else None,
         blocked_since=draw(st.none() | TIMES) if loaded else None,
         reserved_for=draw(st.none() | KEYS),
         skipped_count=draw(st.integers(0, 9)),
@@ -261,7 +261,7 @@ def test_every_decision_is_sound(view, now):
                 assert view.warm_until is None or now >= view.warm_until, "never in the warm window"
             if reason == "swap":
                 assert any(t.key != view.loaded and now >= view.not_before.get(t.key, now) for t in view.tickets)
-        case Serve():
+        case Grant():
             assert any(t.key == view.loaded for t in view.tickets) and not view.busy
         case Wait(until):
             assert until is None or until > now, "a time that has come is acted upon, or the slot would spin"

@@ -147,7 +147,7 @@ async def test_releasing_twice_does_not_take_the_lock_from_its_next_holder():
 
 async def test_a_cancelled_waiter_is_forgotten_at_once():
     lock = PriorityLock()
-    first = lock.take()
+    first = lock.acquire_nowait()
     with anyio.move_on_after(1) as scope:
         await lock.acquire(Priority.TOOL)
     assert scope.cancelled_caught and anyio.current_time() == pytest.approx(1.0)
@@ -199,10 +199,10 @@ async def test_a_dismissed_waiter_is_told_and_forgotten():
 
 async def test_take_holds_a_free_lock_and_refuses_a_held_one():
     lock = PriorityLock()
-    lease = lock.take("load")
+    lease = lock.acquire_nowait("load")
     assert lock.owner is lease and lease.tag == "load"
     with pytest.raises(RuntimeError, match="held"):
-        lock.take()
+        lock.acquire_nowait()
 
 
 async def test_statistics_say_who_holds_and_who_waits_for_how_long():

@@ -38,7 +38,7 @@ async def test_the_limit_ends_the_wait_for_a_thread_that_hangs_where_a_scope_wou
     loader = FakeLoader(stages=[("weights", 1.0)])
     loader.pause = hang
     settings = SlotSettings(limits=Limits(stall=0.05, shutdown=0.2))
-    async with open_slot(loader, settings, recipe=QUICK) as slot:
+    async with open_slot(loader, settings, release_steps=QUICK) as slot:
         with anyio.fail_after(5), pytest.raises(SlotUnavailable) as caught:
             async with slot.use(A):
                 pass
@@ -57,7 +57,7 @@ async def test_a_caller_cancelled_during_a_real_job_is_free_at_once_and_the_next
         order.append("job ended")
 
     loader.work = work
-    async with open_slot(loader, recipe=QUICK) as slot, anyio.create_task_group() as tasks:
+    async with open_slot(loader, release_steps=QUICK) as slot, anyio.create_task_group() as tasks:
         scope = anyio.CancelScope()
         started, left = anyio.Event(), anyio.Event()
 
@@ -92,7 +92,7 @@ async def test_every_stage_of_a_model_runs_on_one_thread_that_is_not_the_loops()
     loader.pause = lambda seconds: idents.add(threading.get_ident())
     loader.work = lambda kind, count: idents.add(threading.get_ident())
     loader.release = lambda: idents.add(threading.get_ident())
-    async with open_slot(loader, recipe=QUICK) as slot:
+    async with open_slot(loader, release_steps=QUICK) as slot:
         for name in ("a", "b", "a"):
             async with slot.use(model_spec(name)) as lease:
                 await lease.embed_query("x")
@@ -101,5 +101,5 @@ async def test_every_stage_of_a_model_runs_on_one_thread_that_is_not_the_loops()
 
 async def test_the_blocks_own_error_comes_out_as_it_is():
     with pytest.raises(ZeroDivisionError):
-        async with open_slot(FakeLoader(), recipe=QUICK):
+        async with open_slot(FakeLoader(), release_steps=QUICK):
             raise ZeroDivisionError

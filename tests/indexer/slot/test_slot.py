@@ -1,4 +1,4 @@
-"""The slot in virtual time, on both backends: one model, lent by priority."""
+"""The slot in virtual time, on both backends: one model, leased by priority."""
 
 import anyio
 import numpy as np
@@ -42,6 +42,30 @@ async def test_the_model_is_unloaded_exactly_when_its_warm_window_ends():
         assert anyio.current_time() - start == pytest.approx(599, abs=1e-3)
         assert slot.status().counters.unloads == 1
         assert not loader.alive
+
+
+async def test_transitions_and_the_loaded_key_are_told_without_a_snapshot(monkeypatch):
+    monkeypatch.setattr("indexer.slot.slot.slot_status", lambda *arguments: pytest.fail("a snapshot was taken"))
+    loader = FakeLoader(stages=[("weights", 1.0)])
+    seen = []
+
+    async def follow(slot):
+        async for transition in slot.transitions():
+            if not seen or seen[-1][0] != transition.epoch:
+                seen.append((transition.epoch, transition.state, transition.model))
+
+    async with anyio.create_task_group() as tasks:  # noqa: SIM117 - the slot is closed first
+        async with virtual_slot(loader) as (slot, _):
+            tasks.start_soon(follow, slot)
+            await anyio.wait_all_tasks_blocked()
+            assert slot.loaded_key == ""
+            async with slot.use(A):
+                assert slot.loaded_key == A.key
+                await anyio.wait_all_tasks_blocked()
+            await slot.unload()
+            assert slot.loaded_key == ""
+    lasting = [each for each in seen if each[1] != "unloading"]  # over within one step of the loop
+    assert lasting == [(0, "idle", ""), (1, "loading", "a"), (2, "ready", "a"), (4, "idle", "")]
 
 
 async def test_two_models_take_turns_and_are_never_alive_together():

@@ -156,7 +156,7 @@ async def test_the_slot_closes_within_two_seconds_in_every_state(state):
                     tasks.start_soon(slot.unload)
                     await slot.wait_for("unloading", timeout=5)
             began = anyio.current_time()
-            await slot._shut()
+            await slot._close()
             assert anyio.current_time() - began <= 2.0
             await ask(slot, A, log)
             assert log[-1] == ("a", "stopping")
@@ -195,10 +195,10 @@ async def test_a_batch_that_does_not_fit_the_memory_is_halved_and_nothing_is_los
     texts = [f"text number {n}" for n in range(10)]
     async with virtual_slot(loader) as (slot, _):
         async with slot.use(A, Priority.INDEX) as lease:
-            assert lease.take([8] * 10) == 10
+            assert lease.batch_size([8] * 10) == 10
             rows = await lease.embed_passages(texts)
             np.testing.assert_array_equal(rows, np.stack([hashed_text(text) for text in texts]))
-            assert lease.take([8] * 10) < 10, "the next batches are smaller"
+            assert lease.batch_size([8] * 10) < 10, "the next batches are smaller"
         assert slot.status().counters.batches_halved >= 2
         assert loader.released >= 2
 
@@ -224,7 +224,7 @@ async def test_a_micro_batch_takes_about_the_target_time():
         async with slot.use(A, Priority.INDEX) as lease:
             sizes = []
             for _ in range(6):
-                count = lease.take([100] * 50)
+                count = lease.batch_size([100] * 50)
                 sizes.append(count)
                 await lease.embed_passages(["x"] * count)
         assert sizes == [2, 8, 10, 10, 10, 10]

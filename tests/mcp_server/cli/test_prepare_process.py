@@ -14,7 +14,7 @@ import pytest
 from tiny_models import write_bert, write_mpnet
 
 from indexer.errors import SlotUnavailable
-from indexer.models.prepare import Outcome, Request, alone, due, spec_of
+from indexer.models.prepare import Outcome, Request, due_preparations, preparation_lock, spec_of
 from mcp_server.cli.models import prepare_in_process
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,7 +60,7 @@ def test_it_makes_what_is_due_and_tells_of_each_stage(tmp_path: Path) -> None:
         "converting pytorch_model.bin", "computing checksums", "loading the model with torch",
         "writing the ONNX form", "loading the ONNX form", "comparing it with torch",
     ]  # fmt: skip
-    assert due(request) == () and spec_of(request).runtime == "onnx"
+    assert due_preparations(request) == () and spec_of(request).runtime == "onnx"
     assert len(left(request)) == 2 and not any(name.endswith(".part") for name in left(request))
 
 
@@ -75,7 +75,7 @@ def test_killed_in_the_middle_it_leaves_nothing_and_the_next_one_begins_anew(tor
         prepare_in_process(torch_only, ENVIRON, when("writing the ONNX form", kill))
     assert caught.value.code == "out_of_memory_host"
     assert left(torch_only) == []
-    assert [preparation.name for preparation in due(torch_only)] == ["ONNX form"]
+    assert [preparation.name for preparation in due_preparations(torch_only)] == ["ONNX form"]
     assert prepare_in_process(torch_only, ENVIRON, lambda stage: None) == [Outcome("ONNX form", "")]
 
 
@@ -132,8 +132,8 @@ def test_a_killed_parent_takes_it_along_and_nothing_is_left(
     process.kill()
     assert ends(child, 60)
     assert left(request) == []
-    with alone(request.directory):
-        assert [preparation.name for preparation in due(request)] == ["ONNX form"]
+    with preparation_lock(request.directory):
+        assert [preparation.name for preparation in due_preparations(request)] == ["ONNX form"]
 
 
 @linux
@@ -156,7 +156,9 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, torch_only: Req
         assert caught.value.code == "disk_full", str(caught.value)
         assert left(torch_only) == []
         ballast.unlink()
-        assert [preparation.name for preparation in due(torch_only)] == ["ONNX form"], "no refusal is recorded"
+        assert [preparation.name for preparation in due_preparations(torch_only)] == ["ONNX form"], (
+            "no refusal is recorded"
+        )
     finally:
         subprocess.run(["umount", str(data)], check=True)
 
@@ -169,7 +171,7 @@ def test_a_missing_exporter_is_named_and_not_held_against_the_model(tmp_path: Pa
     with pytest.raises(SlotUnavailable, match="Making an ONNX form needs a package") as caught:
         prepare_in_process(torch_only, environ, lambda stage: None)
     assert caught.value.code == "dependency_missing" and caught.value.hint
-    assert left(torch_only) == [] and len(due(torch_only)) == 1
+    assert left(torch_only) == [] and len(due_preparations(torch_only)) == 1
 
 
 def test_what_libraries_print_is_no_answer_and_goes_to_the_log(
@@ -200,6 +202,9 @@ def test_what_libraries_print_is_no_answer_and_goes_to_the_log(
 
 
 def test_a_second_one_is_refused_while_the_first_is_at_work(torch_only: Request) -> None:
-    with alone(torch_only.directory), pytest.raises(SlotUnavailable, match="Another process prepares") as caught:
+    with (
+        preparation_lock(torch_only.directory),
+        pytest.raises(SlotUnavailable, match="Another process prepares") as caught,
+    ):
         prepare_in_process(torch_only, ENVIRON, lambda stage: None)
     assert caught.value.code == "busy" and "Run it again" in caught.value.hint

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from tiny_models import HIDDEN, write_json, write_modules, write_mpnet
 
-from indexer.models import export as export_module
-from indexer.models import prepared
-from indexer.models.export import FIXED_TEXTS, compare, due, export, exported, verdict
+from indexer.models import convert, prepared
+from indexer.models.convert import FIXED_TEXTS, compare, export_onnx
 from indexer.models.loader import RuntimeLoader
+from indexer.models.prepared import EXPORT_RECORD, export_due, find_prepared, read_verdict
 from indexer.models.spec import resolve
-from indexer.models.torch import TorchEmbedder
 from indexer.slot.embedder import Embedder, ModelSpec, Progress
 from indexer.slot.failure import ModelRefused
 
@@ -71,17 +70,17 @@ def test_undefined_numbers_are_refused(rows: Any) -> None:
 
 
 def test_only_torch_on_the_cpu_needs_an_export(tmp_path: Path) -> None:
-    assert due(replace(SPEC, runtime="torch"), tmp_path)
-    assert not due(SPEC, tmp_path)
-    assert not due(replace(SPEC, runtime="torch", device="cuda"), tmp_path)
-    assert not due(replace(SPEC, runtime="torch", kind="reranker"), tmp_path)
+    assert export_due(replace(SPEC, runtime="torch"), tmp_path)
+    assert not export_due(SPEC, tmp_path)
+    assert not export_due(replace(SPEC, runtime="torch", device="cuda"), tmp_path)
+    assert not export_due(replace(SPEC, runtime="torch", kind="reranker"), tmp_path)
 
 
-class FakeTorch(TorchEmbedder):
+class FakeTorch:
     """A torch model whose vectors are given."""
 
     def __init__(self, spec: ModelSpec, rows: Any) -> None:
-        self._spec, self.rows = spec, rows
+        self.spec, self.rows = spec, rows
 
     @property
     def module(self) -> Any:
@@ -129,7 +128,7 @@ def source(tmp_path: Path) -> ModelSpec:
 @pytest.fixture(autouse=True)
 def quick_exporter(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.node.get_closest_marker("slow") is None:
-        monkeypatch.setattr(export_module, "write", lambda model, file, max_tokens: file.write_bytes(b"graph"))
+        monkeypatch.setattr(convert, "write_onnx", lambda model, file, max_tokens: file.write_bytes(b"graph"))
 
 
 def quiet(stage: str) -> None:
@@ -140,24 +139,24 @@ def test_a_form_that_passed_is_kept_with_its_proof_and_never_made_again(
     tmp_path: Path, source: ModelSpec, rows: Any
 ) -> None:
     data, stages = tmp_path / "data", []
-    outcome = export(source, GivenModels(rows), data, stages.append)
+    outcome = export_onnx(source, GivenModels(rows), data, stages.append)
     assert stages == [
         "loading the model with torch", "writing the ONNX form", "loading the ONNX form", "comparing it with torch",
     ]  # fmt: skip
-    home, kept = exported(data, SPEC.key) or (None, None)
+    home, kept = find_prepared(data, SPEC.key, EXPORT_RECORD) or (None, None)
     assert home == data / "models" / SPEC.key
-    assert kept == outcome == verdict(data, SPEC.key)
+    assert kept == outcome == read_verdict(data, SPEC.key, EXPORT_RECORD)
     assert [name for name, _ in outcome.checks] == ["model.onnx"]
     assert sorted(file.name for file in home.iterdir()) == [
         "config.json", "export.json", "model.onnx", "tokenizer.json",
     ]  # fmt: skip
-    assert not due(source, data)
+    assert not export_due(source, data)
     assert [file.name for file in (data / "models").iterdir()] == [SPEC.key], "no part is left"
 
 
 def test_a_refusal_is_kept_alone_and_nothing_is_made_again(tmp_path: Path, source: ModelSpec, rows: Any) -> None:
     data = tmp_path / "data"
-    assert due(source, data)
+    assert export_due(source, data)
 
     class Turned(GivenModels):
         def load(self, spec: ModelSpec, progress: Progress, stopped: Callable[[], bool]) -> Any:
@@ -165,19 +164,19 @@ def test_a_refusal_is_kept_alone_and_nothing_is_made_again(tmp_path: Path, sourc
             model.rows = model.rows if spec.runtime == "torch" else -self.rows
             return model
 
-    outcome = export(source, Turned(rows), data, quiet)
-    assert exported(data, SPEC.key) is None
-    assert verdict(data, SPEC.key) == outcome
-    assert not due(source, data)
+    outcome = export_onnx(source, Turned(rows), data, quiet)
+    assert find_prepared(data, SPEC.key, EXPORT_RECORD) is None
+    assert read_verdict(data, SPEC.key, EXPORT_RECORD) == outcome
+    assert not export_due(source, data)
     assert [file.name for file in (data / "models" / SPEC.key).iterdir()] == ["export.json"]
 
 
 def test_an_export_that_onnx_runtime_cannot_load_is_refused(tmp_path: Path, source: ModelSpec, rows: Any) -> None:
     data = tmp_path / "data"
     loader = GivenModels(rows, RuntimeError("INVALID_GRAPH: This is an invalid model."))
-    outcome = export(source, loader, data, quiet)
+    outcome = export_onnx(source, loader, data, quiet)
     assert "cannot load it" in outcome.reason
-    assert verdict(data, SPEC.key) == outcome
+    assert read_verdict(data, SPEC.key, EXPORT_RECORD) == outcome
 
 
 @pytest.mark.parametrize("error", [ModelRefused("disk_full", "The disk is full."), MemoryError()])
@@ -186,10 +185,10 @@ def test_what_is_not_the_exports_fault_is_not_held_against_it(
 ) -> None:
     data = tmp_path / "data"
     with pytest.raises(type(error)):
-        export(source, GivenModels(rows, error), data, quiet)
-    assert verdict(data, SPEC.key) is None and due(source, data)
+        export_onnx(source, GivenModels(rows, error), data, quiet)
+    assert read_verdict(data, SPEC.key, EXPORT_RECORD) is None and export_due(source, data)
     assert list((data / "models").iterdir()) == []
-    assert export(source, GivenModels(rows), data, quiet).ok
+    assert export_onnx(source, GivenModels(rows), data, quiet).ok
 
 
 def test_a_disk_that_is_full_before_the_export_is_named(
@@ -198,7 +197,7 @@ def test_a_disk_that_is_full_before_the_export_is_named(
     monkeypatch.setattr(prepared, "MARGIN", 1 << 60)
     loader = GivenModels(rows)
     with pytest.raises(ModelRefused, match=r"The ONNX form of m needs \d+ MiB") as caught:
-        export(source, loader, tmp_path / "data", quiet)
+        export_onnx(source, loader, tmp_path / "data", quiet)
     assert (caught.value.code, loader.loads) == ("disk_full", [])
 
 
@@ -209,9 +208,9 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_nothing(
         file.write_bytes(b"gr")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(export_module, "write", full)
+    monkeypatch.setattr(convert, "write_onnx", full)
     with pytest.raises(OSError, match="No space"):
-        export(source, GivenModels(rows), tmp_path / "data", quiet)
+        export_onnx(source, GivenModels(rows), tmp_path / "data", quiet)
     assert list((tmp_path / "data" / "models").iterdir()) == []
 
 
@@ -251,14 +250,14 @@ def test_a_model_only_torch_can_load_is_exported_once_and_then_served_without_to
     kinds = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense"), ("3_Normalize", "Normalize")]
     write_modules(directory, [(p, f"sentence_transformers.models.{k}") for p, k in kinds])
     spec = resolve(str(directory), device="cpu", data_dir=data)
-    assert (spec.runtime, spec.dim, due(spec, data)) == ("torch", 8, True)
+    assert (spec.runtime, spec.dim, export_due(spec, data)) == ("torch", 8, True)
     loader = Watched()
-    outcome = export(spec, loader, data, quiet)
+    outcome = export_onnx(spec, loader, data, quiet)
     assert outcome.ok, outcome.reason
     assert (loader.log, loader.most, loader.open) == (["torch", "onnx"], 1, 0)
     now = resolve(str(directory), device="cpu", data_dir=data)
     assert (now.runtime, now.key, now.directory) == ("onnx", spec.key, str(data / "models" / spec.key))
-    assert not due(now, data)
+    assert not export_due(now, data)
     texts = ["the lease", "how long is the notice period " * 3, "valve"]
     rows = []
     for which in (spec, now):
@@ -277,7 +276,7 @@ def test_a_chain_that_cannot_be_exported_is_refused_with_the_reason(tmp_path: Pa
     pooling = {"word_embedding_dimension": HIDDEN, "pooling_mode_mean_tokens": True, "include_prompt": False}
     write_json(directory / "1_Pooling" / "config.json", pooling)
     spec = resolve(str(directory), device="cpu", data_dir=data)
-    outcome = export(spec, RuntimeLoader(), data, quiet)
+    outcome = export_onnx(spec, RuntimeLoader(), data, quiet)
     assert not outcome.ok
     assert "chain of modules" in outcome.reason
-    assert not due(spec, data)
+    assert not export_due(spec, data)
