@@ -111,12 +111,12 @@ def _texts(folders: list[KnownFolder], config: Config) -> list[tuple[str, str]]:
     from indexer.documents.encoding import decode  # noqa: PLC0415
     from indexer.documents.formats import by_name  # noqa: PLC0415
     from indexer.files.walk import walk  # noqa: PLC0415
-    from indexer.indexing.queue import ignore_for  # noqa: PLC0415
+    from indexer.indexing.queue import ignore_rules  # noqa: PLC0415
     from indexer.types import File  # noqa: PLC0415
 
     found = []
     for folder in folders:
-        for entry in walk(folder.path, ignore_for(folder, config)):
+        for entry in walk(folder.path, ignore_rules(folder, config)):
             form = by_name(entry.path)
             if not isinstance(entry, File) or form is None or form.family not in ("plain", "table"):
                 continue

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from indexer.config import Config
-from indexer.folders.model_availability import Models
+from indexer.folders.model_availability import ModelResolver
 from indexer.folders.registry import KnownFolder
 from indexer.models.catalogue import Entry, entries, lookup
 from indexer.status_types import ModelAvailability
@@ -16,12 +16,12 @@ from mcp_server.protocol.render import size
 
 def listed(config: Config, folders: Sequence[KnownFolder]) -> ModelsResult:
     """Look for every model of the catalogue, and for those that only the configuration or a folder names."""
-    models = Models(config)
+    models = ModelResolver(config)
     catalogue = {entry.name: entry for entry in entries()}
     users: dict[str, list[str]] = {}
     for folder in folders:
-        users.setdefault(_short(models.name(folder.model)), []).append(folder.path)
-    default = _short(models.name(None))
+        users.setdefault(_short(models.name_or_default(folder.model)), []).append(folder.path)
+    default = _short(models.name_or_default(None))
     reranker = _short(config.search.rerank) if config.search.rerank else ""
     named = [name for name in (default, *users, reranker) if name and name not in catalogue]
     found = models.available((*catalogue, *named))

@@ -108,14 +108,14 @@ def _known(settings: Settings) -> KnownFolders:
 
 def _folders(settings: Settings) -> Iterator[Finding]:
     from indexer.errors import ConfigError  # noqa: PLC0415
-    from indexer.folders.registry import folders_damage  # noqa: PLC0415
+    from indexer.folders.registry import folders_file_damage  # noqa: PLC0415
     from mcp_server.doctor.setup import folders  # noqa: PLC0415
 
     try:
         known = _known(settings)
     except ConfigError as error:
         return iter([Finding("folders", "failure", str(error), "correct or delete that file")])
-    damage = folders_damage(settings.config.data_dir)
+    damage = folders_file_damage(settings.config.data_dir)
     remedy = "start a client or run folder-mcp index: the copy is put in its place"
     told = [Finding("folders", "warning", damage, remedy)] if damage else []
     return iter([*told, *folders(known.paths, known.refused, _mounts())])
@@ -141,18 +141,18 @@ def _models(settings: Settings) -> Iterator[Finding]:
     from functools import partial  # noqa: PLC0415
 
     from indexer.errors import ConfigError  # noqa: PLC0415
-    from indexer.folders.model_availability import Models  # noqa: PLC0415
+    from indexer.folders.model_availability import ModelResolver  # noqa: PLC0415
     from indexer.models.locate import find  # noqa: PLC0415
     from indexer.models.prepared import verify  # noqa: PLC0415
     from mcp_server.doctor.contents import models  # noqa: PLC0415
 
-    resolver, users = Models(settings.config), dict[str, list[str]]()
-    users[resolver.name(None)] = []
+    resolver, users = ModelResolver(settings.config), dict[str, list[str]]()
+    users[resolver.name_or_default(None)] = []
     if settings.config.search.rerank:
         users[settings.config.search.rerank] = []
     try:
         for folder in _known(settings).known:
-            users.setdefault(resolver.name(folder.model), []).append(folder.path)
+            users.setdefault(resolver.name_or_default(folder.model), []).append(folder.path)
     except ConfigError:  # said by the check of the folders
         pass
     locate = partial(find, hub_cache=settings.config.hub_cache, data_dir=settings.config.data_dir)
@@ -187,12 +187,12 @@ def _index(settings: Settings) -> Iterator[Finding]:
 
 def _languages(settings: Settings) -> Iterator[Finding]:
     from indexer.errors import ConfigError  # noqa: PLC0415
-    from indexer.folders.model_availability import Models  # noqa: PLC0415
+    from indexer.folders.model_availability import ModelResolver  # noqa: PLC0415
     from mcp_server.doctor.contents import fits, languages, written_in  # noqa: PLC0415
 
-    resolver = Models(settings.config)
+    resolver = ModelResolver(settings.config)
     try:
-        kept = {folder.path: resolver.name(folder.model) for folder in _known(settings).known}
+        kept = {folder.path: resolver.name_or_default(folder.model) for folder in _known(settings).known}
     except ConfigError:  # said by the check of the folders
         return iter(())
     reads = fits(kept.values(), settings.config.hub_cache, settings.config.data_dir)
