@@ -20,7 +20,7 @@ async def read_document(
     """Read ``path`` at ``locator``, or from its beginning.
 
     Raises:
-        QueryError: The path is not an indexed file, cannot be read now, or has no such place.
+        QueryError: The path is not an indexed file, cannot be read now, or has no such locator.
     """
     row = _indexed_file(path, manifest, folders)
     wanted = Locator.parse(locator) if locator else None
