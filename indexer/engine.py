@@ -16,7 +16,7 @@ from typing import Literal
 
 import anyio
 
-from indexer import timing
+from indexer import waits
 from indexer.broadcast import Notifier
 from indexer.config import Config
 from indexer.errors import FolderError, QueryError, StoreBusy, StoreError
@@ -245,7 +245,7 @@ class Engine:
             self._components = None
             self._notifier.notify()
             if self._failure is not None:
-                await anyio.sleep(timing.INDEX_RETRY_S)
+                await anyio.sleep(waits.INDEX_RETRY_S)
 
     async def track_models(self, start: anyio.Event | None) -> None:
         """Check which of the named models are here, at the start and whenever asked, until cancelled."""

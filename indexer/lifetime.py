@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import anyio.to_thread
 
-from indexer import timing
+from indexer import waits
 from indexer.broadcast import Notifier
 from indexer.config import Config
 from indexer.documents.pool import Parsers, open_parsers
@@ -172,7 +172,7 @@ async def run_passes(components: Components, config: Config, shared: SharedState
 async def _wait_until_writable(directory: Path) -> None:
     """Try now and then: nothing reports that a disk has space again, or that the other writer has ended."""
     while not await anyio.to_thread.run_sync(writable, directory):  # noqa: ASYNC110
-        await anyio.sleep(timing.INDEX_RETRY_S)
+        await anyio.sleep(waits.INDEX_RETRY_S)
 
 
 async def _remove_unlisted(components: Components, shared: SharedState) -> None:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from indexer import timing
+from indexer import waits
 from indexer.broadcast import Notifier
 from indexer.errors import SlotUnavailable, StoreError
 from indexer.folders.state import Folders, LiveFolder
@@ -98,7 +98,7 @@ class EmbeddingPass:
             except StoreError as error:
                 self._counters.last_error = folder.embedding_problem = str(error)
                 log.error("%s: %s", folder.path, error)
-                await anyio.sleep(timing.INDEX_RETRY_S)
+                await anyio.sleep(waits.INDEX_RETRY_S)
                 continue
             if chunks:
                 commits.add_in_flight(chunks)
@@ -149,7 +149,7 @@ class EmbeddingPass:
                     window.folder.embedding_problem = f"{error} {error.hint}".strip()
                     log.warning("%s: not embedded: %s", window.folder.path, window.folder.embedding_problem)
                     self._notifier.notify()
-                    await anyio.sleep(error.retry_after or timing.MODEL_RETRY_S)
+                    await anyio.sleep(error.retry_after or waits.MODEL_RETRY_S)
                 finally:
                     self.active.pop(spec.key, None)
             commits.remove_in_flight(window.chunks[window.done :])
@@ -280,9 +280,9 @@ class VectorCommits:
                 break
             except StoreError as error:
                 self._counters.last_error = str(error)
-                log.error("vectors not committed: %s; trying again in %g s", error, timing.INDEX_RETRY_S)
+                log.error("vectors not committed: %s; trying again in %g s", error, waits.INDEX_RETRY_S)
                 self._notifier.notify()
-                await anyio.sleep(timing.INDEX_RETRY_S)
+                await anyio.sleep(waits.INDEX_RETRY_S)
         self._last_commit = anyio.current_time()
         for chunks, _ in batch:
             self.remove_in_flight(chunks)

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from indexer import timing
+from indexer import waits
 from indexer.broadcast import Notifier
 from indexer.errors import FolderError, StoreError
 from indexer.folders.state import Folders
@@ -77,8 +77,8 @@ async def _repair(store: Store, counters: WorkCounters) -> None:
             return await store.mend()
         except StoreError as error:
             counters.last_error = f"repair of the index: {error}"
-            log.error("the index cannot be mended: %s; trying again in %g s", error, timing.INDEX_RETRY_S)
-            await anyio.sleep(timing.INDEX_RETRY_S)
+            log.error("the index cannot be mended: %s; trying again in %g s", error, waits.INDEX_RETRY_S)
+            await anyio.sleep(waits.INDEX_RETRY_S)
 
 
 async def _file_rows(store: Store) -> Sequence[FileRow]:
@@ -120,7 +120,7 @@ async def maintain(store: Store, counters: WorkCounters, notifier: Notifier, idl
         if store.urgent():
             await _maintain_once(store, counters, notifier)
         elif store.due() and idle():
-            with anyio.move_on_after(timing.MAINTENANCE_QUIET_S) as quiet:
+            with anyio.move_on_after(waits.MAINTENANCE_QUIET_S) as quiet:
                 await notifier.wait()
             if quiet.cancelled_caught and idle():
                 await _maintain_once(store, counters, notifier)

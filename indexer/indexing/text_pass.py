@@ -17,7 +17,7 @@ from typing import TypeAlias
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from indexer import timing
+from indexer import waits
 from indexer.broadcast import Notifier
 from indexer.documents.pool import LibraryMissing, ParserDied, Parsers, ParsersUnavailable
 from indexer.errors import FolderError, ParseFailed, ParseSkipped, StoreError, unwrap_group
@@ -107,11 +107,11 @@ class TextPass:
                     await self._process(scan)
         except StoreError as error:
             self._counters.last_error = str(error)
-            log.error("%s: %s; trying again in %g s", folder.path, error, timing.INDEX_RETRY_S)
+            log.error("%s: %s; trying again in %g s", folder.path, error, waits.INDEX_RETRY_S)
             folder.detail = f"{error}; trying again"
             self._drop_paused(folder.path)
             self._queue.add(folder.path)
-            await anyio.sleep(timing.INDEX_RETRY_S)
+            await anyio.sleep(waits.INDEX_RETRY_S)
         finally:
             self._current = ""
             folder.to_read = sum(len(scan.files) for scan in self._paused if scan.folder is folder)

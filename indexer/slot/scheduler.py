@@ -20,7 +20,7 @@ from indexer.slot.priority_lock import Lease, Priority, PriorityLock
 from indexer.slot.slot_state import IMPORT_STAGE, Loaded, RunningLoad, State, Want, attempt, view
 from indexer.slot.slot_types import SlotSettings
 from indexer.slot.thread import Recipe, Runner, Unloaded, give_back, settle, unload
-from indexer.timing import LOAD_RETRY_S
+from indexer.waits import LOAD_RETRY_S
 
 log = logging.getLogger(__name__)
 

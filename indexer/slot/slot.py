@@ -33,7 +33,7 @@ from indexer.slot.slot_types import (
     SlotStatus,
 )
 from indexer.slot.thread import ModelThread, Recipe, Runner, anonymous_bytes, device_bytes, resident_bytes
-from indexer.timing import LOAD_RETRY_S
+from indexer.waits import LOAD_RETRY_S
 
 SHORTEST_WAIT = 0.001
 """Seconds a wait of zero becomes: a free slot is lent at once, but never through a scope that is over already."""

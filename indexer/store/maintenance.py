@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from indexer import timing
+from indexer import waits
 from indexer.errors import StoreError
 from indexer.store import connection
 from indexer.store.chunk_table import ChunkTable
@@ -82,7 +82,7 @@ class Upkeep:
                     await self._in_turn(table, turn, force=force)
                 except raised(StoreError) as error:
                     self.failures += 1
-                    table.wear.rest = time.monotonic() + timing.MAINTENANCE_RETRY_S
+                    table.wear.rest = time.monotonic() + waits.MAINTENANCE_RETRY_S
                     failed = explain(error, f"put table {table.table.name} of the index in order")
                     failed.__cause__ = failed.__cause__ or error
         await self._settle(turn)
@@ -105,7 +105,7 @@ class Upkeep:
                 await self._one(table)
             if scope.cancel_called and table.wear.litter:
                 self.broken_off += 1
-                table.wear.rest = time.monotonic() + timing.MAINTENANCE_RESUME_S
+                table.wear.rest = time.monotonic() + waits.MAINTENANCE_RESUME_S
                 return
         self.broken_off = 0
         self.runs += 1
@@ -256,7 +256,7 @@ class WriteLock:
     async def _break_off(self, scope: anyio.CancelScope) -> None:
         while True:
             await self._wanted.wait()
-            await anyio.sleep(timing.WRITER_WAIT_S)
+            await anyio.sleep(waits.WRITER_WAIT_S)
             if self._waiting:
                 scope.cancel()
                 return

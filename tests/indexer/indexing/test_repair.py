@@ -34,7 +34,7 @@ def notes(tmp_path: Path) -> Path:
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look again at once, not after the seconds a user would hardly notice."""
-    monkeypatch.setattr("indexer.timing.INDEX_RETRY_S", 0.05)
+    monkeypatch.setattr("indexer.waits.INDEX_RETRY_S", 0.05)
 
 
 async def until(engine: Engine, state: str) -> None:
