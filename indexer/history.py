@@ -19,7 +19,7 @@ from indexer.slot.slot_types import SlotState, SlotStatus
 from indexer.status_types import Status, Work, WorkCounters
 
 KEPT_S = 3600.0
-"""Seconds that are kept."""
+"""How far back the history goes, in seconds."""
 MINUTE = 60.0
 CHANGES = 600
 """Changes of the slot's state kept at most; a load, a use and an unload make four."""
@@ -29,7 +29,7 @@ SEARCHES = 600
 
 @dataclass(frozen=True, slots=True)
 class SlotChange:
-    """The slot entered a state.
+    """A change of the slot's state.
 
     Attributes:
         model: Name of the model that is loaded, being loaded or unloaded; empty when there is none.
@@ -42,7 +42,7 @@ class SlotChange:
 
 @dataclass(frozen=True, slots=True)
 class AnsweredSearch:
-    """A search was answered.
+    """A search that was answered.
 
     Attributes:
         at: When the answer was ready.

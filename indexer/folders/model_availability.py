@@ -156,12 +156,7 @@ class ModelResolver:
         except OSError as error:
             reason = f"The files of {name} cannot be read: {error.strerror or error}."
             raise SlotUnavailable("permission", reason, HINTS["permission"]) from error
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-        ) as error:  # a configuration file with unexpected content
+        except (ValueError, KeyError, TypeError, AttributeError) as error:  # a model's files of unexpected content
             reason = f"The files of {name} are damaged: {error}"
             raise SlotUnavailable("corrupt_files", reason, HINTS["corrupt_files"]) from error
 
@@ -181,8 +176,8 @@ def size_of(directory: Path) -> int | None:
 
 # Availability -------------------------------------------------------------------------------------------------------
 # Models are pulled and prepared in other processes. While a model is missing, or could be prepared, every search,
-# every status (both commands end with one) and every ``index`` run asks for another check, and each rescan checks in
-# any case. A check costs some ``stat`` calls in a thread and delays nobody.
+# every status (``models pull`` and ``models prepare`` end with one) and every ``index`` run asks for another check; each
+# rescan checks in any case. A check costs some ``stat`` calls in a thread and delays nobody.
 
 
 class ModelTracker:

@@ -125,9 +125,8 @@ async def maintain(store: Store, counters: WorkCounters, notifier: Notifier, idl
             if quiet.cancelled_caught and idle():
                 await _maintain_once(store, counters, notifier)
         else:
-            with anyio.move_on_after(
-                max(1.0, store.due_in())
-            ):  # deleted text must leave the disk although nothing else happens
+            # Not for ever: deleted text must leave the disk although nothing else happens.
+            with anyio.move_on_after(max(1.0, store.due_in())):
                 await notifier.wait()
 
 

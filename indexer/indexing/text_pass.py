@@ -195,9 +195,7 @@ class TextPass:
                 while scan.rows:
                     await send.send(FileWrite(scan.rows.pop(0)))
                 async with anyio.create_task_group() as readers:
-                    for _ in range(
-                        self._parsers.workers + 1
-                    ):  # so that a file is on its way while every worker reads one
+                    for _ in range(self._parsers.workers + 1):  # one more, so that no worker waits for its next file
                         readers.start_soon(self._read, scan, send.clone())
 
     async def _reuse_vectors(self, folder: LiveFolder) -> None:
@@ -226,9 +224,8 @@ class TextPass:
             order = cut_order(folder, file, known, forced=file.path in forced)
             prepared = await prepare_file(self._parsers, folder, file, order, few_files=scan.few_files)
             return index_entry(blank, known, prepared)
-        except (
-            LibraryMissing
-        ) as error:  # without a recipe every scan tries the file again: the package may be installed by then
+        except LibraryMissing as error:
+            # Without a recipe every scan tries the file again: the package may be installed by then.
             waiting = replace(blank, outcome="skipped", reason=str(error), recipe="")
             return None if known is not None and is_unchanged(known, waiting) else FileWrite(waiting)
         except ParseSkipped as error:
