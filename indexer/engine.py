@@ -296,7 +296,7 @@ class Engine:
     def _is_finished(self, folder: LiveFolder, components: Components) -> bool:
         """Whether a folder is scanned and embedded, as far as it can be now."""
         assert components.text_pass is not None
-        if components.queue.waiting(folder.path) or folder.path in components.text_pass.active:
+        if components.queue.is_waiting(folder.path) or folder.path in components.text_pass.active:
             return False
         if not folder.scanned:
             return not folder.available

@@ -210,7 +210,7 @@ def _positions(folders: Folders, components: Components, embedding: set[str]) ->
     """Position in the queue of each folder that has something to do; those being worked on are 0."""
     reading = components.text_pass.active if components.text_pass else frozenset[str]()
     busy = [f.path for f in folders if f.path in reading or f.path in embedding]
-    waiting = sorted((f.path for f in folders if components.queue.waiting(f.path)), key=components.queue.position)
+    waiting = sorted((f.path for f in folders if components.queue.is_waiting(f.path)), key=components.queue.position)
     not_embedded = [
         f.path
         for f in folders

@@ -176,8 +176,8 @@ def size_of(directory: Path) -> int | None:
 
 # Availability -------------------------------------------------------------------------------------------------------
 # Models are pulled and prepared in other processes. While a model is missing, or could be prepared, every search,
-# every status (``models pull`` and ``models prepare`` end with one) and every ``index`` run asks for another check; each
-# rescan checks in any case. A check costs some ``stat`` calls in a thread and delays nobody.
+# every status and every ``index`` run asks for another check (``models pull`` and ``models prepare`` end with a
+# status), and each rescan checks in any case. A check costs some ``stat`` calls in a thread and delays nobody.
 
 
 class ModelTracker:

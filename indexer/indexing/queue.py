@@ -83,7 +83,7 @@ class WorkQueue:
             self._order.remove(root)
         self._forced.pop(root, None)
 
-    def waiting(self, root: str) -> bool:
+    def is_waiting(self, root: str) -> bool:
         """Whether there is something to scan in the folder."""
         return root in self._paths
 

@@ -104,7 +104,7 @@ async def _verify_files(store: Store, counters: WorkCounters) -> None:
 async def _end_rebuilding(store: Store, queue: WorkQueue, folders: Folders, notifier: Notifier) -> None:
     """End the state ``rebuilding`` when every folder has been scanned: lost text is there again."""
     while store.health.rebuilding:
-        if all(folder.scanned and not queue.waiting(folder.path) for folder in folders):
+        if all(folder.scanned and not queue.is_waiting(folder.path) for folder in folders):
             store.health.rebuilt()
             notifier.notify()
         else:

@@ -16,7 +16,7 @@ async def test_asking_twice_is_asking_once() -> None:
     queue.add("/a", "/a/x")
     queue.add("/a", "/a/x")
     assert await queue.take() == ScanRequest("/a", ("/a/x",))
-    assert not queue.waiting("/a")
+    assert not queue.is_waiting("/a")
 
 
 async def test_the_whole_folder_swallows_single_paths_before_and_after() -> None:
