@@ -33,8 +33,8 @@ from report import percentiles
 
 from indexer.folders.state import Folders
 from indexer.indexing.manifest import Manifest
-from indexer.search.fusion import SemanticList, fold, fuse, read_question
-from indexer.search.hits import fresh, hits_of, passages
+from indexer.search.fusion import SemanticRanking, fold, fuse, parse_query
+from indexer.search.hits import check_files, make_hits, passages
 from indexer.store.queries import partitions_to_search
 from indexer.store.schema import CHUNK_COLUMNS, vectors_name
 from indexer.store.store import Store, open_store
@@ -143,7 +143,7 @@ async def search(
     """One search, stage by stage, with the parts that ``indexer.search.search`` uses (its two legs run at once)."""
     scope, query, total = Scope((str(root),)), Query(text, TOP_K), Clock(times)
     clock = Clock(times)
-    question = read_question(text)
+    question = parse_query(text)
     clock.lap("question")
     by_word = await store.search_text(question.tokens, scope, LIMIT)
     clock.lap("keyword leg")
@@ -151,9 +151,9 @@ async def search(
     clock.lap("query embedding")
     by_meaning = await store.search_vectors(KEY, DIM, vector, scope, LIMIT)
     clock.lap("vector leg")
-    ranking = fold(fuse(by_word, [SemanticList(by_meaning)], question))
-    page, _ = fresh(ranking, query, manifest, Folders(), lambda folder, path: None, manifest.turns)
-    hits_of(page, await passages(store, page, 0), question.tokens, query)
+    ranking = fold(fuse(by_word, [SemanticRanking(by_meaning)], question))
+    page, _ = check_files(ranking, query, manifest, Folders(), lambda folder, path: None, manifest.version)
+    make_hits(page, await passages(store, page, 0), question.tokens, query)
     clock.lap("fuse, fold, stat, snippet")
     total.lap("all, one after the other")
 
@@ -161,12 +161,12 @@ async def search(
 async def both(store: Store, manifest: Manifest, root: Path, text: str, vector: np.ndarray, times: Times) -> None:
     """What a search does beside embedding: both legs at once, then the rest."""
     scope, query, clock = Scope((str(root),)), Query(text, TOP_K), Clock(times)
-    question = read_question(text)
+    question = parse_query(text)
     legs = store.search_text(question.tokens, scope, LIMIT), store.search_vectors(KEY, DIM, vector, scope, LIMIT)
     by_word, by_meaning = await asyncio.gather(*legs)
-    ranking = fold(fuse(by_word, [SemanticList(by_meaning)], question))
-    page, _ = fresh(ranking, query, manifest, Folders(), lambda folder, path: None, manifest.turns)
-    hits_of(page, await passages(store, page, 0), question.tokens, query)
+    ranking = fold(fuse(by_word, [SemanticRanking(by_meaning)], question))
+    page, _ = check_files(ranking, query, manifest, Folders(), lambda folder, path: None, manifest.version)
+    make_hits(page, await passages(store, page, 0), question.tokens, query)
     clock.lap(WHOLE)
 
 
@@ -184,7 +184,7 @@ async def bare(tables: tuple[Any, Any], text: str, vector: np.ndarray, times: Ti
 
     chunks, table = tables
     searched = partitions_to_search(await table.count_rows())  # as the program has it, with its four-fold refinement
-    match = MatchQuery(" ".join(read_question(text).tokens), "tokens")
+    match = MatchQuery(" ".join(parse_query(text).tokens), "tokens")
 
     async def words(columns: list[str]) -> Any:
         return await chunks.query().nearest_to_text(match).select([*columns, "_score"]).limit(LIMIT).to_arrow()

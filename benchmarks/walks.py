@@ -48,7 +48,7 @@ EDITS = (
 )
 
 
-class Recorder:
+class HistoryRecorder:
     """Records the calls of our functions, in every thread that starts after ``install``."""
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", action="store_true", help="also list the files, with the calls into each")
     options = parser.parse_args()
-    recorder = Recorder()
+    recorder = HistoryRecorder()
     with tempfile.TemporaryDirectory(prefix="walks-") as temporary:
         home = Path(temporary).resolve()
         folder = home / "notes"
@@ -135,7 +135,7 @@ async def main() -> None:
             print("\n".join(f"{count:>10}  {path}" for path, count in sorted(entered.items())))
 
 
-async def walked(recorder: Recorder, folder: Path) -> dict[str, list[CodeType]]:
+async def walked(recorder: HistoryRecorder, folder: Path) -> dict[str, list[CodeType]]:
     """Serve the folder, make each request twice, and return the calls of the second."""
     recorder.install()
     from mcp import Client

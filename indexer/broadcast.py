@@ -1,4 +1,4 @@
-"""A broadcast: wakes everyone who waits, as often as it beats. The reason nothing here polls."""
+"""A notifier wakes every task that waits for a change, so that nothing polls."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import anyio
 
 
 class Notifier:
-    """An event that can happen again. A waiter that comes after a beat waits for the next one.
+    """An event that can happen again: ``notify`` wakes all tasks that are in ``wait`` at that moment.
 
-    To lose nothing, look at the state, and only then wait: both on one event loop, without an await between. Where
-    there has to be one, note ``notifications`` first and wait with ``after``.
+    To miss no change, look at the state and then wait, on one event loop and without an await between the two. Where
+    there has to be one, keep ``notifications`` first and wait with ``after``.
 
     Attributes:
-        beats: How often it has beaten.
+        notifications: How often it has notified.
     """
 
     def __init__(self) -> None:
@@ -27,12 +27,12 @@ class Notifier:
             event.set()
 
     async def wait(self) -> None:
-        """Wait for the next beat."""
+        """Wait for the next notification."""
         if self._event is None:
             self._event = anyio.Event()
         await self._event.wait()
 
     async def after(self, notifications: int) -> None:
-        """Wait until it has beaten more than ``notifications`` times."""
+        """Wait until it has notified more than ``notifications`` times."""
         while self.notifications <= notifications:
             await self.wait()

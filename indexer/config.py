@@ -1,6 +1,6 @@
-"""config.toml, flags and environment become one frozen ``Config``. The only reader of all three.
+"""The configuration: ``config.toml``, environment and flags as one frozen ``Config``. The only reader of all three.
 
-Order: flag, then environment variable, then the file, then the default of ``settings``.
+A flag goes before an environment variable, that before the file, and that before the default of the setting.
 """
 
 from __future__ import annotations
@@ -17,20 +17,17 @@ from typing import Any, Literal, TypeVar
 from indexer.errors import ConfigError
 
 # Settings -----------------------------------------------------------------------------------------------------------
-# What can be set: every key of ``config.toml`` with its default, its check and its explanation.
-#
-# The dataclasses below are the only list of keys. ``config`` reads files against them; ``config.example.toml`` and
-# ``docs/configuration.md`` are tested against them.
+# Every key of ``config.toml`` with its default, its check and its explanation. The dataclasses below are the only list
+# of keys: files are checked against them; tests check ``config.example.toml`` and ``docs/configuration.md``.
 
 # ``setting`` makes dataclass fields:
 # ruff: noqa: RUF009
-
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Runtime = Literal["auto", "torch", "onnx"]
 
 Check = Callable[[object], object]
-"""Takes what TOML gave and returns what the setting holds.
+"""Takes a value from TOML and returns the value of the setting.
 
 Raises:
     ValueError: The value does not fit; the message says what would, as in ``must be true or false``.
@@ -39,14 +36,14 @@ Raises:
 T = TypeVar("T")
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
-LOCAL = ("/", "~", "./", "../")
-"""How the name of a model in a local directory starts."""
+LOCAL_PREFIXES = ("/", "~", "./", "../")
+"""How the name of a model starts that is a local directory."""
 
 
 def setting(default: T, check: Check, explanation: str) -> T:
     """A dataclass field that knows how to check a value and what it is for (one line, with its unit)."""
-    made: T = field(default=default, metadata={"check": check, "explanation": explanation})
-    return made
+    each: T = field(default=default, metadata={"check": check, "explanation": explanation})
+    return each
 
 
 def number(low: float, high: float) -> Check:
@@ -60,7 +57,7 @@ def number(low: float, high: float) -> Check:
     return check
 
 
-def whole(low: int, high: int) -> Check:
+def whole_number(low: int, high: int) -> Check:
     """Check for a whole number from ``low`` to ``high``, both included."""
 
     def check(value: object) -> int:
@@ -82,7 +79,7 @@ def choice(*allowed: str) -> Check:
     return check
 
 
-def switch(value: object) -> bool:
+def boolean(value: object) -> bool:
     """Check for true or false."""
     if not isinstance(value, bool):
         raise ValueError("must be true or false, without quotes")
@@ -91,7 +88,7 @@ def switch(value: object) -> bool:
 
 def model_name(value: object) -> str:
     """Check for a model: a hub name (``all-MiniLM-L6-v2``, ``BAAI/bge-m3``) or a local directory."""
-    if isinstance(value, str) and value.startswith(LOCAL) and "\0" not in value:
+    if isinstance(value, str) and value.startswith(LOCAL_PREFIXES) and "\0" not in value:
         return value
     if not isinstance(value, str) or not _MODEL_NAME.fullmatch(value):
         raise ValueError(
@@ -159,7 +156,7 @@ class ModelSettings:
     allow_remote_code: tuple[str, ...] = setting(
         (), model_names, "Models whose own Python code may run; only for sources you trust."
     )
-    offline: bool = setting(False, switch, "Never download a model, use only what is on this machine.")
+    offline: bool = setting(False, boolean, "Never download a model, use only what is on this machine.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +169,7 @@ class SlotSettings:
     starvation_cap: float = setting(
         600.0, number(0, 86_400), "Seconds a folder waits for another model's warm time at most; 0: no limit."
     )
-    allow_cpu_fallback: bool = setting(True, switch, "Load on the CPU when the GPU cannot take the model.")
+    allow_cpu_fallback: bool = setting(True, boolean, "Load on the CPU when the GPU cannot take the model.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +183,7 @@ class SearchSettings:
     rerank: str = setting(
         "", model_name_or_none, "Reranker that reads the best hits again and orders them anew; empty: none."
     )
-    rerank_top: int = setting(20, whole(2, 100), "How many of the best hits the reranker reads.")
+    rerank_top: int = setting(20, whole_number(2, 100), "How many of the best hits the reranker reads.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +195,12 @@ class IndexSettings:
     include: tuple[str, ...] = setting(
         (), patterns, "Patterns to index although a rule leaves them out (hidden, built-in, secret, .gitignore)."
     )
-    hidden: bool = setting(False, switch, "Index files and directories whose name starts with a dot.")
-    watch: bool = setting(True, switch, "Notice changes as they happen; false: only by the rescan.")
+    hidden: bool = setting(False, boolean, "Index files and directories whose name starts with a dot.")
+    watch: bool = setting(True, boolean, "Notice changes as they happen; false: only by the rescan.")
     rescan_minutes: float = setting(
         20.0, number(0, 10_080), "Minutes between full comparisons of folder and index; 0: only at start."
     )
-    parser_workers: int = setting(1, whole(1, 64), "Processes that read and cut files.")
+    parser_workers: int = setting(1, whole_number(1, 64), "Processes that read and cut files.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +218,9 @@ class Config:
     """Everything that was set, checked; nothing else reads the configuration file or the environment.
 
     Attributes:
-        data_dir: Where index, logs and locks live; absolute, need not exist yet.
+        data_dir: Where index, logs and locks are; absolute, need not exist yet.
         config_file: The file that was read, None when there was none.
-        folders: The folders the file names, in its order; paths absolute, not resolved, perhaps missing.
+        folders: The folders of the file, in its order; paths absolute, links not resolved, perhaps missing.
         parser_python: Interpreter for the parser processes (``PYTHON_PATH``), None for the running one.
         hub_cache: Where downloaded models are kept.
     """
@@ -249,10 +246,10 @@ TABLES: Mapping[str, type[Any]] = MappingProxyType(
         "owner": OwnerSettings,
     }
 )
-"""The plain tables of the file; ``[[folders]]`` (``FolderSettings``) and ``data_dir`` stand beside them."""
+"""The tables of the file by name, beside ``[[folders]]`` (``FolderSettings``) and ``data_dir``."""
 
 
-def keys(table: type[Any]) -> Mapping[str, Check]:
+def checks_of(table: type[Any]) -> Mapping[str, Check]:
     """The keys of a table and the check of each."""
     return {each.name: each.metadata["check"] for each in fields(table)}
 
@@ -297,7 +294,7 @@ def load_config(config_file: Path | None, *, data_dir: Path | None, environ: Map
         ConfigError: A file that was named does not exist, or anything in it is wrong.
     """
     file, named = _config_file(config_file, environ)
-    table = _read(file, named=named)
+    table = _read_toml(file, named=named)
     config = _from_table(table or {}, file, data_dir or _path(environ.get("FOLDER_MCP_DATA_DIR")))
     if config.data_dir.exists() and not config.data_dir.is_dir():
         raise ConfigError(f"the data directory {config.data_dir} is a file; name a directory with --data-dir")
@@ -312,7 +309,7 @@ def load_config(config_file: Path | None, *, data_dir: Path | None, environ: Map
 
 
 def _config_file(flag: Path | None, environ: Mapping[str, str]) -> tuple[Path, bool]:
-    """The file to read, and whether somebody named it."""
+    """The file to read, and whether it was named by flag or environment variable."""
     named = flag or _path(environ.get("FOLDER_MCP_CONFIG"))
     if named is not None:
         return _absolute(named, Path.cwd()), True
@@ -335,8 +332,8 @@ def _hub_cache(environ: Mapping[str, str]) -> Path:
     return _absolute(Path(home), Path.cwd()) / "hub"
 
 
-def _read(file: Path, *, named: bool) -> dict[str, Any] | None:
-    """The file's tables, None when a file that nobody named is missing."""
+def _read_toml(file: Path, *, named: bool) -> dict[str, Any] | None:
+    """The file's tables; None when it is missing and was not named."""
     import tomllib  # noqa: PLC0415  # 33 ms that a start without a file does not need
 
     try:
@@ -357,16 +354,16 @@ def _read(file: Path, *, named: bool) -> dict[str, Any] | None:
         raise ConfigError(f"{file}: not valid TOML: {error}; correct that place") from error
 
 
-def _from_table(table: dict[str, Any], file: Path, chosen: Path | None) -> Config:
-    """Check every table and key of the file; ``chosen`` is the data directory of flag or environment."""
-    _known(table, ["data_dir", "folders", *TABLES], "at the top level", file)
-    tables = {name: _section(kind, table.get(name, {}), f"[{name}]", file) for name, kind in TABLES.items()}
+def _from_table(table: dict[str, Any], file: Path, data_dir_named: Path | None) -> Config:
+    """Check every table and key of the file; ``data_dir_named`` is the data directory of flag or environment."""
+    _reject_unknown(table, ["data_dir", "folders", *TABLES], "at the top level", file)
+    tables = {name: _table(kind, table.get(name, {}), f"[{name}]", file) for name, kind in TABLES.items()}
     folders = _folders(table.get("folders", []), file)
-    written = _value(folder_path, table["data_dir"], "data_dir", file) if "data_dir" in table else None
-    if chosen is not None:
-        data_dir = _absolute(chosen, Path.cwd())
+    in_file = _checked(folder_path, table["data_dir"], "data_dir", file) if "data_dir" in table else None
+    if data_dir_named is not None:
+        data_dir = _absolute(data_dir_named, Path.cwd())
     else:
-        data_dir = _absolute(Path(written), file.parent) if written else _default_data_dir()
+        data_dir = _absolute(Path(in_file), file.parent) if in_file else _default_data_dir()
     return Config(data_dir=data_dir, folders=folders, **tables)
 
 
@@ -376,45 +373,45 @@ def _folders(tables: object, file: Path) -> tuple[FolderSettings, ...]:
     found: list[FolderSettings] = []
     for position, each in enumerate(tables, 1):
         where = f"[[folders]] number {position}"
-        folder = _section(FolderSettings, each, where, file)
+        folder = _table(FolderSettings, each, where, file)
         if not folder.path:
             raise ConfigError(f'{file}: {where} has no "path"; add path = "/the/folder"')
         found.append(replace(folder, path=str(_absolute(Path(folder.path), file.parent))))
     return tuple(found)
 
 
-def _section(kind: type[Any], table: object, where: str, file: Path) -> Any:
-    """One table as its dataclass."""
+def _table(kind: type[Any], table: object, where: str, file: Path) -> Any:
+    """Check one table and make its dataclass."""
     if not isinstance(table, dict):
         raise ConfigError(f"{file}: {where.strip('[]')} must be a table, written as {where} with its keys below")
-    checks = keys(kind)
-    _known(table, checks, f"in {where}", file)
-    return kind(**{key: _value(checks[key], value, f"{where} {key}", file) for key, value in table.items()})
+    checks = checks_of(kind)
+    _reject_unknown(table, checks, f"in {where}", file)
+    return kind(**{key: _checked(checks[key], value, f"{where} {key}", file) for key, value in table.items()})
 
 
-def _value(check: Any, value: object, key: str, file: Path) -> Any:
+def _checked(check: Any, value: object, key: str, file: Path) -> Any:
     try:
         checked = check(value)
     except ValueError as error:
         shown = repr(value)
         raise ConfigError(f"{file}: {key} {error}, not {shown if len(shown) < 80 else shown[:77] + '...'}") from error
     if check is model_name:
-        return _located(checked, file)
-    return tuple(_located(name, file) for name in checked) if check is model_names else checked
+        return _absolute_if_local(checked, file)
+    return tuple(_absolute_if_local(name, file) for name in checked) if check is model_names else checked
 
 
-def _located(model: str, file: Path) -> str:
+def _absolute_if_local(model: str, file: Path) -> str:
     """A local model directory as an absolute path, a hub name as it is."""
-    return str(_absolute(Path(model), file.parent)) if model.startswith(LOCAL) else model
+    return str(_absolute(Path(model), file.parent)) if model.startswith(LOCAL_PREFIXES) else model
 
 
-def _known(table: Mapping[str, Any], allowed: Iterable[str], where: str, file: Path) -> None:
-    """Refuse the first key that does not exist, with the nearest that does."""
+def _reject_unknown(table: Mapping[str, Any], allowed: Iterable[str], where: str, file: Path) -> None:
+    """Raise ``ConfigError`` for the first key that does not exist, and suggest the nearest that does."""
     known = list(allowed)
     for key in table:
         if key in known:
             continue
-        home = [name for name, kind in TABLES.items() if key in keys(kind)]
+        home = [name for name, kind in TABLES.items() if key in checks_of(kind)]
         near = get_close_matches(key, known, n=1, cutoff=0.5)
         if home:
             advice = f"it belongs in [{home[0]}]"
@@ -431,7 +428,7 @@ def _path(text: str | None) -> Path | None:
 
 
 def _absolute(path: Path, base: Path) -> Path:
-    """Absolute, ``~`` expanded, ``..`` folded; links stay, and nothing need exist."""
+    """Absolute, ``~`` expanded, ``..`` resolved by name; links are kept, and nothing need exist."""
     try:
         return Path(os.path.normpath(base / path.expanduser()))
     except RuntimeError as error:

@@ -1,6 +1,6 @@
-"""The engine: opens everything, runs everything in one task group, closes everything.
+"""The engine: one index and one model slot, and everything that clients may ask of them.
 
-It can be asked from the first moment: what is not there yet is waited for (searches) or reported (status).
+It answers from the first moment: searches wait until the index is open, status reports that it is not.
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from typing import Literal
 
 import anyio
 
-from indexer import timing
+from indexer import waits
 from indexer.broadcast import Notifier
 from indexer.config import Config
 from indexer.errors import FolderError, QueryError, StoreBusy, StoreError
 from indexer.folders import registry
-from indexer.folders.model_availability import AvailableModels, Models
+from indexer.folders.model_availability import ModelResolver, ModelTracker
 from indexer.folders.state import Folders, LiveFolder
-from indexer.history import History, Recorder, Searched, record_work, snapshots
-from indexer.indexing.queue import ignore_for
+from indexer.history import AnsweredSearch, History, HistoryRecorder, follow_work, snapshots
+from indexer.indexing.queue import ignore_rules
 from indexer.lifetime import Components, SharedState, open_components, run_passes
 from indexer.models.loader import RuntimeLoader
-from indexer.search.read import read_place
+from indexer.search.read import read_document
+from indexer.search.search import answer_query
 from indexer.slot.embedder import Loader
 from indexer.status_report import build_status, index_report
 from indexer.status_types import IndexReport, OwnerStatus, Status, WorkCounters
@@ -39,7 +40,7 @@ OwnerState = Literal["uninitialized", "initializing", "serving", "read_only", "s
 
 
 class Engine:
-    """One index, one slot, any number of clients. Use ``open_engine``."""
+    """One index, one slot, any number of clients. Open it with ``open_engine``."""
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class Engine:
         complete_owner: Callable[[OwnerStatus], OwnerStatus] | None = None,
     ) -> None:
         self.config = config
-        self._models = Models(config)
+        self._models = ModelResolver(config)
         self._loader: Loader = loader or RuntimeLoader()
         self._version = version
         self._on_wedged = on_wedged
@@ -65,11 +66,11 @@ class Engine:
         self._counters = WorkCounters()
         self._notifier = Notifier()
         self._folders_changed = Notifier()
-        self._shown = Notifier()
-        self._recorder = Recorder(self._since)
-        self._available = AvailableModels(config, self._models, self._folders, self._model_arrived)
+        self._watchers = Notifier()
+        self._recorder = HistoryRecorder(self._since)
+        self._tracker = ModelTracker(config, self._models, self._folders, self._model_assigned)
         self._shared = SharedState(
-            self._folders, self._counters, self._notifier, self._models, self._recorder, self._shown
+            self._folders, self._counters, self._notifier, self._models, self._recorder, self._watchers
         )
 
     # What clients ask -----------------------------------------------------------------------------------------
@@ -81,21 +82,21 @@ class Engine:
             QueryError: The query makes no sense, or the index is not open yet.
             StoreError: The index cannot be opened or read.
         """
-        if self._available.incomplete:
-            self._available.check_again()
-        answer = await (await self._opened()).search.answer(query)
-        self._recorder.searches.append(Searched(time.time(), answer.elapsed_ms, answer.semantic.status))
-        self._shown.notify()
+        if self._tracker.incomplete:
+            self._tracker.check_again()
+        answer = await answer_query(query, (await self._wait_open()).search)
+        self._recorder.searches.append(AnsweredSearch(time.time(), answer.elapsed_ms, answer.semantic.status))
+        self._watchers.notify()
         return answer
 
     async def read(self, path: str, locator: str | None = None, *, max_chars: int = 16_000) -> Reading:
-        """Read a place of an indexed file.
+        """Read an indexed file at a locator, or from its beginning.
 
         Raises:
-            QueryError: Not an indexed file, not readable now, or no such place.
+            QueryError: It is not indexed, cannot be read now, or has no such locator.
         """
-        components = await self._opened()
-        return await read_place(
+        components = await self._wait_open()
+        return await read_document(
             path,
             locator,
             max_chars=max_chars,
@@ -106,23 +107,38 @@ class Engine:
 
     def status(self, *, verbose: bool = False) -> Status:
         """A snapshot of everything. Never waits."""
-        if self._available.incomplete:
-            self._available.check_again()
+        if self._tracker.incomplete:
+            self._tracker.check_again()
         return self._snapshot(verbose=verbose)
 
     def _snapshot(self, *, verbose: bool = False) -> Status:
-        state = self._state, self._detail, self._clients, self._since, str(self.config.data_dir)
-        owner, found = OwnerStatus(os.getpid(), self._version, *state), (self._components, self._available.models)
+        owner = OwnerStatus(
+            pid=os.getpid(),
+            version=self._version,
+            state=self._state,
+            detail=self._detail,
+            clients=self._clients,
+            since=self._since,
+            data_dir=str(self.config.data_dir),
+        )
         if self._complete_owner is not None:
             owner = self._complete_owner(owner)
-        return build_status(owner, self._folders, self._counters, *found, verbose=verbose, failure=self._failure)
+        return build_status(
+            owner,
+            self._folders,
+            self._counters,
+            self._components,
+            self._tracker.models,
+            verbose=verbose,
+            failure=self._failure,
+        )
 
     def watch(self, *, at_most_every: float = 0.2) -> AsyncIterator[Status]:
         """Yield a snapshot now and after every change, no faster than ``at_most_every`` seconds."""
-        return snapshots(self._snapshot, self._shown, at_most_every)
+        return snapshots(self._snapshot, self._watchers, at_most_every)
 
     async def history(self, after: float = 0.0) -> History:
-        """What happened in the last hour, or what of it came after a time. Never waits."""
+        """The last hour, or the part of it after a time. Never waits."""
         return self._recorder.history(time.time(), after)
 
     async def index(self, folders: Sequence[str] | None = None) -> IndexReport:
@@ -132,48 +148,48 @@ class Engine:
             FolderError: A folder is not known.
             StoreBusy: Another process is the writer.
         """
-        components = await self._opened(math.inf)
+        components = await self._wait_open(math.inf)
         if components.text_pass is None:
             raise components.refused or StoreBusy(self._detail)
-        await self._available.assign_models()
+        await self._tracker.assign_models()
         started, before = anyio.current_time(), self._counters.work()
-        live = [self._known(path) for path in folders] if folders is not None else list(self._folders)
-        for folder in live:
+        chosen = [self._indexed_folder(path) for path in folders] if folders is not None else list(self._folders)
+        for folder in chosen:
             components.queue.add(folder.path)
-        while not all(self._settled(folder, components) for folder in live):
+        while not all(self._is_finished(folder, components) for folder in chosen):
             await self._notifier.wait()
-        chosen = {folder.path for folder in live}
-        status = [f for f in self.status(verbose=True).folders if f.path in chosen]
+        paths = {folder.path for folder in chosen}
+        status = [f for f in self.status(verbose=True).folders if f.path in paths]
         return index_report(status, before, self._counters.work(), anyio.current_time() - started)
 
     async def add_folder(
         self, path: str, model: str | None = None, *, allow_broad: bool = False
     ) -> registry.KnownFolder:
-        """Remember a folder and begin to index it; adding it again may change its model.
+        """Add a folder and begin to index it; adding it again may change its model.
 
         Raises:
             FolderError: It cannot be indexed; the message says why.
         """
         add = functools.partial(registry.add_folder, self.config, path, model=model, allow_broad=allow_broad)
         known = await anyio.to_thread.run_sync(add)
-        components = await self._opened(math.inf)
-        self._folders.put(await self._live(known))
-        self._available.check_again()
+        components = await self._wait_open(math.inf)
+        self._folders.put(await self._open_folder(known))
+        self._tracker.check_again()
         components.queue.add(known.path)
         self._folders_changed.notify()
         self._notifier.notify()
         return known
 
     async def remove_folder(self, path: str) -> str:
-        """Take a folder's text out of the index and forget it. Returns its root.
+        """Remove a folder and its text from the index. Returns its root.
 
         Raises:
             FolderError: It is not known, or it stands in the configuration file.
         """
-        components = await self._opened(math.inf)
+        components = await self._wait_open(math.inf)
         root = (await anyio.to_thread.run_sync(registry.remove_folder, self.config, path)).path
         self._folders.drop(root)
-        self._available.check_again()
+        self._tracker.check_again()
         components.queue.drop(root)
         await components.store.remove_folder(root)
         components.manifest.drop_folder(root)
@@ -182,7 +198,7 @@ class Engine:
         return root
 
     def folders(self) -> tuple[registry.KnownFolder, ...]:
-        """The folders being kept."""
+        """The folders that are indexed."""
         return tuple(folder.known for folder in self._folders)
 
     @contextmanager
@@ -199,9 +215,9 @@ class Engine:
     # Opening, running, closing --------------------------------------------------------------------------------
 
     async def run(self, start: anyio.Event | None, read_only: bool) -> None:
-        """Open the index and work until cancelled; everything opened is closed again, in reverse.
+        """Open the index and work until cancelled, then close everything in reverse order.
 
-        What cannot be opened, or not for writing, is tried again now and then.
+        An index that cannot be opened, or not for writing, is tried again every ``INDEX_RETRY_S`` seconds.
         """
         if start is not None:
             await start.wait()
@@ -210,11 +226,15 @@ class Engine:
         while True:
             try:
                 async with AsyncExitStack() as stack:
-                    given = (stack, self.config, self._shared, self._loader)
                     components, self._detail = await open_components(
-                        *given, read_only=read_only, on_wedged=self._on_wedged
+                        stack,
+                        self.config,
+                        self._shared,
+                        self._loader,
+                        read_only=read_only,
+                        on_wedged=self._on_wedged,
                     )
-                    await self._keep_folders()
+                    await self._load_folders()
                     self._failure, self._components = None, components
                     self._state = "read_only" if components.text_pass is None else "serving"
                     self._notifier.notify()
@@ -225,32 +245,32 @@ class Engine:
             self._components = None
             self._notifier.notify()
             if self._failure is not None:
-                await anyio.sleep(timing.INDEX_RETRY_S)
+                await anyio.sleep(waits.INDEX_RETRY_S)
 
-    async def keep_models_known(self, start: anyio.Event | None) -> None:
-        """Look for the named models, at the start and whenever one is missed, until cancelled."""
+    async def track_models(self, start: anyio.Event | None) -> None:
+        """Check which of the named models are here, at the start and whenever asked, until cancelled."""
         if start is not None:
             await start.wait()
-        await self._available.run(self._notifier.notify)
+        await self._tracker.run(self._notifier.notify)
 
-    def _model_arrived(self, root: str) -> None:
-        """Compare a folder anew: its tokens are counted by its own model from now on, and its chunks embedded."""
-        if self._components is not None:  # else every folder is about to be looked at anyway
+    def _model_assigned(self, root: str) -> None:
+        """Scan a folder again: its own model counts its tokens from now on, and embeds its chunks."""
+        if self._components is not None:  # otherwise every folder is about to be scanned anyway
             self._components.queue.add(root)
         self._notifier.notify()
 
-    async def _keep_folders(self) -> None:
-        mended = await anyio.to_thread.run_sync(registry.mend_folders, self.config.data_dir)
+    async def _load_folders(self) -> None:
+        repaired = await anyio.to_thread.run_sync(registry.repair_folders_file, self.config.data_dir)
         listed = await anyio.to_thread.run_sync(registry.list_folders, self.config)
         for refused in listed.refused:
             log.warning("not indexed: %s", refused)
-        self._detail = " ".join((self._detail, mended, *listed.refused)).strip()
+        self._detail = " ".join((self._detail, repaired, *listed.refused)).strip()
         for known in listed.known:
-            self._folders.put(await self._live(known))
-        self._available.check_again()
+            self._folders.put(await self._open_folder(known))
+        self._tracker.check_again()
 
-    async def _opened(self, wait: float | None = None) -> Components:
-        """The open parts; waits for them ``wait`` seconds, ``search.wait`` when None."""
+    async def _wait_open(self, wait: float | None = None) -> Components:
+        """The open components; waits for them ``wait`` seconds, ``search.wait`` when None."""
         with anyio.move_on_after(self.config.search.wait if wait is None else wait):
             while self._components is None and self._failure is None:
                 await self._notifier.wait()
@@ -260,23 +280,23 @@ class Engine:
             raise QueryError("the index is still being opened; ask again in a few seconds")
         return self._components
 
-    async def _live(self, known: registry.KnownFolder) -> LiveFolder:
-        def make() -> LiveFolder:
+    async def _open_folder(self, known: registry.KnownFolder) -> LiveFolder:
+        def open_folder() -> LiveFolder:
             model = self._models.for_folder(known.model)
-            return LiveFolder(known, len(self._folders), model, ignore_for(known, self.config))
+            return LiveFolder(known, len(self._folders), model, ignore_rules(known, self.config))
 
-        return await anyio.to_thread.run_sync(make)
+        return await anyio.to_thread.run_sync(open_folder)
 
-    def _known(self, path: str) -> LiveFolder:
+    def _indexed_folder(self, path: str) -> LiveFolder:
         folder = self._folders.get(os.path.realpath(os.path.expanduser(path)))
         if folder is None:
             raise FolderError(f"{path} is not one of the indexed folders; add it: folder-mcp folders add {path}")
         return folder
 
-    def _settled(self, folder: LiveFolder, components: Components) -> bool:
-        """Whether nothing more will happen to a folder by itself soon."""
+    def _is_finished(self, folder: LiveFolder, components: Components) -> bool:
+        """Whether a folder is scanned and embedded, as far as it can be now."""
         assert components.text_pass is not None
-        if components.queue.waiting(folder.path) or folder.path in components.text_pass.active:
+        if components.queue.is_waiting(folder.path) or folder.path in components.text_pass.active:
             return False
         if not folder.scanned:
             return not folder.available
@@ -300,7 +320,7 @@ async def open_engine(
     """Open an engine; returns at once, heavy imports and indexing begin in the background.
 
     Args:
-        config: Where the data lies and how to work.
+        config: Where the data is and how to work.
         version: Of the program, for status.
         read_only: Open the index beside another writer: keyword search only, no model.
         start: Begin the heavy part when this is set; None begins at once.
@@ -311,8 +331,8 @@ async def open_engine(
     engine = Engine(config, version, loader, on_wedged, complete_owner)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(engine.run, start, read_only)
-        tasks.start_soon(engine.keep_models_known, start)
-        tasks.start_soon(record_work, engine._recorder, engine._counters, engine._notifier, engine._shown)
+        tasks.start_soon(engine.track_models, start)
+        tasks.start_soon(follow_work, engine._recorder, engine._counters, engine._notifier, engine._watchers)
         try:
             yield engine
         finally:

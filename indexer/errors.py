@@ -1,11 +1,11 @@
-"""The exception tree. Every message says what, which one, and what to do next.
+"""Every exception of the program. A message says what is wrong, where, and what to do next.
 
 FolderMcpError
 ├── ConfigError          config file, flag or environment variable (exit code 2)
 ├── FolderError          a folder that cannot be indexed, and why
 ├── QueryError           a search or read that cannot be answered as asked
 ├── ParseFailed          one file that could not be read or parsed (recorded, retried once)
-│   └── ParseSkipped     one file that is deliberately not indexed (recorded, not retried)
+│   └── ParseSkipped     one file that is not indexed on purpose (recorded, not retried)
 ├── StoreError           the index: damaged, read-only, full, of a newer version
 │   └── StoreBusy        another process is its writer
 └── SlotUnavailable      the model slot cannot serve in time (code, hint, retry)
@@ -18,7 +18,7 @@ from contextlib import contextmanager
 
 
 class FolderMcpError(Exception):
-    """Anything a user can act on. ``str(error)`` is fit to be shown."""
+    """Anything a user can act on; ``str(error)`` can be shown."""
 
 
 class ConfigError(FolderMcpError):
@@ -61,7 +61,7 @@ class StoreBusy(StoreError):
 
 
 class SlotUnavailable(FolderMcpError):
-    """The model slot cannot lend the model within the wait asked for.
+    """The model slot cannot give a lease of the model within the wait asked for.
 
     Attributes:
         code: One of the codes of ``indexer.slot.failure`` or ``busy``, ``waiting``, ``loading``.
@@ -76,13 +76,15 @@ class SlotUnavailable(FolderMcpError):
         self.retry_after = retry_after
 
 
-# Errors in groups ---------------------------------------------------------------------------------------------------
-# A task group wraps what its tasks raise; callers want to name what they catch.
+# Exception groups ---------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def unwrap_group() -> Iterator[None]:
-    """Raise the first error of a task group inside the block as itself; the group stays its cause."""
+    """Raise the first error of a task group inside the block itself, so that callers can catch it by its class.
+
+    The group stays its cause.
+    """
     try:
         yield
     except BaseExceptionGroup as group:
@@ -90,7 +92,7 @@ def unwrap_group() -> Iterator[None]:
 
 
 def first_error(error: BaseException) -> BaseException:
-    """An error that is no group: the first one of a group, however deep, else the error itself."""
+    """The first error in a group of any depth; an error that is no group as it is."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error

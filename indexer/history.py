@@ -1,6 +1,6 @@
-"""What happened in the last hour: the slot's states, the searches, and what was indexed, in bounded memory.
+"""The last hour, for the page: the slot's states, the searches, what was indexed; and snapshots for those who watch.
 
-Kept for people who watch; nothing decides by it, nothing of it is written to a disk, and no query's text is in it.
+Kept in bounded memory. Nothing is decided by it, nothing of it is written to a disk, and no query's text is in it.
 Times are seconds since the epoch.
 """
 
@@ -19,20 +19,20 @@ from indexer.slot.slot_types import SlotState
 from indexer.status_types import Status, Work, WorkCounters
 
 KEPT_S = 3600.0
-"""Seconds that are kept."""
+"""How far back the history goes, in seconds."""
 MINUTE = 60.0
 CHANGES = 600
-"""Changes of the slot's state kept at most; a load, its use and its unload are four."""
+"""Changes of the slot's state kept at most; a load, a use and an unload make four."""
 SEARCHES = 600
 """Searches kept at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class SlotChange:
-    """The slot came into a state.
+    """A change of the slot's state.
 
     Attributes:
-        model: Name of the model in the slot, or on its way in or out; empty when there is none.
+        model: Name of the model that is loaded, being loaded or unloaded; empty when there is none.
     """
 
     at: float
@@ -41,13 +41,13 @@ class SlotChange:
 
 
 @dataclass(frozen=True, slots=True)
-class Searched:
-    """A search was answered.
+class AnsweredSearch:
+    """A search that was answered.
 
     Attributes:
         at: When the answer was ready.
         elapsed_ms: Time taken, milliseconds.
-        semantic: What the meaning half did: ``served``, ``partial``, ``unavailable``, ``off``.
+        semantic: What semantic search did: ``served``, ``partial``, ``unavailable``, ``off``.
     """
 
     at: float
@@ -62,7 +62,7 @@ class Minute:
     Attributes:
         at: Its beginning.
         read: Files read.
-        written: Chunks that can be found by word since then.
+        written: Chunks that keyword search finds since then.
         embedded: Chunks that were embedded.
     """
 
@@ -78,7 +78,7 @@ class History:
 
     Attributes:
         at: Now.
-        since: From when on everything is known: an hour ago, or when the process began.
+        since: Start of the period: an hour ago, or when the process started.
         changes: The slot's states. The first one may be older than ``since``: it is the state at that time.
         minutes: Only those in which something was indexed.
     """
@@ -86,34 +86,34 @@ class History:
     at: float
     since: float
     changes: tuple[SlotChange, ...] = ()
-    searches: tuple[Searched, ...] = ()
+    searches: tuple[AnsweredSearch, ...] = ()
     minutes: tuple[Minute, ...] = ()
 
 
-class Recorder:
-    """Writes the history down. One event loop, no lock; the caller brings the time.
+class HistoryRecorder:
+    """Keeps the history of the last hour. For one event loop, without a lock; the caller gives the time.
 
     Attributes:
-        searches: The last searches; whoever answers one appends it.
+        searches: The last searches; the engine appends each one.
     """
 
-    def __init__(self, began: float) -> None:
-        self._began = began
+    def __init__(self, started: float) -> None:
+        self._started = started
         self._changes: deque[SlotChange] = deque(maxlen=CHANGES)
-        self.searches: deque[Searched] = deque(maxlen=SEARCHES)
+        self.searches: deque[AnsweredSearch] = deque(maxlen=SEARCHES)
         self._minutes: deque[Minute] = deque(maxlen=int(KEPT_S / MINUTE) + 1)
         self._epoch = -1
         self._work = Work()
 
-    def slot_is(self, slot: Transition) -> None:
-        """Take note of the slot's state, if it is another one."""
+    def record_slot_status(self, slot: Transition) -> None:
+        """Record the slot's state, if it has changed."""
         if slot.epoch == self._epoch:
             return
         self._epoch = slot.epoch
         self._changes.append(SlotChange(slot.since, slot.state, slot.model))
 
-    def work_is(self, now: float, work: Work) -> None:
-        """Take note of the work done since the last call: it goes to the present minute."""
+    def record_counters(self, now: float, work: Work) -> None:
+        """Record the work done since the last call, in the present minute."""
         before, self._work = self._work, work
         read = work.files_read - before.files_read
         written = work.chunks_written - before.chunks_written
@@ -129,9 +129,9 @@ class Recorder:
         )
 
     def history(self, now: float, after: float = 0.0) -> History:
-        """The last hour, or what of it came after a time; the minute of that time is told as a whole."""
-        start = max(self._began, now - KEPT_S)
-        changes = _in_force(tuple(self._changes), start)
+        """The last hour, or what of it came after a time; the minute of that time is included as a whole."""
+        start = max(self._started, now - KEPT_S)
+        changes = _changes_since(tuple(self._changes), start)
         return History(
             now,
             start,
@@ -141,45 +141,46 @@ class Recorder:
         )
 
 
-def _in_force(changes: tuple[SlotChange, ...], start: float) -> tuple[SlotChange, ...]:
-    """The changes from a time on, and the last one before it: it tells the state at that time."""
+def _changes_since(changes: tuple[SlotChange, ...], start: float) -> tuple[SlotChange, ...]:
+    """The changes from a time on, and the last one before it, which tells the state at that time."""
     before = [change for change in changes if change.at <= start]
     return (*before[-1:], *(change for change in changes if change.at > start))
 
 
-# Recording ----------------------------------------------------------------------------------------------------------
-# What wakes those who watch, and what is written down for them meanwhile.
+# Recording and watching ---------------------------------------------------------------------------------------------
 
 HEARTBEAT = 15.0
-"""Seconds after which a snapshot goes out although nothing was announced: memory and ages change by themselves."""
+"""Seconds after which a snapshot is yielded although nothing was notified: memory and ages change by themselves."""
 
 
-async def record_work(recorder: Recorder, counters: WorkCounters, notifier: Notifier, shown: Notifier) -> None:
-    """Write down what the passes do, and pass every beat on to those who watch; until cancelled."""
+async def follow_work(
+    recorder: HistoryRecorder, counters: WorkCounters, notifier: Notifier, watchers: Notifier
+) -> None:
+    """Record the work of the passes and notify ``watchers`` of every change, until cancelled."""
     while True:
-        recorder.work_is(time.time(), counters.work())
-        shown.notify()
+        recorder.record_counters(time.time(), counters.work())
+        watchers.notify()
         await notifier.wait()
 
 
-async def record_slot(recorder: Recorder, slot: ModelSlot, shown: Notifier) -> None:
-    """Write down the slot's states, and pass every change of it on to those who watch; until it is closed."""
+async def follow_slot(recorder: HistoryRecorder, slot: ModelSlot, watchers: Notifier) -> None:
+    """Record the slot's states and notify ``watchers`` of every change, until the slot is closed."""
     async for transition in slot.transitions():  # not ``watch``, whose snapshots read /proc on the event loop
-        recorder.slot_is(transition)
-        shown.notify()
+        recorder.record_slot_status(transition)
+        watchers.notify()
 
 
-async def snapshots(take: Callable[[], Status], shown: Notifier, at_most_every: float) -> AsyncIterator[Status]:
-    """Yield a snapshot now and after every beat, also after those that fall between two looks.
+async def snapshots(take: Callable[[], Status], watchers: Notifier, at_most_every: float) -> AsyncIterator[Status]:
+    """Yield a snapshot now and after every notification, also for those that come while the caller works.
 
     Args:
         take: Makes a snapshot.
-        shown: Beats when there is something new to see.
+        watchers: Notified when there is something new to see.
         at_most_every: Seconds between two snapshots at least.
     """
     while True:
-        seen = shown.notifications
+        seen = watchers.notifications
         yield take()
         with anyio.move_on_after(HEARTBEAT):
-            await shown.after(seen)
+            await watchers.after(seen)
         await anyio.sleep(at_most_every)

@@ -1,4 +1,4 @@
-"""Open the parts and run them: what happens inside the engine's task group."""
+"""The engine's components: how they are opened, and the tasks that run while they are open."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING
 import anyio
 import anyio.to_thread
 
-from indexer import timing
+from indexer import waits
 from indexer.broadcast import Notifier
 from indexer.config import Config
 from indexer.documents.pool import Parsers, open_parsers
 from indexer.errors import StoreBusy, StoreError
 from indexer.files.mounts import warnings
-from indexer.folders.model_availability import Models
-from indexer.folders.registry import restore_folders
+from indexer.folders.model_availability import ModelResolver
+from indexer.folders.registry import rewrite_missing_folders_file
 from indexer.folders.state import Folders
-from indexer.history import Recorder, record_slot
+from indexer.history import HistoryRecorder, follow_slot
 from indexer.indexing.embedding_pass import EmbeddingPass
 from indexer.indexing.manifest import Manifest
-from indexer.indexing.queue import WorkQueue, keep_watching, rescan_now_and_then
+from indexer.indexing.queue import WorkQueue, rescan_periodically, watch_folders
 from indexer.indexing.repair import maintain, supervise
 from indexer.indexing.text_pass import TextPass
 from indexer.models.loader import detect_accelerator
-from indexer.search.search import Search
+from indexer.search.search import SearchContext
 from indexer.slot.embedder import Loader
 from indexer.slot.slot import ModelSlot, open_slot
 from indexer.slot.slot_types import GpuStatus, SlotSettings
@@ -42,24 +42,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-# Components ---------------------------------------------------------------------------------------------------------
-# What is open while the engine runs.
-
-
 @dataclass(frozen=True, slots=True)
 class Components:
-    """The open parts. Passes are None in a process that only reads; so is the slot beside another writer.
+    """What is open while the engine runs.
+
+    The passes are None where the index is only read; the slot is None beside another writer.
 
     Attributes:
-        refused: Why the index can only be read although it should be written; None when that is as it should be.
-        warnings: What speaks against the place of the data directory, one sentence each.
+        refused: Why the index cannot be written although it should be; None when it can, or need not be.
+        warnings: What is wrong with the location of the data directory, one sentence each.
     """
 
     store: Store
     manifest: Manifest
     parsers: Parsers
     queue: WorkQueue
-    search: Search
+    search: SearchContext
     slot: ModelSlot | None
     text_pass: TextPass | None
     embedding_pass: EmbeddingPass | None
@@ -67,27 +65,25 @@ class Components:
     warnings: tuple[str, ...] = ()
 
 
-# Opening and running ------------------------------------------------------------------------------------------------
-
-PASSING = ("busy", "disk_full", "read_only", "permission", "io_error")
-"""Why an index may not be writable for now, though it can be read."""
+TEMPORARY_CODES = ("busy", "disk_full", "read_only", "permission", "io_error")
+"""Codes of ``StoreError`` with which an index may be readable but not writable for now."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharedState:
-    """What engine and passes share from the first moment, open or not.
+    """What the engine and its components share; it exists before they are open.
 
     Attributes:
-        recorder: Writes the history down.
-        shown: Beats for those who watch.
+        notifier: Notified of every change that a task may wait for.
+        watchers: Notified when there is something new to show.
     """
 
     folders: Folders
     counters: WorkCounters
     notifier: Notifier
-    models: Models
-    recorder: Recorder
-    shown: Notifier
+    models: ModelResolver
+    recorder: HistoryRecorder
+    watchers: Notifier
 
 
 async def open_components(
@@ -99,10 +95,10 @@ async def open_components(
     read_only: bool,
     on_wedged: Callable[[str], None] | None,
 ) -> tuple[Components, str]:
-    """Open everything, to be closed with ``stack``; beside another writer without slot and passes.
+    """Open the components, to be closed with ``stack``; beside another writer without slot and passes.
 
     Returns:
-        The parts, and a sentence about them for status, empty when there is nothing to say.
+        The components, and a sentence about them for status, empty when there is nothing to say.
 
     Raises:
         StoreError: The index cannot be opened.
@@ -117,13 +113,14 @@ async def open_components(
     if not isinstance(refused, StoreBusy) and not read_only:
         slot = await stack.enter_async_context(open_slot(loader, slot_settings(config, on_wedged), gpu=gpu_status()))
     if slot is not None and not store.read_only:
-        common = (manifest, queue, shared.folders, shared.counters, shared.notifier)
-        text_pass = TextPass(store, parsers, *common)
-        embedding_pass = EmbeddingPass(store, slot, *common)
+        arguments = (manifest, queue, shared.folders, shared.counters, shared.notifier)
+        text_pass = TextPass(store, parsers, *arguments)
+        embedding_pass = EmbeddingPass(store, slot, *arguments)
     reranker = partial(shared.models.reranker, config.search.rerank) if config.search.rerank else None
-    search = Search(store, slot, manifest, queue, shared.folders, config.search, reranker)
-    found = await anyio.to_thread.run_sync(warnings, config.data_dir)
-    return Components(store, manifest, parsers, queue, search, slot, text_pass, embedding_pass, refused, found), detail
+    search = SearchContext(store, slot, manifest, queue, shared.folders, config.search, reranker)
+    about_disk = await anyio.to_thread.run_sync(warnings, config.data_dir)
+    passes = (text_pass, embedding_pass)
+    return Components(store, manifest, parsers, queue, search, slot, *passes, refused, about_disk), detail
 
 
 async def _open_store(stack: AsyncExitStack, directory: Path, *, read_only: bool) -> tuple[Store, StoreError | None]:
@@ -136,7 +133,7 @@ async def _open_store(stack: AsyncExitStack, directory: Path, *, read_only: bool
     try:
         return await stack.enter_async_context(open_store(directory, read_only=read_only)), None
     except StoreError as error:
-        if error.code not in PASSING:
+        if error.code not in TEMPORARY_CODES:
             raise
         refused = error
     try:
@@ -154,53 +151,49 @@ def _load_store() -> Callable[..., AbstractAsyncContextManager[Store]]:
 
 
 async def run_passes(components: Components, config: Config, shared: SharedState, folders_changed: Notifier) -> None:
-    """Run the passes until cancelled; where the index can only be read, wait until it can be written.
+    """Run the passes until cancelled; where the index should be written but cannot, wait until it can be.
 
-    Begins with what changed while nobody was looking: folders that are no longer kept go, all others are walked.
+    First what changed while the engine was not running: folders no longer listed are removed, all others are scanned.
     """
     if components.slot is None or components.text_pass is None or components.embedding_pass is None:
         if components.refused is None:
             await anyio.sleep_forever()
-        await _until_writable(components.store)
+        await _wait_until_writable(components.store)
         return
-    await _forget(components, shared)
+    await _remove_unlisted(components, shared)
     for folder in shared.folders:
         components.queue.add(folder.path)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(record_slot, shared.recorder, components.slot, shared.shown)
-        tending = partial(maintain, components.store, shared.counters, shared.notifier, lambda: _idle(components))
-        passes = (components.text_pass.run, components.embedding_pass.run, tending)
-        common = (
+        tasks.start_soon(follow_slot, shared.recorder, components.slot, shared.watchers)
+        maintenance = partial(maintain, components.store, shared.counters, shared.notifier, lambda: _idle(components))
+        tasks.start_soon(
+            supervise,
             components.store,
             components.manifest,
             components.queue,
             shared.folders,
             shared.counters,
             shared.notifier,
+            (components.text_pass.run, components.embedding_pass.run, maintenance),
+            lambda: rewrite_missing_folders_file(config.data_dir, [folder.known for folder in shared.folders]),
         )
-        known = partial(_restore, config, shared.folders)
-        tasks.start_soon(supervise, *common, passes, known)
-        tasks.start_soon(rescan_now_and_then, shared.folders, components.queue, config.index.rescan_minutes * 60)
+        tasks.start_soon(rescan_periodically, shared.folders, components.queue, config.index.rescan_minutes * 60)
         if config.index.watch:
-            tasks.start_soon(keep_watching, shared.folders, components.queue, folders_changed, shared.notifier)
+            tasks.start_soon(watch_folders, shared.folders, components.queue, folders_changed, shared.notifier)
 
 
-def _restore(config: Config, folders: Folders) -> None:
-    restore_folders(config.data_dir, [folder.known for folder in folders])
-
-
-async def _until_writable(store: Store) -> None:
-    """Look now and then: nobody tells that a disk has room again, or that its other writer has ended."""
+async def _wait_until_writable(store: Store) -> None:
+    """Try now and then: nothing reports that a disk has space again, or that the other writer has ended."""
     while not await anyio.to_thread.run_sync(store.could_write):  # noqa: ASYNC110
-        await anyio.sleep(timing.INDEX_RETRY_S)
+        await anyio.sleep(waits.INDEX_RETRY_S)
 
 
-async def _forget(components: Components, shared: SharedState) -> None:
-    """Take folders out of the index that are no longer kept."""
+async def _remove_unlisted(components: Components, shared: SharedState) -> None:
+    """Remove folders from the index that are no longer listed."""
     for path in set(components.manifest.folders()) - {folder.path for folder in shared.folders}:
         try:
             await components.store.remove_folder(path)
-        except StoreError as error:  # a full disk: at the next start
+        except StoreError as error:  # a full disk, for example; the next start tries again
             shared.counters.last_error = str(error)
             log.error("%s is not taken out of the index: %s", path, error)
             return
@@ -208,7 +201,7 @@ async def _forget(components: Components, shared: SharedState) -> None:
 
 
 def slot_settings(config: Config, on_wedged: Callable[[str], None] | None = None) -> SlotSettings:
-    """What the user set of the slot; the rest is as specified."""
+    """The slot's settings: those of the configuration, the defaults for the rest."""
     slot = config.slot
     settings = SlotSettings(
         keep_warm=slot.keep_warm, starvation_cap=slot.starvation_cap, allow_cpu_fallback=slot.allow_cpu_fallback
@@ -224,7 +217,7 @@ def gpu_status() -> GpuStatus:
 
 
 def _idle(components: Components) -> bool:
-    """Whether no pass is working: the time for maintenance."""
+    """Whether no pass is working, so that maintenance may run."""
     reading = components.text_pass is not None and bool(components.text_pass.active)
     embedding = components.embedding_pass is not None and bool(components.embedding_pass.active)
     return not reading and not embedding

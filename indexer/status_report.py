@@ -1,4 +1,7 @@
-"""One ``Status`` from what every part already knows. Nothing here waits, reads a disk or takes a lock."""
+"""One ``Status`` from what every component already knows; with advice on models, and the health of the index.
+
+Nothing here waits, reads a disk or takes a lock.
+"""
 
 from __future__ import annotations
 
@@ -52,12 +55,12 @@ def build_status(
     verbose: bool,
     failure: StoreError | None = None,
 ) -> Status:
-    """Everything, now.
+    """A snapshot of everything.
 
     Args:
         owner: The process.
-        folders: The folders being kept.
-        counters: What has been done.
+        folders: The folders that are indexed.
+        counters: The work done so far.
         components: The open index, None until it is open.
         models: The models that are named, as found on this machine.
         verbose: Name every problem instead of the first few.
@@ -66,15 +69,15 @@ def build_status(
     slot = components.slot.status() if components and components.slot else SlotStatus()
     pool = components.parsers.status() if components else None
     index = index_health(components, failure)
-    found = _folders(folders, components, slot, counters, verbose=verbose) if components else ()
+    statuses = _folder_statuses(folders, components, slot, counters, verbose=verbose) if components else ()
     return Status(
         at=time.time(),
         owner=owner,
         services=_services(folders, components, slot),
         slot=slot,
         index=IndexStatus(
-            chunks=sum(f.chunks for f in found),
-            embedded=sum(f.embedded for f in found),
+            chunks=sum(f.chunks for f in statuses),
+            embedded=sum(f.embedded for f in statuses),
             disk_bytes=components.store.disk_bytes if components else None,
             rate_chunks_per_s=counters.rate,
             last_maintenance=components.store.maintenance.last if components else None,
@@ -85,7 +88,7 @@ def build_status(
             remedy=index.remedy,
             notices=index.notices,
         ),
-        folders=found,
+        folders=statuses,
         work=counters.work(),
         models=models,
     )
@@ -115,18 +118,20 @@ def index_report(folders: Sequence[FolderStatus], before: Work, after: Work, sec
     )
 
 
-def _folders(
+def _folder_statuses(
     folders: Folders, components: Components, slot: SlotStatus, counters: WorkCounters, *, verbose: bool
 ) -> tuple[FolderStatus, ...]:
     embedding = set(components.embedding_pass.active.values()) if components.embedding_pass else set()
-    places = _positions(folders, components, embedding)
+    positions = _positions(folders, components, embedding)
     return tuple(
-        _folder(folder, components, slot, counters, folder.path in embedding, places.get(folder.path), verbose=verbose)
+        _folder_status(
+            folder, components, slot, counters, folder.path in embedding, positions.get(folder.path), verbose=verbose
+        )
         for folder in folders
     )
 
 
-def _folder(
+def _folder_status(
     folder: LiveFolder,
     components: Components,
     slot: SlotStatus,
@@ -181,19 +186,19 @@ def _advice(folder: LiveFolder, manifest: Manifest, rate: float) -> tuple[str, .
 
 
 def _formats(counts: Mapping[str, Mapping[str, int]], problems: Sequence[FileRow]) -> tuple[FormatCounts, ...]:
-    """Coverage by format, with the reasons of the problems given."""
+    """Files by format and outcome, with the reasons of the given problems."""
     reasons: dict[str, Counter[str]] = {}
     for row in problems:
         reasons.setdefault(format_name(row.path), Counter())[row.reason] += 1
     return tuple(
         FormatCounts(
             name,
-            ended.get("indexed", 0),
-            ended.get("skipped", 0),
-            ended.get("failed", 0),
+            outcomes.get("indexed", 0),
+            outcomes.get("skipped", 0),
+            outcomes.get("failed", 0),
             _most_common(reasons.get(name, Counter()), REASONS_SHOWN),
         )
-        for name, ended in counts.items()
+        for name, outcomes in counts.items()
     )
 
 
@@ -202,19 +207,19 @@ def _most_common(reasons: Counter[str], shown: int | None = None) -> tuple[Reaso
 
 
 def _positions(folders: Folders, components: Components, embedding: set[str]) -> dict[str, int]:
-    """Place of each folder that has something to do; those being worked on are 0."""
+    """Position in the queue of each folder that has something to do; those being worked on are 0."""
     reading = components.text_pass.active if components.text_pass else frozenset[str]()
     busy = [f.path for f in folders if f.path in reading or f.path in embedding]
-    waiting = sorted((f.path for f in folders if components.queue.waiting(f.path)), key=components.queue.place)
-    behind = [
+    waiting = sorted((f.path for f in folders if components.queue.is_waiting(f.path)), key=components.queue.position)
+    not_embedded = [
         f.path
         for f in folders
         if f.model.spec is not None and components.store.pending_count(f.model.spec.key, f.path) > 0
     ]
-    places = dict.fromkeys(busy, 0)
-    for path in (*waiting, *behind):
-        places.setdefault(path, len(places))
-    return places
+    positions = dict.fromkeys(busy, 0)
+    for path in (*waiting, *not_embedded):
+        positions.setdefault(path, len(positions))
+    return positions
 
 
 def _state(folder: LiveFolder, left: int, *, embedding: bool, blocked: bool) -> FolderState:
@@ -234,7 +239,7 @@ def _detail(folder: LiveFolder, blocked: str) -> str:
         return folder.detail
     if folder.model.problem is not None:
         return f"searchable by word only: {folder.model.problem} {folder.model.problem.hint}".strip()
-    return folder.embedding_problem or blocked or folder.unwatched
+    return folder.embedding_problem or blocked or folder.watch_problem
 
 
 def _blocked(folder: LiveFolder, slot: SlotStatus) -> str:
@@ -251,7 +256,7 @@ def _blocked(folder: LiveFolder, slot: SlotStatus) -> str:
 def _services(folders: Folders, components: Components | None, slot: SlotStatus) -> Halves:
     if components is None:
         return Halves("unavailable", "unavailable")
-    keyword: Serving = "degraded" if lacking(components.parsers.status()) else "serving"
+    keyword: Serving = "degraded" if documents_degraded(components.parsers.status()) else "serving"
     if components.slot is None:
         return Halves(keyword, "unavailable")
     missing = [folder.model.spec is None for folder in folders]
@@ -260,18 +265,17 @@ def _services(folders: Folders, components: Components | None, slot: SlotStatus)
     return Halves(keyword, "degraded" if any(missing) or slot.orphan else "serving")
 
 
-def lacking(pool: PoolStatus) -> bool:
-    """Whether some documents cannot be read, or only in the slow way: text that a search then cannot find."""
+def documents_degraded(pool: PoolStatus) -> bool:
+    """Whether some documents cannot be read, or only slowly: searches then miss their text."""
     return pool.step != "pool" or bool(pool.missing)
 
 
-# Advice -------------------------------------------------------------------------------------------------------------
-# Advice on a folder's model: whether it reads the languages the folder is written in, and what would.
+# Advice on models ---------------------------------------------------------------------------------------------------
 
-SHARE = 0.2
-"""Share of a folder's text in languages its model does not read, above which another model is worth its cost."""
-LEAST = 20
-"""Chunks below which a folder says too little about its languages."""
+FOREIGN_SHARE = 0.2
+"""Share of a folder's text in languages its model does not know, above which another model is worth its cost."""
+MIN_CHUNKS = 20
+"""A folder with fewer chunks says too little about its languages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,25 +295,30 @@ class Advice:
 
 
 def advise(
-    folder: str, model: str, reads: frozenset[str] | None, chunks: Mapping[str, int], rate: float
+    folder: str, model: str, model_languages: frozenset[str] | None, chunks: Mapping[str, int], rate: float
 ) -> Advice | None:
-    """Return what should be changed about a folder's model; None when it fits, or nobody can tell.
+    """What should be changed about a folder's model; None when it fits, or that is not known.
 
     Args:
         folder: The folder's root, for the command to run.
         model: Its model's name.
-        reads: ISO 639-1 codes of the languages the model was made for; None when many or unknown: nothing to say.
-        chunks: Chunks by language; the empty code is text that shows none (code, tables), read by any model.
+        model_languages: ISO 639-1 codes of the languages the model was made for; None when many or unknown:
+            there is no advice then.
+        chunks: Chunks by language; the empty code is text that shows none (code, tables), which every model can embed.
         rate: Chunks embedded a second now, 0.0 when nothing has been measured.
     """
     total = sum(chunks.values())
-    foreign = {code: count for code, count in chunks.items() if code and reads is not None and code not in reads}
+    foreign = {
+        code: count
+        for code, count in chunks.items()
+        if code and model_languages is not None and code not in model_languages
+    }
     missed = sum(foreign.values())
-    if total < LEAST or missed <= SHARE * total:
+    if total < MIN_CHUNKS or missed <= FOREIGN_SHARE * total:
         return None
     named = ", ".join(sorted(foreign, key=lambda code: (-foreign[code], code))[:3])
     fault = f"{missed / total:.0%} of the text ({named}) can be found by word only: {model} was not made for it"
-    better = better_model(frozenset(foreign) | (reads or frozenset()))
+    better = smallest_fitting_model(frozenset(foreign) | (model_languages or frozenset()))
     if better is None:
         return Advice(fault, "")
     minutes = (
@@ -322,8 +331,8 @@ def advise(
     )
 
 
-def better_model(languages: frozenset[str]) -> Entry | None:
-    """The smallest model of the catalogue that reads all these languages and needs neither account nor own code."""
+def smallest_fitting_model(languages: frozenset[str]) -> Entry | None:
+    """The smallest model of the catalogue that knows these languages and needs neither an account nor remote code."""
     fitting = [
         entry
         for entry in entries()
@@ -336,12 +345,11 @@ def better_model(languages: frozenset[str]) -> Entry | None:
 
 
 # Health of the index ------------------------------------------------------------------------------------------------
-# The index's state in status: what is wrong with it now, what to do, and what has been done.
 
 
 @dataclass(frozen=True, slots=True)
 class IndexHealth:
-    """As in ``IndexStatus``: one word, what happened, what to do, and what should be known besides."""
+    """The index's ``state``, ``last_error``, ``remedy`` and ``notices`` in ``IndexStatus``."""
 
     state: str
     error: str = ""
@@ -362,7 +370,10 @@ def index_health(components: Components | None, failure: StoreError | None) -> I
         if failure.code == "missing":
             return IndexHealth("missing", "", "it is made when a folder is indexed: folder-mcp index FOLDER")
         return IndexHealth(failure.code, str(failure), REMEDIES.get(failure.code, ""))
-    health, notices = components.store.health, (*components.store.damage, *_aside(components), *components.warnings)
+    health, notices = (
+        components.store.health,
+        (*components.store.damage, *_quarantined(components), *components.warnings),
+    )
     if health.damage_suspected.is_set() and not components.store.read_only:
         return IndexHealth("repairing", "", "nothing: it is being repaired, and searches go on", notices)
     if components.refused is not None:
@@ -375,7 +386,7 @@ def index_health(components: Components | None, failure: StoreError | None) -> I
     return IndexHealth("ready", "", "", notices)
 
 
-def _aside(components: Components) -> tuple[str, ...]:
+def _quarantined(components: Components) -> tuple[str, ...]:
     names = components.store.quarantined
     place = components.store.directory / "damaged"
     return (f"damaged parts are kept in {place}: {', '.join(names)}; delete them when you like",) if names else ()

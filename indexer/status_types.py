@@ -1,7 +1,7 @@
-"""One snapshot of everything: the slot, the folders, the owner. Reading it never waits.
+"""Status snapshots: frozen data about the slot, the folders, the index and the owner; and the counters behind them.
 
-Clients get these fields in this order; the text in ``Annotated`` is the field's description in the published schema.
-Units are in the names.
+The published records are derived from these classes: clients get the fields in this order, and the text in
+``Annotated`` is the field's description in the schema. Units are in the names.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class IndexStatus:
     last_error: OneLine  # of maintenance or of a write
     parser: Annotated[str, "State of the document parsers in one word."]  # empty before the index is open
     pool: Annotated[PoolStatus | None, "The document parsers; null before the index is open."] = None
-    # repairing: damage was met and is being looked for; rebuilding: lost text is being read from the folders again;
+    # repairing: damage was found and is being repaired; rebuilding: lost text is being read from the folders again;
     # the codes of ``StoreError`` where it cannot be written: disk_full, read_only, permission, io_error, busy, ...
     state: Annotated[
         str, "opening, ready, repairing, rebuilding, or why it cannot be written: disk_full, read_only, ..."
@@ -172,7 +172,7 @@ class Status:
     models: Annotated[
         tuple[ModelAvailability, ...], "The default model and those that folders name; empty until looked for."
     ] = ()
-    notices: Annotated[tuple[OneLine, ...], "What the reader should know and do."] = ()  # of whoever shows it
+    notices: Annotated[tuple[OneLine, ...], "What the reader should know and do."] = ()  # added by whoever shows it
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,14 +193,13 @@ class IndexReport:
 
 
 # Counters -----------------------------------------------------------------------------------------------------------
-# What the indexer has done and how fast: counters the passes write and status reads.
 
-RATE_WINDOW = 0.2
+RATE_WEIGHT = 0.2
 """Weight of the newest measurement in the exponentially weighted embedding rate."""
 
 
 class WorkCounters:
-    """Counters since the engine opened; one event loop, no lock."""
+    """Counters since the engine was opened. The passes write them, status reads them, all on one event loop."""
 
     def __init__(self) -> None:
         self.files_walked = 0
@@ -215,8 +214,8 @@ class WorkCounters:
         """Count one micro-batch and its time."""
         self.chunks_embedded += chunks
         if seconds > 0:
-            now = chunks / seconds
-            self.rate = now if not self.rate else self.rate + RATE_WINDOW * (now - self.rate)
+            rate = chunks / seconds
+            self.rate = rate if not self.rate else self.rate + RATE_WEIGHT * (rate - self.rate)
 
     def work(self) -> Work:
         """A snapshot."""

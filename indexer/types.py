@@ -1,7 +1,7 @@
-"""What the rooms pass to each other: frozen data, no behaviour beyond deriving from itself.
+"""Frozen data that the packages pass to each other: locators, files and chunks, queries and answers.
 
-Paths are absolute ``str`` as ``os.fsdecode`` gives them (undecodable bytes become lone surrogates); the store
-escapes them at its door. Times are seconds since the epoch (float), nanoseconds where the name says ``_ns``.
+Paths are absolute ``str`` as ``os.fsdecode`` gives them (undecodable bytes become lone surrogates; the store escapes
+them). Times are seconds since the epoch (float), nanoseconds where the name says ``_ns``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 # Locators -----------------------------------------------------------------------------------------------------------
-# Where in a file a text stands, in one form for search, read and citation.
+# Where in a file a text stands, in one form for search, read and citation:
 #
 #     lines 12-40                     text, Markdown, source code
 #     page 3                          PDF
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 #     part 2                          mail parts, mailbox messages
 #     cell 4                          notebook cells
 #
-# A place inside a unit longer than one chunk carries its lines: ``page 3 lines 10-25`` counts the lines of the
+# In a unit longer than one chunk a locator has lines: ``page 3 lines 10-25`` counts the lines of the
 # page's text as ``read`` shows it.
 
 UnitKind = Literal["lines", "page", "slide", "sheet", "section", "part", "cell"]
 
-_QUOTED = {"sheet", "section"}
-_FORM = re.compile(
+_QUOTED_KINDS = {"sheet", "section"}
+_PATTERN = re.compile(
     r"""^\s*(?:(?P<kind>page|p\.?|slide|sheet|section|part|cell|lines?|l)\s*)?
         (?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<number>L?\d+(?:\s*[-\u2013:]\s*L?\d+)?))?
         (?:[\s,]*(?P<span>rows?|lines?|l)\s*(?P<start>\d+)(?:\s*[-\u2013:]\s*L?(?P<end>\d+))?)?\s*$""",
     re.IGNORECASE | re.VERBOSE,
 )
-_KINDS: dict[str, UnitKind] = {"p": "page", "p.": "page", "l": "lines", "line": "lines", "lines": "lines"}
+_KIND_OF: dict[str, UnitKind] = {"p": "page", "p.": "page", "l": "lines", "line": "lines", "lines": "lines"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +65,28 @@ class Locator:
         span = "" if not self.start else f"{self.start}-{self.end}" if self.end != self.start else f"{self.start}"
         if self.kind == "lines":
             return f"lines {span}" if span else "lines 1"
-        unit = '"' + self.unit.replace("\\", "\\\\").replace('"', '\\"') + '"' if self.kind in _QUOTED else self.unit
+        unit = (
+            '"' + self.unit.replace("\\", "\\\\").replace('"', '\\"') + '"'
+            if self.kind in _QUOTED_KINDS
+            else self.unit
+        )
         word = "rows" if self.kind == "sheet" else "lines"
         return f"{self.kind} {unit} {word} {span}" if span else f"{self.kind} {unit}"
 
     @classmethod
     def parse(cls, text: str) -> Locator:
-        """Read a locator back; forgiving about ``12-40``, ``L12-L40``, ``p. 3``, commas and case.
+        """Parse a locator, tolerant of ``12-40``, ``L12-L40``, ``p. 3``, commas and case.
 
         Raises:
-            QueryError: The text is none of the forms in this module's docstring.
+            QueryError: The text is none of the forms above.
         """
-        match = _FORM.match(text)
+        match = _PATTERN.match(text)
         if match is None or not text.strip():
             raise QueryError(_unclear(text))
         word = (match["kind"] or "lines").lower()
-        kind: UnitKind = _KINDS.get(word) or word  # type: ignore[assignment]  # the pattern admits only kinds
+        kind: UnitKind = _KIND_OF.get(word) or word  # type: ignore[assignment]  # the pattern admits only kinds
         start, end = int(match["start"] or 0), int(match["end"] or match["start"] or 0)
-        if match["quoted"] is not None and kind in _QUOTED:
+        if match["quoted"] is not None and kind in _QUOTED_KINDS:
             return cls(kind, re.sub(r"\\(.)", r"\1", match["quoted"]), start, max(start, end))
         if match["number"] is None or match["quoted"] is not None:
             raise QueryError(_unclear(text))
@@ -91,14 +95,14 @@ class Locator:
             if match["span"]:
                 raise QueryError(_unclear(text))
             return cls(kind, "", numbers[0], max(numbers))
-        if kind in _QUOTED or len(numbers) > 1:
+        if kind in _QUOTED_KINDS or len(numbers) > 1:
             raise QueryError(_unclear(text))
         return cls(kind, str(numbers[0]), start, max(start, end))
 
 
 @lru_cache(maxsize=4096)
-def stored(text: str) -> Locator | None:
-    """A locator from the index; None for one that another version wrote and this one does not understand."""
+def parse_stored(text: str) -> Locator | None:
+    """Parse a locator from the index; None for one of another version that this one does not understand."""
     try:
         return Locator.parse(text)
     except QueryError:
@@ -156,10 +160,10 @@ class File(NamedTuple):  # made for every file of every walk: a frozen dataclass
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    r"""One addressable place of a document: the whole text, a page, a slide, a sheet, a section, a cell.
+    r"""One addressable part of a document: the whole text, a page, a slide, a sheet, a section, a cell.
 
     Attributes:
-        kind: Which kind of place; ``lines`` is the whole of a text file (a document then has one unit).
+        kind: Which kind of part; ``lines`` is the whole of a text file (a document then has one unit).
         name: Page, slide, part or cell number from 1, sheet name, heading path; empty for ``lines``.
         text: Its text, lines separated by ``\\n`` (``lines`` units keep the file's own line ends).
         heading: Heading path the unit stands under, parts joined by `` > ``; empty if none.
@@ -176,7 +180,7 @@ class Document:
     """What a file says.
 
     Attributes:
-        units: Its places in reading order, possibly none (an empty file).
+        units: Its parts in reading order, possibly none (an empty file).
         syntax: How the text is built, for the chunker: ``markdown``, ``rst``, ``text``, or a language name
             such as ``python``.
         parser: Name and version of what read it, for example ``plain/1`` or ``pdf/1``.
@@ -253,9 +257,9 @@ class FileWrite:
     Attributes:
         row: The file row; ``row.chunks == len(chunks)``.
         chunks: Its chunks in order.
-        tokens: For each chunk, its search tokens separated by single spaces (see ``text.words``).
-        reach: For each chunk, how far before and after it, in chunks, others have or had a part in its tokens; empty
-            when none has.
+        tokens: For each chunk, its search tokens separated by single spaces (see ``text.tokens``).
+        reach: For each chunk, how many chunks before and after it add, or added, words to its tokens; empty when
+            none do.
     """
 
     row: FileRow
@@ -291,10 +295,10 @@ class StoredChunk:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A chunk found by one leg of a search.
+    """A chunk found by keyword or semantic search.
 
     Attributes:
-        score: Higher is better: BM25 for keyword, cosine for vectors; comparable within one leg only.
+        score: Higher is better: BM25 for keyword, cosine for semantic search; comparable within one list only.
     """
 
     chunk: StoredChunk
@@ -320,8 +324,6 @@ class Scope:
 
 
 # Queries and answers ------------------------------------------------------------------------------------------------
-# Question and answer: what a client asks and what it gets.
-#
 # The text in ``Annotated`` is the field's description in the published schema.
 
 Mode = Literal["hybrid", "semantic", "keyword"]
@@ -345,11 +347,11 @@ class Query:
     Attributes:
         text: The question or words.
         top_k: How many hits, 1 to 50.
-        offset: How many hits to pass over (pagination).
+        offset: How many hits to skip (pagination).
         scope: Where to look.
-        mode: Which legs to use.
+        mode: Keyword search, semantic search, or both.
         context: Chunks of the same unit shown before and after each hit, 0 to 3.
-        max_chars: Characters of all snippets together, 200 to 20,000; None for a screenful a hit.
+        max_chars: Characters of all snippets together, 200 to 20,000; None for up to 700 a hit.
     """
 
     text: str
@@ -363,7 +365,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One place that answers.
+    """One result of a search.
 
     Attributes:
         path: Absolute path.
@@ -372,10 +374,10 @@ class Hit:
         heading: Heading path, or empty.
         snippet: The passage, cut around the match.
         score: Relative strength, 1.0 for the best hit of the answer; comparable within one answer only.
-        matched: Which legs found it.
+        matched: Which searches found it.
         modified: The file's modification time, seconds since the epoch.
         stale: The file has changed since it was indexed (re-indexing is queued).
-        folded: How many overlapping or near-duplicate places this hit stands for beside itself.
+        folded: How many overlapping or near-duplicate chunks were folded into this hit.
     """
 
     path: str
@@ -441,8 +443,8 @@ class Answer:
 
     Attributes:
         hits: Best first, at most ``top_k``.
-        mode_used: Which legs really ran.
-        semantic: What the meaning half did.
+        mode_used: Which searches took part.
+        semantic: What semantic search contributed.
         folders: Coverage of each folder searched.
         next_offset: Offset of the next page, None when there is none.
         notices: Sentences the reader should know (indexing in progress, folder unavailable, ...).
@@ -466,7 +468,7 @@ class Reading:
 
     Attributes:
         path: Absolute path.
-        locator: The place shown, as ``read`` takes it.
+        locator: What is shown, as ``read`` takes it.
         text: The text itself, without numbers.
         first_line: Number of its first line in the unit, 1-based.
         units: Locators of the document's units (at most 50), to go on reading; empty for text files.

@@ -20,9 +20,9 @@ NUMBERS = re.findall(r"^\| `(\w+)` \| (\S+)[^|]* \| (.+) \|$", PAGE, re.MULTILIN
 
 
 def in_code(name: str, place: str) -> Any:
-    """The default that stands at ``module`` or ``module.Class`` under ``indexer.slot``, or in ``indexer.timing``."""
+    """The default that stands at ``module`` or ``module.Class`` under ``indexer.slot``, or in ``indexer.waits``."""
     module, _, owner = place.partition(".")
-    found = importlib.import_module("indexer.timing" if module == "timing" else f"indexer.slot.{module}")
+    found = importlib.import_module("indexer.waits" if module == "waits" else f"indexer.slot.{module}")
     if not owner:
         return getattr(found, name)
     (field,) = [field for field in fields(getattr(found, owner)) if field.name == name]

@@ -1,8 +1,8 @@
-"""Which folders are indexed: those of the configuration file and those added by command, one list.
+"""The list of folders to index: those of the configuration file and those added by command; and which are accepted.
 
-Added folders are kept in ``<data_dir>/folders.json``. Writers hold a lock on ``folders.lock`` beside it, read the
-file again under the lock and replace it as a whole, so that two processes lose nothing of each other's and a crash
-leaves the old file or the new one. All functions here touch the disk: call them in a thread.
+Added folders are kept in ``<data_dir>/folders.json``, with a copy. Writers hold a lock on ``folders.lock``, read the
+file again under the lock and replace it as a whole, so that two processes do not undo each other's changes and a crash
+leaves the old file or the new one. All functions here use the disk: call them in a thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from indexer.errors import ConfigError, FolderError
 
 Source = Literal["config", "added"]
 
-_DAMAGED = (ValueError, KeyError, TypeError)  # what parsing a file of other content raises
+_DAMAGED = (ValueError, KeyError, TypeError)  # what parsing a file with other content raises
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,12 @@ class KnownFolder:
     """A folder to index.
 
     Attributes:
-        path: Absolute, links resolved. It may be missing for now (an unmounted disk): its index is kept.
+        path: Absolute, links resolved. The folder may be missing for now (an unmounted disk): its index is kept.
         model: Embedding model, None for the default one.
         include: Patterns to index although a rule leaves them out, relative to the folder.
         exclude: Patterns to leave out.
         source: ``config`` (the configuration file) or ``added`` (by command, kept in the data directory).
-        allow_broad: Whether it was asked for although it is a home or system folder.
+        allow_broad: Whether it may be a home or system folder as a whole.
     """
 
     path: str
@@ -47,11 +47,11 @@ class KnownFolder:
 
 @dataclass(frozen=True, slots=True)
 class KnownFolders:
-    """All folders, and those of the configuration file that cannot be indexed.
+    """All folders to index, and those that cannot be.
 
     Attributes:
         known: In the order of the configuration file, then of their adding.
-        refused: For each folder left out of ``known``, one sentence: which and why.
+        refused: One sentence for each folder left out of ``known``: which and why.
     """
 
     known: tuple[KnownFolder, ...]
@@ -64,20 +64,20 @@ class KnownFolders:
 
 
 def list_folders(config: Config) -> KnownFolders:
-    """Every known folder. Where configuration and command name the same one, the configuration counts.
+    """Every known folder. Where both name the same one, the configuration file counts.
 
     A folder that does not exist now is listed (its index stays); one that breaks a rule is refused.
 
     Raises:
         ConfigError: ``folders.json`` and its copy are damaged.
     """
-    written = [
+    configured = [
         KnownFolder(each.path, each.model, each.include, each.exclude, "config", allow_broad=True)
         for each in config.folders
     ]
     known: list[KnownFolder] = []
     refused: list[str] = []
-    for folder in (*written, *_read(config.data_dir)):
+    for folder in (*configured, *_read_added(config.data_dir)):
         path = resolved(folder.path)
         if any(path == other.path for other in known):
             continue
@@ -105,7 +105,7 @@ def add_folder(
     exclude: Sequence[str] = (),
     allow_broad: bool = False,
 ) -> KnownFolder:
-    """Remember a folder; adding it again changes only what is given and is no error.
+    """Add a folder to the list; adding it again changes only what is given and is no error.
 
     Args:
         config: Says where the data directory is and which folders the file names.
@@ -113,7 +113,7 @@ def add_folder(
         model: Embedding model for this folder, None to leave it as it is or at the default.
         include: Patterns to index although a rule leaves them out.
         exclude: Patterns to leave out.
-        allow_broad: Take a home or system folder as a whole.
+        allow_broad: Accept a home or system folder as a whole.
 
     Raises:
         FolderError: It does not exist, is a file, cannot be read, is too broad, holds or lies in the data directory,
@@ -122,7 +122,7 @@ def add_folder(
     """
     with _locked(config.data_dir):
         listed = list_folders(config)
-        allowed = allow_broad or resolved(path) in listed.paths  # what is known has been allowed before
+        allowed = allow_broad or resolved(path) in listed.paths  # a known folder has been allowed before
         found = check_folder(path, data_dir=config.data_dir, known=listed.paths, allow_broad=allowed)
         old = next((folder for folder in listed.known if folder.path == found), None)
         changes: dict[str, Any] = {
@@ -135,13 +135,13 @@ def add_folder(
             return old
         if new.source == "config":
             raise FolderError(f"{found} is set in {config.config_file}; change it there")
-        rest = [each for each in _read(config.data_dir) if resolved(each.path) != found]
-        _write(config.data_dir, [*rest, new])
+        rest = [each for each in _read_added(config.data_dir) if resolved(each.path) != found]
+        _write_added(config.data_dir, [*rest, new])
         return new
 
 
 def remove_folder(config: Config, path: str) -> KnownFolder:
-    """Forget an added folder; whoever calls takes its text out of the index. It need not exist any more.
+    """Remove an added folder from the list; the caller removes its text from the index. It need not exist any more.
 
     Raises:
         FolderError: It is not known, or the configuration file names it.
@@ -152,7 +152,7 @@ def remove_folder(config: Config, path: str) -> KnownFolder:
         named = [resolved(each.path) for each in config.folders]
         if found in named:
             raise FolderError(f"{found} is set in {config.config_file}; take its [[folders]] table out there")
-        added = _read(config.data_dir)
+        added = _read_added(config.data_dir)
         old = next((each for each in added if resolved(each.path) == found), None)
         if old is None:
             known = [*named, *(each.path for each in added)]
@@ -160,7 +160,7 @@ def remove_folder(config: Config, path: str) -> KnownFolder:
             listed = ", ".join(known) or "none"
             advice = f"it overlaps {near}, which is" if near else f"known folders: {listed}"
             raise FolderError(f"{found} is not a known folder; {advice}")
-        _write(config.data_dir, [each for each in added if each != old])
+        _write_added(config.data_dir, [each for each in added if each != old])
         return old
 
 
@@ -169,14 +169,14 @@ def _file(data_dir: Path) -> Path:
 
 
 def _copy(data_dir: Path) -> Path:
-    """The same once more, written after it: for the day on which it is damaged."""
+    """A copy, written after it, in case it is damaged."""
     return data_dir / "folders.copy.json"
 
 
-def folders_damage(data_dir: Path) -> str:
-    """What is wrong with ``folders.json`` although its copy does, empty when nothing; changes nothing."""
+def folders_file_damage(data_dir: Path) -> str:
+    """What is wrong with ``folders.json``, empty when nothing. Changes nothing."""
     try:
-        _parsed(_file(data_dir))
+        _parse_file(_file(data_dir))
     except _DAMAGED as error:
         return f"folders.json is damaged ({error}); its copy is in use"
     except OSError:
@@ -184,33 +184,36 @@ def folders_damage(data_dir: Path) -> str:
     return ""
 
 
-def mend_folders(data_dir: Path) -> str:
-    """Put the copy of ``folders.json`` in its place if it is damaged; returns a sentence about it, empty if it is not.
+def repair_folders_file(data_dir: Path) -> str:
+    """Replace ``folders.json`` by its copy if it is damaged.
+
+    Returns:
+        A sentence about it, empty if it is not damaged.
 
     Raises:
         ConfigError: The copy is damaged too.
     """
     file = _file(data_dir)
     try:
-        _parsed(file)
+        _parse_file(file)
     except _DAMAGED as error:
-        said = f"folders.json was damaged ({error}); its copy is in use"
-        aside = file.with_name("folders.damaged.json")
+        notice = f"folders.json was damaged ({error}); its copy is in use"
+        moved_to = file.with_name("folders.damaged.json")
         try:
             with _locked(data_dir):
-                folders = _read(data_dir)
-                file.replace(aside)
-                _write(data_dir, folders)
+                folders = _read_added(data_dir)
+                file.replace(moved_to)
+                _write_added(data_dir, folders)
         except (OSError, FolderError) as refused:
-            return f"{said}, but cannot be put in its place: {refused}"
-        return f"{said}, and it was set aside as {aside}"
+            return f"{notice}, but cannot be put in its place: {refused}"
+        return f"{notice}, and it was set aside as {moved_to}"
     except OSError:
-        return ""  # not there, or not readable, which listing says
+        return ""  # missing, or not readable, which ``list_folders`` reports
     return ""
 
 
-def restore_folders(data_dir: Path, folders: Sequence[KnownFolder]) -> None:
-    """Write the added ones of these down again if ``folders.json`` has gone with its directory.
+def rewrite_missing_folders_file(data_dir: Path, folders: Sequence[KnownFolder]) -> None:
+    """Write the added ones of ``folders`` again if ``folders.json`` was lost with its directory.
 
     Raises:
         FolderError: It cannot be written.
@@ -218,32 +221,32 @@ def restore_folders(data_dir: Path, folders: Sequence[KnownFolder]) -> None:
     added = [folder for folder in folders if folder.source == "added"]
     if added and not _file(data_dir).exists():
         with _locked(data_dir):
-            _write(data_dir, added)
+            _write_added(data_dir, added)
 
 
-def _read(data_dir: Path) -> list[KnownFolder]:
+def _read_added(data_dir: Path) -> list[KnownFolder]:
     file = _file(data_dir)
     try:
-        return _parsed(file)
+        return _parse_file(file)
     except FileNotFoundError:
         return []
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read ({error.strerror}); make it readable for this user") from error
     except _DAMAGED as error:
         try:
-            return _parsed(_copy(data_dir))
+            return _parse_file(_copy(data_dir))
         except (OSError, *_DAMAGED):
             raise ConfigError(
                 f"{file}: damaged ({error}); correct it, or delete it and add the folders again (the index is kept)"
             ) from error
 
 
-def _parsed(file: Path) -> list[KnownFolder]:
+def _parse_file(file: Path) -> list[KnownFolder]:
     document = json.loads(file.read_text(encoding="utf-8"))
-    return [_folder(each) for each in document["folders"]]
+    return [_parse_folder(each) for each in document["folders"]]
 
 
-def _folder(row: dict[str, Any]) -> KnownFolder:
+def _parse_folder(row: dict[str, Any]) -> KnownFolder:
     if not isinstance(row["path"], str) or not row["path"] or "\0" in row["path"]:
         raise ValueError(f"path must be a path in {row!r}")
     if not isinstance(row.get("model"), str | None):
@@ -258,8 +261,8 @@ def _folder(row: dict[str, Any]) -> KnownFolder:
     )
 
 
-def _write(data_dir: Path, folders: Sequence[KnownFolder]) -> None:
-    """Replace the file as a whole: a reader, and a crash, finds the old one or the new one."""
+def _write_added(data_dir: Path, folders: Sequence[KnownFolder]) -> None:
+    """Replace the file as a whole: readers find the old one or the new one, also after a crash."""
     rows = [{key: value for key, value in asdict(folder).items() if key != "source"} for folder in folders]
     # ensure_ascii keeps lone surrogates (undecodable file names) intact: they become \udcXX escapes.
     text = json.dumps({"version": 1, "folders": rows}, indent=1, ensure_ascii=True)
@@ -299,11 +302,9 @@ def _locked(data_dir: Path) -> Iterator[None]:
 
 
 # Which folders are accepted -----------------------------------------------------------------------------------------
-# Which folders may be indexed at all.
 
-# Paths are str, perhaps with surrogates or ~nobody, which os.path takes without raising:
+# Paths are str and handled with os.path, which takes lone surrogates and ~nobody without raising.
 # ruff: noqa: S108
-
 
 SYSTEM_FOLDERS = frozenset(
     {
@@ -313,10 +314,10 @@ SYSTEM_FOLDERS = frozenset(
         "/private/var",
     }
 )  # fmt: skip
-"""Too broad as a whole; folders below them are fine."""
+"""Too broad to be indexed as a whole; folders below them are accepted."""
 
 NOT_FILES = ("/dev", "/proc", "/sys")
-"""Trees of the kernel, never indexed, nor anything below them."""
+"""File systems of the kernel: neither they nor anything below them is indexed."""
 
 
 def resolved(path: str) -> str:
@@ -333,13 +334,13 @@ def resolved(path: str) -> str:
 def check_folder(
     path: str, *, data_dir: Path, known: Iterable[str] = (), allow_broad: bool = False, must_exist: bool = True
 ) -> str:
-    """See that a folder may be indexed.
+    """Check that a folder may be indexed.
 
     Args:
         path: Any spelling of it.
-        data_dir: The data directory, which must be neither in it nor around it.
-        known: Resolved paths of the folders already known; the same one again is fine.
-        allow_broad: Take ``/``, a home directory or a system folder as a whole.
+        data_dir: The data directory, which must be neither in the folder nor around it.
+        known: Resolved paths of the folders already known; the same one again is accepted.
+        allow_broad: Accept ``/``, a home directory or a system folder as a whole.
         must_exist: Whether a missing folder is an error.
 
     Returns:
@@ -355,19 +356,19 @@ def check_folder(
     if any(found == each or found.startswith(each + "/") for each in NOT_FILES):
         raise FolderError(f"{shown} belongs to the kernel and holds no documents; name another folder")
     data = resolved(str(data_dir))
-    if found == data or _within(found, data):
+    if found == data or _is_inside(found, data):
         raise FolderError(f"{shown} is in the data directory {data}, which holds the index; name another folder")
     if not allow_broad:
         _check_broad(found, shown)
-    if _within(data, found) and not allow_broad:
+    if _is_inside(data, found) and not allow_broad:
         raise FolderError(f"{shown} contains the data directory {data}; move that elsewhere with --data-dir")
     return _check_overlap(found, shown, list(known))
 
 
 def overlapping(path: str, known: Iterable[str]) -> str | None:
-    """The known folder that a resolved path lies in or contains, other than itself; None if there is none."""
+    """The known folder that contains a resolved path or is inside it; None if there is none."""
     for other in known:
-        if path != other and (_within(path, other) or _within(other, path)):
+        if path != other and (_is_inside(path, other) or _is_inside(other, path)):
             return other
     return None
 
@@ -394,7 +395,7 @@ def _check_broad(path: str, shown: str) -> None:
     home = resolved("~")
     if path == home:
         what = "your whole home directory"
-    elif path == "/" or _within(home, path):
+    elif path == "/" or _is_inside(home, path):
         what = "a folder that contains your whole home directory"
     elif path in SYSTEM_FOLDERS:
         what = "a system folder"
@@ -407,12 +408,12 @@ def _check_overlap(path: str, shown: str, known: list[str]) -> str:
     if path in known:
         return path
     for other in known:
-        if _same(path, other):  # another spelling on a case-insensitive file system, or a bind mount
+        if _is_same(path, other):  # another spelling on a case-insensitive file system, or a bind mount
             return other
     for other in known:
-        if _within(path, other):
+        if _is_inside(path, other):
             raise FolderError(f"{shown} is inside {printable(other)}, which is already indexed; search that one")
-        if _within(other, path):
+        if _is_inside(other, path):
             raise FolderError(
                 f"{shown} contains {printable(other)}, which is already indexed; remove that one first: "
                 f"folder-mcp folders remove {printable(other)}"
@@ -420,8 +421,8 @@ def _check_overlap(path: str, shown: str, known: list[str]) -> str:
     return path
 
 
-def _within(path: str, folder: str) -> bool:
-    """Whether ``path`` lies below ``folder``, by name or, through mounts and letter case, by identity."""
+def _is_inside(path: str, folder: str) -> bool:
+    """Whether ``path`` is below ``folder``: by name, or by inode where mounts or letter case hide it."""
     if path.startswith(folder.rstrip("/") + "/") and path != folder:
         return True
     try:
@@ -439,7 +440,7 @@ def _within(path: str, folder: str) -> bool:
     return False
 
 
-def _same(path: str, other: str) -> bool:
+def _is_same(path: str, other: str) -> bool:
     try:
         return os.path.samefile(path, other)
     except OSError:

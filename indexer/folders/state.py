@@ -1,4 +1,4 @@
-"""A folder while it is being kept indexed: what it was asked to be, its model, and where it stands."""
+"""The folders of a running engine: what is to be indexed, by which model, and how far it is."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class FolderModel:
 
     Attributes:
         name: As configured.
-        spec: Where it lies and what it is; None when it cannot be had.
-        problem: Why not, with the remedy; None when all is well.
-        tokens: Its tokenizer, or the embedded model's when it cannot be had: text is indexed all the same.
+        spec: Where its files are and how it is run; None when it is not available.
+        problem: Why not, with the remedy; None when it is.
+        tokens: Its tokenizer, or the embedded model's when it is not available: text is indexed all the same.
         languages: ISO 639-1 codes it was made for, None when it reads many or nobody knows.
     """
 
@@ -37,7 +37,7 @@ class FolderModel:
 
     @property
     def could_be_prepared(self) -> bool:
-        """Whether torch loads it on the CPU: it may have an ONNX form one day (see ``exports``)."""
+        """Whether torch loads it on the CPU: it may get an ONNX form (see ``models.export``)."""
         return self.spec is not None and (self.spec.runtime, self.spec.device) == ("torch", "cpu")
 
     @property
@@ -48,20 +48,20 @@ class FolderModel:
 
 @dataclass(slots=True)
 class LiveFolder:
-    """One folder's state. The passes write it, status reads it, all on one event loop.
+    """The state of one indexed folder. The passes write it, status reads it, all on one event loop.
 
     Attributes:
-        known: Path, configured model, includes and excludes, who named it.
-        rank: Place in the list of folders: the order of work among equals.
+        known: The entry in the list of folders: path, configured model, includes and excludes.
+        rank: Position in the list of folders; lower ranks are embedded first.
         model: Its model.
         ignore: What not to index below it.
-        state: What the text pass is doing to it.
+        state: What the text pass is doing.
         detail: One sentence for people.
         to_read: Files still to be read by the present scan.
         available: False while the folder cannot be reached (unmounted, deleted): its rows stay.
         unwatched: Why changes are found by rescanning instead of watching; empty when watched.
-        scanned: A whole scan has been finished since the start.
-        last_scan: When, seconds since the epoch.
+        scanned: Whether a scan of all of it has been finished since the start.
+        last_scan: When the last one was finished, seconds since the epoch.
         embedding_problem: Why its chunks cannot be embedded now, empty when they can.
     """
 
@@ -73,7 +73,7 @@ class LiveFolder:
     detail: str = ""
     to_read: int = 0
     available: bool = True
-    unwatched: str = ""
+    watch_problem: str = ""
     scanned: bool = False
     last_scan: float | None = None
     embedding_problem: str = ""
@@ -85,31 +85,31 @@ class LiveFolder:
 
 
 class Folders:
-    """The folders being kept, by path, in the order they were named."""
+    """The folders that are indexed, by path, in the order of the list."""
 
     def __init__(self) -> None:
-        self._live: dict[str, LiveFolder] = {}
+        self._by_path: dict[str, LiveFolder] = {}
 
     def __iter__(self) -> Iterator[LiveFolder]:
-        return iter(tuple(self._live.values()))
+        return iter(tuple(self._by_path.values()))
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._by_path)
 
     def get(self, path: str) -> LiveFolder | None:
         """The folder with this root."""
-        return self._live.get(path)
+        return self._by_path.get(path)
 
     def put(self, folder: LiveFolder) -> None:
         """Add or replace a folder."""
-        self._live[folder.path] = folder
+        self._by_path[folder.path] = folder
 
     def drop(self, path: str) -> None:
-        """Forget a folder; nothing happens if it is not known."""
-        self._live.pop(path, None)
+        """Remove a folder; nothing happens if there is none."""
+        self._by_path.pop(path, None)
 
-    def holding(self, path: str) -> LiveFolder | None:
-        """The folder a path lies in."""
+    def containing(self, path: str) -> LiveFolder | None:
+        """The folder that contains a path, or is it."""
         for folder in self:
             if path == folder.path or path.startswith(folder.path.rstrip(os.sep) + os.sep):
                 return folder

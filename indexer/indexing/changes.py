@@ -1,4 +1,4 @@
-"""Walk x manifest: which files to read, which rows to drop. Pure."""
+"""What has to be read and written: a part of a folder scanned and compared with the index, and one file prepared."""
 
 from __future__ import annotations
 
@@ -16,116 +16,42 @@ from indexer.files.walk import Skipped, stat_file, walk
 from indexer.folders.state import LiveFolder
 from indexer.types import File, FileRow, FileWrite
 
-ATTEMPTS = 2
-"""A file that failed is read once more at the next scan, then only after it changed."""
+# Scanning the disk --------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What a scan found to do.
-
-    Attributes:
-        read: Files to read and hash: new ones, ones whose size or time differs, ones read by another recipe.
-        gone: Paths in the manifest that the walk did not meet.
-        unchanged: How many files needed nothing; none of them was opened.
-    """
-
-    read: tuple[File, ...]
-    gone: tuple[str, ...]
-    unchanged: int
-
-
-def compare(
-    found: Iterable[File],
-    refused: Set[str],
-    known: Mapping[str, FileRow],
-    recipe: str,
-    forced: Set[str] = frozenset(),
-) -> Changes:
-    """Compare what a walk found with what the index knows of the same part of the tree. Runs in a thread.
+def scan_paths(folder: LiveFolder, paths: tuple[str, ...], had_files: bool) -> tuple[list[File], list[Skipped]]:
+    """Find the files at and below some paths of a folder. Blocking: call it in a worker thread.
 
     Args:
-        found: Files the walk yielded.
-        refused: Paths the walk refused with a reason (their rows are kept up to date by the caller).
-        known: Rows of that part of the tree by path.
-        recipe: Stamp of the present chunker and tokens; rows made by another are read again.
-        forced: Paths to read whatever their size and time say.
-    """
-    read: list[File] = []
-    unchanged = 0
-    left = dict.fromkeys(known)
-    recipes: dict[str, bool] = {}  # the few there are, and whether their chunks still do
-    for file in found:
-        left.pop(file.path, None)
-        row = known.get(file.path)
-        if row is not None and row.recipe not in recipes:
-            # A row without a recipe was refused by the walk; the walk now lets the file through.
-            recipes[row.recipe] = bool(row.recipe) and same_recipe(row.recipe, recipe)
-        if row is None or file.path in forced or _differs(file, row) or _again(row, recipes[row.recipe]):
-            read.append(file)
-        else:
-            unchanged += 1
-    gone = tuple(path for path in left if path not in refused)
-    return Changes(tuple(read), gone, unchanged)
-
-
-def _differs(file: File, row: FileRow) -> bool:
-    return file.size != row.size or file.mtime_ns != row.mtime_ns or file.folder != row.folder
-
-
-def _again(row: FileRow, still_does: bool) -> bool:
-    """Whether a file that has not changed is read all the same."""
-    return row.attempts < ATTEMPTS if row.outcome == "failed" else not still_does
-
-
-def same_recipe(made: str, present: str) -> bool:
-    """Whether chunks made by one recipe still do for another: everything but the tokenizer must be equal.
-
-    The tokenizer's part (the last word) may differ: the embedding pass counts such chunks with the new
-    tokenizer and sends back only files that no longer fit, so that a change of model re-embeds without parsing.
-    """
-    return made.rpartition(" ")[0] == present.rpartition(" ")[0]
-
-
-# Looking at the disk ------------------------------------------------------------------------------------------------
-# Look at dirty paths: what the disk has there now. Blocking: for worker threads.
-
-
-def look(folder: LiveFolder, targets: tuple[str, ...], had_files: bool) -> tuple[list[File], list[Skipped]]:
-    """Walk the targets.
+        folder: The folder.
+        paths: Files or directories of it, perhaps gone; the folder's own path means all of it.
+        had_files: Whether the index has files of this folder.
 
     Raises:
         FolderError: The folder itself cannot be reached, or has nothing in it any more.
     """
     files: dict[str, File] = {}
-    refused: dict[str, Skipped] = {}
-    for target in targets:
-        if target == folder.path or os.path.isdir(target):
-            entries = walk(folder.path, folder.ignore, target)
+    skipped: dict[str, Skipped] = {}
+    for path in paths:
+        if path == folder.path or os.path.isdir(path):
+            entries = walk(folder.path, folder.ignore, path)
         else:
-            entry = stat_file(target, folder.path, folder.ignore)
+            entry = stat_file(path, folder.path, folder.ignore)
             entries = iter(() if entry is None else (entry,))
         for entry in entries:
             if isinstance(entry, File):
                 files[entry.path] = entry
             else:
-                refused[entry.path] = entry
-    _check_there(folder.path, had_files)
-    return list(files.values()), list(refused.values())
+                skipped[entry.path] = entry
+    _check_mounted(folder.path, had_files)
+    return list(files.values()), list(skipped.values())
 
 
-def refusal(folder: LiveFolder, skipped: Skipped, known: FileRow | None) -> FileRow | None:
-    """The row of a file the walk refused; None when the index says so already."""
-    if known is not None and (known.outcome, known.reason) == ("skipped", skipped.reason):
-        return None
-    return FileRow(skipped.path, folder.path, 0, 0, "", "", "", "skipped", skipped.reason, 0, 0, time.time())
-
-
-def _check_there(root: str, had_files: bool) -> None:
-    """Refuse to take files for deleted when the disk they are on may only not be mounted: an empty root is no news.
+def _check_mounted(root: str, had_files: bool) -> None:
+    """Refuse to take files for deleted when their disk may only not be mounted, which leaves an empty root.
 
     Raises:
-        FolderError: The root is gone or empty.
+        FolderError: The root is gone, or empty although it had files.
     """
     try:
         with os.scandir(root) as entries:
@@ -136,11 +62,120 @@ def _check_there(root: str, had_files: bool) -> None:
         raise FolderError(f"{root} is empty; if its disk is not mounted, mount it, otherwise remove the folder")
 
 
-# Preparing a file ---------------------------------------------------------------------------------------------------
-# A file made ready for the index: read and cut in a parser process where possible, and its row.
+# Comparing with the index -------------------------------------------------------------------------------------------
 
-SMALL = 200_000
-"""Bytes of a file that is read sooner here than in a process that must be started first (about a second)."""
+ATTEMPTS = 2
+"""A file that failed is read once more at the next scan, then only after it changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class FolderChanges:
+    """How a scanned part of a folder differs from the index.
+
+    Attributes:
+        read: Files to read and hash: new ones, ones whose size or time differs, ones indexed by another recipe.
+        missing: Paths in the manifest that the scan did not find.
+        unchanged: How many files needed nothing; none of them was opened.
+    """
+
+    read: tuple[File, ...]
+    missing: tuple[str, ...]
+    unchanged: int
+
+
+def find_changes(
+    found: Iterable[File],
+    skipped: Set[str],
+    known: Mapping[str, FileRow],
+    recipe: str,
+    forced: Set[str] = frozenset(),
+) -> FolderChanges:
+    """Compare what a scan found with the index's rows of the same part of the folder. Call it in a worker thread.
+
+    Args:
+        found: Files the scan found.
+        skipped: Paths it skipped with a reason (the caller keeps their rows up to date).
+        known: Rows of that part of the folder by path.
+        recipe: Stamp of the present chunker and tokens; rows made by another are read again.
+        forced: Paths to read whatever their size and time say.
+    """
+    read: list[File] = []
+    unchanged = 0
+    missing = dict.fromkeys(known)
+    usable: dict[str, bool] = {}  # by recipe, of which there are few
+    for file in found:
+        missing.pop(file.path, None)
+        row = known.get(file.path)
+        if row is not None and row.recipe not in usable:
+            # A row without a recipe was skipped by an earlier scan; this one lets the file through.
+            usable[row.recipe] = bool(row.recipe) and same_recipe(row.recipe, recipe)
+        if row is None or file.path in forced or _differs(file, row) or _must_reread(row, usable[row.recipe]):
+            read.append(file)
+        else:
+            unchanged += 1
+    return FolderChanges(tuple(read), tuple(path for path in missing if path not in skipped), unchanged)
+
+
+def _differs(file: File, row: FileRow) -> bool:
+    return file.size != row.size or file.mtime_ns != row.mtime_ns or file.folder != row.folder
+
+
+def _must_reread(row: FileRow, usable: bool) -> bool:
+    """Whether a file that has not changed is read all the same."""
+    return row.attempts < ATTEMPTS if row.outcome == "failed" else not usable
+
+
+def same_recipe(made: str, present: str) -> bool:
+    """Whether chunks made by one recipe can be used with another: everything but the tokenizer must be equal.
+
+    The tokenizer's part (the last word) may differ: the embedding pass counts such chunks with the new
+    tokenizer and sends back only files that no longer fit, so that a change of model re-embeds without parsing.
+    """
+    return made.rpartition(" ")[0] == present.rpartition(" ")[0]
+
+
+# Preparing a file ---------------------------------------------------------------------------------------------------
+
+SMALL_BYTES = 200_000
+"""A file of this size is read sooner in this process than in one that must be started first (about a second)."""
+
+
+def cut_order(folder: LiveFolder, file: File, known: FileRow | None, *, forced: bool) -> ChunkRequest:
+    """How a parser process cuts a file; it does not when the content is the one that is indexed by this recipe."""
+    tokens = folder.model.tokens
+    indexed = known is not None and known.outcome == "indexed" and bool(known.recipe)
+    same = known.sha256 if known and indexed and not forced and same_recipe(known.recipe, folder.model.recipe) else ""
+    return ChunkRequest(tokens.path, tokens.limit, tokens.stamp, os.path.relpath(file.path, folder.path), same)
+
+
+async def prepare_file(
+    parsers: Parsers, folder: LiveFolder, file: File, order: ChunkRequest, *, few_files: bool
+) -> PreparedFile:
+    """Read and cut a file: in a parser process, or in a thread of this one where there is none.
+
+    Args:
+        parsers: The pool.
+        folder: The file's folder.
+        file: What to read.
+        order: How to cut it.
+        few_files: Hardly anything else is to be read, so no process is started for a small file.
+
+    Raises:
+        ParseSkipped, LibraryMissing, ParseFailed, ParserDied, ParsersUnavailable: As ``Parsers.parse``.
+    """
+    if not (few_files and parsers.no_process and file.size <= SMALL_BYTES):
+        prepared = await parsers.prepare(file, order)
+        if prepared is not None:
+            return prepared
+    parsed = await parsers.parse(file)
+    document = parsed.document
+    cut = None
+    if not order.known_sha256 or parsed.sha256 != order.known_sha256:
+        cut = await to_thread.run_sync(chunk_document, document, folder.model.tokens, order.limit, order.name)
+    return PreparedFile(document.parser, parsed.sha256, parsed.size, parsed.mtime_ns, cut)
+
+
+# What to write ------------------------------------------------------------------------------------------------------
 
 
 def blank_row(file: File, folder: LiveFolder, attempts: int) -> FileRow:
@@ -161,66 +196,38 @@ def blank_row(file: File, folder: LiveFolder, attempts: int) -> FileRow:
     )
 
 
-def order_of(folder: LiveFolder, file: File, known: FileRow | None, *, forced: bool) -> ChunkRequest:
-    """How a file is to be cut; not at all if its content is what is known of it and was cut alike."""
-    tokens = folder.model.tokens
-    alike = known is not None and known.outcome == "indexed" and bool(known.recipe)
-    same = known.sha256 if known and alike and not forced and same_recipe(known.recipe, folder.model.recipe) else ""
-    return ChunkRequest(tokens.path, tokens.limit, tokens.stamp, os.path.relpath(file.path, folder.path), same)
+def skipped_row(folder: LiveFolder, skipped: Skipped, known: FileRow | None) -> FileRow | None:
+    """The row of a file that the scan skipped; None when the index has it already."""
+    if known is not None and (known.outcome, known.reason) == ("skipped", skipped.reason):
+        return None
+    return FileRow(skipped.path, folder.path, 0, 0, "", "", "", "skipped", skipped.reason, 0, 0, time.time())
 
 
-async def prepared(
-    parsers: Parsers, folder: LiveFolder, file: File, order: ChunkRequest, *, few: bool
-) -> PreparedFile:
-    """A file read and cut: in a parser process, or in a thread of this one where that is not to be had.
-
-    Args:
-        parsers: The pool.
-        folder: Where the file lies.
-        file: What to read.
-        order: How to cut it.
-        few: Hardly anything else is to be read: no process is started for a small file.
-
-    Raises:
-        ParseSkipped, LibraryMissing, ParseFailed, ParserDied, ParsersUnavailable: As ``Parsers.parse``.
-    """
-    if not (few and parsers.no_process and file.size <= SMALL):
-        made = await parsers.prepare(file, order)
-        if made is not None:
-            return made
-    parsed = await parsers.parse(file)
-    document = parsed.document
-    made_here = None
-    if not order.known_sha256 or parsed.sha256 != order.known_sha256:
-        made_here = await to_thread.run_sync(chunk_document, document, folder.model.tokens, order.limit, order.name)
-    return PreparedFile(document.parser, parsed.sha256, parsed.size, parsed.mtime_ns, made_here)
-
-
-def as_before(known: FileRow, found: FileRow) -> bool:
-    """Whether a file that was not indexed stands as it stood: nothing to write."""
-    return replace(found, attempts=known.attempts, indexed_at=known.indexed_at) == known
-
-
-def weight(entry: FileWrite | FileRow) -> int:
-    """How many rows of the index an entry becomes."""
-    return 1 + len(entry.chunks) if isinstance(entry, FileWrite) else 1
-
-
-def write_of(blank: FileRow, known: FileRow | None, made: PreparedFile) -> FileWrite | FileRow:
-    """What to write of a file: all of it, or only its row's size and time where its content is as before."""
-    if made.chunked is None:
+def index_entry(blank: FileRow, known: FileRow | None, prepared: PreparedFile) -> FileWrite | FileRow:
+    """What to write of a prepared file: all of it, or only its row's size and time where its content is as before."""
+    if prepared.chunked is None:
         assert known is not None, "nothing was known of the file, so its content cannot be the same"
-        return replace(known, size=made.size, mtime_ns=made.mtime_ns)
-    chunks, dropped = made.chunked.chunks, made.chunked.dropped
+        return replace(known, size=prepared.size, mtime_ns=prepared.mtime_ns)
+    chunks, dropped = prepared.chunked.chunks, prepared.chunked.dropped
     row = replace(
         blank,
-        size=made.size,
-        mtime_ns=made.mtime_ns,
-        sha256=made.sha256,
-        parser=made.parser,
+        size=prepared.size,
+        mtime_ns=prepared.mtime_ns,
+        sha256=prepared.sha256,
+        parser=prepared.parser,
         outcome="indexed",
         reason=f"{dropped} passages with secrets left out" if dropped else "",
         chunks=len(chunks),
-        language=made.chunked.language,
+        language=prepared.chunked.language,
     )
-    return FileWrite(row, chunks, made.chunked.tokens, made.chunked.reach)
+    return FileWrite(row, chunks, prepared.chunked.tokens, prepared.chunked.reach)
+
+
+def is_unchanged(known: FileRow, found: FileRow) -> bool:
+    """Whether the row of a file that was not indexed says what it said: nothing to write."""
+    return replace(found, attempts=known.attempts, indexed_at=known.indexed_at) == known
+
+
+def row_count(entry: FileWrite | FileRow) -> int:
+    """How many rows of the index an entry becomes."""
+    return 1 + len(entry.chunks) if isinstance(entry, FileWrite) else 1

@@ -1,4 +1,4 @@
-"""What the index knows of every file, in memory: loaded once, changed only after the store has committed."""
+"""The manifest: the index's file rows in memory, loaded once, changed only after the store has committed."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from indexer.documents.formats import by_name
 from indexer.types import FileRow
 
 SEPARATORS = "/\\"
-_EXPECTED = ("not text: ", "binary file")
-"""Reasons that surprise nobody."""
+_EXPECTED_REASONS = ("not text: ", "binary file")
+"""How reasons begin that are no surprise."""
 
 
 class Manifest:
     """The file rows by path, with running counts per folder.
 
     Attributes:
-        turns: How many rows have been dropped or replaced: compare with ``changed_since``.
+        version: How many rows have been dropped or replaced; ``changed_since`` takes an earlier one.
     """
 
     def __init__(self, rows: Iterable[FileRow] = ()) -> None:
-        self.turns = 0
+        self.version = 0
         self._changed: dict[str, int] = {}
         self._folders: dict[str, dict[str, FileRow]] = {}
         self._outcomes: dict[str, Counter[str]] = {}
@@ -33,7 +33,7 @@ class Manifest:
             self.put(row)
 
     def reload(self, rows: Iterable[FileRow]) -> None:
-        """Forget everything and begin with these rows."""
+        """Replace all rows by these."""
         for folder in self.folders():
             self.drop_folder(folder)
         for row in rows:
@@ -50,12 +50,12 @@ class Manifest:
         if row.reason or row.outcome != "indexed":
             self._problems.setdefault(row.folder, {})[row.path] = row
 
-    def changed_since(self, turns: int, path: str) -> bool:
-        """Whether a file's row has been dropped or replaced since ``turns`` was read."""
-        return self._changed.get(path, 0) > turns
+    def changed_since(self, version: int, path: str) -> bool:
+        """Whether a file's row has been dropped or replaced since the manifest had ``version``."""
+        return self._changed.get(path, 0) > version
 
     def drop(self, folder: str, path: str) -> None:
-        """Forget a file; nothing happens if it is not known."""
+        """Remove a file's row; nothing happens if there is none."""
         row = self._folders.get(folder, {}).pop(path, None)
         if row is not None:
             self._outcomes[folder][row.outcome] -= 1
@@ -63,11 +63,11 @@ class Manifest:
                 self._languages[folder][row.language] -= row.chunks
             self._formats[folder][format_name(path)][row.outcome] -= 1
             self._problems.get(folder, {}).pop(path, None)
-            self.turns += 1
-            self._changed[path] = self.turns
+            self.version += 1
+            self._changed[path] = self.version
 
     def drop_folder(self, folder: str) -> None:
-        """Forget a folder."""
+        """Remove a folder's rows."""
         self._folders.pop(folder, None)
         self._outcomes.pop(folder, None)
         self._languages.pop(folder, None)
@@ -79,7 +79,7 @@ class Manifest:
         return tuple(folder for folder, rows in self._folders.items() if rows)
 
     def rows(self, folder: str) -> Mapping[str, FileRow]:
-        """All rows of a folder by path (a live view: do not keep it over an await)."""
+        """All rows of a folder by path (a live view: do not keep it across an await)."""
         return self._folders.get(folder, {})
 
     def row(self, folder: str, path: str) -> FileRow | None:
@@ -93,21 +93,21 @@ class Manifest:
                 return rows[path]
         return None
 
-    def find_alike(self, path: str) -> FileRow | None:
+    def find_ignoring_unicode_form(self, path: str) -> FileRow | None:
         """The row of the one file whose name differs from ``path`` in Unicode normal form only, None if not one.
 
-        File systems keep names as they were typed or decomposed; whoever repeats a name may compose it.
+        File systems keep names as typed, or decomposed; a client that repeats a name may compose it.
         """
         if path.isascii():
             return None
-        wanted = unicodedata.normalize("NFC", path)
-        alike = [
+        composed = unicodedata.normalize("NFC", path)
+        same = [
             row
             for rows in self._folders.values()
             for known, row in rows.items()
-            if not known.isascii() and unicodedata.normalize("NFC", known) == wanted
+            if not known.isascii() and unicodedata.normalize("NFC", known) == composed
         ]
-        return alike[0] if len(alike) == 1 else None
+        return same[0] if len(same) == 1 else None
 
     def below(self, folder: str, target: str) -> dict[str, FileRow]:
         """Rows of ``target`` itself and of everything below it."""
@@ -118,13 +118,13 @@ class Manifest:
         return {path: row for path, row in rows.items() if path == target or path.startswith(below)}
 
     def count(self, folder: str, outcome: str) -> int:
-        """How many files of a folder ended so."""
+        """How many files of a folder have this outcome."""
         counter = self._outcomes.get(folder)
         return counter[outcome] if counter else 0
 
     def formats(self, folder: str) -> dict[str, dict[str, int]]:
-        """How many files of each format ended how, the most frequent format first."""
-        found = {name: +ended for name, ended in self._formats.get(folder, {}).items() if any(ended.values())}
+        """Files of a folder by format and outcome, the most frequent format first."""
+        found = {name: +outcomes for name, outcomes in self._formats.get(folder, {}).items() if any(outcomes.values())}
         return {name: dict(found[name]) for name in sorted(found, key=lambda name: (-found[name].total(), name))}
 
     def languages(self, folder: str) -> Mapping[str, int]:
@@ -137,7 +137,9 @@ class Manifest:
     def problems(self, folder: str) -> list[FileRow]:
         """Rows that are not searchable, or not all of them: failures first, binary files last, then by path."""
         rows = self._problems.get(folder, {}).values()
-        return sorted(rows, key=lambda row: (row.outcome != "failed", row.reason.startswith(_EXPECTED), row.path))
+        return sorted(
+            rows, key=lambda row: (row.outcome != "failed", row.reason.startswith(_EXPECTED_REASONS), row.path)
+        )
 
 
 def format_name(path: str) -> str:

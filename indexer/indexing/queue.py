@@ -1,4 +1,7 @@
-"""Paths to look at again: deduplicated, folder after folder, urgent ones first. Need not survive a crash."""
+"""The work queue: paths to scan again, folder after folder, urgent ones first; and what fills it: watcher and clock.
+
+It is not kept on disk: after a crash every folder is scanned whole.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Dirty:
-    """What to look at in one folder.
+class ScanRequest:
+    """What to scan in one folder.
 
     Attributes:
         root: The folder.
@@ -47,11 +50,18 @@ class WorkQueue:
         self._notifier = Notifier()
 
     def __len__(self) -> int:
-        """Folders with something to look at."""
+        """Folders with something to scan."""
         return len(self._order)
 
     def add(self, root: str, path: str | None = None, *, urgent: bool = False, force: bool = False) -> None:
-        """Ask for a look at ``path``, or at the whole folder; asking twice is asking once."""
+        """Ask for a scan of ``path``, or of the whole folder; asking twice is the same as once.
+
+        Args:
+            root: The folder.
+            path: What to scan; None for all of it.
+            urgent: Put the folder first in the queue.
+            force: Read the file again even if its size and time have not changed.
+        """
         if root not in self._paths:
             self._paths[root] = {}
             self._order.append(root)
@@ -73,30 +83,29 @@ class WorkQueue:
             self._order.remove(root)
         self._forced.pop(root, None)
 
-    def waiting(self, root: str) -> bool:
-        """Whether there is something to look at in the folder."""
+    def is_waiting(self, root: str) -> bool:
+        """Whether there is something to scan in the folder."""
         return root in self._paths
 
-    def place(self, root: str) -> int:
-        """Place of a waiting folder in the queue, from 0."""
+    def position(self, root: str) -> int:
+        """Position of a waiting folder in the queue, from 0."""
         return self._order.index(root)
 
-    async def take(self) -> Dirty:
+    async def take(self) -> ScanRequest:
         """Wait for work and take the first folder's."""
         while not self._order:
             await self._notifier.wait()
         root = self._order.pop(0)
         paths = self._paths.pop(root)
         forced = frozenset(self._forced.pop(root, ()))
-        return Dirty(root, tuple(paths or ()), forced)
+        return ScanRequest(root, tuple(paths or ()), forced)
 
 
-# What feeds the queue -----------------------------------------------------------------------------------------------
-# Live folders: what the watcher and the clock report goes into the work queue; nothing is decided here.
+# What fills the queue -----------------------------------------------------------------------------------------------
 
 
-def ignore_for(known: KnownFolder, config: Config) -> Ignore:
-    """The rules of one folder: its own, the configuration's, and never our own data."""
+def ignore_rules(known: KnownFolder, config: Config) -> Ignore:
+    """What not to index in one folder: its own rules, the configuration's, and our own data directory."""
     index = config.index
     return Ignore(
         known.path,
@@ -109,8 +118,8 @@ def ignore_for(known: KnownFolder, config: Config) -> Ignore:
     )
 
 
-async def keep_watching(folders: Folders, queue: WorkQueue, folders_changed: Notifier, notifier: Notifier) -> None:
-    """Queue what the watcher sees, until cancelled; begins anew when folders come or go."""
+async def watch_folders(folders: Folders, queue: WorkQueue, folders_changed: Notifier, notifier: Notifier) -> None:
+    """Queue what the watcher reports, until cancelled; watches anew when folders are added or removed."""
     while True:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(_watch, folders, queue, notifier)
@@ -121,11 +130,11 @@ async def keep_watching(folders: Folders, queue: WorkQueue, folders_changed: Not
 async def _watch(folders: Folders, queue: WorkQueue, notifier: Notifier) -> None:
     async with watch({folder.path: folder.ignore for folder in folders}) as events:
         async for event in events:
-            _note(event, folders, queue)
+            _handle_event(event, folders, queue)
             notifier.notify()
 
 
-def _note(event: WatchEvent, folders: Folders, queue: WorkQueue) -> None:
+def _handle_event(event: WatchEvent, folders: Folders, queue: WorkQueue) -> None:
     folder = folders.get(event.root)
     if folder is None:
         return
@@ -133,14 +142,14 @@ def _note(event: WatchEvent, folders: Folders, queue: WorkQueue) -> None:
         for path in event.paths:
             queue.add(event.root, path)
     elif isinstance(event, WatchProblem):
-        folder.unwatched = f"changes are found by looking again now and then: {event.reason}; {event.remedy}"
-        log.warning("%s: %s", event.root, folder.unwatched)
+        folder.watch_problem = f"changes are found by looking again now and then: {event.reason}; {event.remedy}"
+        log.warning("%s: %s", event.root, folder.watch_problem)
     else:
-        folder.unwatched = ""
+        folder.watch_problem = ""
 
 
-async def rescan_now_and_then(folders: Folders, queue: WorkQueue, seconds: float) -> None:
-    """Queue every folder each ``seconds`` (0: never): a lost event is mended by the next walk."""
+async def rescan_periodically(folders: Folders, queue: WorkQueue, seconds: float) -> None:
+    """Queue every folder each ``seconds`` (0: never), so that the next scan finds what the watcher missed."""
     while seconds > 0:
         await anyio.sleep(seconds)
         for folder in folders:

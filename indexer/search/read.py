@@ -1,4 +1,4 @@
-"""Read a place of an indexed file: only files in the index, only through the parsers, never more than asked."""
+"""The text of an indexed file at a locator: only indexed files, only through the parsers, never more than asked."""
 
 from __future__ import annotations
 
@@ -11,34 +11,37 @@ from indexer.indexing.manifest import Manifest
 from indexer.types import Document, File, FileRow, Locator, Reading, Unit
 
 UNITS_SHOWN = 50
+"""Units listed with a reading, at most."""
 
 
-async def read_place(
+async def read_document(
     path: str, locator: str | None, *, max_chars: int, manifest: Manifest, folders: Folders, parsers: Parsers
 ) -> Reading:
     """Read ``path`` at ``locator``, or from its beginning.
 
     Raises:
-        QueryError: The path is not an indexed file, cannot be read now, or has no such place.
+        QueryError: The path is not an indexed file, cannot be read now, or has no such locator.
     """
-    row = _indexed(path, manifest, folders)
-    place = Locator.parse(locator) if locator else None
+    row = _indexed_file(path, manifest, folders)
+    wanted = Locator.parse(locator) if locator else None
     try:
         parsed = await parsers.parse(File(row.path, row.folder, row.size, row.mtime_ns))
     except (ParseFailed, OSError) as error:
         raise QueryError(f"{row.path} cannot be read now: {error}") from None
-    unit = _unit(parsed.document, place, row.path)
+    unit = _find_unit(parsed.document, wanted, row.path)
     stale = (parsed.size, parsed.mtime_ns) != (row.size, row.mtime_ns)
-    return _cut(row.path, parsed.document, unit, place, max_chars, stale=stale)
+    return _reading(row.path, parsed.document, unit, wanted, max_chars, stale=stale)
 
 
-def _indexed(path: str, manifest: Manifest, folders: Folders) -> FileRow:
+def _indexed_file(path: str, manifest: Manifest, folders: Folders) -> FileRow:
     """The row of a path; relative paths are taken below each folder."""
-    wanted = os.path.expanduser(path)
-    candidates = [wanted] if os.path.isabs(wanted) else [os.path.join(folder.path, wanted) for folder in folders]
+    expanded = os.path.expanduser(path)
+    candidates = [expanded]
+    if not os.path.isabs(expanded):
+        candidates = [os.path.join(folder.path, expanded) for folder in folders]
     for candidate in candidates:
         normal = os.path.normpath(candidate)
-        row = manifest.find(normal) or manifest.find_alike(normal)
+        row = manifest.find(normal) or manifest.find_ignoring_unicode_form(normal)
         if row is None or os.path.realpath(row.path) != row.path:
             continue
         if row.outcome != "indexed":
@@ -47,24 +50,27 @@ def _indexed(path: str, manifest: Manifest, folders: Folders) -> FileRow:
     raise QueryError(f"{path} is not an indexed file; give a path exactly as search returned it")
 
 
-def _unit(document: Document, place: Locator | None, path: str) -> Unit:
+def _find_unit(document: Document, locator: Locator | None, path: str) -> Unit:
     if not document.units:
         raise QueryError(f"{path} holds no text")
-    if place is None:
+    if locator is None:
         return document.units[0]
     kind = document.units[0].kind
     for unit in document.units:
-        if unit.kind == place.kind and unit.name == place.unit:
+        if unit.kind == locator.kind and unit.name == locator.unit:
             return unit
     some = ", ".join(str(Locator(unit.kind, unit.name)) for unit in document.units[:3])
     what = "a text file: use lines A-B" if kind == "lines" else f"made of {len(document.units)} places such as {some}"
-    raise QueryError(f"{path} has no {place}; it is {what}")
+    raise QueryError(f"{path} has no {locator}; it is {what}")
 
 
-def _cut(path: str, document: Document, unit: Unit, place: Locator | None, max_chars: int, *, stale: bool) -> Reading:
+def _reading(
+    path: str, document: Document, unit: Unit, locator: Locator | None, max_chars: int, *, stale: bool
+) -> Reading:
+    """Whole lines of a unit, as many as fit; of a first line that is longer, its beginning."""
     lines = [line.removesuffix("\r") for line in unit.text.removesuffix("\n").split("\n")]
-    first = place.start if place and place.start else 1
-    last = min(place.end, len(lines)) if place and place.end else len(lines)
+    first = locator.start if locator and locator.start else 1
+    last = min(locator.end, len(lines)) if locator and locator.end else len(lines)
     if first > max(1, len(lines)):
         raise QueryError(f"{path} has {len(lines)} lines there; line {first} is past its end")
     shown: list[str] = []
@@ -86,12 +92,13 @@ def _cut(path: str, document: Document, unit: Unit, place: Locator | None, max_c
         units=tuple(str(Locator(u.kind, u.name)) for u in document.units[:UNITS_SHOWN] if u.kind != "lines"),
         total_lines=len(lines),
         truncated=truncated,
-        next=_next(document, unit, end, len(lines)),
+        next=_next_locator(document, unit, end, len(lines)),
         stale=stale,
     )
 
 
-def _next(document: Document, unit: Unit, end: int, total: int) -> str:
+def _next_locator(document: Document, unit: Unit, end: int, total: int) -> str:
+    """Where to read on: the next 200 lines of the unit, else the next unit; empty at the end."""
     if end < total:
         return str(Locator(unit.kind, unit.name, end + 1, min(total, end + 200)))
     at = document.units.index(unit)

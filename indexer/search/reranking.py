@@ -1,6 +1,6 @@
-"""The best places of a ranking read again by a cross-encoder, which sees query and passage together.
+"""The best hits of a ranking ordered anew by a cross-encoder, which sees query and passage together.
 
-A second use of the one slot: the embedding model goes, the reranker comes, both under the slot's usual rules.
+The reranker takes the place of the embedding model in the one slot, by the slot's usual rules.
 """
 
 from __future__ import annotations
@@ -13,105 +13,105 @@ import anyio
 
 from indexer.errors import SlotUnavailable
 from indexer.models.spec import RerankModel
-from indexer.search.fusion import Fused, Question
+from indexer.search.fusion import ParsedQuery, RankedChunk
 from indexer.slot.priority_lock import Priority
 from indexer.slot.slot import ModelSlot
 from indexer.types import Query, Reranking
 
-PIECE = 4
-"""Passages read in one job: between two jobs the time is looked at, and the slot is never held for longer."""
-QUERY_CHARS_READ = 1_000
-"""Characters of a query that the reranker reads: the passage must have room beside it."""
+SCORE_BATCH = 4
+"""Passages scored in one job. The deadline is checked between two jobs, so the slot is never held for longer."""
+MAX_QUERY_CHARS = 1_000
+"""Characters of a query that the reranker gets: the passage must fit beside it."""
 
 
 async def rerank(
-    ranking: Sequence[Fused],
+    ranking: Sequence[RankedChunk],
     query: Query,
-    question: Question,
+    parsed: ParsedQuery,
     model: RerankModel,
     slot: ModelSlot | None,
     *,
     top: int,
-    until: float,
-) -> tuple[list[Fused], Reranking]:
-    """Order the first ``top`` places of a ranking by what the reranker says of them; all or nothing.
+    deadline: float,
+) -> tuple[list[RankedChunk], Reranking]:
+    """Order the first ``top`` hits of a ranking by the reranker's scores; all of them or none.
 
     Args:
         ranking: Best first.
         query: As it was asked.
-        question: The same, read.
+        parsed: The same, parsed.
         model: The reranker.
-        slot: Lends it; None in a process that holds no model.
-        top: How many places it reads.
-        until: Loop time at which the order stays as it is.
+        slot: Runs it; None in a process that holds no model.
+        top: How many hits it scores.
+        deadline: Loop time after which the order stays as it is.
 
     Returns:
-        The ranking, and what became of the reranking. A place's new score is its chance to be right (the logistic
-        function of the model's number) as a share of the best place's; those that were not read stay behind in
-        their order, with scores below.
+        The ranking, and what became of the reranking. A hit's new score is its probability (the logistic function of
+        the model's logit) as a share of the best hit's; those that were not scored follow in their order, with lower
+        scores.
     """
-    began = anyio.current_time()
-    off = _not_asked(query, question, model)
+    started = anyio.current_time()
+    off = _why_off(query, parsed, model)
     if off is not None or len(ranking) < 2 or query.offset >= top:
         return list(ranking), off or Reranking("off", model.name, code="nothing_to_order")
     try:
-        logits = await _scores(ranking[:top], question.text[:QUERY_CHARS_READ], model, slot, until)
+        logits = await _logits(ranking[:top], parsed.text[:MAX_QUERY_CHARS], model, slot, deadline)
     except SlotUnavailable as refusal:
         why = (refusal.code, str(refusal), refusal.hint, refusal.retry_after)
         return list(ranking), Reranking("unavailable", model.name, 0, *why)
-    elapsed = (anyio.current_time() - began) * 1000
+    elapsed = (anyio.current_time() - started) * 1000
     return _ordered(ranking, logits), Reranking("served", model.name, len(logits), elapsed_ms=elapsed)
 
 
-def _not_asked(query: Query, question: Question, model: RerankModel) -> Reranking | None:
-    """Why a query is not for the reranker, or None."""
+def _why_off(query: Query, parsed: ParsedQuery, model: RerankModel) -> Reranking | None:
+    """Why this query is not reranked, None when it is."""
     if query.mode == "keyword":
         return Reranking("off", model.name, code="mode", reason="Keyword mode uses no model.")
-    if question.kind == "identifier":
+    if parsed.kind == "identifier":
         reason = "A name or phrase is looked for as it stands."
         return Reranking("off", model.name, code="identifier", reason=reason)
-    if model.languages is not None and question.language and question.language not in model.languages:
-        reason = f"{model.name} was not made for the language of the query ({question.language})."
+    if model.languages is not None and parsed.language and parsed.language not in model.languages:
+        reason = f"{model.name} was not made for the language of the query ({parsed.language})."
         return Reranking("off", model.name, code="language", reason=reason)
     return None
 
 
-async def _scores(
-    places: Sequence[Fused], query: str, model: RerankModel, slot: ModelSlot | None, until: float
+async def _logits(
+    hits: Sequence[RankedChunk], query: str, model: RerankModel, slot: ModelSlot | None, deadline: float
 ) -> list[float]:
-    """The model's numbers for the places, in order.
+    """The model's logits for the hits, in order.
 
     Raises:
-        SlotUnavailable: Not to be had, or not in time.
+        SlotUnavailable: The model cannot be had, or not in time.
     """
     if model.spec is None:
         raise model.problem or SlotUnavailable("model_not_found", f"The reranker {model.name} is not here.")
     if slot is None:
         raise SlotUnavailable("not_owner", "Another process holds the model.", "Search through the running server.")
-    scores: list[float] = []
-    async with slot.use(model.spec, Priority.TOOL, wait=max(0.0, until - anyio.current_time())) as lease:
-        with anyio.move_on_after(until - anyio.current_time()):
-            for at in range(0, len(places), PIECE):
-                texts = [place.chunk.passage for place in places[at : at + PIECE]]
-                scores += await lease.score(query, texts)
-    if len(scores) < len(places):
+    logits: list[float] = []
+    async with slot.use(model.spec, Priority.TOOL, wait=max(0.0, deadline - anyio.current_time())) as lease:
+        with anyio.move_on_after(deadline - anyio.current_time()):
+            for at in range(0, len(hits), SCORE_BATCH):
+                texts = [hit.chunk.passage for hit in hits[at : at + SCORE_BATCH]]
+                logits += await lease.score(query, texts)
+    if len(logits) < len(hits):
         raise SlotUnavailable(
             "timeout",
-            f"{model.name} had read {len(scores)} of {len(places)} places when the time was over.",
+            f"{model.name} had read {len(logits)} of {len(hits)} places when the time was over.",
             "Set search.rerank_top lower, or search.wait higher.",
         )
-    return scores
+    return logits
 
 
-def _ordered(ranking: Sequence[Fused], logits: Sequence[float]) -> list[Fused]:
-    order = sorted(range(len(logits)), key=lambda place: (-logits[place], place))
-    best = _chance(logits[order[0]])
-    read = [replace(ranking[place], score=_chance(logits[place]) / best) for place in order]
+def _ordered(ranking: Sequence[RankedChunk], logits: Sequence[float]) -> list[RankedChunk]:
+    order = sorted(range(len(logits)), key=lambda rank: (-logits[rank], rank))
+    best = _probability(logits[order[0]])
+    scored = [replace(ranking[rank], score=_probability(logits[rank]) / best) for rank in order]
     rest = ranking[len(logits) :]
-    highest = max((place.score for place in rest), default=1.0)
-    return read + [replace(place, score=read[-1].score * place.score / highest) for place in rest]
+    highest = max((hit.score for hit in rest), default=1.0)
+    return scored + [replace(hit, score=scored[-1].score * hit.score / highest) for hit in rest]
 
 
-def _chance(logit: float) -> float:
-    """The logistic function; never 0, so that shares of it stay defined."""
+def _probability(logit: float) -> float:
+    """The logistic function; never 0, so that it can be divided by."""
     return 1.0 / (1.0 + math.exp(min(500.0, -logit)))

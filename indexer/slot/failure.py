@@ -15,7 +15,7 @@ from typing import Final
 
 from indexer.errors import SlotUnavailable
 from indexer.slot.embedder import ModelSpec
-from indexer.timing import BREAKER_S, LOAD_RETRY_S
+from indexer.waits import BREAKER_S, LOAD_RETRY_S
 
 
 class Stopped(Exception):

@@ -28,7 +28,7 @@ from indexer.slot.slot_state import (
 )
 from indexer.slot.slot_types import SlotSettings
 from indexer.slot.thread import ReleaseSteps, Runner, UnloadResult, freeze_imports, release_memory, unload
-from indexer.timing import LOAD_RETRY_S
+from indexer.waits import LOAD_RETRY_S
 
 log = logging.getLogger(__name__)
 

@@ -35,7 +35,7 @@ from indexer.slot.slot_types import (
     SlotStatus,
 )
 from indexer.slot.thread import ModelThread, ReleaseSteps, Runner, anonymous_bytes, device_bytes, resident_bytes
-from indexer.timing import LOAD_RETRY_S
+from indexer.waits import LOAD_RETRY_S
 
 MIN_WAIT_S = 0.001
 """A wait of zero becomes this many seconds: a scope that has expired already would refuse even a free slot."""

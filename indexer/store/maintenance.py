@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 
-from indexer import timing
+from indexer import waits
 from indexer.errors import StoreError
 from indexer.store.chunk_table import ChunkTable
 from indexer.store.connection import Connection
@@ -87,7 +87,7 @@ class Maintenance:
                     await self._maintain(table, write_lock, force=force)
                 except library_errors(StoreError) as error:
                     self.failures += 1
-                    table.fragmentation.not_before = time.monotonic() + timing.MAINTENANCE_RETRY_S
+                    table.fragmentation.not_before = time.monotonic() + waits.MAINTENANCE_RETRY_S
                     failed = to_store_error(error, f"put table {table.table.name} of the index in order")
                     failed.__cause__ = failed.__cause__ or error
         await self._finish_run(write_lock)
@@ -115,7 +115,7 @@ class Maintenance:
                 await self._compact(table)
             if scope.cancel_called and table.fragmentation.has_orphaned_files:
                 self.interrupted_runs += 1
-                table.fragmentation.not_before = time.monotonic() + timing.MAINTENANCE_RESUME_S
+                table.fragmentation.not_before = time.monotonic() + waits.MAINTENANCE_RESUME_S
                 return
         self.interrupted_runs = 0
         self.runs += 1
@@ -273,7 +273,7 @@ class WriteLock:
     async def _cancel_for_writer(self, scope: anyio.CancelScope) -> None:
         while True:
             await self._writer_waits.wait()
-            await anyio.sleep(timing.WRITER_WAIT_S)
+            await anyio.sleep(waits.WRITER_WAIT_S)
             if self._waiting:
                 scope.cancel()
                 return

@@ -22,7 +22,7 @@ from indexer.documents.formats import by_name
 from indexer.errors import QueryError
 from indexer.files.walk import walk
 from indexer.folders.registry import KnownFolder
-from indexer.indexing.queue import ignore_for
+from indexer.indexing.queue import ignore_rules
 from indexer.text.structure import JOINT, segments
 from indexer.types import File, Locator, Mode, Query, Scope
 from mcp_server.cli import console
@@ -107,7 +107,7 @@ def _read_texts(folders: list[KnownFolder], config: Config) -> list[tuple[str, s
     """Return path and text of every file that needs no parser, only decoding: what grep could search."""
     found = []
     for folder in folders:
-        for entry in walk(folder.path, ignore_for(folder, config)):
+        for entry in walk(folder.path, ignore_rules(folder, config)):
             format_ = by_name(entry.path)
             if not isinstance(entry, File) or format_ is None or format_.family not in ("plain", "table"):
                 continue

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from indexer.config import Config
 from indexer.errors import SlotUnavailable
-from indexer.folders.model_availability import Models
+from indexer.folders.model_availability import ModelResolver
 from indexer.folders.registry import KnownFolder, list_folders
 from indexer.models.catalogue import Entry, entries, lookup, nearest
 from indexer.models.locate import Located, is_directory_name
@@ -101,12 +101,12 @@ def run_models(call: Call) -> int:
 
 def list_models(config: Config, folders: Sequence[KnownFolder]) -> ModelsResult:
     """Return every model of the catalogue, and those that only the configuration or a folder names."""
-    models = Models(config)
+    models = ModelResolver(config)
     catalogue = {entry.name: entry for entry in entries()}
     users: dict[str, list[str]] = {}
     for folder in folders:
-        users.setdefault(_catalogue_name(models.name(folder.model)), []).append(folder.path)
-    default = _catalogue_name(models.name(None))
+        users.setdefault(_catalogue_name(models.name_or_default(folder.model)), []).append(folder.path)
+    default = _catalogue_name(models.name_or_default(None))
     reranker = _catalogue_name(config.search.rerank) if config.search.rerank else ""
     named = [name for name in (default, *users, reranker) if name and name not in catalogue]
     found = models.available((*catalogue, *named))

@@ -208,13 +208,13 @@ def _of(folder: str, config: Config) -> Iterator[Sample]:
     from indexer.documents.formats import by_name  # noqa: PLC0415
     from indexer.files.walk import walk  # noqa: PLC0415 - not for --help
     from indexer.folders.registry import KnownFolder, list_folders  # noqa: PLC0415
-    from indexer.indexing.queue import ignore_for  # noqa: PLC0415
+    from indexer.indexing.queue import ignore_rules  # noqa: PLC0415
     from indexer.types import File  # noqa: PLC0415
 
     known = next((each for each in list_folders(config).known if each.path == folder), KnownFolder(folder))
     if not os.path.isdir(folder):  # a disk that is away: it has no words, and the trial says so
         return
-    entries = (entry for entry in walk(folder, ignore_for(known, config)) if isinstance(entry, File))
+    entries = (entry for entry in walk(folder, ignore_rules(known, config)) if isinstance(entry, File))
     for entry in islice(entries, FILES):
         form = by_name(entry.path)
         if form is None or form.family not in ("plain", "table"):

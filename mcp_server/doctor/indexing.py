@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, cast
 from indexer.documents import worker_protocol
 from indexer.documents.worker_process import Launch, NoInterpreter, find_interpreter, launch
 from indexer.errors import ConfigError, SlotUnavailable, StoreError
-from indexer.folders.model_availability import Models
+from indexer.folders.model_availability import ModelResolver
 from indexer.folders.registry import list_folders
 from indexer.models.catalogue import languages_of
 from indexer.models.locate import Located, Missing, find
@@ -29,13 +29,13 @@ from mcp_server.processes import timing
 def check_models(inputs: CheckInputs) -> Iterator[Finding]:
     """Check the models that the configuration and the folders name."""
     config = inputs.settings.config
-    resolver, users = Models(config), dict[str, list[str]]()
-    users[resolver.name(None)] = []
+    resolver, users = ModelResolver(config), dict[str, list[str]]()
+    users[resolver.name_or_default(None)] = []
     if config.search.rerank:
         users[config.search.rerank] = []
     try:
         for folder in list_folders(config).known:
-            users.setdefault(resolver.name(folder.model), []).append(folder.path)
+            users.setdefault(resolver.name_or_default(folder.model), []).append(folder.path)
     except ConfigError:  # the check of the folders reports it
         pass
     locate = partial(find, hub_cache=config.hub_cache, data_dir=config.data_dir)
@@ -87,9 +87,9 @@ def _counted(folders: list[str]) -> str:
 def check_languages(inputs: CheckInputs) -> Iterator[Finding]:
     """Check whether each folder's model supports the languages that the folder is written in."""
     config = inputs.settings.config
-    resolver = Models(config)
+    resolver = ModelResolver(config)
     try:
-        models = {folder.path: resolver.name(folder.model) for folder in list_folders(config).known}
+        models = {folder.path: resolver.name_or_default(folder.model) for folder in list_folders(config).known}
     except ConfigError:  # the check of the folders reports it
         return iter(())
     supported = supported_languages(models.values(), config.hub_cache, config.data_dir)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from indexer.errors import ConfigError
 from indexer.files.mounts import silent_parts
-from indexer.folders.registry import folders_damage, list_folders
+from indexer.folders.registry import folders_file_damage, list_folders
 from mcp_server.clients import edit, install
 from mcp_server.clients.edit import FormName
 from mcp_server.clients.entry import ClientError, Unparsable, is_ours, launch_of
@@ -203,7 +203,7 @@ def check_folders(inputs: CheckInputs) -> Iterator[Finding]:
     except ConfigError as error:
         yield Finding("folders", "failure", str(error), "correct or delete that file")
         return
-    damage = folders_damage(data_dir)
+    damage = folders_file_damage(data_dir)
     if damage:
         remedy = "start a client or run folder-mcp index: the copy is put in its place"
         yield Finding("folders", "warning", damage, remedy)

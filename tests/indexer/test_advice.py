@@ -9,7 +9,7 @@ import pytest
 from engines import engine_over
 
 from indexer.models.catalogue import lookup
-from indexer.status_report import advise, better_model
+from indexer.status_report import advise, smallest_fitting_model
 
 ENGLISH = frozenset({"en"})
 
@@ -23,7 +23,7 @@ def test_a_folder_of_german_with_an_english_model_gets_a_better_one_with_size_an
     found = advise("/my notes", "all-MiniLM-L6-v2", ENGLISH, {"de": 900, "en": 300}, 10.0)
     assert found is not None
     assert "75%" in found.fault and "de" in found.fault and "all-MiniLM-L6-v2" in found.fault
-    model = better_model(frozenset({"de"}))
+    model = smallest_fitting_model(frozenset({"de"}))
     assert model is not None
     for part in (model.name, "MB", "1,200 chunks", "about 2 min", f'add "/my notes" --model {model.name}'):
         assert part in found.remedy
@@ -53,10 +53,10 @@ def test_just_over_a_fifth_is_said() -> None:
 
 def test_the_better_model_needs_no_account_and_no_code_of_its_own_and_reads_everything() -> None:
     for languages in (frozenset({"de"}), frozenset({"ru", "zh", "en"}), ENGLISH):
-        model = better_model(languages)
+        model = smallest_fitting_model(languages)
         assert model is not None and not model.gated and not model.remote_code
         assert not model.language_codes or languages <= set(model.language_codes)
-    assert lookup("all-MiniLM-L6-v2") not in (better_model(frozenset({"de"})),)
+    assert lookup("all-MiniLM-L6-v2") not in (smallest_fitting_model(frozenset({"de"})),)
 
 
 def write(folder: Path, name: str, sentences: Sequence[str]) -> None:

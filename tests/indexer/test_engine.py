@@ -13,7 +13,7 @@ from fakes import FakeLoader
 
 from indexer.engine import Engine, open_engine
 from indexer.errors import FolderError, QueryError, StoreBusy
-from indexer.folders.model_availability import Models
+from indexer.folders.model_availability import ModelResolver
 from indexer.types import Query, Scope
 
 
@@ -356,7 +356,7 @@ async def test_a_folder_that_cannot_be_indexed_is_refused_with_the_reason(tmp_pa
 def test_a_local_model_is_known_to_read_the_languages_of_its_card_and_no_other(tmp_path: Path) -> None:
     silent, english = (local_model(tmp_path / name, name.encode()) for name in ("silent", "english"))
     (english / "README.md").write_text("---\nlanguage: en\n---\n", encoding="utf-8")
-    models = Models(settings(tmp_path / "data"))
+    models = ModelResolver(settings(tmp_path / "data"))
     assert models.for_folder(str(english)).languages == {"en"}
     assert models.for_folder(str(silent)).languages is None
     assert models.for_folder(None).languages == {"en"}

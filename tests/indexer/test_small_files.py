@@ -13,7 +13,7 @@ import pytest
 
 from indexer.config import Config
 from indexer.errors import FolderError, StoreError
-from indexer.folders.registry import add_folder, list_folders, mend_folders
+from indexer.folders.registry import add_folder, list_folders, repair_folders_file
 from indexer.models.prepared import _remember_digest, _remembered_digests
 from indexer.store.files_on_disk import Checksums
 from indexer.store.health import Health
@@ -75,7 +75,7 @@ def test_a_list_of_folders_that_cannot_be_written_is_the_old_one_or_the_new_one(
                 assert "No space left on device" in str(error)
         assert [folder.path for folder in list_folders(config).known] in ([a], [a, b])
         assert not list(config.data_dir.glob("*.new"))
-        assert mend_folders(config.data_dir) == ""
+        assert repair_folders_file(config.data_dir) == ""
         add_folder(config, b)
         assert [folder.path for folder in list_folders(config).known] == [a, b]
         return made

@@ -19,8 +19,8 @@ import anyio
 from indexer.config import Config
 from indexer.errors import FolderError, QueryError
 from indexer.folders.registry import KnownFolder, list_folders, remove_folder
-from indexer.history import History, Recorder
-from indexer.search.search import check
+from indexer.history import History, HistoryRecorder
+from indexer.search.search import check_query
 from indexer.slot.slot_types import SlotStatus
 from indexer.status_types import (
     FileCounts,
@@ -70,7 +70,7 @@ class FakeEngine:
         self.version = "9.9.9"
         self.complete_owner: Callable[[OwnerStatus], OwnerStatus] = lambda status: status
         self._changed = anyio.Event()
-        self.recorder = Recorder(time.time())
+        self.recorder = HistoryRecorder(time.time())
 
     def change(self, **changes: object) -> None:
         """Change fields of the slot and tell who watches."""
@@ -79,7 +79,7 @@ class FakeEngine:
         event.set()
 
     async def search(self, query: Query) -> Answer:
-        check(query)
+        check_query(query)
         await self._opened()
         self.asked.append(query)
         self.searching.set()

@@ -17,7 +17,7 @@ from tiny_models import write_bert, write_hub
 from indexer.broadcast import Notifier
 from indexer.config import Config, FolderSettings
 from indexer.engine import Engine
-from indexer.folders.model_availability import AvailableModels, Models
+from indexer.folders.model_availability import ModelResolver, ModelTracker
 from indexer.folders.state import Folders
 from indexer.models.convert import convert_weights
 from indexer.models.locate import module_paths, pickled_files
@@ -139,7 +139,7 @@ async def test_a_model_that_no_folder_names_any_more_leaves_the_status(tmp_path:
                 break
 
 
-class Looks(Models):
+class Looks(ModelResolver):
     """Models that count how often they are looked for, and can hold a look until they are told to go on."""
 
     def __init__(self, config: Config) -> None:
@@ -162,21 +162,21 @@ async def test_models_are_looked_for_again_only_while_one_is_missing(
     config = missing_model(tmp_path, notes, "acme/tiny" if missing else DEFAULT)
     async with engine_over(tmp_path / "data", config=config) as engine:
         await engine.index()
-        available = engine._available
-        while not available.models or available.incomplete is not missing:
+        tracker = engine._tracker
+        while not tracker.models or tracker.incomplete is not missing:
             await anyio.lowlevel.checkpoint()
-        asked = available._asked.notifications
+        asked = tracker._requests.notifications
         await ask(engine, "swarm")
-        assert available._asked.notifications - asked == int(missing)
+        assert tracker._requests.notifications - asked == int(missing)
         engine.status()
-        assert available._asked.notifications - asked == 2 * int(missing)
+        assert tracker._requests.notifications - asked == 2 * int(missing)
 
 
 async def test_a_question_that_falls_into_a_look_is_followed_by_another_look(tmp_path: Path) -> None:
     config = replace(settings(tmp_path / "data"), hub_cache=tmp_path / "hub")
     config = replace(config, model=replace(config.model, default="acme/tiny"))
     looks, changed = Looks(config), Notifier()
-    available = AvailableModels(config, looks, Folders(), lambda root: None)
+    available = ModelTracker(config, looks, Folders(), lambda root: None)
     looks.go_on.clear()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(available.run, changed.notify)
@@ -237,17 +237,17 @@ async def test_a_prepared_model_is_taken_up_and_nothing_is_embedded_again(
 async def test_status_says_what_a_model_would_gain_or_why_it_cannot(tmp_path: Path) -> None:
     model, data = slow_model(tmp_path / "model"), tmp_path / "data"
     config = settings(data)
-    (gains,) = Models(config).available([str(model)])
+    (gains,) = ModelResolver(config).available([str(model)])
     assert (gains.local, gains.runtime) == (True, "torch")
     assert gains.reason == "Prepared, it would start faster and use less memory."
     assert gains.remedy == f"Run: folder-mcp models prepare {model}"
     chosen = replace(config, model=replace(config.model, runtime="torch"))
-    (same,) = Models(chosen).available([str(model)])
+    (same,) = ModelResolver(chosen).available([str(model)])
     assert same.reason == same.remedy == "", "a runtime that the user has chosen is left alone"
-    spec = Models(config).for_folder(str(model)).spec
+    spec = ModelResolver(config).for_folder(str(model)).spec
     assert spec is not None
     write_export(data, spec, "its vectors differ")
-    (refused,) = Models(config).available([str(model)])
+    (refused,) = ModelResolver(config).available([str(model)])
     assert refused.reason == "Only torch loads it: its ONNX form was refused, its vectors differ."
     assert refused.remedy == ""
 
@@ -276,7 +276,7 @@ async def test_a_folder_whose_model_is_pickled_waits_for_it_to_be_converted(tmp_
 def test_a_damaged_model_is_reported_and_never_raised(tmp_path: Path, damaged: str) -> None:
     directory = local_model(tmp_path / "model", b"\1" * 64)
     (directory / damaged).write_text('["not what it should be"', encoding="utf-8")
-    models = Models(settings(tmp_path / "data"))
+    models = ModelResolver(settings(tmp_path / "data"))
     found = models.for_folder(str(directory))
     assert found.spec is None and found.problem is not None
     assert found.problem.code == "corrupt_files"
@@ -286,7 +286,7 @@ def test_a_damaged_model_is_reported_and_never_raised(tmp_path: Path, damaged: s
 def test_a_configuration_of_odd_content_is_a_damaged_model(tmp_path: Path) -> None:
     directory = local_model(tmp_path / "model", b"\1" * 64)
     (directory / "modules.json").write_text('["text", "text"]', encoding="utf-8")
-    (described,) = Models(settings(tmp_path / "data")).available([str(directory)])
+    (described,) = ModelResolver(settings(tmp_path / "data")).available([str(directory)])
     assert not described.local
     assert "damaged" in described.reason and described.remedy
 
@@ -295,5 +295,5 @@ def test_the_size_counts_what_the_hub_cache_links_to(tmp_path: Path) -> None:
     config = replace(settings(tmp_path / "data"), hub_cache=tmp_path / "hub")
     snapshot = Path(write_hub(config.hub_cache, "acme/tiny"))
     blobs = [file.stat().st_size for file in snapshot.rglob("*") if file.is_file()]
-    (found,) = Models(config).available(["acme/tiny"])
+    (found,) = ModelResolver(config).available(["acme/tiny"])
     assert found.local and found.size == sum(blobs) > 1000

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.indexing.changes import compare
+from indexer.indexing.changes import find_changes
 from indexer.types import File, FileRow
 
 RECIPE = "chunk/1 words/1 tok/256"
@@ -23,12 +23,12 @@ def row(of: File, **changes: object) -> FileRow:
 def read_of(
     found: list[File], *known: FileRow, recipe: str = RECIPE, forced: frozenset[str] = frozenset()
 ) -> list[str]:
-    return [f.path for f in compare(found, set(), {r.path: r for r in known}, recipe, forced).read]
+    return [f.path for f in find_changes(found, set(), {r.path: r for r in known}, recipe, forced).read]
 
 
 def test_a_file_with_the_same_size_and_time_is_not_read() -> None:
-    changes = compare([file()], set(), {"/f/a.md": row(file())}, RECIPE)
-    assert (changes.read, changes.gone, changes.unchanged) == ((), (), 1)
+    changes = find_changes([file()], set(), {"/f/a.md": row(file())}, RECIPE)
+    assert (changes.read, changes.missing, changes.unchanged) == ((), (), 1)
 
 
 def test_a_new_file_a_longer_one_and_a_younger_one_are_read() -> None:
@@ -59,7 +59,7 @@ def test_a_file_the_walk_refused_before_is_read_once_the_walk_lets_it_through() 
 
 def test_what_the_walk_does_not_meet_is_gone_unless_it_was_refused_with_a_reason() -> None:
     known = {r.path: r for r in (row(file("/f/a")), row(file("/f/b")))}
-    assert compare([], {"/f/b"}, known, RECIPE).gone == ("/f/a",)
+    assert find_changes([], {"/f/b"}, known, RECIPE).missing == ("/f/a",)
 
 
 files = st.dictionaries(
@@ -71,9 +71,9 @@ files = st.dictionaries(
 def test_after_the_changes_are_applied_nothing_is_left_to_do(before: dict, now: dict) -> None:  # type: ignore[type-arg]
     known = {f"/f/{name}": row(file(f"/f/{name}", *facts)) for name, facts in before.items()}
     found = [file(f"/f/{name}", *facts) for name, facts in now.items()]
-    changes = compare(found, set(), known, RECIPE)
-    for path in changes.gone:
+    changes = find_changes(found, set(), known, RECIPE)
+    for path in changes.missing:
         del known[path]
     known |= {f.path: row(f) for f in changes.read}
-    again = compare(found, set(), known, RECIPE)
-    assert (again.read, again.gone, again.unchanged) == ((), (), len(found))
+    again = find_changes(found, set(), known, RECIPE)
+    assert (again.read, again.missing, again.unchanged) == ((), (), len(found))

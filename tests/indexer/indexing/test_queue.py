@@ -3,7 +3,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from indexer.indexing.queue import Dirty, WorkQueue
+from indexer.indexing.queue import ScanRequest, WorkQueue
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -15,8 +15,8 @@ async def test_asking_twice_is_asking_once() -> None:
     queue = WorkQueue()
     queue.add("/a", "/a/x")
     queue.add("/a", "/a/x")
-    assert await queue.take() == Dirty("/a", ("/a/x",))
-    assert not queue.waiting("/a")
+    assert await queue.take() == ScanRequest("/a", ("/a/x",))
+    assert not queue.is_waiting("/a")
 
 
 async def test_the_whole_folder_swallows_single_paths_before_and_after() -> None:
@@ -24,7 +24,7 @@ async def test_the_whole_folder_swallows_single_paths_before_and_after() -> None
     queue.add("/a", "/a/x")
     queue.add("/a")
     queue.add("/a", "/a/y")
-    assert await queue.take() == Dirty("/a")
+    assert await queue.take() == ScanRequest("/a")
 
 
 async def test_folders_come_in_the_order_of_asking_and_urgent_ones_first() -> None:
@@ -39,7 +39,7 @@ async def test_a_forced_file_is_named_as_such() -> None:
     queue = WorkQueue()
     queue.add("/a", "/a/x", force=True)
     queue.add("/a", "/a/y")
-    assert await queue.take() == Dirty("/a", ("/a/x", "/a/y"), frozenset({"/a/x"}))
+    assert await queue.take() == ScanRequest("/a", ("/a/x", "/a/y"), frozenset({"/a/x"}))
 
 
 async def test_a_dropped_folder_is_forgotten() -> None:
@@ -47,12 +47,12 @@ async def test_a_dropped_folder_is_forgotten() -> None:
     queue.add("/a", "/a/x", force=True)
     queue.add("/b")
     queue.drop("/a")
-    assert await queue.take() == Dirty("/b")
+    assert await queue.take() == ScanRequest("/b")
 
 
 async def test_take_waits_until_there_is_work() -> None:
     queue = WorkQueue()
-    taken: list[Dirty] = []
+    taken: list[ScanRequest] = []
 
     async def take() -> None:
         taken.append(await queue.take())
@@ -63,4 +63,4 @@ async def test_take_waits_until_there_is_work() -> None:
             await anyio.wait_all_tasks_blocked()
             assert taken == []
             queue.add("/a")
-    assert taken == [Dirty("/a")]
+    assert taken == [ScanRequest("/a")]

@@ -12,7 +12,7 @@ from disks import small_disk
 from engines import ask, engine_over, names, settings
 
 from indexer.engine import Engine
-from indexer.folders.registry import add_folder, list_folders, mend_folders
+from indexer.folders.registry import add_folder, list_folders, repair_folders_file
 
 ROOT = Path(__file__).parents[3]
 
@@ -34,7 +34,7 @@ def notes(tmp_path: Path) -> Path:
 @pytest.fixture
 def patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look again at once, not after the seconds a user would hardly notice."""
-    monkeypatch.setattr("indexer.timing.INDEX_RETRY_S", 0.05)
+    monkeypatch.setattr("indexer.waits.INDEX_RETRY_S", 0.05)
 
 
 async def until(engine: Engine, state: str) -> None:
@@ -116,10 +116,10 @@ def test_damaged_list_of_folders_is_replaced_by_its_copy_and_set_aside(tmp_path:
     file = tmp_path / "data" / "folders.json"
     file.write_bytes(b"\0garbage")
     assert list_folders(config).paths == (str(notes),)
-    said = mend_folders(config.data_dir)
+    said = repair_folders_file(config.data_dir)
     assert "its copy is in use" in said
     assert (tmp_path / "data" / "folders.damaged.json").read_bytes() == b"\0garbage"
-    assert mend_folders(config.data_dir) == ""
+    assert repair_folders_file(config.data_dir) == ""
     assert list_folders(config).paths == (str(notes),)
 
 

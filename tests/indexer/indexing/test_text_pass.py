@@ -111,7 +111,7 @@ async def test_a_clock_that_jumps_hides_no_change(tmp_path: Path, folder: Path, 
 async def test_an_edit_elsewhere_does_not_wait_for_the_whole_of_a_big_folder(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(text_pass, "SLICE", 0.0)
+    monkeypatch.setattr(text_pass, "SLICE_S", 0.0)
     small = tmp_path / "small"
     small.mkdir()
     (small / "note.md").write_text("the one note", encoding="utf-8")

@@ -9,11 +9,11 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.search.fusion import SemanticList, fold, fuse, read_question, with_own_words
+from indexer.search.fusion import SemanticRanking, drop_context_only_matches, fold, fuse, parse_query
 from indexer.types import Scored, StoredChunk
 
 ENGLISH = frozenset({"en"})
-WORDS = read_question("wing flow")
+WORDS = parse_query("wing flow")
 
 
 def chunk(
@@ -39,10 +39,10 @@ orders = st.permutations([chunk(name) for name in "abcdef"])
 def test_moving_up_in_one_list_never_moves_a_chunk_down(
     by_word: list[StoredChunk], by_meaning: list[StoredChunk], at: int
 ) -> None:
-    before = order(fuse(ranked(*by_word), [SemanticList(ranked(*by_meaning))], WORDS))
+    before = order(fuse(ranked(*by_word), [SemanticRanking(ranked(*by_meaning))], WORDS))
     raised = by_word[:]
     raised[at - 1], raised[at] = raised[at], raised[at - 1]
-    after = order(fuse(ranked(*raised), [SemanticList(ranked(*by_meaning))], WORDS))
+    after = order(fuse(ranked(*raised), [SemanticRanking(ranked(*by_meaning))], WORDS))
     assert after.index(by_word[at].chunk_id) <= before.index(by_word[at].chunk_id)
 
 
@@ -51,7 +51,7 @@ def test_first_in_both_lists_is_first_with_strength_one(
     by_word: list[StoredChunk], by_meaning: list[StoredChunk]
 ) -> None:
     best = chunk("z")
-    hits = fuse(ranked(best, *by_word), [SemanticList(ranked(best, *by_meaning))], WORDS)
+    hits = fuse(ranked(best, *by_word), [SemanticRanking(ranked(best, *by_meaning))], WORDS)
     assert hits[0].chunk == best
     assert hits[0].score == 1.0
     assert hits[0].matched == ("semantic", "keyword")
@@ -62,8 +62,8 @@ def test_first_in_both_lists_is_first_with_strength_one(
 def test_a_model_that_does_not_know_the_language_changes_nothing_but_the_tail(
     by_word: list[StoredChunk], by_meaning: list[StoredChunk]
 ) -> None:
-    german = read_question("Wie heißt der Fluss, der durch die Stadt fließt?")
-    found = fuse(ranked(*by_word[:4]), [SemanticList(ranked(*by_meaning), ENGLISH)], german)
+    german = parse_query("Wie heißt der Fluss, der durch die Stadt fließt?")
+    found = fuse(ranked(*by_word[:4]), [SemanticRanking(ranked(*by_meaning), ENGLISH)], german)
     assert order(found)[:4] == order(fuse(ranked(*by_word[:4]), [], german))
     assert len(found) == 6
     assert all(hit.matched == ("semantic",) for hit in found[4:])
@@ -72,41 +72,41 @@ def test_a_model_that_does_not_know_the_language_changes_nothing_but_the_tail(
 def test_a_query_too_short_takes_the_language_of_what_its_words_found() -> None:
     texts = ["Der Turm ist nicht sehr hoch und die Stadt ist alt.", "Das Haus und der Garten sind nicht groß."]
     by_word = [chunk("a", texts[0]), chunk("b", texts[1])]
-    found = fuse(ranked(*by_word), [SemanticList(ranked(*reversed(by_word)), ENGLISH)], read_question("Turm"))
+    found = fuse(ranked(*by_word), [SemanticRanking(ranked(*reversed(by_word)), ENGLISH)], parse_query("Turm"))
     assert order(found) == ["a", "b"]
 
 
 def test_foreign_chunks_get_no_vote_from_a_model_that_cannot_read_them() -> None:
     russian = chunk("ru", "Это было в городе, и он не знал, что это так.")
     english = chunk("en", "It was in the city, and he did not know that this was so.")
-    question = read_question("what did he not know in the city")
-    found = fuse(ranked(english), [SemanticList(ranked(russian, english), ENGLISH)], question)
+    question = parse_query("what did he not know in the city")
+    found = fuse(ranked(english), [SemanticRanking(ranked(russian, english), ENGLISH)], question)
     assert order(found) == ["en"]
 
 
 def test_an_identifier_leans_on_keywords_and_a_question_about_code_on_meaning() -> None:
     a, b, c = (chunk(name, path=f"/f/{name}.py") for name in "abc")
-    lists = (ranked(a, b, c), [SemanticList(ranked(c, b, a))])
-    assert order(fuse(*lists, read_question("readFileSync")))[0] == "a"
-    assert order(fuse(*lists, read_question("how do I read a whole file")))[0] == "c"
+    lists = (ranked(a, b, c), [SemanticRanking(ranked(c, b, a))])
+    assert order(fuse(*lists, parse_query("readFileSync")))[0] == "a"
+    assert order(fuse(*lists, parse_query("how do I read a whole file")))[0] == "c"
 
 
 def test_a_query_that_is_a_heading_or_a_file_name_gets_that_place_first() -> None:
     others = [chunk(name) for name in "abc"]
     section = replace(chunk("s"), heading="Guide > What is `Indexed`¶")
     file = chunk("f", path="/f/what/is.md")
-    lists = (ranked(*others, section, file), [SemanticList(ranked(*others))])
-    assert order(fuse(*lists, read_question("what is `indexed`?")))[0] == "s"
-    assert order(fuse(*lists, read_question('"Is.md"')))[0] == "f"
-    assert order(fuse(*lists, read_question("what is indexed here")))[0] == "a"
-    assert order(fuse(*lists, read_question("??")))[0] == "a"
-    scores = [hit.score for hit in fuse(*lists, read_question("What is indexed"))]
+    lists = (ranked(*others, section, file), [SemanticRanking(ranked(*others))])
+    assert order(fuse(*lists, parse_query("what is `indexed`?")))[0] == "s"
+    assert order(fuse(*lists, parse_query('"Is.md"')))[0] == "f"
+    assert order(fuse(*lists, parse_query("what is indexed here")))[0] == "a"
+    assert order(fuse(*lists, parse_query("??")))[0] == "a"
+    scores = [hit.score for hit in fuse(*lists, parse_query("What is indexed"))]
     assert scores == sorted(scores, reverse=True) and scores[0] == 1.0
 
 
 def test_a_folder_without_vectors_is_not_charged_for_it() -> None:
     blind, seen = chunk("x", folder="/blind"), chunk("y", folder="/seen")
-    found = fuse(ranked(blind, seen), [SemanticList(ranked(seen), None, frozenset({"/seen"}))], WORDS)
+    found = fuse(ranked(blind, seen), [SemanticRanking(ranked(seen), None, frozenset({"/seen"}))], WORDS)
     assert {round(hit.score, 1) for hit in found} == {1.0}
 
 
@@ -114,7 +114,7 @@ def test_a_folder_without_vectors_gains_nothing_by_it_either() -> None:
     blind = [chunk(f"x{n}", folder="/blind") for n in range(4)]
     seen = [chunk(f"y{n}", folder="/seen") for n in range(4)]
     mixed = [hit for pair in zip(blind, seen, strict=True) for hit in pair]
-    model = SemanticList(ranked(seen[2], chunk("z", folder="/seen")), None, frozenset({"/seen"}))
+    model = SemanticRanking(ranked(seen[2], chunk("z", folder="/seen")), None, frozenset({"/seen"}))
     found = order(fuse(ranked(*mixed), [model], WORDS))
     assert found[0] == "y2"  # in both lists: before the first of a list that nobody could compare
     assert [name for name in found if name.startswith("x")] == ["x0", "x1", "x2", "x3"]
@@ -123,12 +123,15 @@ def test_a_folder_without_vectors_gains_nothing_by_it_either() -> None:
 
 def test_ranks_of_several_models_are_fused() -> None:
     one, two = chunk("a", folder="/1"), chunk("b", folder="/2")
-    lists = [SemanticList(ranked(one), None, frozenset({"/1"})), SemanticList(ranked(two), None, frozenset({"/2"}))]
+    lists = [
+        SemanticRanking(ranked(one), None, frozenset({"/1"})),
+        SemanticRanking(ranked(two), None, frozenset({"/2"})),
+    ]
     assert {hit.score for hit in fuse([], lists, WORDS)} == {1.0}
 
 
 def test_ties_go_by_path_then_position_and_nothing_found_is_nothing() -> None:
-    lists = [SemanticList(ranked(chunk("b")))]
+    lists = [SemanticRanking(ranked(chunk("b")))]
     assert order(fuse(ranked(chunk("a")), lists, WORDS)) == ["a", "b"]
     assert fuse([], [], WORDS) == []
 
@@ -201,5 +204,5 @@ def test_pieces_that_only_their_paragraph_brought_are_left_out() -> None:
     far, other = chunk("far", "ни слова", path="/f/a.md", ordinal=40), chunk("other", "тоже ничего", ordinal=1)
     named = chunk("named", "без слов", path="/f/a.md", ordinal=5)
     named = replace(named, heading="Старый маяк")
-    hits = with_own_words(ranked(*parts, far, other, named), read_question("где стоит маяк"))
+    hits = drop_context_only_matches(ranked(*parts, far, other, named), parse_query("где стоит маяк"))
     assert order(hits) == ["p0", "p2", "p3", "far", "other", "named"]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.errors import QueryError
-from indexer.search.hits import level
+from indexer.search.hits import equal_share
 from indexer.types import Query, Scope
 
 
@@ -93,7 +93,7 @@ async def test_the_budget_is_kept_and_hits_that_would_be_shreds_go_to_the_next_p
 
 @given(st.lists(st.integers(1, 3000), max_size=20), st.integers(200, 20_000))
 def test_levelled_lengths_fill_the_budget_and_never_exceed_it(lengths: list[int], total: int) -> None:
-    cut = [min(length, level(lengths, total)) for length in lengths]
+    cut = [min(length, equal_share(lengths, total)) for length in lengths]
     assert sum(cut) <= total
     assert cut == lengths or sum(cut) > total - max(len(lengths), 1)
 

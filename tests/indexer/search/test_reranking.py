@@ -15,13 +15,13 @@ from fakes import FakeLoader, model_spec, virtual_backend, virtual_slot
 from tiny_models import write_cross_encoder
 
 from indexer.errors import SlotUnavailable
-from indexer.folders.model_availability import Models
+from indexer.folders.model_availability import ModelResolver
 from indexer.models.spec import RerankModel
-from indexer.search.fusion import Fused, read_question
-from indexer.search.reranking import PIECE, rerank
+from indexer.search.fusion import RankedChunk, parse_query
+from indexer.search.reranking import SCORE_BATCH, rerank
 from indexer.slot.priority_lock import Priority
 from indexer.slot.slot import ModelSlot
-from indexer.status_report import better_model
+from indexer.status_report import smallest_fitting_model
 from indexer.types import Query, Reranking, StoredChunk
 
 EMBEDDER = model_spec("embedder")
@@ -35,9 +35,9 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return virtual_backend(request.param)
 
 
-def places(texts: Sequence[str] = TEXTS) -> list[Fused]:
+def places(texts: Sequence[str] = TEXTS) -> list[RankedChunk]:
     chunks = [StoredChunk(str(n), f"/f/{n}", "/f", 0, text, "", "lines 1-2", str(n)) for n, text in enumerate(texts)]
-    return [Fused(chunk, 1.0 - rank / 10, ("keyword",)) for rank, chunk in enumerate(chunks)]
+    return [RankedChunk(chunk, 1.0 - rank / 10, ("keyword",)) for rank, chunk in enumerate(chunks)]
 
 
 async def judged(
@@ -46,7 +46,7 @@ async def judged(
     model, top, offset = how.get("model", JUDGE), how.get("top", 5), how.get("offset", 0)
     query = Query(text, mode=how.get("mode", "hybrid"), offset=offset)
     until = anyio.current_time() + seconds
-    ranking, said = await rerank(places(), query, read_question(text), model, slot, top=top, until=until)
+    ranking, said = await rerank(places(), query, parse_query(text), model, slot, top=top, deadline=until)
     scores = [place.score for place in ranking]
     assert all(1.0 >= one >= other >= 0.0 for one, other in pairwise(scores))
     return [place.chunk.text for place in ranking], said
@@ -59,7 +59,7 @@ async def test_the_best_places_are_read_in_pieces_and_ordered_anew() -> None:
         assert order == ["gold gold gold", "gold gold", "gold", "plain", "plain too", TEXTS[5]]
         assert (said.status, said.model, said.places, said.code) == ("served", "judge", 5, "")
         (judge,) = loader.alive
-        assert [len(batch) for batch in judge.batches] == [PIECE, 1]  # type: ignore[union-attr]
+        assert [len(batch) for batch in judge.batches] == [SCORE_BATCH, 1]  # type: ignore[union-attr]
         assert slot.status().model is not None and slot.status().model.kind == "reranker"  # type: ignore[union-attr]
         assert slot.status().warm_until is not None
 
@@ -169,7 +169,7 @@ class TestEngine:
             words = await ask(engine, "which ring was it", "keyword")
             assert words.reranking is not None and words.reranking.code == "mode"
             assert names(words.hits)[0] != "b.txt"
-        found = Models(config).available([str(directory)])[0]
+        found = ModelResolver(config).available([str(directory)])[0]
         assert found.local and found.runtime == "onnx"
 
     async def test_without_one_nothing_is_said_of_it(self, tmp_path: Path) -> None:
@@ -181,8 +181,8 @@ class TestEngine:
 
 
 def test_a_reranker_is_no_model_for_a_folder_and_never_advised(tmp_path: Path) -> None:
-    refused = Models(settings(tmp_path)).for_folder("ms-marco-MiniLM-L6-v2")
+    refused = ModelResolver(settings(tmp_path)).for_folder("ms-marco-MiniLM-L6-v2")
     assert refused.problem is not None and refused.problem.code == "incompatible"
     assert "reranker" in str(refused.problem) and "search.rerank" in refused.problem.hint
-    better = better_model(frozenset({"en", "de", "ru"}))
+    better = smallest_fitting_model(frozenset({"en", "de", "ru"}))
     assert better is not None and better.kind == "embedder"

@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.search.hits import clean, snippet
+from indexer.search.hits import snippet, strip_hidden
 from indexer.text.tokens import query_tokens
 
 FILLER = "Nothing of interest stands here. " * 30
@@ -52,8 +52,8 @@ def test_a_text_without_borders_is_cut_all_the_same() -> None:
 
 def test_controls_bidi_zero_width_and_tags_are_stripped() -> None:
     hidden = "a\u202eb\u200bc\u2066d\U000e0041e\x1b[0mf\x00g\r\nh\ti"
-    assert clean(hidden) == "abcde[0mfg\nh\ti"
+    assert strip_hidden(hidden) == "abcde[0mfg\nh\ti"
 
 
 def test_joiners_stay_where_a_script_needs_them() -> None:
-    assert clean("می\u200cخواهم क्\u200dष") == "می\u200cخواهم क्\u200dष"
+    assert strip_hidden("می\u200cخواهم क्\u200dष") == "می\u200cخواهم क्\u200dष"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.search.fusion import read_question
+from indexer.search.fusion import parse_query
 from indexer.text.language import detect
 from indexer.text.tokens import MAX_TOKEN, STEM, has_phrase, phrases, query_tokens, tokens, weighted_tokens
 
@@ -203,7 +203,7 @@ def test_language_shows_in_a_question(text: str, language: str) -> None:
     ],
 )
 def test_kind_of_a_query(text: str, kind: str) -> None:
-    assert read_question(text).kind == kind
+    assert parse_query(text).kind == kind
 
 
 def test_a_language_without_a_stemmer_takes_its_scripts_stems_so_that_relatives_need_not_be_told_apart() -> None:

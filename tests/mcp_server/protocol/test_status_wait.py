@@ -15,7 +15,7 @@ from fakes import FakeLoader
 
 from indexer.config import Config
 from indexer.engine import Engine, open_engine
-from indexer.folders.model_availability import Models
+from indexer.folders.model_availability import ModelResolver
 from indexer.folders.registry import add_folder
 from mcp_server.cli import main
 
@@ -101,7 +101,7 @@ def test_error_comes_when_the_model_cannot_be_loaded(
 ) -> None:
     config = settings(tmp_path / "data")
     add_folder(config, str(notes))
-    spec = Models(config).for_folder(None).spec
+    spec = ModelResolver(config).for_folder(None).spec
     assert spec is not None
     loader = FakeLoader()
     loader.failures[spec.key] = [PermissionError(13, "Permission denied") for _ in range(9)]

@@ -1,4 +1,4 @@
-"""How long we wait: before something that failed is tried again, and for others to finish. Seconds."""
+"""How long the program waits, in seconds: until it tries again after a failure, and for others to finish."""
 
 from __future__ import annotations
 
