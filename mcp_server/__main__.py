@@ -9,18 +9,18 @@ import sys
 def main() -> None:
     """Run the command line of this process and end it with the exit code.
 
-    What clients start, and what they start in turn, comes before the imports of everything else.
+    Relays and owners start before anything else is imported.
     """
     if sys.argv[1:2] == ["owner"]:
-        from mcp_server.processes.owner_process import main as candidate  # noqa: PLC0415
+        from mcp_server.processes.owner_process import main as owner_main  # noqa: PLC0415
 
-        sys.exit(candidate(sys.argv[2:], os.environ))
+        sys.exit(owner_main(sys.argv[2:], os.environ))
     from mcp_server.processes.launch import run_relay  # noqa: PLC0415
 
     run_relay(sys.argv[1:], os.environ)
-    from mcp_server.cli.main import main as run  # noqa: PLC0415
+    from mcp_server.cli.main import main as cli_main  # noqa: PLC0415
 
-    sys.exit(run(sys.argv[1:], os.environ))
+    sys.exit(cli_main(sys.argv[1:], os.environ))
 
 
 if __name__ == "__main__":

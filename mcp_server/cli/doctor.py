@@ -28,10 +28,10 @@ def run(call: Call) -> int:
     from mcp_server.clients.machine import this_machine  # noqa: PLC0415
     from mcp_server.doctor import checks, setup  # noqa: PLC0415
     from mcp_server.doctor.finding import examine  # noqa: PLC0415
-    from mcp_server.processes.owner_lock import user_config  # noqa: PLC0415
+    from mcp_server.processes.owner_lock import user_config_path  # noqa: PLC0415
 
     args = call.args
-    found = setup.read(args.config, args.data_dir, call.environ, user_config())
+    found = setup.read(args.config, args.data_dir, call.environ, user_config_path())
     findings = examine(checks.checks(found, this_machine(call.environ), Path.cwd()))
     return _document(findings) if args.json else _lines(findings)
 

@@ -75,9 +75,9 @@ def _launch(call: Call, machine: Machine) -> tuple[Launch, list[str]]:
     config, args = call.config, call.args
     known = list_folders(config).paths
     folders = [check_folder(each, data_dir=config.data_dir, known=known) for each in args.folders]
-    named = machine_module.named_settings(args.config, args.data_dir, machine)
-    launch = machine_module.launch(folders, *named)
-    if machine_module.passing(launch.command):
+    named = machine_module.settings_to_pass(args.config, args.data_dir, machine)
+    launch = machine_module.launch_command(folders, *named)
+    if machine_module.is_temporary(launch.command):
         console.note(
             f"{launch.command} is in uv's cache, which may be cleaned; what `uv tool install folder-mcp` makes stays: "
             "install from there"
@@ -99,13 +99,13 @@ def _checked(
     )
     from mcp_server.clients.verify import verify_client  # noqa: PLC0415
 
-    entry = edit.find(client.form, install.read(change.file).text, [*client.table, change.name])
+    entry = edit.find_entry(client.format, install.read_config_file(change.file).text, [*client.table, change.name])
     launch = launch_of(entry) if isinstance(entry, dict) else None
     if launch is None:
         raise ClientError(f"{change.name!r} is gone from {change.file}: close {client.title} and try again")
     if launch not in tried:
         console.note(f"starting the server as {client.title} would ...")
-        files = verify.samples(folders_of(launch) or wanted, call.config)
+        files = verify.find_samples(folders_of(launch) or wanted, call.config)
         tried[launch] = anyio.run(verify_client, launch, files, call.environ)
     return tried[launch]
 
@@ -177,7 +177,7 @@ def seen(client: Client, machine: Machine) -> ClientRecord:
     try:
         file = client.file(machine)
         record = record.model_copy(update={"file": str(file), "found": client.found(machine)})
-        servers = edit.find(client.form, install.read(file).text, client.table)
+        servers = edit.find_entry(client.format, install.read_config_file(file).text, client.table)
     except ClientError as error:
         return record.model_copy(update={"error": str(error)})
     named = [key for key, entry in servers.items() if is_ours(entry)] if isinstance(servers, dict) else []

@@ -14,7 +14,7 @@ from mcp_server.protocol.render import (
     size,
     slot_line,
 )
-from mcp_server.protocol.results import ReadResult, SearchResult, safe
+from mcp_server.protocol.results import ReadResult, SearchResult, sanitize
 
 SNIPPET_LINES = 8
 
@@ -74,7 +74,7 @@ def read(result: ReadResult) -> str:
 
 def status(found: Status, *, verbose: bool = False) -> str:
     """Return the status, a line for each thing; ``verbose`` with every format of every folder."""
-    found = safe(found)
+    found = sanitize(found)
     owner, index = found.owner, found.index
     lines = [
         f"folder-mcp {owner.version}, {owner.state}" + (f": {owner.detail}" if owner.detail else ""),
@@ -108,7 +108,7 @@ def status(found: Status, *, verbose: bool = False) -> str:
 
 def index(report: IndexReport) -> str:
     """Return what a run of ``index`` did."""
-    report = safe(report)
+    report = sanitize(report)
     work = report.work
     lines = [
         f"{report.indexed:,} files indexed, {report.skipped:,} skipped, {report.failed:,} failed; "

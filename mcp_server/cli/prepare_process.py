@@ -20,7 +20,7 @@ from indexer.errors import SlotUnavailable
 from indexer.models.prepare import Outcome, Request, alone
 from indexer.models.prepared import delete_parts
 from indexer.slot.failure import HINTS
-from mcp_server.processes.spawn import kept
+from mcp_server.processes.spawn import user_environment
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def _start(environ: Mapping[str, str]) -> subprocess.Popen[str]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=kept(environ) | _OFFLINE,
+            env=user_environment(environ) | _OFFLINE,
             cwd=os.path.abspath(os.sep),
             encoding="utf-8",
             errors="replace",

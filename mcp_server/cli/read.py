@@ -26,7 +26,7 @@ def run(call: Call) -> int:
 
     from mcp_server.protocol import arguments  # noqa: PLC0415
 
-    path = arguments.file_path(call.args.path)
+    path = arguments.path_from(call.args.path)
     if os.path.exists(path):  # from here; otherwise it may be relative to an indexed folder
         path = os.path.realpath(path)
     return anyio.run(_read, call, path)

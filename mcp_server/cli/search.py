@@ -44,7 +44,7 @@ async def _search(call: Call) -> int:
 
     args = call.args
     text, notices = arguments.cut_query(" ".join(args.query))
-    after = arguments.moment(args.after) if args.after else None
+    after = arguments.parse_time(args.after) if args.after else None
     suffixes = suffixes_of(args.type) if args.type else None
     async with call.open() as engine:
         await settled(engine)

@@ -1,4 +1,4 @@
-"""``folder-mcp serve --http``: the owner in the foreground, with a second door. Relays find it as any other."""
+"""``folder-mcp serve --http``: the owner in the foreground, with a second bind_http. Relays find it as any other."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from mcp_server import logs
 from mcp_server.cli import console
 from mcp_server.cli.call import Call
 from mcp_server.processes.connections import listen
-from mcp_server.processes.http import PATH, TOKEN_FILE, Door, door
-from mcp_server.processes.owner import Owner
-from mcp_server.processes.owner_lock import OwnerLock, locate, place_of
-from mcp_server.processes.owner_process import end_anyway, leave
+from mcp_server.processes.http import PATH, TOKEN_FILE, HttpEndpoint, bind_http
+from mcp_server.processes.owner import Owner, exit_after_delay, exit_now
+from mcp_server.processes.owner_lock import OwnerLock, locate, owner_files_for
 from mcp_server.state_files import read_state
 
 
@@ -30,17 +29,17 @@ def serve_http(call: Call) -> int:
         raise ConfigError("--tls-cert and --tls-key belong together; give both")
     location = locate(args.config, args.data_dir, call.environ)
     certificate = (args.tls_cert, args.tls_key) if args.tls_cert else None
-    with OwnerLock(place_of(str(config.data_dir))) as claim:
-        if not claim.take():
-            pid = read_state(claim.place.note).get("pid")
+    with OwnerLock(owner_files_for(str(config.data_dir))) as claim:
+        if not claim.acquire():
+            pid = read_state(claim.owner_files.state_file).get("pid")
             raise FolderMcpError(f"process {pid} owns {config.data_dir}; end it first: folder-mcp stop")
-        bound, token, hosts = door(
+        bound, token, hosts = bind_http(
             args.http, config.data_dir, hosts=args.host, certificate=certificate, allow_remote=args.allow_remote
         )
         folders = tuple(os.path.abspath(os.path.expanduser(folder)) for folder in args.folders)
         logs.configure(logs.folder_for(config.data_dir), verbose=args.verbose)
-        extra = Door(bound, token, hosts, certificate, folders)
-        owner = Owner(location, config, claim.place, claim, call.opener, extra)
+        extra = HttpEndpoint(bound, token, hosts, certificate, folders)
+        owner = Owner(location, config, claim.owner_files, claim, call.opener, extra)
         host, port = bound.getsockname()[:2]
         url = f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
 
@@ -49,8 +48,8 @@ def serve_http(call: Call) -> int:
             console.note(f"with the token in {config.data_dir / TOKEN_FILE}")
 
         async def live() -> int:
-            return await owner.run(listen(claim.place, os.urandom(4).hex()), ready, end_anyway)
+            return await owner.run(listen(claim.owner_files, os.urandom(4).hex()), ready, exit_after_delay)
 
         code = anyio.run(live)
-    leave(code)
+    exit_now(code)
     return code

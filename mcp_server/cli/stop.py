@@ -18,28 +18,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(call: Call) -> int:
     """Ask it to end and wait until it has; 1 if it is still there."""
-    from mcp_server.processes.handshake import NotThere, Refused, Silent, greeting  # noqa: PLC0415
-    from mcp_server.processes.open_engine import attachment_for  # noqa: PLC0415
-    from mcp_server.processes.owner_lock import held  # noqa: PLC0415
+    from mcp_server.processes.handshake import HandshakeRefused, HandshakeTimeout, OwnerNotFound, handshake_request  # noqa: PLC0415
+    from mcp_server.processes.owner_lock import is_held  # noqa: PLC0415
+    from mcp_server.processes.remote_engine import connector_for  # noqa: PLC0415
     from mcp_server.state_files import read_state  # noqa: PLC0415
 
-    attachment = attachment_for(call.config)
-    place = attachment.place
-    if not held(place):
+    connector = connector_for(call.config)
+    place = connector.owner_files
+    if not is_held(place):
         console.say("no background process is running")
         return 0
-    pid = read_state(place.note).get("pid")
+    pid = read_state(place.state_file).get("pid")
     why = "did not end in time"
     try:
-        line, answer = attachment.dial(greeting("control"))
-    except Silent as silent:
-        silent.line.close()
+        line, answer = connector.dial(handshake_request("control"))
+    except HandshakeTimeout as silent:
+        silent.connection.close()
         why = "does not answer"
-    except (NotThere, Refused) as error:
+    except (OwnerNotFound, HandshakeRefused) as error:
         why = f"cannot be reached ({error})"
     else:
         pid = answer.get("pid", pid)
-        if line.ended_after({"id": 1, "do": "stop"}, timing.STOP_S):
+        if line.send_and_wait_for_close({"id": 1, "do": "stop"}, timing.STOP_S):
             console.say(f"stopped process {pid}")
             return 0
     if call.args.force and isinstance(pid, int):

@@ -44,12 +44,12 @@ async def _serve(call: Call, engine: EnginePort) -> None:
     """Serve the page of an engine in this process."""
     import anyio  # noqa: PLC0415
 
-    from mcp_server.page.port import PagePort  # noqa: PLC0415
+    from mcp_server.page.port import PageServer  # noqa: PLC0415
 
     async def ours() -> EnginePort:
         return engine
 
-    door = PagePort("", ours, engine.connected)
+    door = PageServer("", ours, engine.connected)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(door.run)
         address = await door.address()
@@ -69,9 +69,9 @@ def _show(call: Call, url: str) -> None:
 
 def _way_in(call: Call, url: str) -> Path:
     """Write a file that leads to the page: a command line would show the token to everybody on this machine."""
-    from mcp_server.processes.owner_lock import place_of  # noqa: PLC0415
+    from mcp_server.processes.owner_lock import owner_files_for  # noqa: PLC0415
 
-    page = Path(place_of(str(call.config.data_dir)).directory) / "open.html"
+    page = Path(owner_files_for(str(call.config.data_dir)).directory) / "open.html"
     page.unlink(missing_ok=True)
     fd = os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(fd, "w", encoding="utf-8") as stream:

@@ -161,10 +161,10 @@ def _models(settings: Settings) -> Iterator[Finding]:
 
 def _owner(settings: Settings) -> Iterator[Finding]:
     from mcp_server.doctor.setup import owner  # noqa: PLC0415
-    from mcp_server.processes.owner_lock import place_of  # noqa: PLC0415
+    from mcp_server.processes.owner_lock import owner_files_for  # noqa: PLC0415
     from mcp_server.version import release  # noqa: PLC0415
 
-    return owner(lambda: place_of(str(settings.config.data_dir)), release())
+    return owner(lambda: owner_files_for(str(settings.config.data_dir)), release())
 
 
 def _clients(machine: Machine, work: Path) -> Iterator[Finding]:

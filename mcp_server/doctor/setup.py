@@ -13,14 +13,14 @@ from indexer.config import Config, load_config
 from indexer.errors import ConfigError
 from indexer.files.mounts import silent_parts
 from mcp_server.clients import edit, install
-from mcp_server.clients.edit import FormName
+from mcp_server.clients.edit import FormatName
 from mcp_server.clients.entry import ClientError, Unparsable, is_ours, launch_of
 from mcp_server.clients.machine import Machine
 from mcp_server.clients.registry import CLIENTS
 from mcp_server.doctor.finding import Finding
 from mcp_server.processes import timing
-from mcp_server.processes.handshake import NotThere, Refused, Silent, dial, greeting
-from mcp_server.processes.owner_lock import Place, held, locate
+from mcp_server.processes.handshake import HandshakeRefused, HandshakeTimeout, OwnerNotFound, dial, handshake_request
+from mcp_server.processes.owner_lock import OwnerFiles, is_held, locate
 from mcp_server.state_files import read_state
 
 
@@ -76,7 +76,7 @@ def configuration(settings: Settings) -> Iterator[Finding]:
 # The background process that all clients share: alive, answering, of this version.
 
 
-def owner(place: Callable[[], Place], version: str) -> Iterator[Finding]:
+def owner(place: Callable[[], OwnerFiles], version: str) -> Iterator[Finding]:
     """Look for the owner of the data directory and greet it.
 
     Args:
@@ -90,10 +90,10 @@ def owner(place: Callable[[], Place], version: str) -> Iterator[Finding]:
         remedy = "give this user a private directory for it; until then each client does everything by itself"
         yield Finding(name, "warning", f"it has nowhere to live: {error}", remedy)
         return
-    if not held(where):
+    if not is_held(where):
         yield Finding(name, "ok", "none is running; the first client starts it")
         return
-    note = read_state(where.note)
+    note = read_state(where.state_file)
     pid, theirs = note.get("pid", "unknown"), str(note.get("version", "unknown"))
     if note.get("endpoint") is None:
         yield Finding(name, "ok", f"process {pid} uses the index by itself (folder-mcp {theirs})")
@@ -108,17 +108,17 @@ def owner(place: Callable[[], Place], version: str) -> Iterator[Finding]:
         yield Finding(name, "ok", f"process {pid} answers (folder-mcp {theirs})")
 
 
-def _greeted(where: Place) -> str:
+def _greeted(where: OwnerFiles) -> str:
     """What is wrong with the owner's answer, empty when nothing."""
-    hello: dict[str, Any] = greeting("check")
+    hello: dict[str, Any] = handshake_request("check")
     try:
         dial(where, hello, timing.CHECK_OWNER_S)[0].close()
-    except Silent as silent:
-        silent.line.close()
+    except HandshakeTimeout as silent:
+        silent.connection.close()
         return "does not answer"
-    except NotThere as error:
+    except OwnerNotFound as error:
         return f"cannot be reached ({error})"
-    except Refused as error:
+    except HandshakeRefused as error:
         return f"refuses ({error})"
     return ""
 
@@ -135,7 +135,7 @@ class ClientFile(NamedTuple):
 
     client: str
     file: Path
-    form: FormName
+    form: FormatName
 
 
 def places(machine: Machine, work: Path) -> list[ClientFile]:
@@ -148,7 +148,7 @@ def places(machine: Machine, work: Path) -> list[ClientFile]:
     found = []
     for client in CLIENTS.values():
         try:
-            found.append(ClientFile(client.title, client.file(machine), client.form))
+            found.append(ClientFile(client.title, client.file(machine), client.format))
         except ClientError:  # several files could be it: `folder-mcp install` says so, where it matters
             continue
     return [
@@ -169,7 +169,7 @@ def clients(found: Sequence[ClientFile], which: Callable[[str], str | None] = sh
     registered = False
     for client, file, form in found:
         try:
-            servers = list(_servers(edit.FORMS[form].read(install.read(file).text)))
+            servers = list(_servers(edit.FORMATS[form].load(install.read_config_file(file).text)))
         except Unparsable as error:
             yield Finding(f"client {client}", "warning", f"{file} cannot be understood: {error}", "correct that place")
             continue
