@@ -129,8 +129,8 @@ async def _search_samples(client: Client, samples: Sequence[Sample], seconds: fl
                 hit = await _hit(client, sample)
                 if hit:
                     where = f"{hit['path']}, {hit['locator']}"
-                    told = f'it serves ({seconds:.1f} s); "{sample.word}" is found in {where}'
-                    return Verification("hit", told, "", sample.word, hit["path"], hit["locator"], seconds)
+                    detail = f'it serves ({seconds:.1f} s); "{sample.word}" is found in {where}'
+                    return Verification("hit", detail, "", sample.word, hit["path"], hit["locator"], seconds)
             if done:
                 break
             await anyio.sleep(RETRY_PAUSE)  # the server may be of any version: nothing notifies us

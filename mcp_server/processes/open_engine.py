@@ -56,8 +56,8 @@ async def open_alone(
     config: Config, *, start: anyio.Event | None = None, read_only: bool = False
 ) -> AsyncIterator[EnginePort]:
     """Open the engine in this process, as the owner for as long as it is open; beside another owner it only reads."""
-    with _owner_lock(config, wanted=not read_only) as ours:
-        async with open_real(config, start=start, read_only=not ours) as engine:
+    with _owner_lock(config, wanted=not read_only) as is_owner:
+        async with open_real(config, start=start, read_only=not is_owner) as engine:
             yield engine
 
 
@@ -88,8 +88,8 @@ async def open_here_or_there(
     config: Config, *, start: anyio.Event | None = None, read_only: bool = False
 ) -> AsyncIterator[EnginePort]:
     """Open the engine in this process if the data directory has no owner, else use the owner's."""
-    with _owner_lock(config, wanted=not read_only) as ours:
-        opener: Opener = open_real if ours else open_shared
+    with _owner_lock(config, wanted=not read_only) as is_owner:
+        opener: Opener = open_real if is_owner else open_shared
         async with opener(config, start=start, read_only=read_only) as engine:
             yield engine
 
@@ -104,17 +104,17 @@ def running(config: Config) -> RemoteEngine | None:
 @contextmanager
 def _owner_lock(config: Config, *, wanted: bool) -> Iterator[bool]:
     """Hold the owner lock for a block, if wanted, without an endpoint to dial. Yields whether we have it."""
-    ours = False
+    held = False
     with ExitStack() as stack:
         try:
             if wanted:
                 lock = stack.enter_context(OwnerLock(owner_files_for(str(config.data_dir))))
-                ours = lock.acquire()
-            if ours:
+                held = lock.acquire()
+            if held:
                 state = {"pid": os.getpid(), "version": release(), "endpoint": None}
                 write_state(lock.owner_files.state_file, state)
         except OSError as error:
             log.warning("the data directory cannot be claimed: %s", error)
             stack.close()
-            ours = False
-        yield ours
+            held = False
+        yield held

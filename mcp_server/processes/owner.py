@@ -39,7 +39,6 @@ from mcp_server.processes.connections import (
     accept_handshake,
     listen,
 )
-from mcp_server.processes.in_process import as_user_error, failed_engine
 from mcp_server.processes.open_engine import open_real
 from mcp_server.processes.owner_lock import PROTOCOL, Location, OwnerFiles, OwnerLock
 from mcp_server.state_files import write_state
@@ -185,6 +184,8 @@ class Owner:
 
     def _replace_engine(self, error: Exception) -> None:
         """Replace the engine that has ended by a failed one, also for connections that are open."""
+        from mcp_server.processes.in_process import as_user_error, failed_engine  # noqa: PLC0415 - only after a failure
+
         if self._engine is None or self._server is None:
             self.end(f"it cannot serve: {error}", code=1)
             return

@@ -42,11 +42,11 @@ async def owner(owner_files: OwnerFiles, *, tcp: bool) -> AsyncIterator[list[dic
 
     async def receive(stream: SocketStream) -> None:
         async with stream:
-            visitor = await accept_handshake(stream, address, {"instance": "i"})
-            if visitor is not None:
-                came.append(visitor.handshake)
-                if (line := await visitor.receive_line()) is not None:
-                    await visitor.send(line.upper())
+            connection = await accept_handshake(stream, address, {"instance": "i"})
+            if connection is not None:
+                came.append(connection.handshake)
+                if (line := await connection.receive_line()) is not None:
+                    await connection.send_line(line.upper())
 
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, receive)
