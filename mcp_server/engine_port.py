@@ -1,4 +1,4 @@
-"""What this package needs of the indexer: the engine's methods, and what a connection is lent."""
+"""The engine as this package sees it: its methods, what a connection works with, and their JSON form."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class EnginePort(Protocol):
         """Answer a query within the configured wait.
 
         Raises:
-            QueryError: The query makes no sense; says why.
+            QueryError: The query is invalid; says why.
         """
 
     async def read(self, path: str, locator: str | None = None, *, max_chars: int = 16_000) -> Reading:
         """Return the text of an indexed file around a locator.
 
         Raises:
-            QueryError: No such file in the index, or no such place in it.
+            QueryError: No such file in the index, or no such locator in it.
         """
 
     def status(self, *, verbose: bool = False) -> Status:
@@ -47,34 +47,34 @@ class EnginePort(Protocol):
         """Yield a snapshot now and after every change, rate-limited."""
 
     async def history(self, after: float = 0.0) -> History:
-        """Return what happened in the last hour, or what of it came after a time. Never waits."""
+        """Return what happened in the last hour, or the part of it after a time. Never waits."""
 
     async def index(self, folders: Sequence[str] | None = None) -> IndexReport:
-        """Index until everything indexable is searchable by meaning, and report."""
+        """Index until everything indexable has embeddings, and report."""
 
     async def add_folder(self, path: str, model: str | None = None) -> KnownFolder:
-        """Remember a folder and begin to index it.
+        """Register a folder and begin to index it.
 
         Raises:
             FolderError: It cannot be indexed; says why.
         """
 
     async def remove_folder(self, path: str) -> object:
-        """Forget a folder and take its text out of the index.
+        """Unregister a folder and remove its text from the index.
 
         Raises:
-            FolderError: It is not known, or stands in the configuration file.
+            FolderError: It is not registered, or the configuration file has it.
         """
 
     def folders(self) -> Sequence[KnownFolder]:
-        """Return the folders being kept."""
+        """Return the folders that are indexed."""
 
     def connected(self) -> AbstractContextManager[None]:
         """Count a client for as long as it is connected."""
 
 
-def _unset() -> anyio.Event:
-    import anyio  # noqa: PLC0415 - the command line is parsed without it, so that the doctor can miss it
+def _new_event() -> anyio.Event:
+    import anyio  # noqa: PLC0415 - the doctor must start without it
 
     return anyio.Event()
 
@@ -84,10 +84,10 @@ class ConnectionContext:
     """What one connection works with.
 
     Attributes:
-        engine: The one engine of this process, lent, never owned; another one when that has ended.
+        engine: The one engine of this process; a failed one when that has ended.
         named: Whether the connection named folders of its own.
         folders: Roots searched when a call names none; all when the connection named none.
-        notices: What is wrong with the folders it named, one sentence each.
+        notices: Why folders that it named are refused, one sentence each.
         ready: Set when ``folders`` and ``notices`` are complete.
     """
 
@@ -95,7 +95,7 @@ class ConnectionContext:
     named: bool = False
     folders: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
-    ready: anyio.Event = field(default_factory=_unset)
+    ready: anyio.Event = field(default_factory=_new_event)
 
 
 class Opener(Protocol):
@@ -117,31 +117,29 @@ EngineSource = Callable[[], AbstractAsyncContextManager[ConnectionContext]]
 """Entered once for a connection; opens nothing heavy and never raises."""
 
 CompleteOwner = Callable[["OwnerStatus"], "OwnerStatus"]
-"""Adds to the owner's part of a status what only its process knows, and not the engine."""
+"""Adds to the owner's part of a status what its process knows and the engine does not."""
 
 
 # JSON form ----------------------------------------------------------------------------------------------------------
-# Calls of the engine as JSON and back, for what the owner and our own commands say to each other.
-#
-# Written by hand because paths may hold bytes that are not text: they travel as lone surrogates, which JSON can
-# escape and stricter writers refuse.
+# Calls of the engine as JSON and back, between the owner and our own commands. Written by hand because paths may hold
+# bytes that are not text: they travel as lone surrogates, which JSON can escape and stricter writers refuse.
 
 
-def plain(value: Any) -> Any:
-    """Return a dataclass (or a sequence of them) as what JSON knows."""
+def to_json(value: Any) -> Any:
+    """Return a dataclass, or a sequence of them, as dicts and lists."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_json(item) for item in value]
     return value
 
 
-def made(kind: Any, value: Any) -> Any:
-    """Return the value of a type that JSON was made of; unknown fields are passed over, missing ones have defaults.
+def from_json(kind: Any, value: Any) -> Any:
+    """Return the value of a type from its JSON form; unknown fields are ignored, missing ones have defaults.
 
     Args:
-        kind: A dataclass, ``tuple[...]``, a sequence or an optional of these, or anything JSON has itself.
-        value: What JSON gave.
+        kind: A dataclass, ``tuple[...]``, a sequence or an optional of these, or a type of JSON itself.
+        value: As ``json.loads`` gives it.
 
     Raises:
         TypeError: A field without a default is missing.
@@ -150,16 +148,16 @@ def made(kind: Any, value: Any) -> Any:
     if value is None:
         return None
     if origin in (typing.Union, types.UnionType):
-        return made(next(part for part in typing.get_args(kind) if part is not types.NoneType), value)
+        return from_json(next(part for part in typing.get_args(kind) if part is not types.NoneType), value)
     if origin in (tuple, Sequence):
         parts = typing.get_args(kind)
         if parts[-1] is Ellipsis or origin is Sequence:
-            return tuple(made(parts[0], item) for item in value)
-        return tuple(made(part, item) for part, item in zip(parts, value, strict=True))
+            return tuple(from_json(parts[0], item) for item in value)
+        return tuple(from_json(part, item) for part, item in zip(parts, value, strict=True))
     if isinstance(kind, type) and is_dataclass(kind):
         hints = _hints(kind)
         given: Mapping[str, Any] = value
-        return kind(**{name: made(hint, given[name]) for name, hint in hints.items() if name in given})
+        return kind(**{name: from_json(hint, given[name]) for name, hint in hints.items() if name in given})
     return value
 
 
@@ -170,14 +168,14 @@ def _hints(kind: type[Any]) -> dict[str, Any]:
 
 
 @cache
-def call_types(method: str) -> Mapping[str, Any]:
+def method_types(method: str) -> Mapping[str, Any]:
     """Types of the arguments of a method of ``EnginePort`` by name, and of what it returns as ``return``.
 
     Empty when there is no such method, or none that another process can call.
     """
-    from indexer import history, status_types  # noqa: PLC0415
-    from indexer import types as types_module  # noqa: PLC0415 - the port names them for checkers only
-    from indexer.folders import registry  # noqa: PLC0415 - the port names them for checkers only
+    from indexer import history, status_types  # noqa: PLC0415 - where calls cross a process only
+    from indexer import types as types_module  # noqa: PLC0415
+    from indexer.folders import registry  # noqa: PLC0415
 
     if method.startswith("_") or method == "connected" or method not in vars(EnginePort):
         return {}

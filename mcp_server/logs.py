@@ -1,4 +1,4 @@
-"""Logging: warnings to stderr, everything to a rotating file. Never stdout: that is the wire."""
+"""Logging: warnings to stderr, everything to a rotating file. Never to stdout: that belongs to the protocol."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from pathlib import Path
 
 FILE_NAME = "folder-mcp.log"
 MAX_BYTES = 2_000_000
-KEPT = 3
+KEPT_FILES = 3
 """Older files kept beside the current one."""
 
-# Libraries that tell at INFO what only their authors want to know.
-_CHATTY = ("httpx", "httpx2", "httpcore", "mcp", "watchfiles", "urllib3", "filelock", "huggingface_hub")
+# Libraries whose INFO messages are of no use to our users.
+_QUIET_LIBRARIES = ("httpx", "httpx2", "httpcore", "mcp", "watchfiles", "urllib3", "filelock", "huggingface_hub")
 
 
-class Brief(logging.Formatter):
-    """One line for people; the traceback stands in the log file."""
+class OneLineFormatter(logging.Formatter):
+    """One line for people; the log file has the traceback."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the message alone."""
@@ -25,10 +25,10 @@ class Brief(logging.Formatter):
 
 
 def folder_for(data_dir: Path | None) -> Path:
-    """Return where logs go: below the data directory, or the platform's place when there is none to name."""
+    """Return the folder of logs: below the data directory, or the platform's log directory when there is none."""
     if data_dir is not None:
         return data_dir / "logs"
-    import platformdirs  # noqa: PLC0415 - only when no data directory names a place
+    import platformdirs  # noqa: PLC0415 - only without a data directory
 
     return Path(platformdirs.user_log_dir("folder-mcp", appauthor=False))
 
@@ -43,7 +43,7 @@ def configure(folder: Path | None, *, verbose: bool = False) -> Path | None:
     Returns:
         The log file, or None if there is none; the reason is then logged.
     """
-    logging.raiseExceptions = False  # a log on a full disk must not tell its own errors over and over
+    logging.raiseExceptions = False  # with a full disk every message would print the same error
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)
@@ -51,9 +51,9 @@ def configure(folder: Path | None, *, verbose: bool = False) -> Path | None:
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     stderr = logging.StreamHandler(sys.stderr)
     stderr.setLevel(logging.DEBUG if verbose else logging.WARNING)
-    stderr.setFormatter(logging.Formatter("folder-mcp: %(levelname)s: %(message)s") if verbose else Brief())
+    stderr.setFormatter(logging.Formatter("folder-mcp: %(levelname)s: %(message)s") if verbose else OneLineFormatter())
     root.addHandler(stderr)
-    for name in _CHATTY:
+    for name in _QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
     return _to_file(root, folder) if folder is not None else None
@@ -64,7 +64,9 @@ def _to_file(root: logging.Logger, folder: Path) -> Path | None:
     try:
         for each in (folder.parent, folder):  # ``parents`` would make the data directory readable for others
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = RotatingFileHandler(path, maxBytes=MAX_BYTES, backupCount=KEPT, encoding="utf-8", errors="replace")
+        file = RotatingFileHandler(
+            path, maxBytes=MAX_BYTES, backupCount=KEPT_FILES, encoding="utf-8", errors="replace"
+        )
     except OSError as error:
         root.warning("no log file: %s", error)
         return None

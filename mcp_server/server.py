@@ -1,6 +1,6 @@
-"""The entry of ``mcp dev`` and ``mcp run``, which load this file by its path and take ``mcp``.
+"""The entry of ``mcp dev`` and ``mcp run``, which load this file by its path and use its attribute ``mcp``.
 
-The SDK owns the streams, the engine lives in this process or in the background process that is there.
+The SDK has the streams; the engine is in this process, or in the background process if one is running.
 """
 
 from __future__ import annotations
@@ -25,16 +25,15 @@ from mcp_server.protocol.application import create_server
 
 
 def server() -> MCPServer[ConnectionContext]:
-    """Build the server over the configured and known folders."""
+    """Build the server over the configured and registered folders."""
     config: Config | ConfigError
     try:
-        config = load_config(
-            None, data_dir=None, environ=os.environ
-        )  # house: the SDK starts us here, there is no command line
+        # environment: the SDK starts us here, there is no command line
+        config = load_config(None, data_dir=None, environ=os.environ)
     except ConfigError as error:
         config = error
     logs.configure(logs.folder_for(config.data_dir if isinstance(config, Config) else None))
-    return create_server(Host(config, open_here_or_there).lend)
+    return create_server(Host(config, open_here_or_there).connect)
 
 
 def __getattr__(name: str) -> Any:

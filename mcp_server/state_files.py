@@ -1,6 +1,6 @@
-"""Small JSON files that processes leave for each other: replaced as a whole, for the user alone.
+"""Small JSON files by which processes inform each other: written atomically, readable by the user alone.
 
-Standard library only: the first thing a relay reads is one of them.
+Standard library only: a relay reads one of them first.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def write_state(path: str, document: dict[str, Any]) -> None:
-    """Replace a note; the old one is whole until the new one is.
+    """Replace a state file atomically.
 
     Raises:
-        OSError: The old one stays.
+        OSError: The old file stays.
     """
     new = f"{path}.{os.getpid()}.new"
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -31,7 +31,7 @@ def write_state(path: str, document: dict[str, Any]) -> None:
 
 
 def read_state(path: str) -> dict[str, Any]:
-    """Return what a note says; nothing when it is missing or not what it should be."""
+    """Return the content of a state file; empty when it is missing or no JSON object."""
     try:
         with open(path, encoding="utf-8") as stream:
             document = json.load(stream)

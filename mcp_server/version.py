@@ -1,4 +1,4 @@
-"""Our version and how versions compare, for processes that must start fast. Standard library only."""
+"""The program's version, and how versions compare. Standard library only: processes that must start fast use it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def release() -> str:
 
 
 def newer(one: str, other: str) -> bool:
-    """Whether one version is certainly newer than the other; what cannot be read is not."""
+    """Whether one version is newer than the other; False for a version that cannot be parsed."""
     ours, theirs = _numbers(one), _numbers(other)
     return bool(ours) and bool(theirs) and ours > theirs
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """Return the numbers of ``1.2.3``, without what follows them; nothing when there are none."""
+    """Return the numbers of ``1.2.3`` without a suffix; empty when there are none."""
     found: list[int] = []
     for part in version.split("+", maxsplit=1)[0].split("."):
         digits = part[: len(part) - len(part.lstrip("0123456789"))]

@@ -11,7 +11,7 @@ from mcp_server.cli import console
 from mcp_server.cli.call import Call
 from mcp_server.clients.machine import this_machine
 from mcp_server.doctor.checks import CheckInputs, Finding, read_settings, run_checks
-from mcp_server.processes.owner_lock import user_config
+from mcp_server.processes.owner_lock import user_config_path
 from mcp_server.protocol.untrusted import one_line
 
 _MARK = {"ok": "ok     ", "warning": "WARNING", "failure": "FAILURE"}
@@ -20,7 +20,7 @@ _MARK = {"ok": "ok     ", "warning": "WARNING", "failure": "FAILURE"}
 def run_doctor(call: Call) -> int:
     """Run every check; 0 when nothing has failed, 1 otherwise."""
     args = call.args
-    settings = read_settings(args.config, args.data_dir, call.environ, user_config())
+    settings = read_settings(args.config, args.data_dir, call.environ, user_config_path())
     findings = run_checks(CheckInputs(settings, this_machine(call.environ), Path.cwd()))
     return _print_document(findings) if args.json else _print_lines(findings)
 

@@ -16,10 +16,10 @@ from mcp_server.cli import console
 from mcp_server.cli.call import Call
 from mcp_server.clients import edit
 from mcp_server.clients.entry import NAME, ClientError, Launch, check_name, folders_of, is_ours, launch_of
-from mcp_server.clients.install import Action, Change, install, read, snippet, uninstall
-from mcp_server.clients.machine import Machine, launch, named_settings, passing, this_machine
+from mcp_server.clients.install import Action, Change, install, read_config_file, snippet, uninstall
+from mcp_server.clients.machine import Machine, is_temporary, launch_command, settings_to_pass, this_machine
 from mcp_server.clients.registry import CLIENTS, Client, client
-from mcp_server.clients.verify import Verification, samples, verify_client
+from mcp_server.clients.verify import Verification, find_samples, verify_client
 from mcp_server.protocol import results
 from mcp_server.protocol.results import AsRecord, Record
 from mcp_server.protocol.untrusted import one_line
@@ -85,8 +85,8 @@ def _launch(call: Call, machine: Machine) -> tuple[Launch, list[str]]:
     config, args = call.config, call.args
     known = list_folders(config).paths
     folders = [check_folder(each, data_dir=config.data_dir, known=known) for each in args.folders]
-    started = launch(folders, *named_settings(args.config, args.data_dir, machine))
-    if passing(started.command):
+    started = launch_command(folders, *settings_to_pass(args.config, args.data_dir, machine))
+    if is_temporary(started.command):
         console.note(
             f"{started.command} is in uv's cache, which may be cleaned; what `uv tool install folder-mcp` makes "
             "stays: install from there"
@@ -109,13 +109,13 @@ def _verify(
     Raises:
         ClientError: The entry is no longer in the file.
     """
-    entry = edit.find(client.form, read(change.file).text, [*client.table, change.name])
+    entry = edit.find_entry(client.format, read_config_file(change.file).text, [*client.table, change.name])
     started = launch_of(entry) if isinstance(entry, dict) else None
     if started is None:
         raise ClientError(f"{change.name!r} is gone from {change.file}: close {client.title} and try again")
     if started not in verified:
         console.note(f"starting the server as {client.title} would ...")
-        files = samples(folders_of(started) or folders, call.config)
+        files = find_samples(folders_of(started) or folders, call.config)
         verified[started] = anyio.run(verify_client, started, files, call.environ)
     return verified[started]
 
@@ -168,7 +168,7 @@ def _seen(client: Client, machine: Machine) -> ClientRecord:
     try:
         file = client.file(machine)
         record = record.model_copy(update={"file": str(file), "found": client.found(machine)})
-        servers = edit.find(client.form, read(file).text, client.table)
+        servers = edit.find_entry(client.format, read_config_file(file).text, client.table)
     except ClientError as error:
         return record.model_copy(update={"error": str(error)})
     ours = [key for key, entry in servers.items() if is_ours(entry)] if isinstance(servers, dict) else []

@@ -33,7 +33,7 @@ from indexer.slot.failure import HINTS, classify
 from indexer.status_types import ModelAvailability
 from mcp_server.cli import console
 from mcp_server.cli.call import Call
-from mcp_server.processes.spawn import kept
+from mcp_server.processes.spawn import user_environment
 from mcp_server.protocol import results
 from mcp_server.protocol.render import size
 from mcp_server.protocol.results import Line, Record
@@ -368,7 +368,7 @@ def _start_process(environ: Mapping[str, str]) -> subprocess.Popen[str]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=kept(environ) | _OFFLINE,
+            env=user_environment(environ) | _OFFLINE,
             cwd=os.path.abspath(os.sep),
             encoding="utf-8",
             errors="replace",

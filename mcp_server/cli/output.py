@@ -13,7 +13,7 @@ from mcp_server.protocol.render import (
     size,
     slot_line,
 )
-from mcp_server.protocol.results import ReadResult, SearchResult, safe
+from mcp_server.protocol.results import ReadResult, SearchResult, sanitize
 
 SNIPPET_LINES = 8
 
@@ -78,7 +78,7 @@ def read_text(result: ReadResult) -> str:
 
 def status_text(status: Status, *, verbose: bool = False) -> str:
     """Return the status, one fact a line; ``verbose`` adds every format of every folder."""
-    status = safe(status)
+    status = sanitize(status)
     owner, index = status.owner, status.index
     lines = [
         f"folder-mcp {owner.version}, {owner.state}" + (f": {owner.detail}" if owner.detail else ""),
@@ -112,7 +112,7 @@ def status_text(status: Status, *, verbose: bool = False) -> str:
 
 def index_text(report: IndexReport) -> str:
     """Return what ``folder-mcp index`` did."""
-    report = safe(report)
+    report = sanitize(report)
     work = report.work
     lines = [
         f"{report.indexed:,} files indexed, {report.skipped:,} skipped, {report.failed:,} failed; "

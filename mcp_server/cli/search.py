@@ -24,7 +24,7 @@ def run_search(call: Call) -> int:
 async def _search(call: Call) -> int:
     args = call.args
     text, notices = arguments.cut_query(" ".join(args.query))
-    after = arguments.moment(args.after) if args.after else None
+    after = arguments.parse_time(args.after) if args.after else None
     suffixes = suffixes_of(args.type) if args.type else None
     async with call.open() as engine:
         await wait_until_open(engine)
@@ -53,7 +53,7 @@ def _folders(names: list[str] | None, engine: EnginePort) -> tuple[str, ...] | N
 
 def run_read(call: Call) -> int:
     """``folder-mcp read PATH``: print the text of an indexed file, whole or around a locator."""
-    path = arguments.file_path(call.args.path)
+    path = arguments.path_from(call.args.path)
     if os.path.exists(path):  # from the working directory; otherwise it may be relative to an indexed folder
         path = os.path.realpath(path)
     return anyio.run(_read, call, path)

@@ -15,9 +15,9 @@ from mcp_server import logs
 from mcp_server.cli import console
 from mcp_server.cli.call import Call
 from mcp_server.processes import timing
-from mcp_server.processes.handshake import NotThere, Refused, Silent, greeting
-from mcp_server.processes.open_engine import attachment_for
-from mcp_server.processes.owner_lock import held
+from mcp_server.processes.handshake import HandshakeRefused, HandshakeTimeout, OwnerNotFound, handshake_request
+from mcp_server.processes.owner_lock import is_held
+from mcp_server.processes.remote_engine import connector_for
 from mcp_server.protocol.wire import claim_wire
 from mcp_server.state_files import read_state
 from mcp_server.version import release
@@ -58,23 +58,23 @@ def run_serve(call: Call) -> int:
 
 def run_stop(call: Call) -> int:
     """``folder-mcp stop``: ask the background process to end and wait until it has; 1 if it is still there."""
-    attachment = attachment_for(call.config)
-    files = attachment.place
-    if not held(files):
+    attachment = connector_for(call.config)
+    files = attachment.owner_files
+    if not is_held(files):
         console.say("no background process is running")
         return 0
     pid = read_state(files.note).get("pid")
     why = "did not end in time"
     try:
-        line, answer = attachment.dial(greeting("control"))
-    except Silent as silent:
-        silent.line.close()
+        line, answer = attachment.dial(handshake_request("control"))
+    except HandshakeTimeout as silent:
+        silent.connection.close()
         why = "does not answer"
-    except (NotThere, Refused) as error:
+    except (OwnerNotFound, HandshakeRefused) as error:
         why = f"cannot be reached ({error})"
     else:
         pid = answer.get("pid", pid)
-        if line.ended_after({"id": 1, "do": "stop"}, timing.STOP_S):
+        if line.send_and_wait_for_close({"id": 1, "do": "stop"}, timing.STOP_S):
             console.say(f"stopped process {pid}")
             return 0
     if call.args.force and isinstance(pid, int):

@@ -28,7 +28,7 @@ def serve_stdio(call: Call, config: Config | ConfigError, wire: Wire) -> NoRetur
     """
     answered = anyio.Event()
     host = Host(config, _opener(call), folders=call.args.folders, answered=answered, notices=_notices(call))
-    leave(serve(create_server(host.lend), wire, answered))
+    leave(serve(create_server(host.connect), wire, answered))
 
 
 def _opener(call: Call) -> Opener:

@@ -15,12 +15,11 @@ from mcp_server import logs
 from mcp_server.cli import console
 from mcp_server.cli.call import Call
 from mcp_server.engine_port import EnginePort
-from mcp_server.page.port import PagePort
+from mcp_server.page.port import PageServer
 from mcp_server.processes.connections import listen
-from mcp_server.processes.http import PATH, TOKEN_FILE, Door, door
-from mcp_server.processes.owner import Owner
-from mcp_server.processes.owner_lock import OwnerLock, locate, place_of
-from mcp_server.processes.owner_process import end_anyway, leave
+from mcp_server.processes.http import PATH, TOKEN_FILE, HttpEndpoint, bind_http
+from mcp_server.processes.owner import Owner, exit_after_delay, exit_now
+from mcp_server.processes.owner_lock import OwnerLock, locate, owner_files_for
 from mcp_server.processes.remote_engine import RemoteEngine
 from mcp_server.state_files import read_state
 
@@ -39,17 +38,17 @@ def serve_http(call: Call) -> int:
         raise ConfigError("--tls-cert and --tls-key belong together; give both")
     location = locate(args.config, args.data_dir, call.environ)
     certificate = (args.tls_cert, args.tls_key) if args.tls_cert else None
-    with OwnerLock(place_of(str(config.data_dir))) as lock:
-        if not lock.take():
-            pid = read_state(lock.place.note).get("pid")
+    with OwnerLock(owner_files_for(str(config.data_dir))) as lock:
+        if not lock.acquire():
+            pid = read_state(lock.owner_files.state_file).get("pid")
             raise FolderMcpError(f"process {pid} owns {config.data_dir}; end it first: folder-mcp stop")
-        bound, token, hosts = door(
+        bound, token, hosts = bind_http(
             args.http, config.data_dir, hosts=args.host, certificate=certificate, allow_remote=args.allow_remote
         )
         folders = tuple(os.path.abspath(os.path.expanduser(folder)) for folder in args.folders)
         logs.configure(logs.folder_for(config.data_dir), verbose=args.verbose)
-        http = Door(bound, token, hosts, certificate, folders)
-        owner = Owner(location, config, lock.place, lock, call.opener, http)
+        http = HttpEndpoint(bound, token, hosts, certificate, folders)
+        owner = Owner(location, config, lock.owner_files, lock, call.opener, http)
         host, port = bound.getsockname()[:2]
         url = f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
 
@@ -58,10 +57,10 @@ def serve_http(call: Call) -> int:
             console.note(f"with the token in {config.data_dir / TOKEN_FILE}")
 
         async def live() -> int:
-            return await owner.run(listen(lock.place, os.urandom(4).hex()), ready, end_anyway)
+            return await owner.run(listen(lock.owner_files, os.urandom(4).hex()), ready, exit_after_delay)
 
         code = anyio.run(live)
-    leave(code)
+    exit_now(code)
     return code
 
 
@@ -85,7 +84,7 @@ async def _serve_page(call: Call, engine: EnginePort) -> None:
     async def this_engine() -> EnginePort:
         return engine
 
-    port = PagePort("", this_engine, engine.connected)
+    port = PageServer("", this_engine, engine.connected)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(port.run)
         address = await port.address()
@@ -108,7 +107,7 @@ def redirect_file(call: Call, url: str) -> Path:
 
     The command line of a browser would show the token to every user of this machine.
     """
-    page = Path(place_of(str(call.config.data_dir)).directory) / "open.html"
+    page = Path(owner_files_for(str(call.config.data_dir)).directory) / "open.html"
     page.unlink(missing_ok=True)
     fd = os.open(page, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(fd, "w", encoding="utf-8") as stream:

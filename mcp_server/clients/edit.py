@@ -1,4 +1,4 @@
-"""The forms clients keep their configuration in, behind one door: read, put an entry, take it out again."""
+"""Edits configuration files of clients in any of their formats: finds, puts and removes one entry."""
 
 from __future__ import annotations
 
@@ -6,98 +6,100 @@ from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
 from mcp_server.clients import edit_json, edit_toml, edit_yaml
-from mcp_server.clients.entry import ClientError, at
-from mcp_server.clients.line_patch import BY_HAND, one_span
+from mcp_server.clients.entry import ClientError, value_at
+from mcp_server.clients.line_patch import BY_HAND, changed_span
 
-FormName = Literal["json", "toml", "yaml"]
+FormatName = Literal["json", "toml", "yaml"]
 
 
-class Form(Protocol):
-    """What a module of a form offers."""
+class Format(Protocol):
+    """The functions of a format's module."""
 
-    def read(self, text: str) -> Any:
+    def load(self, text: str) -> Any:
         """Return the document."""
 
-    def put(self, text: str, path: Sequence[str], value: dict[str, Any]) -> str:
-        """Return the text with the keys at a path set."""
+    def set_value(self, text: str, path: Sequence[str], value: dict[str, Any]) -> str:
+        """Return the text with the keys of the table at a path set."""
 
-    def take(self, text: str, path: Sequence[str]) -> str:
-        """Return the text without what is at a path."""
+    def remove_value(self, text: str, path: Sequence[str]) -> str:
+        """Return the text without the value at a path."""
 
 
-FORMS: dict[FormName, Form] = {"json": edit_json, "toml": edit_toml, "yaml": edit_yaml}
+FORMATS: dict[FormatName, Format] = {"json": edit_json, "toml": edit_toml, "yaml": edit_yaml}
 _EMPTY = ("", "{}", "null", "~")
-"""What an entry may take the place of, white space aside: the spellings of an empty table."""
+"""The spellings of an empty table, without white space: a new entry may replace these."""
 
 
-def put(form: FormName, text: str, path: Sequence[str], entry: dict[str, Any]) -> str:
-    """Return the text with the entry in it, and everything else as it was.
+def put_entry(format_name: FormatName, text: str, path: Sequence[str], entry: dict[str, Any]) -> str:
+    """Return the text with the entry, and everything else as it was.
 
     Args:
-        form: The form of the text.
+        format_name: Of the text.
         text: The document; may be empty.
         path: Keys from the root to the entry.
-        entry: Flat: texts, numbers, truth values and lists of texts. Other keys of an entry that is there are kept.
+        entry: Flat: texts, numbers, booleans and lists of texts. Other keys of an existing entry are kept.
 
     Raises:
-        Unparsable: The text is not in this form.
+        Unparsable: The text is not in this format.
         ClientError: The text cannot be changed in this way; nothing is lost.
     """
-    before = FORMS[form].read(text)
-    new = FORMS[form].put(text, path, entry)
-    there = at(before, path)
-    _see_the_rest_unchanged(form, before, new, path, {**(there if isinstance(there, dict) else {}), **entry})
-    gone, come = one_span(text, new)
-    if there is None and not any(
-        gone.startswith(empty) and come.startswith(gone.removeprefix(empty)) for empty in _EMPTY
+    before = FORMATS[format_name].load(text)
+    new = FORMATS[format_name].set_value(text, path, entry)
+    existing = value_at(before, path)
+    _check_rest_unchanged(
+        format_name, before, new, path, {**(existing if isinstance(existing, dict) else {}), **entry}
+    )
+    removed, added = changed_span(text, new)
+    if existing is None and not any(
+        removed.startswith(empty) and added.startswith(removed.removeprefix(empty)) for empty in _EMPTY
     ):
         raise ClientError(BY_HAND)
     return new
 
 
-def take(form: FormName, text: str, path: Sequence[str]) -> str:
+def remove_entry(format_name: FormatName, text: str, path: Sequence[str]) -> str:
     """Return the text without the entry, and everything else as it was.
 
     Raises:
-        Unparsable: The text is not in this form.
+        Unparsable: The text is not in this format.
         ClientError: The text cannot be changed in this way; nothing is lost.
     """
-    before = FORMS[form].read(text)
-    new = FORMS[form].take(text, path)
-    _see_the_rest_unchanged(form, before, new, path, None)
+    before = FORMATS[format_name].load(text)
+    new = FORMATS[format_name].remove_value(text, path)
+    _check_rest_unchanged(format_name, before, new, path, None)
     return new
 
 
-def find(form: FormName, text: str, path: Sequence[str]) -> Any:
-    """Return what is at a path; None when nothing is.
+def find_entry(format_name: FormatName, text: str, path: Sequence[str]) -> Any:
+    """Return the entry at a path; None when there is none.
 
     Raises:
-        Unparsable: The text is not in this form.
+        Unparsable: The text is not in this format.
     """
-    return at(FORMS[form].read(text), path)
+    return value_at(FORMATS[format_name].load(text), path)
 
 
-def differ_by_entry_only(form: FormName, one: str, other: str, path: Sequence[str]) -> bool:
-    """Whether two texts say the same, in the same order, but for what is at a path.
+def differ_by_entry_only(format_name: FormatName, one: str, other: str, path: Sequence[str]) -> bool:
+    """Whether two texts have the same content in the same order, except for the entry at a path.
 
     Raises:
-        Unparsable: A text is not in this form.
+        Unparsable: A text is not in this format.
     """
-    return _rest(FORMS[form].read(one), path) == _rest(FORMS[form].read(other), path)
+    return _rest(FORMATS[format_name].load(one), path) == _rest(FORMATS[format_name].load(other), path)
 
 
-def _see_the_rest_unchanged(form: FormName, before: Any, text: str, path: Sequence[str], entry: Any) -> None:
-    """See that a changed text reads as it should: the last guard before anything is written."""
+def _check_rest_unchanged(format_name: FormatName, before: Any, text: str, path: Sequence[str], entry: Any) -> None:
+    """Check that a changed text has the entry and nothing else changed: the last check before anything is written."""
     try:
-        after = FORMS[form].read(text)
+        after = FORMATS[format_name].load(text)
     except ClientError as error:
         raise ClientError(BY_HAND) from error
-    if at(after, path) != entry or _rest(after, path) != _rest(before, path):
+    if value_at(after, path) != entry or _rest(after, path) != _rest(before, path):
         raise ClientError(BY_HAND)
 
 
 def _rest(document: Any, path: Sequence[str]) -> str:
-    """Return all but what is at a path and the tables that hold nothing else, written out: order and types count."""
+    """Return the ``repr`` of all but the value at a path and tables with nothing else: order and types count."""
 
     def without(node: Any, keys: Sequence[str]) -> Any:
         if not isinstance(node, dict) or keys[0] not in node:

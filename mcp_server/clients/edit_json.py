@@ -1,7 +1,7 @@
-"""Changes one entry of a JSON file and not a byte besides.
+"""Edits one entry of a JSON file with comments, and changes no other byte.
 
-A new key goes to the front of its object: there it is one unbroken span of text that takes its comma with it, so no
-line of anybody else's changes, whatever comments and trailing commas follow.
+A new key goes to the front of its object: there it is one contiguous span of text with its comma, so that no other
+line changes, whatever comments and trailing commas follow.
 """
 
 from __future__ import annotations
@@ -12,64 +12,66 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mcp_server.clients.entry import ClientError, Unparsable, place_of
+from mcp_server.clients.entry import ClientError, Unparsable, line_and_column
 
 _SAME_LINE = re.compile(r"[ \t]*(?://[^\r\n]*|/\*(?:(?!\*/)[^\r\n])*\*/[ \t]*)(?=\r?\n)")
-"""A comment that ends its line: it belongs to what stands before it."""
+"""A comment at the end of a line: it belongs to the text before it."""
 _COMMENT = re.compile(r"//[^\r\n]*|/\*.*?\*/", re.DOTALL)
 
 _REST = re.compile(r"[ \t]*(?:\r?\n|\Z)")
 """Nothing more on this line."""
 
 
-def read(text: str) -> Any:
-    """Return the document; an empty one when there is nothing but blanks and comments.
+def load(text: str) -> Any:
+    """Return the document; an empty object when there are only blanks and comments.
 
     Raises:
         Unparsable: It is not JSON with comments.
     """
-    return {} if _nothing(text) else parse(text).value
+    return {} if _is_empty(text) else parse(text).value
 
 
-def put(text: str, path: Sequence[str], value: Any) -> str:
-    """Set the value at a path of keys, making the objects on the way that are missing.
+def set_value(text: str, path: Sequence[str], value: Any) -> str:
+    """Set the value at a path of keys, creating missing objects on the way.
 
     Args:
         text: The document; may be empty.
         path: Keys from the root; at least one.
-        value: JSON. Where an object is there already, its other keys are kept.
+        value: JSON. The other keys of an existing object are kept.
 
     Raises:
         Unparsable: It is not JSON with comments.
-        ClientError: Something on the way is no object.
+        ClientError: A value on the way is no object.
     """
-    if _nothing(text):
-        document = json.dumps(_nested(path, value), indent=2, ensure_ascii=False).replace("\n", eol(text))
-        return text + ("" if not text or text.endswith("\n") else eol(text)) + document + eol(text)
+    if _is_empty(text):
+        document = json.dumps(_nested(path, value), indent=2, ensure_ascii=False).replace("\n", line_ending(text))
+        return text + ("" if not text or text.endswith("\n") else line_ending(text)) + document + line_ending(text)
     node = parse(text)
     for depth, key in enumerate(path):
-        _must_be_object(text, node, path[:depth])
-        member = _only(text, node, key)
+        _check_is_object(text, node, path[:depth])
+        member = _unique_member(text, node, key)
         if member is None:
             return _insert(text, node, key, _nested(path[depth + 1 :], value))
         node = member.node
     if isinstance(value, dict) and node.members is not None:
         for key, part in value.items():
-            text = put(text, [*path, key], part)
+            text = set_value(text, [*path, key], part)
         return text
     if node.value == value and type(node.value) is type(value):
         return text
     lead = _indent(text, node.start)
-    return text[: node.start] + _rendered(value, text, lead, _unit(text, node), many="\n" in text) + text[node.end :]
+    return (
+        text[: node.start] + _rendered(value, text, lead, _unit(text, node), multiline="\n" in text) + text[node.end :]
+    )
 
 
-def take(text: str, path: Sequence[str]) -> str:
+def remove_value(text: str, path: Sequence[str]) -> str:
     """Remove the key at a path; the objects around it stay.
 
     Raises:
         Unparsable: It is not JSON with comments.
     """
-    if _nothing(text):
+    if _is_empty(text):
         return text
     node = parse(text)
     for key in path[:-1]:
@@ -81,13 +83,13 @@ def take(text: str, path: Sequence[str]) -> str:
     return text if member is None else _remove(text, node, member)
 
 
-def eol(text: str) -> str:
+def line_ending(text: str) -> str:
     """Return the line ending of a text: that of its first line."""
     return "\r\n" if re.match(r"[^\n]*\r\n", text) else "\n"
 
 
-def _nothing(text: str) -> bool:
-    return blank(text, 0) == len(text)
+def _is_empty(text: str) -> bool:
+    return skip_blanks(text, 0) == len(text)
 
 
 def _nested(path: Sequence[str], value: Any) -> Any:
@@ -96,17 +98,17 @@ def _nested(path: Sequence[str], value: Any) -> Any:
     return value
 
 
-def _must_be_object(text: str, node: Node, path: Sequence[str]) -> None:
+def _check_is_object(text: str, node: Node, path: Sequence[str]) -> None:
     if node.members is None:
-        line, column = place_of(text, node.start)
+        line, column = line_and_column(text, node.start)
         what = f'"{".".join(path)}"' if path else "the document"
         raise ClientError(f"line {line}, column {column}: {what} is not an object; make it {{}}")
 
 
-def _only(text: str, node: Node, key: str) -> Member | None:
+def _unique_member(text: str, node: Node, key: str) -> Member | None:
     found = [each for each in node.members or () if each.key == key]
     if len(found) > 1:
-        raise Unparsable(f"the key {key!r} is there twice; keep one of them", *place_of(text, found[-1].start))
+        raise Unparsable(f"the key {key!r} is there twice; keep one of them", *line_and_column(text, found[-1].start))
     return found[0] if found else None
 
 
@@ -121,18 +123,20 @@ def _insert(text: str, node: Node, key: str, value: Any) -> str:
         gap = text[node.start + 1 : first.start]
         if "\n" not in gap:
             space = gap[: len(gap) - len(gap.lstrip())]
-            return text[:point] + f"{space}{name}: {_line(value)}," + text[point:]
+            return text[:point] + f"{space}{name}: {_one_line(value)}," + text[point:]
         lead = _indent(text, first.start)
         member = f"{name}: {_rendered(value, text, lead, _unit(text, node))},"
-        return text[:point] + eol(text) + lead + member + text[point:]
+        return text[:point] + line_ending(text) + lead + member + text[point:]
     if "\n" not in text.strip():
-        return text[:point] + f"{name}: {_line(value)}" + text[point if inside.strip() else node.end - 1 :]
+        return text[:point] + f"{name}: {_one_line(value)}" + text[point if inside.strip() else node.end - 1 :]
     outer, unit = _indent(text, node.start), _unit(text, node)
     member = f"{name}: {_rendered(value, text, outer + unit, unit)}"
     if not inside.strip() and "\n" not in inside:
-        return text[:point] + eol(text) + outer + unit + member + eol(text) + outer + text[node.end - 1 :]
-    closing = "" if "\n" in text[point : node.end - 1] else eol(text) + outer
-    return text[:point] + eol(text) + outer + unit + member + closing + text[point:]
+        return (
+            text[:point] + line_ending(text) + outer + unit + member + line_ending(text) + outer + text[node.end - 1 :]
+        )
+    closing = "" if "\n" in text[point : node.end - 1] else line_ending(text) + outer
+    return text[:point] + line_ending(text) + outer + unit + member + closing + text[point:]
 
 
 def _remove(text: str, node: Node, member: Member) -> str:
@@ -145,10 +149,10 @@ def _remove(text: str, node: Node, member: Member) -> str:
     begin = _begin(text, region_start, member.start)
     end = member.comma if member.comma >= 0 else member.node.end
     if _REST.match(text, end) is None and _in_line_comment(text[separator:begin]):
-        begin = text.index("\n", begin) + 1  # what follows must not become part of the comment
+        begin = text.index("\n", begin) + 1  # the following text must not become part of the comment
     if len(members) == 1 and not (text[node.start + 1 : begin] + text[end : node.end - 1]).strip():
         return text[: node.start + 1] + text[node.end - 1 :]
-    if before and member.comma < 0:  # the last one, without a comma of its own: the one before gives up its
+    if before and member.comma < 0:  # the last member has no comma: remove the one of the member before
         return text[: before.comma - 1] + text[before.comma : begin] + text[end:]
     return text[:begin] + text[end:]
 
@@ -159,7 +163,7 @@ def _in_line_comment(region: str) -> bool:
 
 
 def _begin(text: str, start: int, key: int) -> int:
-    """Where a member's own text begins: at the end of the line before it, or after the last comment."""
+    """Return where a member's own text begins: at the end of the line before it, or after the last comment."""
     region = text[start:key]
     comments = list(_COMMENT.finditer(region))
     after = comments[-1].end() if comments else 0
@@ -176,7 +180,7 @@ def _indent(text: str, offset: int) -> str:
 
 
 def _unit(text: str, node: Node) -> str:
-    """Return one step of indentation, as the document has it: from this object, or from the first that shows it."""
+    """Return one step of the document's indentation: from this object, or from the first that shows one."""
     for members, start in _objects(node) + _objects(parse(text)):
         if "\n" in text[start : members[0].start]:
             outer, inner = _indent(text, start), _indent(text, members[0].start)
@@ -193,22 +197,20 @@ def _objects(node: Node) -> list[tuple[tuple[Member, ...], int]]:
     return found
 
 
-def _rendered(value: Any, text: str, lead: str, unit: str, *, many: bool = True) -> str:
-    if not many:
-        return _line(value)
-    return json.dumps(value, indent=unit, ensure_ascii=False).replace("\n", eol(text) + lead)
+def _rendered(value: Any, text: str, lead: str, unit: str, *, multiline: bool = True) -> str:
+    if not multiline:
+        return _one_line(value)
+    return json.dumps(value, indent=unit, ensure_ascii=False).replace("\n", line_ending(text) + lead)
 
 
-def _line(value: Any) -> str:
+def _one_line(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-# The tree of a document ---------------------------------------------------------------------------------------------
-# JSON as clients write it (comments, trailing commas), read with the place of everything.
-#
-# The grammar is RFC 8259 plus ``//`` and ``/* */`` comments wherever blanks may stand, and one comma before a
-# closing bracket: what VS Code and Zed take. Scalars are decoded by ``json``, so that their values are exactly its
-# own.
+# The parser ---------------------------------------------------------------------------------------------------------
+# Reads a document with the offsets of all its values. The grammar is RFC 8259 plus ``//`` and ``/* */`` comments
+# wherever blanks may be, and one comma before a closing bracket: what VS Code and Zed accept. Scalars are decoded by
+# ``json``, so that their values are the same.
 
 _BLANK = re.compile(r"(?:[ \t\r\n]+|//[^\r\n]*|/\*.*?\*/)*", re.DOTALL)
 _STRING = re.compile(r'"(?:[^"\\\x00-\x1f]|\\.)*"')
@@ -236,7 +238,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A value and where it stands.
+    """A value and its offsets.
 
     Attributes:
         start: Offset of its first character.
@@ -256,19 +258,19 @@ class Node:
 
 
 def parse(text: str) -> Node:
-    """Read a whole document.
+    """Parse a whole document.
 
     Raises:
-        Unparsable: It is no such document; says where.
+        Unparsable: It is not JSON with comments; says where.
     """
-    node = _value(text, blank(text, 0), 0)
-    rest = blank(text, node.end)
+    node = _value(text, skip_blanks(text, 0), 0)
+    rest = skip_blanks(text, node.end)
     if rest != len(text):
         raise _wrong(text, rest, "expected the end of the file")
     return node
 
 
-def blank(text: str, at: int) -> int:
+def skip_blanks(text: str, at: int) -> int:
     """Return the offset after blanks and comments."""
     found = _BLANK.match(text, at)
     return found.end() if found else at
@@ -290,15 +292,15 @@ def _value(text: str, at: int, depth: int) -> Node:
 
 def _object(text: str, start: int, depth: int) -> Node:
     members: list[Member] = []
-    at = blank(text, start + 1)
+    at = skip_blanks(text, start + 1)
     while text[at : at + 1] != "}":
         if text[at : at + 1] != '"':
             raise _wrong(text, at, "expected a key in quotes or '}'")
         key, end = _string(text, at)
-        colon = blank(text, end)
+        colon = skip_blanks(text, end)
         if text[colon : colon + 1] != ":":
             raise _wrong(text, colon, f"expected ':' after the key {key!r}")
-        node = _value(text, blank(text, colon + 1), depth + 1)
+        node = _value(text, skip_blanks(text, colon + 1), depth + 1)
         after, comma = _comma(text, node.end, "}")
         members.append(Member(key, at, node, comma))
         at = after
@@ -307,7 +309,7 @@ def _object(text: str, start: int, depth: int) -> Node:
 
 def _array(text: str, start: int, depth: int) -> Node:
     items: list[Any] = []
-    at = blank(text, start + 1)
+    at = skip_blanks(text, start + 1)
     while text[at : at + 1] != "]":
         node = _value(text, at, depth + 1)
         items.append(node.value)
@@ -316,10 +318,10 @@ def _array(text: str, start: int, depth: int) -> Node:
 
 
 def _comma(text: str, at: int, closing: str) -> tuple[int, int]:
-    """Pass a comma; return where the next item or the closing bracket is, and the offset after the comma or -1."""
-    at = blank(text, at)
+    """Skip a comma; return the offset of the next item or closing bracket, and the offset after the comma or -1."""
+    at = skip_blanks(text, at)
     if text[at : at + 1] == ",":
-        return blank(text, at + 1), at + 1
+        return skip_blanks(text, at + 1), at + 1
     if text[at : at + 1] != closing:
         raise _wrong(text, at, f"expected ',' or {closing!r}")
     return at, -1
@@ -347,4 +349,4 @@ def _scalar(text: str, at: int) -> Node:
 
 def _wrong(text: str, at: int, expected: str) -> Unparsable:
     met = f", but there is {text[at]!r}" if at < len(text) else ", but the file ends"
-    return Unparsable(expected + (met if expected.startswith("expected") else ""), *place_of(text, at))
+    return Unparsable(expected + (met if expected.startswith("expected") else ""), *line_and_column(text, at))

@@ -1,23 +1,25 @@
-"""Changes one block of a YAML file by ``ruamel.yaml``; a new block goes first among its kind."""
+"""Edits one block of a YAML file with ``ruamel.yaml``; a new block goes before its siblings."""
 
 from __future__ import annotations
 
 import io
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mcp_server.clients.entry import ClientError, Unparsable, at, place_of
-from mcp_server.clients.line_patch import patched
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-if TYPE_CHECKING:
-    from ruamel.yaml.error import YAMLError
+from mcp_server.clients.entry import ClientError, Unparsable, line_and_column, value_at
+from mcp_server.clients.line_patch import patch
 
 WIDTH = 1_000_000
 """Columns after which ``ruamel.yaml`` would break a line: never."""
 
 
-def read(text: str) -> Any:
+def load(text: str) -> Any:
     """Return the document; an empty one when there is none.
 
     Raises:
@@ -27,7 +29,7 @@ def read(text: str) -> Any:
     return {} if found is None else found
 
 
-def put(text: str, path: Sequence[str], value: dict[str, Any]) -> str:
+def set_value(text: str, path: Sequence[str], value: dict[str, Any]) -> str:
     """Set the keys of the block at a path of two keys; its other keys are kept.
 
     Raises:
@@ -35,8 +37,12 @@ def put(text: str, path: Sequence[str], value: dict[str, Any]) -> str:
         ClientError: The block, or one around it, is no mapping.
     """
     outer, name = path
-    there = read(text)
-    for what, found in (("the document", there), (outer, at(there, [outer])), (name, at(there, path))):
+    document = load(text)
+    for what, found in (
+        ("the document", document),
+        (outer, value_at(document, [outer])),
+        (name, value_at(document, path)),
+    ):
         if found is not None and not isinstance(found, dict):
             raise ClientError(f"{what} is not a mapping of keys to values")
 
@@ -51,14 +57,14 @@ def put(text: str, path: Sequence[str], value: dict[str, Any]) -> str:
     return _edited(text, outer, change)
 
 
-def take(text: str, path: Sequence[str]) -> str:
+def remove_value(text: str, path: Sequence[str]) -> str:
     """Remove the block at a path of two keys.
 
     Raises:
         Unparsable: It is not one YAML document of plain values.
     """
     outer, name = path
-    if at(read(text), path) is None:
+    if value_at(load(text), path) is None:
         return text
 
     def change(document: Any) -> None:
@@ -70,38 +76,35 @@ def take(text: str, path: Sequence[str]) -> str:
 
 
 def _edited(text: str, outer: str, change: Callable[[Any], None]) -> str:
-    plain = text.replace("\r\n", "\n") + ("" if text.endswith("\n") or not text else "\n")
-    yaml, document = _loaded("rt", plain)
+    normalized = text.replace("\r\n", "\n") + ("" if text.endswith("\n") or not text else "\n")
+    yaml, document = _loaded("rt", normalized)
     if document is None:  # nothing but comments: ruamel.yaml would drop them
         document = _block({})
         change(document)
-        return patched(text, plain, plain + _dumped(yaml, document))
+        return patch(text, normalized, normalized + _dumped(yaml, document))
     if document.get(outer):
         yaml.indent(mapping=max(document[outer].lc.col, 2))
-    elif outer in document:  # however an empty one is spelled: its line changes
+    elif outer in document:  # an empty one, in any spelling: its line changes
         document[outer] = _block({})
     before = _dumped(yaml, document)
     change(document)
-    return patched(text, before, _dumped(yaml, document))
+    return patch(text, before, _dumped(yaml, document))
 
 
 def _loaded(kind: str, text: str) -> tuple[Any, Any]:
-    """Return the reader and what it has read."""
-    from ruamel.yaml import YAML  # noqa: PLC0415 - for this client only
-    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
-
+    """Return the parser and the document that it has read."""
     yaml = YAML(typ=kind, pure=True)
     yaml.preserve_quotes = True
     yaml.width = WIDTH
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about YAML 1.1 numbers and anchors defined anew: not ours to say
+            warnings.simplefilter("ignore")  # about YAML 1.1 numbers and redefined anchors: the user's file
             return yaml, yaml.load(text)
     except YAMLError as error:
         raise _wrong(text, error) from None
     except RecursionError:
         raise Unparsable("nested too deep", 1, 1) from None
-    except ValueError as error:  # ruamel.yaml takes "-_" for a number
+    except ValueError as error:  # ruamel.yaml reads "-_" as a number
         raise ClientError(f"this program cannot read this file: {error}") from error
 
 
@@ -112,10 +115,7 @@ def _dumped(yaml: Any, document: Any) -> str:
 
 
 def _block(value: Any) -> Any:
-    """Return a value as it is to be written: texts in quotes, which no reader takes for numbers; lists in a line."""
-    from ruamel.yaml.comments import CommentedMap, CommentedSeq  # noqa: PLC0415
-    from ruamel.yaml.scalarstring import DoubleQuotedScalarString  # noqa: PLC0415
-
+    """Return a value as it is written: texts in quotes, so that none is read as a number; lists in one line."""
     if isinstance(value, str):
         return DoubleQuotedScalarString(value)
     if isinstance(value, dict):
@@ -130,6 +130,6 @@ def _block(value: Any) -> Any:
 def _wrong(text: str, error: YAMLError) -> Unparsable:
     mark = getattr(error, "problem_mark", None)
     if mark is None:
-        return Unparsable("a character that YAML does not know", *place_of(text, getattr(error, "position", 0)))
+        return Unparsable("a character that YAML does not know", *line_and_column(text, getattr(error, "position", 0)))
     what = (getattr(error, "problem", "") or "not YAML").partition(" with value")[0]
     return Unparsable(what, mark.line + 1, mark.column + 1)

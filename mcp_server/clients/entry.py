@@ -1,4 +1,4 @@
-"""What we write into a client's configuration: which command it starts, in the client's own words."""
+"""Our entry in a client's configuration: the command that the client starts, in the client's own format."""
 
 from __future__ import annotations
 
@@ -10,21 +10,18 @@ from typing import Any
 
 from indexer.errors import FolderMcpError
 
-# Errors -------------------------------------------------------------------------------------------------------------
-# What can be wrong with a client's configuration file.
-
 
 class ClientError(FolderMcpError):
     """A client's configuration cannot be changed as asked. Nothing was written."""
 
 
 class Unparsable(ClientError):
-    """The file is not what its client would read.
+    """The file is not in the format of its client.
 
     Attributes:
         line: 1-based.
         column: 1-based, in characters.
-        what: What was met there, without the place.
+        what: What is wrong there, without line and column.
     """
 
     def __init__(self, what: str, line: int, column: int) -> None:
@@ -34,39 +31,33 @@ class Unparsable(ClientError):
         self.column = column
 
 
-def place_of(text: str, offset: int) -> tuple[int, int]:
-    """Return line and column, 1-based, of an offset."""
+def line_and_column(text: str, offset: int) -> tuple[int, int]:
+    """Return line and column, 1-based, of an offset in a text."""
     before = text[:offset]
     return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
 
 
-# Documents ----------------------------------------------------------------------------------------------------------
-# A configuration as its form's library reads it: mappings in mappings.
-
-
-def at(document: Any, path: Sequence[str]) -> Any:
-    """Return what stands at a path; None when nothing does."""
+def value_at(document: Any, path: Sequence[str]) -> Any:
+    """Return the value at a path of keys in nested mappings; None when there is none."""
     for key in path:
         document = document.get(key) if isinstance(document, dict) else None
     return document
 
 
-# Entries ------------------------------------------------------------------------------------------------------------
-
 NAME = "folder-mcp"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _OURS = re.compile(r"folder[-_]mcp|\bmcp_server\b")
-ABOUT = "Search your own folders by meaning and by word"
+DESCRIPTION = "Search your own folders by meaning and by word"
 
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What a client starts.
+    """The command that a client starts.
 
     Attributes:
         command: Absolute path of a program.
         args: Its arguments.
-        env: Variables besides those the client passes on, and their values.
+        env: Variables besides those that the client passes on, and their values.
         cwd: Working directory; None when the client chooses.
     """
 
@@ -76,28 +67,28 @@ class Launch:
     cwd: str | None = None
 
 
-def plain(launch: Launch, name: str) -> dict[str, Any]:
-    """The form that Claude Desktop began with."""
+def plain_entry(launch: Launch, name: str) -> dict[str, Any]:
+    """The format that Claude Desktop introduced."""
     return {"command": launch.command, "args": list(launch.args)}
 
 
-def typed(launch: Launch, name: str) -> dict[str, Any]:
-    """The form of VS Code and Claude Code: with the transport."""
-    return {"type": "stdio", **plain(launch, name)}
+def typed_entry(launch: Launch, name: str) -> dict[str, Any]:
+    """The format of VS Code and Claude Code: with the transport."""
+    return {"type": "stdio", **plain_entry(launch, name)}
 
 
-def codex(launch: Launch, name: str) -> dict[str, Any]:
-    """The form of Codex, whose patience of 10 s is short for the first start on a slow disk."""
-    return {**plain(launch, name), "startup_timeout_sec": 30}
+def codex_entry(launch: Launch, name: str) -> dict[str, Any]:
+    """The format of Codex, whose limit of 10 s is short for the first start on a slow disk."""
+    return {**plain_entry(launch, name), "startup_timeout_sec": 30}
 
 
-def goose(launch: Launch, name: str) -> dict[str, Any]:
-    """The form of Goose, which calls servers extensions."""
+def goose_entry(launch: Launch, name: str) -> dict[str, Any]:
+    """The format of Goose, which calls servers extensions."""
     return {
         "enabled": True,
         "type": "stdio",
         "name": name,
-        "description": ABOUT,
+        "description": DESCRIPTION,
         "cmd": launch.command,
         "args": list(launch.args),
         "timeout": 300,
@@ -105,7 +96,7 @@ def goose(launch: Launch, name: str) -> dict[str, Any]:
 
 
 def launch_of(entry: Mapping[str, Any]) -> Launch | None:
-    """Return what a client starts for an entry, in any client's form; None when it names no command."""
+    """Return the command of an entry in any client's format; None when it has no command."""
     command: Any = entry.get("command", entry.get("cmd"))
     args: Any = entry.get("args") or []
     env: Any = entry.get("env", entry.get("envs")) or {}
@@ -133,21 +124,21 @@ def folders_of(launch: Launch) -> tuple[str, ...]:
 
 
 def check_name(name: str) -> str:
-    """See that every client takes a name: they make parts of tool names of it.
+    """Check that every client accepts a name for the entry: clients make it a part of tool names.
 
     Raises:
-        ClientError: It has other signs than letters, digits, ``-`` and ``_``, or is too long.
+        ClientError: It has other characters than letters, digits, ``-`` and ``_``, or is too long.
     """
     if not _NAME.fullmatch(name):
         raise ClientError(f"--name {name!r}: take letters, digits, '-' and '_', a letter first, 40 at most")
     return name
 
 
-def check_words(launch: Launch, expands: re.Pattern[str] | None, title: str) -> None:
-    """See that a client starts exactly what is written.
+def check_arguments(launch: Launch, expands: re.Pattern[str] | None, title: str) -> None:
+    """Check that a client starts exactly the command that is written.
 
     Raises:
-        ClientError: A path is no text, or has a sign that the client takes for a variable.
+        ClientError: A path is no text, or contains what the client would expand as a variable.
     """
     for word in (launch.command, *launch.args):
         try:

@@ -1,4 +1,4 @@
-"""The clients we know, and how each of them differs from the others."""
+"""The MCP clients that are supported, and how they differ."""
 
 from __future__ import annotations
 
@@ -9,14 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mcp_server.clients import entry
-from mcp_server.clients import machine as machine_module
-from mcp_server.clients.edit import FormName
-from mcp_server.clients.entry import ClientError, Launch
-from mcp_server.clients.machine import Machine
+from mcp_server.clients.edit import FormatName
+from mcp_server.clients.entry import ClientError, Launch, codex_entry, goose_entry, plain_entry, typed_entry
+from mcp_server.clients.machine import (
+    Machine,
+    claude_code_file,
+    claude_desktop_file,
+    cline_file,
+    cline_storage,
+    codex_file,
+    cursor_file,
+    gemini_cli_file,
+    goose_file,
+    vscode_file,
+    windsurf_file,
+    zed_file,
+)
 
-_BRACED = re.compile(r"\$\{")
-_SHELL = re.compile(r"\$[A-Za-z_{]")
+_BRACED_VARIABLE = re.compile(r"\$\{")
+_SHELL_VARIABLE = re.compile(r"\$[A-Za-z_{]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +35,22 @@ class Client:
     """One client.
 
     Attributes:
-        key: What people type.
-        title: What it calls itself.
+        key: Its name on the command line.
+        title: Its own name.
         file: Finds its configuration file, which need not exist.
-        form: The file's form.
-        table: Keys under which its servers stand.
-        entry: Makes the entry from what is to be started and the entry's name.
-        expands: What it would take for a variable in a word of the entry; None when it takes words as they are.
-        commands: Programs that show it is here, when they are on the path.
+        format: Of the file.
+        table: Keys of the table that has its servers.
+        entry: Makes the entry from the command to start and the entry's name.
+        expands: What it would expand as a variable in a word of the entry; None when it expands nothing.
+        commands: Programs on the path that show that it is installed.
         application: Its name among a Mac's applications.
-        restart: What to do for it to see the change.
+        restart: What the user does so that it reads the change.
     """
 
     key: str
     title: str
     file: Callable[[Machine], Path]
-    form: FormName
+    format: FormatName
     table: tuple[str, ...]
     entry: Callable[[Launch, str], dict[str, Any]]
     expands: re.Pattern[str] | None
@@ -48,61 +59,61 @@ class Client:
     restart: str
 
     def found(self, machine: Machine) -> str:
-        """Return what shows that this client is on a machine; empty when nothing does."""
+        """Return the file or program that shows that this client is installed; empty when there is none."""
         return next(filter(None, self._signs(machine)), "")
 
     def _signs(self, machine: Machine) -> Sequence[str]:
         file = self.file(machine)
-        made = {
+        directories = {
             "claude-code": [file.parent / ".claude"],
-            "cline": [machine.home / ".cline", machine_module.cline_storage(machine)],
+            "cline": [machine.home / ".cline", cline_storage(machine)],
         }.get(self.key, [file.parent])
         bundles = [each / f"{self.application}.app" for each in machine.applications if self.application]
-        there = [str(each) for each in (file, *made, *bundles) if each.exists()]
-        return [*there, *(machine.which(each) or "" for each in self.commands)]
+        existing = [str(each) for each in (file, *directories, *bundles) if each.exists()]
+        return [*existing, *(machine.which(each) or "" for each in self.commands)]
 
 
 CLIENTS = {
     each.key: each
     for each in (
         Client(
-            "claude-desktop", "Claude Desktop", machine_module.claude_desktop, "json", ("mcpServers",), entry.plain,
+            "claude-desktop", "Claude Desktop", claude_desktop_file, "json", ("mcpServers",), plain_entry,
             None, (), "Claude", "Quit Claude Desktop (also from the tray or menu bar) and start it again.",
         ),
         Client(
-            "claude-code", "Claude Code", machine_module.claude_code, "json", ("mcpServers",), entry.typed, _BRACED,
+            "claude-code", "Claude Code", claude_code_file, "json", ("mcpServers",), typed_entry, _BRACED_VARIABLE,
             ("claude",), "", "Start a new session of claude; /mcp shows the server.",
         ),
         Client(
-            "cursor", "Cursor", machine_module.cursor, "json", ("mcpServers",), entry.plain, _BRACED,
+            "cursor", "Cursor", cursor_file, "json", ("mcpServers",), plain_entry, _BRACED_VARIABLE,
             ("cursor",), "Cursor", "Open Settings > Tools & MCP and switch it on; restart Cursor if it is not there.",
         ),
         Client(
-            "vscode", "VS Code", machine_module.vscode, "json", ("servers",), entry.typed, _BRACED,
+            "vscode", "VS Code", vscode_file, "json", ("servers",), typed_entry, _BRACED_VARIABLE,
             ("code",), "Visual Studio Code", "Run \"MCP: List Servers\" in the command palette and start it there.",
         ),
         Client(
-            "windsurf", "Windsurf", machine_module.windsurf, "json", ("mcpServers",), entry.plain, _BRACED,
+            "windsurf", "Windsurf", windsurf_file, "json", ("mcpServers",), plain_entry, _BRACED_VARIABLE,
             ("windsurf",), "Windsurf", "Press the refresh button of the MCP servers in Cascade.",
         ),
         Client(
-            "zed", "Zed", machine_module.zed, "json", ("context_servers",), entry.plain, None,
+            "zed", "Zed", zed_file, "json", ("context_servers",), plain_entry, None,
             ("zed", "zeditor"), "Zed", "Nothing: Zed reads its settings when they change.",
         ),
         Client(
-            "gemini-cli", "Gemini CLI", machine_module.gemini_cli, "json", ("mcpServers",), entry.plain, _SHELL,
+            "gemini-cli", "Gemini CLI", gemini_cli_file, "json", ("mcpServers",), plain_entry, _SHELL_VARIABLE,
             ("gemini",), "", "Start gemini again; /mcp shows the server. It starts servers in trusted folders only.",
         ),
         Client(
-            "codex", "Codex", machine_module.codex, "toml", ("mcp_servers",), entry.codex, None,
+            "codex", "Codex", codex_file, "toml", ("mcp_servers",), codex_entry, None,
             ("codex",), "Codex", "Start codex again; /mcp shows the server.",
         ),
         Client(
-            "goose", "Goose", machine_module.goose, "yaml", ("extensions",), entry.goose, _SHELL,
+            "goose", "Goose", goose_file, "yaml", ("extensions",), goose_entry, _SHELL_VARIABLE,
             ("goose",), "Goose", "Start a new session of goose.",
         ),
         Client(
-            "cline", "Cline", machine_module.cline, "json", ("mcpServers",), entry.plain, None,
+            "cline", "Cline", cline_file, "json", ("mcpServers",), plain_entry, None,
             ("cline",), "", "Nothing: Cline reads the file when it changes; otherwise reload the window.",
         ),
     )
@@ -110,10 +121,10 @@ CLIENTS = {
 
 
 def client(key: str) -> Client:
-    """Return a client by what people type.
+    """Return a client by its name on the command line.
 
     Raises:
-        ClientError: There is none of that name; says the nearest.
+        ClientError: There is no client of that name; says the nearest.
     """
     typed = key.lower().replace(" ", "-").replace("_", "-")
     if typed in CLIENTS:

@@ -14,15 +14,15 @@ from indexer.errors import ConfigError
 from indexer.files.mounts import silent_parts
 from indexer.folders.registry import folders_file_damage, list_folders
 from mcp_server.clients import edit, install
-from mcp_server.clients.edit import FormName
+from mcp_server.clients.edit import FormatName
 from mcp_server.clients.entry import ClientError, Unparsable, is_ours, launch_of
 from mcp_server.clients.machine import Machine
 from mcp_server.clients.registry import CLIENTS
 from mcp_server.doctor.checks import CheckInputs, Finding, Settings
 from mcp_server.doctor.machine import mounts_or_none
 from mcp_server.processes import timing
-from mcp_server.processes.handshake import NotThere, Refused, Silent, dial, greeting
-from mcp_server.processes.owner_lock import Place, held, place_of
+from mcp_server.processes.handshake import HandshakeRefused, HandshakeTimeout, OwnerNotFound, dial, handshake_request
+from mcp_server.processes.owner_lock import OwnerFiles, is_held, owner_files_for
 from mcp_server.state_files import read_state
 from mcp_server.version import release
 
@@ -48,10 +48,10 @@ def configuration_findings(settings: Settings) -> Iterator[Finding]:
 
 def check_owner(inputs: CheckInputs) -> Iterator[Finding]:
     """Check the background process that all clients share."""
-    return owner_findings(lambda: place_of(str(inputs.settings.config.data_dir)), release())
+    return owner_findings(lambda: owner_files_for(str(inputs.settings.config.data_dir)), release())
 
 
-def owner_findings(locate_files: Callable[[], Place], version: str) -> Iterator[Finding]:
+def owner_findings(locate_files: Callable[[], OwnerFiles], version: str) -> Iterator[Finding]:
     """Check whether the owner of the data directory is alive, answers, and has this version.
 
     Args:
@@ -65,10 +65,10 @@ def owner_findings(locate_files: Callable[[], Place], version: str) -> Iterator[
         remedy = "give this user a private directory for it; until then each client does everything by itself"
         yield Finding(name, "warning", f"it has nowhere to live: {error}", remedy)
         return
-    if not held(files):
+    if not is_held(files):
         yield Finding(name, "ok", "none is running; the first client starts it")
         return
-    state = read_state(files.note)
+    state = read_state(files.state_file)
     pid, theirs = state.get("pid", "unknown"), str(state.get("version", "unknown"))
     if state.get("endpoint") is None:
         yield Finding(name, "ok", f"process {pid} uses the index by itself (folder-mcp {theirs})")
@@ -83,16 +83,16 @@ def owner_findings(locate_files: Callable[[], Place], version: str) -> Iterator[
         yield Finding(name, "ok", f"process {pid} answers (folder-mcp {theirs})")
 
 
-def _greet(files: Place) -> str:
+def _greet(files: OwnerFiles) -> str:
     """Connect to the owner; return what is wrong with its answer, empty when nothing is."""
     try:
-        dial(files, greeting("check"), timing.CHECK_OWNER_S)[0].close()
-    except Silent as silent:
-        silent.line.close()
+        dial(files, handshake_request("check"), timing.CHECK_OWNER_S)[0].close()
+    except HandshakeTimeout as silent:
+        silent.connection.close()
         return "does not answer"
-    except NotThere as error:
+    except OwnerNotFound as error:
         return f"cannot be reached ({error})"
-    except Refused as error:
+    except HandshakeRefused as error:
         return f"refuses ({error})"
     return ""
 
@@ -108,7 +108,7 @@ class ClientFile(NamedTuple):
 
     client: str
     file: Path
-    form: FormName
+    form: FormatName
 
 
 def check_clients(inputs: CheckInputs) -> Iterator[Finding]:
@@ -126,7 +126,7 @@ def client_files(machine: Machine, directory: Path) -> list[ClientFile]:
     found = []
     for client in CLIENTS.values():
         try:
-            found.append(ClientFile(client.title, client.file(machine), client.form))
+            found.append(ClientFile(client.title, client.file(machine), client.format))
         except ClientError:  # several files are possible: `folder-mcp install` reports that
             continue
     return [
@@ -149,7 +149,7 @@ def client_findings(
     registered = False
     for client, file, form in files:
         try:
-            servers = list(_our_servers(edit.FORMS[form].read(install.read(file).text)))
+            servers = list(_our_servers(edit.FORMATS[form].load(install.read_config_file(file).text)))
         except Unparsable as error:
             yield Finding(f"client {client}", "warning", f"{file} cannot be understood: {error}", "correct that place")
             continue

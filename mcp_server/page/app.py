@@ -1,4 +1,4 @@
-"""The page's application: its own files, what is told as it happens, and what it asks."""
+"""The page's web application: its files, the status as it changes, its API, and who may use it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from importlib.resources import files as resources
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,9 +18,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from indexer.errors import FolderMcpError
+from mcp_server.engine_port import to_json
 from mcp_server.page import api
-from mcp_server.page.live import Live
-from mcp_server.page.visits import Farewell, Visits
+from mcp_server.page.open_requests import OpenRequests, ShutdownNotice
+from mcp_server.protocol.results import StatusResult
 
 if TYPE_CHECKING:
     from mcp_server.engine_port import EnginePort
@@ -32,48 +34,49 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 MAX_BODY = 64_000
-"""Bytes of a question."""
+"""Bytes of a request."""
 EngineWhenOpen = Callable[[], "Awaitable[EnginePort]"]
 
 
 def application(
     engine: EngineWhenOpen,
-    looking: Callable[[], AbstractContextManager[Any]],
-    parting: Farewell,
-    visits: Visits,
+    viewed: Callable[[], AbstractContextManager[Any]],
+    shutdown: ShutdownNotice,
+    open_requests: OpenRequests,
     port: int,
     token: str,
 ) -> App:
-    """Build the application, guarded.
+    """Build the application, with its access check.
 
     Args:
         engine: Returns the engine, when there is one.
-        looking: Entered for as long as a page is open.
-        parting: Tells that the owner ends.
-        visits: Kept up to date.
-        port: Ours.
-        token: What whoever asks must know.
+        viewed: Entered for as long as a page is open.
+        shutdown: Set when the owner ends.
+        open_requests: Kept up to date.
+        port: Of this server.
+        token: That requests must have.
     """
 
-    async def hello(request: Request) -> Response:
+    async def prove_identity(request: Request) -> Response:
         nonce = request.query_params.get("nonce", "")
         if not 16 <= len(nonce) <= 128:
             raise HTTPException(400, "a nonce of 16 to 128 characters")
         return JSONResponse({"proof": proof(token, nonce)})
 
-    async def live(request: Request) -> Any:
-        return Live(engine, looking, parting)
+    async def stream_status(request: Request) -> Any:
+        return StatusStream(engine, viewed, shutdown)
 
     routes = [
         Route("/", _asset("index.html")),
         *(Route(f"/{one.name}", _asset(one.name)) for one in _assets() if one.name != "index.html"),
-        Route("/api/hello", hello),
-        Route("/api/live", live),
-        Route("/api/search", _answered(engine, api.SearchAsked, api.search), methods=["POST"]),
-        Route("/api/read", _answered(engine, api.ReadAsked, api.read), methods=["POST"]),
-        Route("/api/files", _answered(engine, api.FilesAsked, api.files), methods=["POST"]),
+        Route("/api/hello", prove_identity),
+        Route("/api/live", stream_status),
+        Route("/api/search", _endpoint(engine, api.SearchRequest, api.search), methods=["POST"]),
+        Route("/api/read", _endpoint(engine, api.ReadRequest, api.read), methods=["POST"]),
+        Route("/api/files", _endpoint(engine, api.FilesRequest, api.files), methods=["POST"]),
     ]
-    return guarded(Starlette(routes=routes, exception_handlers={HTTPException: _refused}), port, token, visits)
+    starlette = Starlette(routes=routes, exception_handlers={HTTPException: _error_response})
+    return with_access_check(starlette, port, token, open_requests)
 
 
 def _assets() -> list[Any]:
@@ -91,10 +94,10 @@ def _asset(name: str) -> Callable[[Request], Awaitable[Response]]:
     return answer
 
 
-def _answered(
-    engine: EngineWhenOpen, kind: Any, work: Callable[[EnginePort, Any], Awaitable[dict[str, Any]]]
+def _endpoint(
+    engine: EngineWhenOpen, request_type: Any, call: Callable[[EnginePort, Any], Awaitable[dict[str, Any]]]
 ) -> Callable[[Request], Awaitable[Response]]:
-    """Return what answers one kind of question, errors included: as sentences."""
+    """Return an endpoint that validates one type of request and answers it; errors are sentences."""
 
     async def answer(request: Request) -> Response:
         body = b""
@@ -103,12 +106,12 @@ def _answered(
             if len(body) > MAX_BODY:
                 raise HTTPException(413, "the question is too long")
         try:
-            asked = kind.model_validate_json(body)
+            parsed = request_type.model_validate_json(body)
         except ValidationError as error:
             first = error.errors()[0]
             raise HTTPException(400, f"{'.'.join(map(str, first['loc'])) or 'question'}: {first['msg']}") from None
         try:
-            document = await work(await engine(), asked)
+            document = await call(await engine(), parsed)
         except FolderMcpError as error:
             raise HTTPException(422, str(error)) from None
         # Paths may hold bytes that are not text: JSON can escape what UTF-8 cannot say.
@@ -117,17 +120,67 @@ def _answered(
     return answer
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _error_response(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, status_code=error.status_code)
 
 
+# The status as it changes -------------------------------------------------------------------------------------------
+
+
+class StatusStream:
+    """Server-sent events for one page (an ASGI response): the history, the status at every change, why it ended."""
+
+    def __init__(
+        self,
+        engine: Callable[[], Awaitable[EnginePort]],
+        viewed: Callable[[], AbstractContextManager[Any]],
+        shutdown: ShutdownNotice,
+    ) -> None:
+        self._engine = engine
+        self._viewed = viewed
+        self._shutdown = shutdown
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Send events until the page closes or the owner ends."""
+        head = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
+        await send({"type": "http.response.start", "status": 200, "headers": head})
+        with self._viewed():
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(_cancel_on_disconnect, receive, tasks.cancel_scope)
+                tasks.start_soon(self._send_events, send)
+                await self._shutdown.event.wait()
+                tasks.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True), anyio.move_on_after(1, shield=True):
+            await send(_event("end", json.dumps({"why": self._shutdown.why})))
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _send_events(self, send: Any) -> None:
+        engine = await self._engine()
+        seen = 0.0
+        async for status in engine.watch():
+            news = await engine.history(seen)
+            if not seen or news.changes or news.searches or news.minutes:
+                await send(_event("news" if seen else "past", json.dumps(to_json(news))))
+            seen = news.at
+            result = await anyio.to_thread.run_sync(StatusResult.of, status)
+            await send(_event("status", result.model_dump_json()))
+
+
+async def _cancel_on_disconnect(receive: Any, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()
+
+
+def _event(name: str, data: str) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": f"event: {name}\ndata: {data}\n\n".encode(), "more_body": True}
+
+
 # Access -------------------------------------------------------------------------------------------------------------
-# Who may ask the page's server for what.
-#
-# The port is on loopback, and every program and every web page of this machine can reach it. So: the Host header
-# must be ours (against names that are made to point here), the Origin too where there is one, everything that tells
-# of files needs the token in a header that no other site can send, and nothing of an answer is kept by the browser.
+# The port is on loopback, and every program and every web page on this machine can reach it. So: the Host header must
+# be ours (against DNS rebinding), and the Origin where there is one; everything that shows files needs the token in a
+# header that no other site can send; the browser caches nothing.
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -138,7 +191,7 @@ POLICY = (
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
     "trusted-types 'none'"
 )
-"""Nothing but our own files runs or loads, and text can become markup nowhere."""
+"""Only our own files are loaded and run, and text cannot become markup."""
 HEADERS = (
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -147,12 +200,12 @@ HEADERS = (
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
-OPEN = "/api/hello"
-"""The one question that needs no token: it proves who we are."""
+PUBLIC_PATH = "/api/hello"
+"""The only API that needs no token: it proves that this server knows it."""
 
 
-def guarded(inner: App, port: int, token: str, visits: Visits) -> App:
-    """Return an application that lets through what may come in, and adds ``HEADERS`` to every answer."""
+def with_access_check(inner: App, port: int, token: str, open_requests: OpenRequests) -> App:
+    """Return an application that refuses requests that are not allowed, and adds ``HEADERS`` to every answer."""
     hosts = {f"{name}:{port}".encode() for name in ("127.0.0.1", "localhost")}
     origins = {b"http://" + host for host in hosts}
 
@@ -160,23 +213,23 @@ def guarded(inner: App, port: int, token: str, visits: Visits) -> App:
         if scope["type"] != "http":
             return
 
-        async def sealed(message: MutableMapping[str, Any]) -> None:
+        async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
-        with visits.one():
+        with open_requests.counted():
             refusal = _refusal(scope, hosts, origins, token)
             if refusal is None:
-                await inner(scope, receive, sealed)
+                await inner(scope, receive, send_with_headers)
             else:
-                await refuse(sealed, *refusal)
+                await _send_error(send_with_headers, *refusal)
 
     return app
 
 
 def proof(token: str, nonce: str) -> str:
-    """Return what only somebody who knows the token can say about a nonce."""
+    """Return the HMAC of a nonce with the token."""
     return hmac.new(token.encode(), f"folder-mcp|page|{nonce}".encode(), "sha256").hexdigest()
 
 
@@ -193,18 +246,17 @@ def _refusal(scope: Scope, hosts: set[bytes], origins: set[bytes], token: str) -
     if scope["path"].startswith("/api/"):
         if site not in (b"same-origin", b"none"):
             return 403, "this page is not for other sites"
-        if scope["path"] != OPEN and not _knows(headers, token):
+        if scope["path"] != PUBLIC_PATH and not _has_token(headers, token):
             return 401, "missing or wrong token: open the address that `folder-mcp ui` prints"
     return None
 
 
-def _knows(headers: dict[bytes, list[bytes]], token: str) -> bool:
+def _has_token(headers: dict[bytes, list[bytes]], token: str) -> bool:
     given = headers.get(b"authorization", [])
     return len(given) == 1 and hmac.compare_digest(given[0], f"Bearer {token}".encode())
 
 
-async def refuse(send: Send, status: int, why: str) -> None:
-    """Answer with an error."""
+async def _send_error(send: Send, status: int, why: str) -> None:
     body = json.dumps({"error": why}).encode()
     head = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": head})

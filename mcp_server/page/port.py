@@ -1,8 +1,8 @@
-"""The page's port on loopback: bound when somebody asks for the page, served while somebody looks.
+"""The page's port on loopback: bound when the page is first asked for, served while a browser is connected.
 
-Importing this module, and holding the port, costs an owner nothing: the web server is imported when a browser
-connects, and ends a while after the last one has left. The next owner takes the same port and token, so that an
-open page finds it; a page asks who is there before it says its token (``/api/hello``).
+This module and the bound port cost an owner nothing: the web server is imported when a browser connects, and ends a
+while after the last request. The next owner uses the same port and token, so that an open page finds it; a page makes
+the server prove that it knows the token before it sends it (``/api/hello``).
 """
 
 from __future__ import annotations
@@ -18,63 +18,63 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from mcp_server.page.visits import Farewell, Visits
+from mcp_server.page.open_requests import OpenRequests, ShutdownNotice
 from mcp_server.state_files import read_state, write_state
 
 if TYPE_CHECKING:
     from mcp_server.engine_port import EnginePort
 
 
-NOTE = "page.json"
-KEPT = 12 * 3600.0
-"""Seconds after its last use for which the next owner takes up a port again."""
+STATE_FILE = "page.json"
+REUSE_LIMIT = 12 * 3600.0
+"""Seconds after its last use for which the next owner uses a port again."""
 IDLE = 30.0
 """Seconds without a request after which the web server ends; the port stays."""
-FAREWELL = 1.0
-"""Seconds pages are given to hear that the owner ends."""
+SHUTDOWN_LIMIT = 1.0
+"""Seconds in which pages are told that the owner ends."""
 
 
-class PagePort:
-    """The port, the token, and the web server behind it. Made closed; ``run`` serves."""
+class PageServer:
+    """The port, the token, and the web server behind it. Created closed; ``run`` serves."""
 
     def __init__(
         self,
         directory: str,
         engine: Callable[[], Awaitable[EnginePort]],
-        looking: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        viewed: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         """Keep what is needed.
 
         Args:
-            directory: The user's own (0700): where port and token are noted for the next owner; empty for nowhere.
+            directory: Private (0700), gets the port and the token for the next owner; empty to save neither.
             engine: Returns the engine, when there is one.
-            looking: Entered for as long as a page is open and seen.
+            viewed: Entered for as long as a page is open and visible.
         """
-        self._note = os.path.join(directory, NOTE) if directory else ""
+        self._state_file = os.path.join(directory, STATE_FILE) if directory else ""
         self._engine = engine
-        self._looking = looking
+        self._viewed = viewed
         self._bound: socket.socket | None = None
         self._token = ""
-        self._asked = anyio.Event()
-        self._visits = Visits()
-        self._parting = Farewell()
+        self._address_bound = anyio.Event()
+        self._open_requests = OpenRequests()
+        self._shutdown = ShutdownNotice()
 
     async def address(self) -> str:
         """Return the page's address, with the token behind ``#``, where no server and no log sees it.
 
         Raises:
-            OSError: There is no port to be had.
+            OSError: No port can be bound.
         """
         if self._bound is None:
             self._bind(0, secrets.token_urlsafe(32))
-        self._remember()
+        self._save()
         return f"http://127.0.0.1:{self._port}/#{self._token}"
 
     async def run(self) -> None:
-        """Serve pages until cancelled; take up what the last owner left first."""
+        """Serve pages until cancelled, on the last owner's port if it left one."""
         try:
-            self._take_up()
-            await self._asked.wait()
+            self._restore()
+            await self._address_bound.wait()
             while True:
                 assert self._bound is not None
                 await anyio.wait_readable(self._bound)
@@ -83,12 +83,12 @@ class PagePort:
             if self._bound is not None:
                 self._bound.close()
 
-    async def farewell(self, why: str) -> None:
+    async def shut_down(self, why: str) -> None:
         """Tell the pages that the owner ends."""
-        self._parting.why = why
-        self._parting.came.set()
-        with anyio.move_on_after(FAREWELL):
-            await self._visits.none_for(0.0)
+        self._shutdown.why = why
+        self._shutdown.event.set()
+        with anyio.move_on_after(SHUTDOWN_LIMIT):
+            await self._open_requests.wait_idle(0.0)
 
     @property
     def _port(self) -> int:
@@ -98,7 +98,7 @@ class PagePort:
     def _bind(self, port: int, token: str) -> None:
         bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            if os.name == "posix":  # elsewhere it would share the port with others
+            if os.name == "posix":  # elsewhere the option would let other programs share the port
                 bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(("127.0.0.1", port))
             bound.listen(64)
@@ -107,48 +107,47 @@ class PagePort:
             bound.close()
             raise
         self._bound, self._token = bound, token
-        self._asked.set()
+        self._address_bound.set()
 
-    def _take_up(self) -> None:
-        """Bind the port of the last owner's page; whoever has it instead of us learns nothing by that."""
-        if not self._note or self._bound is not None:
+    def _restore(self) -> None:
+        """Bind the port of the last owner's page; a program that has taken it meanwhile learns no secret."""
+        if not self._state_file or self._bound is not None:
             return
-        left = read_state(self._note)
+        state = read_state(self._state_file)
         try:
-            if time.time() - float(left["at"]) < KEPT and len(left["token"]) >= 32:
-                self._bind(int(left["port"]), str(left["token"]))
+            if time.time() - float(state["at"]) < REUSE_LIMIT and len(state["token"]) >= 32:
+                self._bind(int(state["port"]), str(state["token"]))
         except (OSError, ValueError, KeyError, TypeError):
-            return  # nothing was left, or the port has gone to somebody else: the next page gets another, and a token
+            return  # no state, or another program has the port: the next page gets a new port and token
 
-    def _remember(self) -> None:
-        if not self._note or self._bound is None:
+    def _save(self) -> None:
+        if not self._state_file or self._bound is None:
             return
-        with contextlib.suppress(OSError):  # then the next owner has another address, and that is all
-            write_state(self._note, {"port": self._port, "token": self._token, "at": time.time()})
+        with contextlib.suppress(OSError):  # then only the next owner's address is different
+            write_state(self._state_file, {"port": self._port, "token": self._token, "at": time.time()})
 
     @contextlib.contextmanager
     def _open_page(self) -> Iterator[None]:
-        with self._looking():
-            self._remember()
+        with self._viewed():
+            self._save()
             try:
                 yield
             finally:
-                self._remember()
+                self._save()
 
     async def _serve(self, bound: socket.socket) -> None:
-        """Serve until nobody has asked for anything for a while. Imports the web server."""
+        """Serve until there was no request for ``IDLE`` seconds. Imports the web server."""
         from mcp_server.page.app import application  # noqa: PLC0415 - not before a browser is there
 
-        app = application(self._engine, self._open_page, self._parting, self._visits, self._port, self._token)
-        await serve_web(app, bound.dup(), lambda: self._visits.none_for(IDLE))
+        app = application(self._engine, self._open_page, self._shutdown, self._open_requests, self._port, self._token)
+        await serve_web(app, bound.dup(), lambda: self._open_requests.wait_idle(IDLE))
 
 
 # The web server -----------------------------------------------------------------------------------------------------
-# The web server behind the page.
 
 
-async def serve_web(app: Any, listening: socket.socket, over: Callable[[], Awaitable[None]]) -> None:
-    """Serve an application on a socket, which is closed then, until ``over`` returns or the task is cancelled."""
+async def serve_web(app: Any, listening: socket.socket, ended: Callable[[], Awaitable[None]]) -> None:
+    """Serve an application on a socket until ``ended`` returns or the task is cancelled; closes the socket."""
     import uvicorn  # noqa: PLC0415 - not before a browser is there
 
     config = uvicorn.Config(
@@ -160,12 +159,12 @@ async def serve_web(app: Any, listening: socket.socket, over: Callable[[], Await
 
     async def end() -> None:
         try:
-            await over()
+            await ended()
         finally:
             server.should_exit = True
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(end)
-        with anyio.CancelScope(shield=True):  # it sees ``should_exit``, and closes what it has opened
+        with anyio.CancelScope(shield=True):  # uvicorn sees ``should_exit``, and closes its connections
             await server.serve([listening])
         tasks.cancel_scope.cancel()

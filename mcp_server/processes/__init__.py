@@ -1,1 +1,1 @@
-"""One owner, many relays: who owns the models, how the others reach it, and how it ends."""
+"""The owner (background process) and its relays: how they start, find each other, speak, and end."""

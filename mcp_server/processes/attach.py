@@ -1,7 +1,7 @@
-"""From "there should be an owner" to a connection to it: dial, start a candidate, wait, and know when to stop.
+"""Finds the owner of a data directory: dials it, starts a candidate if there is none, waits, and knows when to stop.
 
-Standard library only; everything here blocks and is called in a thread. There is never a second owner: whoever holds
-the lock is the owner, answering or not, and a candidate that does not get the lock leaves.
+Standard library only; everything here blocks and is called in a thread. There is never a second owner: the process
+that holds the lock is the owner, whether it answers or not, and a candidate that does not get the lock leaves.
 """
 
 from __future__ import annotations
@@ -9,11 +9,18 @@ from __future__ import annotations
 import time
 
 from mcp_server.processes import timing
-from mcp_server.processes.handshake import Line, NotThere, Refused, Silent, dial, greeting
-from mcp_server.processes.owner_lock import Place, held
-from mcp_server.processes.spawn import Candidate
+from mcp_server.processes.handshake import (
+    HandshakeRefused,
+    HandshakeTimeout,
+    LineSocket,
+    OwnerNotFound,
+    dial,
+    handshake_request,
+)
+from mcp_server.processes.owner_lock import Location, OwnerFiles, is_held, owner_files_for
+from mcp_server.processes.spawn import Candidate, owner_arguments
 from mcp_server.state_files import read_state
-from mcp_server.version import newer
+from mcp_server.version import newer, release
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,144 +32,162 @@ class Attached:
     """A connection to the owner.
 
     Attributes:
-        line: Ready for the protocol.
-        answer: What the owner said of itself: ``instance``, ``version``, ``pid``.
+        connection: Ready for the protocol.
+        answer: The owner's half of the handshake: ``instance``, ``version``, ``pid``.
     """
 
-    __slots__ = ("answer", "line")
+    __slots__ = ("answer", "connection")
 
-    def __init__(self, line: Line, answer: dict[str, Any]) -> None:
-        self.line = line
+    def __init__(self, connection: LineSocket, answer: dict[str, Any]) -> None:
+        self.connection = connection
         self.answer = answer
 
 
 class NoOwner:
-    """There is no owner and none can be started: serve in a process of one's own.
+    """There is no owner and none can be started: the caller serves its client in a process of its own.
 
     Attributes:
         reason: Why, one sentence.
     """
 
     __slots__ = ("reason",)
+    holds_lock = False
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
 
 
 class OwnerUnresponsive:
-    """There is an owner and it does not answer: read beside it, without a model.
+    """There is an owner and it does not answer: the caller opens the index for reading, without a model.
 
     Attributes:
-        reason: What is the matter with it, one sentence.
-        line: A connection that it accepted and may still answer, or None.
+        reason: What is wrong with it, one sentence.
+        connection: One that it accepted and may still answer, or None.
     """
 
-    __slots__ = ("line", "reason")
+    __slots__ = ("connection", "reason")
+    holds_lock = True
 
-    def __init__(self, reason: str, line: Line | None = None) -> None:
+    def __init__(self, reason: str, connection: LineSocket | None = None) -> None:
         self.reason = reason
-        self.line = line
+        self.connection = connection
 
 
-class Attachment:
-    """How one relay or command finds its owner."""
+class OwnerConnector:
+    """Connects one relay or command to the owner of its data directory."""
 
-    def __init__(self, place: Place, words: Sequence[str], environ: Mapping[str, str], version: str) -> None:
+    def __init__(
+        self, owner_files: OwnerFiles, arguments: Sequence[str], environ: Mapping[str, str], version: str
+    ) -> None:
         """Keep what is needed.
 
         Args:
-            place: Of the data directory.
-            words: Command line of a candidate, without the program.
-            environ: The environment, of which the candidate gets what is the user's.
-            version: Ours.
+            owner_files: Of the data directory.
+            arguments: Of a candidate's command line.
+            environ: The environment; the candidate gets the user's part of it.
+            version: Of this program.
         """
-        self.place = place
+        self.owner_files = owner_files
         self.version = version
-        self._words = words
+        self._arguments = arguments
         self._environ = environ
-        self._asked = False
+        self._stand_down_requested = False
 
     def attach(
-        self, hello: dict[str, Any], patience: float = timing.ATTACH_S, *, start: bool = True
+        self, request: dict[str, Any], limit: float = timing.ATTACH_S, *, start: bool = True
     ) -> Attached | NoOwner | OwnerUnresponsive:
         """Connect to the owner.
 
         Args:
-            hello: What to say to it.
-            patience: Seconds for everything.
-            start: Start one if there is none; else that is ``Alone`` at once.
+            request: Our half of the handshake.
+            limit: Seconds for everything.
+            start: Start an owner if there is none; otherwise that is ``NoOwner`` at once.
         """
-        found = self._attach(hello, patience, start=start)
-        if isinstance(found, Attached) and not self._asked and newer(self.version, str(found.answer.get("version"))):
-            self._asked = True
-            found.line.close()
+        found = self._attach(request, limit, start=start)
+        if (
+            isinstance(found, Attached)
+            and not self._stand_down_requested
+            and newer(self.version, str(found.answer.get("version")))
+        ):
+            self._stand_down_requested = True
+            found.connection.close()
             self._stand_down()
-            return self._attach(hello, patience, start=start)
+            return self._attach(request, limit, start=start)
         return found
 
-    def dial(self, hello: dict[str, Any], limit: float = timing.ATTACH_S) -> tuple[Line, dict[str, Any]]:
-        """Connect to a running owner; see ``hello.dial``."""
-        return dial(self.place, {**hello, "version": self.version}, limit)
+    def dial(self, request: dict[str, Any], limit: float = timing.ATTACH_S) -> tuple[LineSocket, dict[str, Any]]:
+        """Connect to a running owner; see ``handshake.dial``."""
+        return dial(self.owner_files, {**request, "version": self.version}, limit)
 
-    def _attach(
-        self, hello: dict[str, Any], patience: float, *, start: bool
-    ) -> Attached | NoOwner | OwnerUnresponsive:
-        until, pause, reason = time.monotonic() + patience, 0.01, ""
-        while (left := until - time.monotonic()) > 0:
+    def _attach(self, request: dict[str, Any], limit: float, *, start: bool) -> Attached | NoOwner | OwnerUnresponsive:
+        deadline, pause, reason = time.monotonic() + limit, 0.01, ""
+        while (left := deadline - time.monotonic()) > 0:
             try:
-                return Attached(*self.dial(hello, left))
-            except Silent as silent:
+                return Attached(*self.dial(request, left))
+            except HandshakeTimeout as error:
                 return OwnerUnresponsive(
-                    f"the background process {self._pid()} accepts connections but does not answer", silent.line
+                    f"the background process {self._pid()} accepts connections but does not answer", error.connection
                 )
-            except Refused as refused:
-                return OwnerUnresponsive(f"the background process {self._pid()} refuses this one: {refused}")
-            except NotThere as missing:
-                reason = str(missing)
-            if held(self.place):
-                if read_state(self.place.note).get("endpoint", ...) is None:
+            except HandshakeRefused as error:
+                return OwnerUnresponsive(f"the background process {self._pid()} refuses this one: {error}")
+            except OwnerNotFound as error:
+                reason = str(error)
+            if is_held(self.owner_files):
+                if read_state(self.owner_files.state_file).get("endpoint", ...) is None:
                     return OwnerUnresponsive(f"process {self._pid()} has the index for itself")
             elif not start:
                 return NoOwner("there is no background process")
             elif self._may_start():
-                said = self._start(until - time.monotonic())
-                if said.startswith("ERROR"):
-                    return NoOwner(said.removeprefix("ERROR").strip())
-                if said.startswith("READY"):
+                report = self._start(deadline - time.monotonic())
+                if report.startswith("ERROR"):
+                    return NoOwner(report.removeprefix("ERROR").strip())
+                if report.startswith("READY"):
                     continue
-            time.sleep(min(pause, max(0.0, until - time.monotonic())))
+            time.sleep(min(pause, max(0.0, deadline - time.monotonic())))
             pause = min(pause * 2, 0.25)
-        if held(self.place):
+        if is_held(self.owner_files):
             return OwnerUnresponsive(f"the background process {self._pid()} is not reachable ({reason})")
-        return NoOwner(f"no background process came up within {patience:g} s ({reason})")
+        return NoOwner(f"no background process came up within {limit:g} s ({reason})")
 
     def _start(self, limit: float) -> str:
-        """Start a candidate and return what it said."""
+        """Start a candidate and return its report."""
         try:
-            candidate = Candidate(self._words, self.place, self._environ)
+            candidate = Candidate(self._arguments, self.owner_files, self._environ)
         except OSError as error:
             return f"ERROR the background process cannot be started: {error}"
         try:
             return candidate.wait(limit)
         finally:
-            candidate.forget()
+            candidate.detach()
 
     def _may_start(self) -> bool:
-        """Whether it is our turn: the version that asked the last owner to stand down goes first."""
-        heir = read_state(self.place.heir)
+        """Whether to start a candidate: the version that asked the last owner to stand down goes first."""
+        successor = read_state(self.owner_files.successor_file)
         try:
-            fresh = time.time() - float(heir.get("at", 0.0)) < timing.SUCCESSOR_S
+            recent = time.time() - float(successor.get("at", 0.0)) < timing.SUCCESSOR_S
         except (TypeError, ValueError):
             return True
-        return not (fresh and newer(str(heir.get("version")), self.version))
+        return not (recent and newer(str(successor.get("version")), self.version))
 
     def _stand_down(self) -> None:
-        """Ask the older owner to make room, and wait for its end; if it stays, it stays."""
+        """Ask the older owner to end, and wait for that; if it does not end, it is used as it is."""
         try:
-            line, _ = self.dial(greeting("control"))
-        except (NotThere, Silent, Refused):
+            connection, _ = self.dial(handshake_request("control"))
+        except (OwnerNotFound, HandshakeTimeout, HandshakeRefused):
             return
-        line.ended_after({"id": 1, "do": "stand_down", "with": {"version": self.version}}, timing.STAND_DOWN_S)
+        connection.send_and_wait_for_close(
+            {"id": 1, "do": "stand_down", "with": {"version": self.version}}, timing.STAND_DOWN_S
+        )
 
     def _pid(self) -> str:
-        return str(read_state(self.place.note).get("pid", "(unknown)"))
+        return str(read_state(self.owner_files.state_file).get("pid", "(unknown)"))
+
+
+def connector_to(location: Location, environ: Mapping[str, str], *, verbose: bool = False) -> OwnerConnector:
+    """Return what connects to the owner of a data directory.
+
+    Raises:
+        OSError: There is no private directory for its files.
+    """
+    owner_files = owner_files_for(location.data_dir)
+    return OwnerConnector(owner_files, owner_arguments(location, verbose=verbose), environ, release())

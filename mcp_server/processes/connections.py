@@ -1,4 +1,4 @@
-"""The owner's address, and the first line of everybody who comes to it."""
+"""The owner's connections: its address, the handshake, folders that they name, control requests, calls in flight."""
 
 from __future__ import annotations
 
@@ -19,12 +19,23 @@ from typing import TYPE_CHECKING, Any
 import anyio
 from anyio.abc import SocketAttribute, SocketStream
 
+from indexer.broadcast import Notifier
 from indexer.errors import FolderMcpError
+from indexer.folders.registry import add_folder
 from indexer.status_types import RelayStatus
-from mcp_server.engine_port import call_types, made, plain
+from mcp_server.engine_port import from_json, method_types, to_json
 from mcp_server.processes import timing
-from mcp_server.processes.handshake import MARK, MAX_HELLO, NotThere, connect, nonce, proof, proves, same_user
-from mcp_server.processes.owner_lock import PROTOCOL, Place
+from mcp_server.processes.handshake import (
+    MAX_HANDSHAKE,
+    PROTOCOL_KEY,
+    OwnerNotFound,
+    connect,
+    nonce,
+    proof,
+    proof_is_valid,
+    same_user,
+)
+from mcp_server.processes.owner_lock import PROTOCOL, OwnerFiles
 
 if TYPE_CHECKING:
     from indexer.config import Config
@@ -34,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 MAX_LINE = 64 * 1024 * 1024
-"""Bytes of a single message; more is not a message."""
+"""Bytes of one message; a longer line ends the connection."""
 
 
 class Address:
@@ -42,8 +53,8 @@ class Address:
 
     Attributes:
         socket: Listening.
-        endpoint: As the note says it.
-        token: What both sides must know where the kernel does not tell who is there; empty on unix sockets.
+        endpoint: As it is written to the state file.
+        token: Shared secret where the kernel does not tell which user connects; empty on unix sockets.
     """
 
     def __init__(self, listening: socket.socket, endpoint: dict[str, Any], token: str) -> None:
@@ -51,35 +62,35 @@ class Address:
         self.endpoint = endpoint
         self.token = token
 
-    def forget(self) -> None:
-        """Remove what is left of the address on disk."""
+    def unlink(self) -> None:
+        """Remove the socket file."""
         if self.endpoint["kind"] == "unix":
             Path(self.endpoint["path"]).unlink(missing_ok=True)
 
 
-def listen(place: Place, instance: str, *, tcp: bool = False) -> Address:
-    """Listen. Only the holder of the claim may call this.
+def listen(owner_files: OwnerFiles, instance: str, *, tcp: bool = False) -> Address:
+    """Bind and listen. Only the holder of the owner lock may call this.
 
     Args:
-        place: Where sockets lie.
+        owner_files: Their directory gets the socket.
         instance: Of this owner; part of the address if the usual one is taken.
-        tcp: On loopback instead of a unix socket, as Windows has to.
+        tcp: Listen on loopback instead of a unix socket, as on Windows.
 
     Raises:
-        OSError: There is no address to be had.
+        OSError: No address can be bound.
     """
     if tcp or sys.platform == "win32":
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listening.bind(("127.0.0.1", 0))
         token = nonce()
-        _write_token(place, token)
+        _write_token(owner_files, token)
         endpoint: dict[str, Any] = {"kind": "tcp", "port": listening.getsockname()[1]}
     else:
-        path = Path(place.directory) / "owner.sock"
-        for old in (path, *Path(place.directory).glob("owner-*.sock")):
+        path = Path(owner_files.directory) / "owner.sock"
+        for old in (path, *Path(owner_files.directory).glob("owner-*.sock")):
             if not _answers(old):
                 old.unlink(missing_ok=True)
-        if path.exists():  # somebody sits there who is not the owner, for we are
+        if path.exists():  # another process answers there; it is not the owner, for we hold the lock
             path = path.with_name(f"owner-{instance[:8]}.sock")
         listening, token = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), ""
         listening.bind(str(path))
@@ -91,38 +102,38 @@ def listen(place: Place, instance: str, *, tcp: bool = False) -> Address:
 
 
 def _answers(path: Path) -> bool:
-    """Whether a process accepts connections on a socket file; a file that nobody listens on is a leftover."""
+    """Whether a process accepts connections on a socket file; a file on which no process listens is left over."""
     try:
         connect({"kind": "unix", "path": str(path)}, 1.0).close()
-    except NotThere:
+    except OwnerNotFound:
         return False
     return True
 
 
-def _write_token(place: Place, token: str) -> None:
-    new = Path(f"{place.token}.{os.getpid()}.new")
+def _write_token(owner_files: OwnerFiles, token: str) -> None:
+    new = Path(f"{owner_files.token_file}.{os.getpid()}.new")
     new.unlink(missing_ok=True)
     fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(fd, "w", encoding="ascii") as stream:
         stream.write(token)
-    new.replace(place.token)
+    new.replace(owner_files.token_file)
 
 
-class Visitor:
-    """One connection, by lines.
+class LineStream:
+    """An accepted connection that sends and receives lines.
 
     Attributes:
-        hello: What it said of itself; empty until it has.
+        handshake: The other side's half; empty until it has arrived.
     """
 
     def __init__(self, stream: SocketStream) -> None:
         self._stream = stream
         self._buffer = bytearray()
         self._sending = anyio.Lock()
-        self.hello: dict[str, Any] = {}
+        self.handshake: dict[str, Any] = {}
 
-    async def line(self, limit: int = MAX_LINE) -> bytes | None:
-        """Return the next line without its end; None when the other side has left.
+    async def receive_line(self, limit: int = MAX_LINE) -> bytes | None:
+        """Return the next line without its end; None when the other side has closed the connection.
 
         Raises:
             ValueError: It is longer than ``limit`` bytes.
@@ -140,15 +151,15 @@ class Visitor:
         del self._buffer[: end + 1]
         return found
 
-    async def send(self, line: bytes) -> None:
-        """Send one line, given without its end; nothing happens if the other side has left."""
+    async def send_line(self, line: bytes) -> None:
+        """Send one line, given without its end; ignored if the other side has closed the connection."""
         async with self._sending:
             with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
                 await self._stream.send(line + b"\n")
 
-    async def say(self, document: dict[str, Any]) -> None:
-        """Send one of our own messages."""
-        await self.send(json.dumps(document).encode("ascii"))
+    async def send_json(self, document: dict[str, Any]) -> None:
+        """Send one message of our own protocol."""
+        await self.send_line(json.dumps(document).encode("ascii"))
 
     async def close(self) -> None:
         """Close the connection."""
@@ -156,70 +167,69 @@ class Visitor:
             await self._stream.aclose()
 
 
-async def welcome(stream: SocketStream, address: Address, about: dict[str, Any]) -> Visitor | None:
-    """Exchange hellos.
+async def accept_handshake(stream: SocketStream, address: Address, about: dict[str, Any]) -> LineStream | None:
+    """Exchange handshakes.
 
     Args:
         stream: A connection that has just been accepted.
         address: Ours.
-        about: What to say of ourselves.
+        about: Our half of the handshake: what the owner says of itself.
 
     Returns:
-        The visitor, or None if it may not come in; it has then been told, and may be closed.
+        The connection, or None if it is refused; the other side has then been told, and the stream may be closed.
     """
-    visitor = Visitor(stream)
+    connection = LineStream(stream)
     with anyio.move_on_after(timing.HANDSHAKE_S):
         try:
-            refusal = await _examined(visitor, stream, address)
+            refusal = await _refusal(connection, stream, address)
         except (ValueError, TypeError, RecursionError):
             return None
         if refusal:
-            await visitor.say({MARK: PROTOCOL, "ok": False, "error": refusal})
+            await connection.send_json({PROTOCOL_KEY: PROTOCOL, "ok": False, "error": refusal})
             return None
-        await visitor.say({MARK: PROTOCOL, "ok": True, **about})
-        return visitor
+        await connection.send_json({PROTOCOL_KEY: PROTOCOL, "ok": True, **about})
+        return connection
     return None
 
 
-async def _examined(visitor: Visitor, stream: SocketStream, address: Address) -> str:
-    """Read the hello; return why it is refused, or nothing."""
+async def _refusal(connection: LineStream, stream: SocketStream, address: Address) -> str:
+    """Read the other side's half; return why it is refused, or nothing."""
     if address.token:
-        first = await _said(visitor)
+        first = await _receive_object(connection)
         ours, theirs = nonce(), str(first.get("challenge", ""))
         if not theirs:
             return "no challenge"
         mine = proof(address.token, "owner", theirs, ours)
-        await visitor.say({MARK: PROTOCOL, "challenge": ours, "proof": mine})
-        visitor.hello = await _said(visitor)
-        if not proves(visitor.hello.get("proof"), address.token, "relay", ours, theirs):
+        await connection.send_json({PROTOCOL_KEY: PROTOCOL, "challenge": ours, "proof": mine})
+        connection.handshake = await _receive_object(connection)
+        if not proof_is_valid(connection.handshake.get("proof"), address.token, "relay", ours, theirs):
             return "it does not know this owner's token"
     else:
         if not same_user(stream.extra(SocketAttribute.raw_socket)):  # noqa: S610 - not Django's
             return "it belongs to another user"
-        visitor.hello = await _said(visitor)
-    if visitor.hello.get(MARK) != PROTOCOL:
-        return f"it speaks protocol {visitor.hello.get(MARK)!r}, this owner {PROTOCOL}; restart the older one"
+        connection.handshake = await _receive_object(connection)
+    if connection.handshake.get(PROTOCOL_KEY) != PROTOCOL:
+        version = connection.handshake.get(PROTOCOL_KEY)
+        return f"it speaks protocol {version!r}, this owner {PROTOCOL}; restart the older one"
     return ""
 
 
-async def _said(visitor: Visitor) -> dict[str, Any]:
-    line = await visitor.line(MAX_HELLO)
+async def _receive_object(connection: LineStream) -> dict[str, Any]:
+    line = await connection.receive_line(MAX_HANDSHAKE)
     if line is None:
-        raise ValueError("it left")
+        raise ValueError("it closed the connection")
     document = json.loads(line)
     if not isinstance(document, dict):
-        raise TypeError("not a hello")
+        raise TypeError("not a handshake")
     return document
 
 
-# Folders a connection names -----------------------------------------------------------------------------------------
-# The folders that connections name: remembered, indexed, and searched by default by whoever named them.
+# Folders that a connection names -------------------------------------------------------------------------------------
+# They are registered, indexed, and searched by default on that connection.
 
 
-async def remember(config: Config, context: ConnectionContext, names: Sequence[str]) -> None:
-    """Remember folders that a connection named; it gets them, and what is wrong with the others, and is ready."""
-    from indexer.folders.registry import add_folder  # noqa: PLC0415 - not before the first answer
-
+async def register_folders(config: Config, context: ConnectionContext, names: Sequence[str]) -> None:
+    """Register the folders that a connection named. Its context gets them, and a notice for each that is refused."""
     for name in names:
         try:
             known = await anyio.to_thread.run_sync(add_folder, config, name)
@@ -232,20 +242,20 @@ async def remember(config: Config, context: ConnectionContext, names: Sequence[s
 
 
 class NamedFolders:
-    """Brings folders to the one engine, one at a time."""
+    """Adds the folders of connections to the one engine, one at a time."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
         self._adding = anyio.Lock()
 
-    async def bring(self, context: ConnectionContext, names: Sequence[str]) -> None:
-        """Remember the folders a connection named, then have them indexed.
+    async def add(self, context: ConnectionContext, names: Sequence[str]) -> None:
+        """Register the folders that a connection named, then have the engine index them.
 
         Args:
-            context: Of the connection; gets the folders, and what is wrong with the others.
+            context: Of the connection; gets the folders, and a notice for each that is refused.
             names: Paths, absolute.
         """
-        await remember(self._config, context, names)
+        await register_folders(self._config, context, names)
         for path in context.folders:
             async with self._adding:
                 if path in {folder.path for folder in context.engine.folders()}:
@@ -256,21 +266,21 @@ class NamedFolders:
                     log.info("%s", error)
 
 
-# Requests of our own commands ---------------------------------------------------------------------------------------
-# What our own commands ask the owner: the engine's methods over a connection, a line of JSON each way.
+# Control requests ---------------------------------------------------------------------------------------------------
+# Our own commands call the engine's methods over a connection, a line of JSON each way:
 #
 # ``{"id": 1, "do": "search", "with": {...}}`` is answered by ``{"id": 1, "result": ...}``, by
-# ``{"id": 1, "error": ...}`` or, for ``watch``, by ``{"id": 1, "event": ...}`` until the other side leaves.
+# ``{"id": 1, "error": ...}`` or, for ``watch``, by ``{"id": 1, "event": ...}`` until the other side closes.
 
-End = Callable[[str, str], None]
+EndOwner = Callable[[str, str], None]
 """Ends the owner: why (``stop``, ``stand_down``), and for which version."""
 
 
-class Requests:
-    """Answers one command's requests."""
+class ControlRequests:
+    """Answers the requests of our own commands."""
 
     def __init__(
-        self, engine: Callable[[], Awaitable[EnginePort]], end: End, page: Callable[[], Awaitable[str]]
+        self, engine: Callable[[], Awaitable[EnginePort]], end: EndOwner, page: Callable[[], Awaitable[str]]
     ) -> None:
         """Keep what is needed.
 
@@ -283,50 +293,52 @@ class Requests:
         self._end = end
         self._page = page
 
-    async def serve(self, visitor: Visitor) -> None:
-        """Answer until the command leaves; what it still waits for is then not waited for any more."""
+    async def serve(self, connection: LineStream) -> None:
+        """Answer until the command closes the connection; requests that are still running are then cancelled."""
         async with anyio.create_task_group() as group:
-            while (line := await visitor.line()) is not None:
+            while (line := await connection.receive_line()) is not None:
                 request = json.loads(line)
-                group.start_soon(self._answer, visitor, request["id"], str(request["do"]), request.get("with") or {})
+                group.start_soon(
+                    self._answer, connection, request["id"], str(request["do"]), request.get("with") or {}
+                )
             group.cancel_scope.cancel()
 
-    async def _answer(self, visitor: Visitor, identity: Any, do: str, given: dict[str, Any]) -> None:
+    async def _answer(self, connection: LineStream, identity: Any, do: str, arguments: dict[str, Any]) -> None:
         try:
             if do == "watch":
                 async for status in (await self._engine()).watch():
-                    await visitor.say({"id": identity, "event": plain(status)})
+                    await connection.send_json({"id": identity, "event": to_json(status)})
                 return
-            result = await self._done(do, given)
+            result = await self._call(do, arguments)
         except FolderMcpError as error:
             about = {"kind": type(error).__name__, "text": str(error), "code": getattr(error, "code", "")}
-            await visitor.say({"id": identity, "error": about})
+            await connection.send_json({"id": identity, "error": about})
         except Exception as error:  # the boundary to another process: it must hear of it, and so must the log
             log.exception("%s failed", do)
             text = f"{do} failed in the background process ({type(error).__name__}: {error}); see its log"
-            await visitor.say({"id": identity, "error": {"kind": "FolderMcpError", "text": text, "code": ""}})
+            await connection.send_json({"id": identity, "error": {"kind": "FolderMcpError", "text": text, "code": ""}})
         else:
-            await visitor.say({"id": identity, "result": plain(result)})
+            await connection.send_json({"id": identity, "result": to_json(result)})
 
-    async def _done(self, do: str, given: dict[str, Any]) -> Any:
+    async def _call(self, do: str, arguments: dict[str, Any]) -> Any:
         if do in ("stop", "stand_down"):
-            self._end(do, str(given.get("version", "")))
+            self._end(do, str(arguments.get("version", "")))
             return True
         if do == "page":
             return await self._page()
-        types = call_types(do)
+        types = method_types(do)
         if not types:
             raise FolderMcpError(f"this background process does not know how to {do}; restart it: folder-mcp stop")
         engine = await self._engine()
-        asked = {name: made(types[name], value) for name, value in given.items() if name in types}
+        typed = {name: from_json(types[name], value) for name, value in arguments.items() if name in types}
         if do == "index":
-            await _remember(engine, asked.get("folders"))
-        result = getattr(engine, do)(**asked)
+            await _add_missing_folders(engine, typed.get("folders"))
+        result = getattr(engine, do)(**typed)
         return await result if inspect.isawaitable(result) else result
 
 
-async def _remember(engine: EnginePort, folders: Sequence[str] | None) -> None:
-    """Have the engine index folders that another process remembered."""
+async def _add_missing_folders(engine: EnginePort, folders: Sequence[str] | None) -> None:
+    """Have the engine add folders that another process registered."""
     known = {folder.path for folder in engine.folders()}
     for path in folders or ():
         if path not in known:
@@ -334,49 +346,48 @@ async def _remember(engine: EnginePort, folders: Sequence[str] | None) -> None:
 
 
 # Calls in flight ----------------------------------------------------------------------------------------------------
-# Who is connected to the owner, what they brought, and which of their calls are open.
+# Which connections the owner has, and which of their calls are unanswered.
 
 
 class CallsInFlight:
-    """One connection's open calls.
+    """One connection's unanswered calls.
 
     Attributes:
-        draining: No more is taken in.
-        served: Set when the first call has been answered.
+        draining: No further call is accepted.
+        first_answered: Set when the first call has been answered.
     """
 
     def __init__(self) -> None:
         self.draining = False
         self._open: set[Any] = set()
-        self._quiet = anyio.Event()
-        self.served = anyio.Event()
+        self._none_open = Notifier()
+        self.first_answered = anyio.Event()
 
-    def asked(self, identity: Any) -> None:
-        """A call came."""
+    def started(self, identity: Any) -> None:
+        """Record a call."""
         self._open.add(identity)
 
-    def answered(self, identity: Any) -> None:
-        """A call was answered, or its answer is not wanted any more."""
+    def finished(self, identity: Any) -> None:
+        """Record that a call was answered or cancelled."""
         self._open.discard(identity)
-        self.served.set()
+        self.first_answered.set()
         if not self._open:
-            self._quiet.set()
-            self._quiet = anyio.Event()
+            self._none_open.notify()
 
-    async def quiet(self) -> None:
-        """Take nothing more in; return when everything taken in is answered."""
+    async def drain(self) -> None:
+        """Accept no further call; return when all accepted ones are answered."""
         self.draining = True
         while self._open:
-            await self._quiet.wait()
+            await self._none_open.wait()
 
 
 @dataclass(slots=True, eq=False)
-class Connected:
+class ConnectionInfo:
     """One connection.
 
     Attributes:
-        kind: ``client`` speaks MCP, ``control`` is a command of ours.
-        folders: Those it named.
+        kind: ``client`` speaks MCP; ``control`` and ``presence`` are commands of ours, ``page`` is an open page.
+        folders: Those that it named.
         fingerprint: Of its configuration.
     """
 
@@ -386,67 +397,67 @@ class Connected:
     folders: tuple[str, ...] = ()
     fingerprint: str = ""
     since: float = field(default_factory=time.time)
-    traffic: CallsInFlight = field(default_factory=CallsInFlight)
+    calls: CallsInFlight = field(default_factory=CallsInFlight)
 
 
-class Clients:
-    """Everybody who is connected.
+class Connections:
+    """All connections of the owner.
 
     Attributes:
-        left_at: When the last one left, or the owner started; ``time.monotonic``.
-        any_yet: Whether there ever was one.
+        left_at: When the last one closed, or the owner started; ``time.monotonic``.
+        had_client: Whether there ever was a client.
     """
 
     def __init__(self, fingerprint: str) -> None:
         self._fingerprint = fingerprint
-        self._here: list[Connected] = []
-        self._changed = anyio.Event()
+        self._open: list[ConnectionInfo] = []
+        self._notifier = Notifier()
         self.left_at = time.monotonic()
-        self.any_yet = False
+        self.had_client = False
 
     @property
     def present(self) -> bool:
-        """Whether anybody is connected."""
-        return bool(self._here)
+        """Whether there is any connection."""
+        return bool(self._open)
 
     @contextmanager
-    def entered(self, hello: dict[str, Any]) -> Iterator[Connected]:
-        """Keep a connection in the list while it lasts."""
-        named = hello.get("folders")
-        one = Connected(
-            kind=str(hello.get("kind")),
-            pid=int(hello.get("pid") or 0),
-            version=str(hello.get("version", "")),
+    def registered(self, handshake: dict[str, Any]) -> Iterator[ConnectionInfo]:
+        """Keep a connection in the list while it lasts.
+
+        Args:
+            handshake: The other side's half.
+        """
+        named = handshake.get("folders")
+        one = ConnectionInfo(
+            kind=str(handshake.get("kind")),
+            pid=int(handshake.get("pid") or 0),
+            version=str(handshake.get("version", "")),
             folders=tuple(str(folder) for folder in named) if isinstance(named, list) else (),
-            fingerprint=str(hello.get("config", "")),
+            fingerprint=str(handshake.get("config", "")),
         )
-        self._here.append(one)
-        self.any_yet = self.any_yet or one.kind == "client"
-        self._beat()
+        self._open.append(one)
+        self.had_client = self.had_client or one.kind == "client"
+        self._notifier.notify()
         try:
             yield one
         finally:
-            self._here.remove(one)
+            self._open.remove(one)
             self.left_at = time.monotonic()
-            self._beat()
+            self._notifier.notify()
 
     async def changed(self) -> None:
-        """Wait until somebody comes or leaves."""
-        await self._changed.wait()
+        """Wait until a connection opens or closes."""
+        await self._notifier.wait()
 
-    async def quiet(self) -> None:
-        """Take nothing more in; return when everything taken in is answered."""
-        for one in list(self._here):
-            await one.traffic.quiet()
+    async def drain(self) -> None:
+        """Accept no further call; return when all accepted ones are answered."""
+        for one in list(self._open):
+            await one.calls.drain()
 
     def status(self) -> tuple[RelayStatus, ...]:
-        """Who is connected and what they brought."""
+        """Return the clients, for the status."""
         return tuple(
             RelayStatus(one.pid, one.version, one.since, one.folders, one.fingerprint == self._fingerprint)
-            for one in self._here
+            for one in self._open
             if one.kind == "client"
         )
-
-    def _beat(self) -> None:
-        event, self._changed = self._changed, anyio.Event()
-        event.set()

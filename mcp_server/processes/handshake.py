@@ -1,16 +1,17 @@
-"""The first line on a connection between relay and owner: who is there, may they, and what they bring.
+"""The handshake on a connection between relay and owner: identity, authentication, parameters.
 
-One line of JSON each way, before the protocol itself. On a unix socket the kernel vouches for the user. On loopback
-TCP anybody may connect, and anybody may have taken a port that an owner left: each side proves that it knows the
-token, which is never sent. Standard library only.
+One line of JSON each way, before the protocol itself. On a unix socket the kernel tells which user is at the other
+end. On loopback TCP any process may connect, and any process may have taken a port that an owner left: each side
+proves that it knows the token, which is never sent. Standard library only.
 
-Dialling, on TCP:  -> {challenge}  <- {challenge, proof}  -> hello with proof  <- answer
-Dialling, on unix:                                        -> hello             <- answer
+On TCP:   -> {challenge}  <- {challenge, proof}  -> request with proof  <- answer
+On unix:                                         -> request             <- answer
 """
 
 from __future__ import annotations
 
 import contextlib
+import hmac
 import json
 import os
 import socket
@@ -18,89 +19,90 @@ import struct
 import sys
 import time
 
-from mcp_server.processes.owner_lock import PROTOCOL, Place
+from mcp_server.processes.owner_lock import PROTOCOL, OwnerFiles
 from mcp_server.state_files import read_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-MARK = "folder-mcp"
-MAX_HELLO = 1_000_000
-"""Bytes of a hello: a client may name many folders."""
+PROTOCOL_KEY = "folder-mcp"
+"""The key of a handshake that holds the version of the protocol between relay and owner."""
+MAX_HANDSHAKE = 1_000_000
+"""Bytes of one handshake line: a client may name many folders."""
 
 
-class NotThere(Exception):
-    """Nobody of ours is behind the address: nothing listens, or it is something else."""
+class OwnerNotFound(Exception):
+    """No owner is behind the address: nothing listens there, or another program does."""
 
 
-class Silent(Exception):
-    """Somebody accepts and does not answer in time: alive, stopped or wedged, but not dead.
+class HandshakeTimeout(Exception):
+    """A process accepts the connection and does not answer in time: busy, stopped or hung, but not dead.
 
     Attributes:
-        line: The connection, still waiting for its answer.
+        connection: Still waiting for its answer.
     """
 
-    def __init__(self, line: Line) -> None:
+    def __init__(self, connection: LineSocket) -> None:
         super().__init__("accepts connections but does not answer")
-        self.line = line
+        self.connection = connection
 
 
-class Refused(Exception):
-    """The owner answers and will not serve us; says why."""
+class HandshakeRefused(Exception):
+    """The owner answers and does not accept us; says why."""
 
 
-class Line:
-    """A connection read by lines.
+class LineSocket:
+    """A socket that sends and receives lines of JSON, and blocks.
 
     Attributes:
         socket: The connection.
-        rest: Bytes read beyond the last line.
+        unread: Bytes received beyond the last line.
     """
 
-    __slots__ = ("rest", "socket")
+    __slots__ = ("socket", "unread")
 
     def __init__(self, connection: socket.socket) -> None:
         self.socket = connection
-        self.rest = b""
+        self.unread = b""
 
     def send(self, document: dict[str, Any]) -> None:
         """Send one line."""
         self.socket.sendall(json.dumps(document).encode("ascii") + b"\n")
 
-    def receive(self, until: float | None = None) -> dict[str, Any]:
+    def receive(self, deadline: float | None = None) -> dict[str, Any]:
         """Receive one line.
 
         Args:
-            until: Give up at this time of ``time.monotonic``; None waits for ever.
+            deadline: Give up at this time of ``time.monotonic``; None waits for ever.
 
         Raises:
-            TimeoutError: The time is up.
-            ConnectionError: The other side is gone.
-            ValueError: It is not a line of ours.
+            TimeoutError: The deadline has passed.
+            ConnectionError: The other side closed the connection.
+            ValueError: It is not a JSON object.
         """
-        while b"\n" not in self.rest:
-            self.socket.settimeout(None if until is None else max(0.001, until - time.monotonic()))
+        while b"\n" not in self.unread:
+            self.socket.settimeout(None if deadline is None else max(0.001, deadline - time.monotonic()))
             data = self.socket.recv(65536)
             if not data:
                 raise ConnectionError("the other side left")
-            self.rest += data
-            if len(self.rest) > MAX_HELLO and b"\n" not in self.rest:
+            self.unread += data
+            if len(self.unread) > MAX_HANDSHAKE and b"\n" not in self.unread:
                 raise ValueError("not a line of ours")
         self.socket.settimeout(None)
-        line, self.rest = self.rest.split(b"\n", 1)
+        line, self.unread = self.unread.split(b"\n", 1)
         document = json.loads(line)
         if not isinstance(document, dict):
             raise ValueError("not a line of ours")
         return document
 
-    def ended_after(self, request: dict[str, Any], limit: float) -> bool:
-        """Send a request that ends the other side; whether it did within ``limit`` seconds. Closes."""
-        until = time.monotonic() + limit
+    def send_and_wait_for_close(self, request: dict[str, Any], limit: float) -> bool:
+        """Send a request that ends the other side; return whether it ended within ``limit`` seconds. Closes."""
+        deadline = time.monotonic() + limit
         try:
             self.send(request)
             while True:
-                self.receive(until)
+                self.receive(deadline)
         except TimeoutError:
             return False
         except (OSError, ValueError):
@@ -109,22 +111,22 @@ class Line:
             self.close()
 
     def close(self) -> None:
-        """Close the connection; whoever is reading it wakes up."""
+        """Close the connection; a thread that is reading it wakes up."""
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
 
 
 def dial(
-    place: Place, hello: dict[str, Any], limit: float, endpoint: dict[str, Any] | None = None
-) -> tuple[Line, dict[str, Any]]:
-    """Connect to the owner and exchange hellos.
+    owner_files: OwnerFiles, request: dict[str, Any], limit: float, endpoint: dict[str, Any] | None = None
+) -> tuple[LineSocket, dict[str, Any]]:
+    """Connect to the owner and exchange handshakes.
 
     Args:
-        place: Where its note is.
-        hello: What we are and bring; see ``greeting``.
+        owner_files: Its state file has the endpoint.
+        request: Our half; see ``handshake_request``.
         limit: Seconds for all of it.
-        endpoint: Dial this one instead of that of the note.
+        endpoint: Dial this one instead of that of the state file.
 
     Returns:
         The connection, ready for the protocol, and the owner's answer.
@@ -132,39 +134,39 @@ def dial(
     Raises:
         NotThere: There is no owner behind the address.
         Silent: It does not answer in time.
-        Refused: It does not want us.
+        Refused: It does not accept us.
     """
-    until = time.monotonic() + limit
-    line = Line(connect(endpoint or read_state(place.note).get("endpoint"), limit))
+    deadline = time.monotonic() + limit
+    connection = LineSocket(connect(endpoint or read_state(owner_files.state_file).get("endpoint"), limit))
     try:
-        if line.socket.family == socket.AF_INET:
-            hello = {**hello, "proof": _challenged(line, _token(place), until)}
-        line.send(hello)
-        answer = line.receive(until)
+        if connection.socket.family == socket.AF_INET:
+            request = {**request, "proof": _authenticate(connection, _token(owner_files), deadline)}
+        connection.send(request)
+        answer = connection.receive(deadline)
     except TimeoutError:
-        raise Silent(line) from None
+        raise HandshakeTimeout(connection) from None
     except (OSError, ValueError) as error:
-        line.close()
-        raise NotThere(str(error)) from error
-    if answer.get(MARK) is None:
-        line.close()
-        raise NotThere("something else listens there")
+        connection.close()
+        raise OwnerNotFound(str(error)) from error
+    if answer.get(PROTOCOL_KEY) is None:
+        connection.close()
+        raise OwnerNotFound("something else listens there")
     if not answer.get("ok"):
-        line.close()
-        raise Refused(str(answer.get("error", "no reason given")))
-    return line, answer
+        connection.close()
+        raise HandshakeRefused(str(answer.get("error", "no reason given")))
+    return connection, answer
 
 
-def greeting(kind: str, **more: Any) -> dict[str, Any]:
-    """Return a hello: ``client`` goes on with MCP, ``control`` with requests of our own."""
-    return {MARK: PROTOCOL, "kind": kind, "pid": os.getpid(), **more}
+def handshake_request(kind: str, **parameters: Any) -> dict[str, Any]:
+    """Return our half of the handshake: ``client`` goes on with MCP, ``control`` with requests of our own."""
+    return {PROTOCOL_KEY: PROTOCOL, "kind": kind, "pid": os.getpid(), **parameters}
 
 
 def connect(endpoint: Any, limit: float) -> socket.socket:
-    """Connect to an endpoint as an owner's note has it.
+    """Connect to an endpoint as an owner's state file has it.
 
     Raises:
-        NotThere: Nothing listens there, or the note says nothing.
+        NotThere: Nothing listens there, or the state file has none.
     """
     try:
         if endpoint["kind"] == "unix":
@@ -174,22 +176,22 @@ def connect(endpoint: Any, limit: float) -> socket.socket:
             address = ("127.0.0.1", int(endpoint["port"]))
             found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     except (TypeError, KeyError, ValueError):
-        raise NotThere("no owner has said where it listens") from None
+        raise OwnerNotFound("no owner has said where it listens") from None
     try:
         found.settimeout(max(0.001, limit))
         found.connect(address)
         if found.family == socket.AF_INET:
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         elif not same_user(found):
-            raise NotThere("another user listens there")
-    except NotThere:
+            raise OwnerNotFound("another user listens there")
+    except OwnerNotFound:
         found.close()
         raise
-    except TimeoutError:  # the queue of connections is full: nobody takes them
-        raise Silent(Line(found)) from None
+    except TimeoutError:  # the backlog is full: the owner has stopped accepting
+        raise HandshakeTimeout(LineSocket(found)) from None
     except OSError as error:
         found.close()
-        raise NotThere(str(error)) from error
+        raise OwnerNotFound(str(error)) from error
     return found
 
 
@@ -210,30 +212,26 @@ def nonce() -> str:
 
 
 def proof(token: str, side: str, *nonces: str) -> str:
-    """Return what only somebody who knows the token can say about these nonces, as ``side`` (owner or relay)."""
-    import hmac  # noqa: PLC0415 - not where there are unix sockets
-
-    return hmac.new(bytes.fromhex(token), "|".join((MARK, side, *nonces)).encode(), "sha256").hexdigest()
+    """Return the HMAC of these nonces with the token, as ``side`` (owner or relay)."""
+    return hmac.new(bytes.fromhex(token), "|".join((PROTOCOL_KEY, side, *nonces)).encode(), "sha256").hexdigest()
 
 
-def proves(given: Any, token: str, side: str, *nonces: str) -> bool:
+def proof_is_valid(given: Any, token: str, side: str, *nonces: str) -> bool:
     """Whether a proof is right; takes the same time whatever is wrong."""
-    import hmac  # noqa: PLC0415
-
     return isinstance(given, str) and hmac.compare_digest(given.encode(), proof(token, side, *nonces).encode())
 
 
-def _challenged(line: Line, token: str, until: float) -> str:
+def _authenticate(connection: LineSocket, token: str, deadline: float) -> str:
     """Make the other side prove that it is our owner; return our own proof."""
     ours = nonce()
-    line.send({MARK: PROTOCOL, "challenge": ours})
-    answer = line.receive(until)
+    connection.send({PROTOCOL_KEY: PROTOCOL, "challenge": ours})
+    answer = connection.receive(deadline)
     theirs = answer.get("challenge")
-    if not isinstance(theirs, str) or not proves(answer.get("proof"), token, "owner", ours, theirs):
+    if not isinstance(theirs, str) or not proof_is_valid(answer.get("proof"), token, "owner", ours, theirs):
         raise ValueError("something else has the owner's port")
     return proof(token, "relay", theirs, ours)
 
 
-def _token(place: Place) -> str:
-    with open(place.token, encoding="ascii") as stream:
+def _token(owner_files: OwnerFiles) -> str:
+    with open(owner_files.token_file, encoding="ascii") as stream:
         return stream.read().strip()

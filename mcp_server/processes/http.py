@@ -1,7 +1,7 @@
-"""The owner's second door: MCP by streamable HTTP, for containers and other machines.
+"""MCP over streamable HTTP, served by the owner besides its socket: for containers and other machines.
 
-Whoever knocks must know the token. On any address but loopback the connection must also be encrypted, or the user
-must have said that something in front of it does that.
+Clients must know the token. On any address but loopback the connection must also be encrypted, or the user must have
+stated that a proxy in front of it does that.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ App = Callable[[Scope, Any, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """Where HTTP is served.
+class HttpEndpoint:
+    """Where and how HTTP is served.
 
     Attributes:
         socket: Bound.
-        token: What clients must bring.
-        hosts: What the Host header may say.
+        token: That clients must send.
+        hosts: Values that the Host header may have.
         certificate: Files of certificate and key, None for plain HTTP.
-        folders: Searched by default through this door; all when empty.
+        folders: Searched by default by its clients; all when empty.
     """
 
     socket: socket.socket
@@ -59,7 +59,7 @@ class Door:
 
         origins = [f"{scheme}://{host}" for host in self.hosts for scheme in ("http", "https")]
         security = TransportSecuritySettings(allowed_hosts=list(self.hosts), allowed_origins=origins)
-        app = guarded(server.streamable_http_app(transport_security=security), self.token, status)
+        app = require_token(server.streamable_http_app(transport_security=security), self.token, status)
         files = {"ssl_certfile": self.certificate[0], "ssl_keyfile": self.certificate[1]} if self.certificate else {}
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False, **files)  # type: ignore[arg-type]
         running = uvicorn.Server(config)
@@ -67,15 +67,15 @@ class Door:
         await running.serve([self.socket])
 
 
-def door(
-    where: str, data_dir: Path, *, hosts: Sequence[str], certificate: tuple[str, str] | None, allow_remote: bool
+def bind_http(
+    address: str, data_dir: Path, *, hosts: Sequence[str], certificate: tuple[str, str] | None, allow_remote: bool
 ) -> tuple[socket.socket, str, tuple[str, ...]]:
     """Bind the address and find the token.
 
     Args:
-        where: ``HOST:PORT`` or ``PORT``; IPv6 hosts in brackets.
+        address: ``HOST:PORT`` or ``PORT``; IPv6 hosts in brackets.
         data_dir: Where the token is kept.
-        hosts: Further names under which clients reach us.
+        hosts: Further names of this host that clients use.
         certificate: Files of certificate and key, or None.
         allow_remote: Serve plain HTTP on an address that others reach.
 
@@ -83,31 +83,31 @@ def door(
         The bound socket, the token and the values the Host header may have.
 
     Raises:
-        ConfigError: The address is none, is taken, or would be served unprotected.
+        ConfigError: The address is invalid or taken, or would be served unprotected.
     """
-    host, port = _address(where)
+    host, port = _parse_address(address)
     if not _loopback(host) and certificate is None and not allow_remote:
         raise ConfigError(
-            f"--http {where} can be reached from other machines and is not encrypted; give --tls-cert and --tls-key, "
-            "or --allow-remote if something in front of it encrypts"
+            f"--http {address} can be reached from other machines and is not encrypted; give --tls-cert and "
+            "--tls-key, or --allow-remote if something in front of it encrypts"
         )
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
-        bound.listen(128)  # whoever comes early waits instead of being turned away
+        bound.listen(128)  # clients that connect before the server runs wait instead of being refused
     except OSError as error:
         bound.close()
-        raise ConfigError(f"--http {where}: {error.strerror or error}; choose another address") from error
+        raise ConfigError(f"--http {address}: {error.strerror or error}; choose another address") from error
     actual = bound.getsockname()[1]
     names = ["127.0.0.1", "localhost", "[::1]", f"[{host}]" if ":" in host else host, *hosts]
     allowed = tuple(dict.fromkeys(one for name in names for one in (f"{name}:{actual}", name)))
-    return bound, token_in(data_dir / TOKEN_FILE), allowed
+    return bound, read_token(data_dir / TOKEN_FILE), allowed
 
 
-def token_in(file: Path) -> str:
-    """Return the token of a file that only the user can read; made when it is missing.
+def read_token(file: Path) -> str:
+    """Return the token of a file that only the user can read; the file is created when it is missing.
 
     Raises:
         ConfigError: The file cannot be read or written, or others can read it.
@@ -128,8 +128,8 @@ def token_in(file: Path) -> str:
     return token
 
 
-def guarded(inner: App, token: str, status: Callable[[], Status]) -> App:
-    """Return an application that answers ``/health`` and ``/ready``, and lets nobody else in without the token."""
+def require_token(inner: App, token: str, status: Callable[[], Status]) -> App:
+    """Return an application that answers ``/health`` and ``/ready``, and every other request only with the token."""
 
     async def app(scope: Scope, receive: Any, send: Send) -> None:
         if scope["type"] != "http":
@@ -137,10 +137,10 @@ def guarded(inner: App, token: str, status: Callable[[], Status]) -> App:
         elif scope["path"] == "/health":
             await _answer(send, 200, {"alive": True})
         elif scope["path"] == "/ready":
-            halves = status().services
-            served = halves.keyword != "unavailable"
-            await _answer(send, 200 if served else 503, {"keyword": halves.keyword, "semantic": halves.semantic})
-        elif not _knows(scope, token):
+            services = status().services
+            served = services.keyword != "unavailable"
+            await _answer(send, 200 if served else 503, {"keyword": services.keyword, "semantic": services.semantic})
+        elif not _has_token(scope, token):
             await _answer(send, 401, {"error": "missing or wrong token"}, (b"www-authenticate", b"Bearer"))
         else:
             await inner(scope, receive, send)
@@ -148,8 +148,8 @@ def guarded(inner: App, token: str, status: Callable[[], Status]) -> App:
     return app
 
 
-def _knows(scope: Scope, token: str) -> bool:
-    """Whether a request brings the token; takes the same time whatever is wrong with it."""
+def _has_token(scope: Scope, token: str) -> bool:
+    """Whether a request has the token; takes the same time whatever is wrong with it."""
     given = dict(scope["headers"]).get(b"authorization", b"")
     return hmac.compare_digest(given, f"Bearer {token}".encode())
 
@@ -162,16 +162,16 @@ async def _answer(send: Send, status: int, document: dict[str, Any], *headers: t
     await send({"type": "http.response.body", "body": body})
 
 
-def _address(where: str) -> tuple[str, int]:
-    host, _, port = where.rpartition(":")
+def _parse_address(address: str) -> tuple[str, int]:
+    host, _, port = address.rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
     if not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"--http {where}: not an address; write HOST:PORT, for example {DEFAULT}")
+        raise ConfigError(f"--http {address}: not an address; write HOST:PORT, for example {DEFAULT}")
     if host != "localhost":
         try:
             ipaddress.ip_address(host)
         except ValueError:
-            raise ConfigError(f"--http {where}: write the host as an IP address, for example {DEFAULT}") from None
+            raise ConfigError(f"--http {address}: write the host as an IP address, for example {DEFAULT}") from None
     return "127.0.0.1" if host == "localhost" else host, int(port)
 
 

@@ -1,6 +1,6 @@
-"""The one engine of this process, opened with the first connection and closed with the last.
+"""The one engine of a process that serves its own client, opened with the first connection and closed with the last.
 
-Also what keeps the server alive when the engine is not: a wrong setting or a crash of the indexer becomes an answer.
+The server goes on when the engine fails: a wrong setting or a crash of the indexer becomes an answer.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from indexer.slot.slot_types import SlotStatus
 from indexer.status_types import Halves, IndexStatus, OwnerStatus, Status, Work
 from mcp_server.engine_port import ConnectionContext, EnginePort, Opener
 from mcp_server.processes import timing
-from mcp_server.processes.connections import remember
+from mcp_server.processes.connections import register_folders
 from mcp_server.version import release
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Host:
-    """Opens the engine once and lends it to every connection. Use ``lend`` as the server's ``EngineSource``."""
+    """Opens the engine once for all connections. Use ``connect`` as the server's ``EngineSource``."""
 
     def __init__(
         self,
@@ -49,9 +49,9 @@ class Host:
         Args:
             config: The configuration, or why there is none.
             opener: Opens the engine.
-            folders: Folders named on the command line: remembered, and searched by default.
-            answered: Set when the first message has been answered; None if nobody can tell.
-            notices: What every answer should tell, one sentence each.
+            folders: Folders on the command line: registered, and searched by default.
+            answered: Set when the first message has been answered; None where that is not known.
+            notices: Sentences that every answer should have.
         """
         self._config = config
         self._opener = opener
@@ -64,8 +64,8 @@ class Host:
         self._task: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def lend(self) -> AsyncIterator[ConnectionContext]:
-        """Lend the engine to one connection."""
+    async def connect(self) -> AsyncIterator[ConnectionContext]:
+        """Yield the context of one connection; the first opens the engine, the last closes it."""
         async with self._lock:
             if self._context is None:
                 self._context = await self._open()
@@ -106,7 +106,7 @@ class Host:
             await asyncio.wait([task])
 
     async def _keep(self, config: Config, opened: asyncio.Future[ConnectionContext]) -> None:
-        """Hold the engine open until cancelled; if it ends by itself, say so to whoever asks from then on."""
+        """Keep the engine open until cancelled; if it ends by itself, calls from then on get the reason."""
         start = anyio.Event()
         context: ConnectionContext | None = None
         try:
@@ -118,7 +118,7 @@ class Host:
                 await anyio.sleep_forever()
         except Exception as error:
             log.exception("the engine ended")
-            failed = failed_engine(shown(error), release(), str(config.data_dir))
+            failed = failed_engine(as_user_error(error), release(), str(config.data_dir))
             if context is None:
                 context = ConnectionContext(failed)
                 opened.set_result(context)
@@ -126,17 +126,17 @@ class Host:
             context.ready.set()
 
     async def _prepare(self, config: Config, context: ConnectionContext) -> None:
-        """Wait for the first answer, then remember the folders the command line named."""
+        """Wait for the first answer, then register the folders of the command line."""
         if self._answered is None:
             await anyio.sleep(timing.UNSEEN_ANSWER_S)
         else:
             with anyio.move_on_after(timing.FIRST_ANSWER_S):
                 await self._answered.wait()
-        await remember(config, context, self._named)
+        await register_folders(config, context, self._named)
 
 
-def shown(error: Exception) -> FolderMcpError:
-    """Return an error as a user can act on it."""
+def as_user_error(error: Exception) -> FolderMcpError:
+    """Return an error with a message on which a user can act."""
     found = first_error(error)
     if isinstance(found, FolderMcpError):
         return found
@@ -144,10 +144,8 @@ def shown(error: Exception) -> FolderMcpError:
 
 
 # An engine that failed ----------------------------------------------------------------------------------------------
-# Stands in for an engine that could not be opened or has ended, so that the server goes on and says why.
-#
-# A process that ends at a wrong setting leaves its client with "connection closed". This one answers: ``status``
-# shows the error and its remedy, the other tools refuse with it.
+# Replaces an engine that could not be opened or has ended. A process that ends at a wrong setting leaves its client
+# with "connection closed"; this one answers: ``status`` shows the error and its remedy, other tools refuse with it.
 
 
 def failed_engine(
@@ -166,7 +164,7 @@ def failed_engine(
 
 
 class FailedEngine:
-    """Fits ``EnginePort``: what waits for an index raises the error, by whatever name it is called."""
+    """Implements ``EnginePort``: every method that needs an index raises the error."""
 
     def __init__(self, error: FolderMcpError, owner: OwnerStatus, complete_owner: CompleteOwner) -> None:
         self._error = error

@@ -1,6 +1,6 @@
 """The fast way in: ``folder-mcp serve`` becomes a relay before anything else of this program is imported.
 
-Standard library only. Whatever is not plainly a relay's command line is left to ``cli``.
+Standard library only. Every command line that does not plainly ask for a relay is left to ``cli``.
 """
 
 from __future__ import annotations
@@ -10,23 +10,20 @@ import sys
 
 from mcp_server.processes.owner_lock import locate
 
-TYPE_CHECKING = False
+TYPE_CHECKING = False  # by hand: a relay does without the module ``typing``
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mcp_server.processes.attach import Attachment
-    from mcp_server.processes.owner_lock import Location
-
-_VALUED = {"--config": "config", "--data-dir": "data_dir"}
+_OPTIONS_WITH_VALUE = {"--config": "config", "--data-dir": "data_dir"}
 
 
-class Words:
+class RelayArguments:
     """A relay's command line.
 
     Attributes:
         config: From ``--config``, or None.
         data_dir: From ``--data-dir``, or None.
-        folders: The folders it names.
+        folders: The folders on the command line.
         verbose: Whether ``-v`` was given.
     """
 
@@ -39,29 +36,29 @@ class Words:
         self.verbose = False
 
 
-def words_of(argv: Sequence[str]) -> Words | None:
-    """Read a command line that asks for a relay; None when it asks for anything else."""
-    found, rest, left = Words(), [], list(argv)
-    while left:
-        word = left.pop(0)
-        name, given, value = word.partition("=")
-        if name in _VALUED:
-            if not given:
-                if not left:
+def parse_relay_arguments(argv: Sequence[str]) -> RelayArguments | None:
+    """Parse a command line that asks for a relay; None when it asks for anything else."""
+    found, positional, remaining = RelayArguments(), [], list(argv)
+    while remaining:
+        word = remaining.pop(0)
+        name, equals, value = word.partition("=")
+        if name in _OPTIONS_WITH_VALUE:
+            if not equals:
+                if not remaining:
                     return None
-                value = left.pop(0)
-            setattr(found, _VALUED[name], value)
+                value = remaining.pop(0)
+            setattr(found, _OPTIONS_WITH_VALUE[name], value)
         elif word in ("-v", "--verbose"):
             found.verbose = True
         elif word.startswith("-"):
             return None
         else:
-            rest.append(word)
-    if rest and rest[0] == "serve":
-        found.folders = rest[1:]
-    elif rest and (os.sep in rest[0] or rest[0].startswith(("~", "."))):
-        found.folders = rest
-    elif rest:
+            positional.append(word)
+    if positional and positional[0] == "serve":
+        found.folders = positional[1:]
+    elif positional and (os.sep in positional[0] or positional[0].startswith(("~", "."))):
+        found.folders = positional
+    elif positional:
         return None
     return found
 
@@ -69,44 +66,19 @@ def words_of(argv: Sequence[str]) -> Words | None:
 def run_relay(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     """Become a relay if the command line asks for one; returns when it asks for something else.
 
-    Also returns when there can be no owner: the configuration cannot be read, or no private directory can be had.
-    ``cli`` then serves in this process, and explains.
+    Also returns when there can be no owner: the configuration cannot be read, or there is no private directory for
+    the owner's files. ``cli`` then serves in this process, and explains.
     """
-    words = words_of(argv)
-    if words is None or sys.stdin is None or sys.stdin.isatty():
+    arguments = parse_relay_arguments(argv)
+    if arguments is None or sys.stdin is None or sys.stdin.isatty():
         return
+    # Not at the top: `folder-mcp --help` comes through this module and needs no sockets and no threads.
+    from mcp_server.processes import relay  # noqa: PLC0415
+
     try:
-        location = locate(words.config, words.data_dir, environ)
-        attachment = attachment_to(location, environ, verbose=words.verbose)
+        location = locate(arguments.config, arguments.data_dir, environ)
+        folders = [os.path.abspath(os.path.expanduser(folder)) for folder in arguments.folders]
+        client = relay.Relay.of(location, folders, environ, verbose=arguments.verbose)
     except (OSError, ValueError):
         return
-    from mcp_server.processes.handshake import greeting  # noqa: PLC0415
-    from mcp_server.processes.relay import Relay  # noqa: PLC0415
-
-    folders = [os.path.abspath(os.path.expanduser(folder)) for folder in words.folders]
-    hello = greeting("client", folders=folders, config=location.fingerprint)
-    alone = ["serve", *_flags(location, verbose=words.verbose), "--no-daemon", *folders]
-    Relay(attachment, hello, alone, environ).run()
-
-
-def attachment_to(location: Location, environ: Mapping[str, str], *, verbose: bool = False) -> Attachment:
-    """Return how to reach the owner of a data directory.
-
-    Raises:
-        OSError: There is no private directory for it.
-    """
-    from mcp_server.processes.attach import Attachment  # noqa: PLC0415
-    from mcp_server.processes.owner_lock import place_of  # noqa: PLC0415
-    from mcp_server.version import release  # noqa: PLC0415
-
-    return Attachment(place_of(location.data_dir), owner_words(location, verbose=verbose), environ, release())
-
-
-def owner_words(location: Location, *, verbose: bool) -> list[str]:
-    """Return the words of the command line that starts an owner."""
-    return ["owner", *_flags(location, verbose=verbose)]
-
-
-def _flags(location: Location, *, verbose: bool) -> list[str]:
-    named = ["--config", location.config] if location.config else []
-    return [*named, "--data-dir", location.data_dir, *(["--verbose"] if verbose else [])]
+    client.run()

@@ -1,7 +1,7 @@
-"""Who owns a data directory: the runtime directory, a lock the kernel drops, and the note that says where to dial.
+"""Who owns a data directory: its runtime directory, a lock that the kernel releases, the owner's files.
 
-Standard library only. The directory is found without the environment: clients start servers with a handful of
-variables, and two processes that look in different places would elect two owners.
+Standard library only. The runtime directory is found without the environment: clients start servers with a handful of
+variables, and two processes that look in different directories would elect two owners.
 """
 
 from __future__ import annotations
@@ -22,61 +22,61 @@ if TYPE_CHECKING:
 
 
 PROTOCOL = 1
-"""Major version of what relays and owners say to each other."""
+"""Major version of the protocol between relays and owners."""
 MAX_SOCKET_PATH = 103
 """Bytes of a unix socket's path that fit everywhere (macOS has 104 with the closing zero)."""
 _LONGEST = "/0123456789abcdef/owner-01234567.sock"
 
 
-class Place:
+class OwnerFiles:
     """The files of one data directory's owner, in the user's runtime directory.
 
     Attributes:
         directory: Readable by the user alone (0700).
-        lock: Held by the owner for as long as it lives; never unlinked.
-        note: What the owner says of itself (JSON); written when its endpoint answers.
-        token: Secret of the owner where there is no unix socket (0600).
-        heir: Left by an owner that stands down: the version that asked for it.
-        log: What the owner writes before and beside its own log.
+        lock_file: Locked by the owner for as long as it lives; never unlinked.
+        state_file: The owner's process, version and endpoint (JSON); written when the endpoint answers.
+        token_file: Secret of the owner where there is no unix socket (0600).
+        successor_file: Left by an owner that stands down: the version that asked for it.
+        log_file: The owner's stderr: what it writes before and beside its own log.
     """
 
-    __slots__ = ("directory", "heir", "lock", "log", "note", "token")
+    __slots__ = ("directory", "lock_file", "log_file", "state_file", "successor_file", "token_file")
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
-        self.lock = os.path.join(directory, "owner.lock")
-        self.note = os.path.join(directory, "owner.json")
-        self.token = os.path.join(directory, "token")
-        self.heir = os.path.join(directory, "heir.json")
-        self.log = os.path.join(directory, "owner.log")
+        self.lock_file = os.path.join(directory, "owner.lock")
+        self.state_file = os.path.join(directory, "owner.json")
+        self.token_file = os.path.join(directory, "token")
+        self.successor_file = os.path.join(directory, "heir.json")
+        self.log_file = os.path.join(directory, "owner.log")
 
 
-def place_of(data_dir: str, base: str | None = None) -> Place:
-    """Return the place of a data directory's owner, created if needed.
+def owner_files_for(data_dir: str, base: str | None = None) -> OwnerFiles:
+    """Return the files of a data directory's owner; their directory is created if needed.
 
     Args:
         data_dir: The data directory; need not exist.
         base: The user's runtime directory, None for the platform's.
 
     Raises:
-        OSError: No private directory can be had; says why.
+        OSError: There is no private directory for them; says why.
     """
     real = os.path.normcase(os.path.realpath(data_dir))
     name = hashlib.sha256(os.fsencode(real)).hexdigest()[:16]
     directory = os.path.join(base or _runtime_directory(), name)
-    _private(directory)
-    return Place(directory)
+    _ensure_private(directory)
+    return OwnerFiles(directory)
 
 
 def _runtime_directory() -> str:
-    """Return the user's own directory for what lives as long as processes do."""
+    """Return the user's own directory for files that live as long as processes do."""
     refused = "no candidate"
-    for base in _candidates():
+    for base in _runtime_directory_candidates():
         if len(os.fsencode(base + _LONGEST)) > MAX_SOCKET_PATH:
             refused = f"{base}: too long for a socket's path"
             continue
         try:
-            _private(base)
+            _ensure_private(base)
         except OSError as error:
             refused = str(error)
         else:
@@ -84,7 +84,7 @@ def _runtime_directory() -> str:
     raise OSError(f"no private runtime directory: {refused}")
 
 
-def _candidates() -> list[str]:
+def _runtime_directory_candidates() -> list[str]:
     if sys.platform == "win32":
         return [os.path.join(os.path.expanduser("~"), "AppData", "Local", "folder-mcp", "run")]
     found = []
@@ -96,7 +96,7 @@ def _candidates() -> list[str]:
     return [*found, f"/tmp/folder-mcp-{os.getuid()}"]  # noqa: S108 - checked to be ours, 0700 and no link
 
 
-def _private(directory: str) -> None:
+def _ensure_private(directory: str) -> None:
     """Create a directory for the user alone, or check that it is one."""
     with contextlib.suppress(FileExistsError):
         os.makedirs(directory, mode=0o700)
@@ -110,17 +110,17 @@ def _private(directory: str) -> None:
 
 
 class OwnerLock:
-    """The right to be the owner, held until ``release`` or the end of the process, however it ends."""
+    """The lock of a data directory's owner: exclusive, held until ``release`` or the end of the process."""
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, owner_files: OwnerFiles) -> None:
+        self.owner_files = owner_files
         self._fd = -1
 
-    def take(self) -> bool:
-        """Take the lock without waiting; False when somebody else has it."""
+    def acquire(self) -> bool:
+        """Acquire the lock without waiting; False when another process has it."""
         for _ in range(100):
-            fd = os.open(self.place.lock, os.O_RDWR | os.O_CREAT, 0o600)
-            if not _lock(fd, shared=False):
+            fd = os.open(self.owner_files.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
+            if not _flock(fd, shared=False):
                 os.close(fd)
                 return False
             self._fd = fd
@@ -129,12 +129,12 @@ class OwnerLock:
                     os.register_at_fork(after_in_child=self.release)  # a fork must not go on holding it
                 return True
             self.release()
-        raise OSError(f"{self.place.lock} is being replaced all the time")
+        raise OSError(f"{self.owner_files.lock_file} is being replaced all the time")
 
     def holds(self) -> bool:
-        """Whether the locked file is still the one that others would open."""
+        """Whether the locked file is still the one that other processes would open."""
         try:
-            there, here = os.stat(self.place.lock), os.fstat(self._fd)
+            there, here = os.stat(self.owner_files.lock_file), os.fstat(self._fd)
         except OSError:
             return False
         return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
@@ -154,27 +154,25 @@ class OwnerLock:
         self.release()
 
 
-def held(place: Place) -> bool:
-    """Whether somebody is the owner, answering or not."""
+def is_held(owner_files: OwnerFiles) -> bool:
+    """Whether a data directory has an owner, answering or not."""
     try:
-        fd = os.open(place.lock, os.O_RDWR)
+        fd = os.open(owner_files.lock_file, os.O_RDWR)
     except OSError:
         return False
     try:
-        return not _lock(fd, shared=True)
+        return not _flock(fd, shared=True)
     finally:
         os.close(fd)
 
 
-def wait_until_free(place: Place) -> None:
-    """Return when nobody is the owner any more. Blocks in the kernel; call it in a thread."""
+def wait_until_released(owner_files: OwnerFiles) -> None:
+    """Return when there is no owner any more. Blocks in the kernel; call it in a thread."""
     if sys.platform == "win32":
-        while held(place):
+        while is_held(owner_files):
             time.sleep(0.5)
         return
-    import fcntl  # noqa: PLC0415 - not on Windows
-
-    fd = os.open(place.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    fd = os.open(owner_files.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
     finally:
@@ -184,7 +182,7 @@ def wait_until_free(place: Place) -> None:
 if sys.platform == "win32":
     import msvcrt
 
-    def _lock(fd: int, *, shared: bool) -> bool:
+    def _flock(fd: int, *, shared: bool) -> bool:
         try:
             msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
         except OSError:
@@ -194,7 +192,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-    def _lock(fd: int, *, shared: bool) -> bool:
+    def _flock(fd: int, *, shared: bool) -> bool:
         try:
             fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -202,19 +200,17 @@ else:
         return True
 
 
-# Where the data directory is ----------------------------------------------------------------------------------------
-# Which data directory a command line means, found without the libraries that reading the whole configuration takes.
-#
-# Standard library only. The rules are those of ``indexer.config.load_config``; a test holds the two together.
+# Which data directory a command line means --------------------------------------------------------------------------
+# Found without the libraries that ``indexer.config.load_config`` needs. The rules are the same: a test compares them.
 
 NAME = "folder-mcp"
 
 
 class Location:
-    """Where one command line points.
+    """The configuration and the data directory of one command line.
 
     Attributes:
-        config: The configuration file somebody named, absolute; empty for the user's own.
+        config: The configuration file from a flag or variable, absolute; empty for the user's own.
         data_dir: The data directory, absolute.
         fingerprint: Digest of the configuration file's text, to see whether two processes read the same.
     """
@@ -227,9 +223,9 @@ class Location:
         self.fingerprint = fingerprint
 
 
-def user_config() -> str:
+def user_config_path() -> str:
     """Return where the user's own configuration file is, or would be."""
-    return _default("config", "config.toml")
+    return _platform_path("config", "config.toml")
 
 
 def locate(config: str | None, data_dir: str | None, environ: Mapping[str, str]) -> Location:
@@ -241,34 +237,34 @@ def locate(config: str | None, data_dir: str | None, environ: Mapping[str, str])
         environ: The environment.
 
     Raises:
-        ValueError: The configuration cannot be read; whoever reads it in full explains it.
+        ValueError: The configuration cannot be read; ``load_config`` explains why.
     """
     named = config or environ.get("FOLDER_MCP_CONFIG")
-    file = _absolute(named, os.getcwd()) if named else _default("config", "config.toml")
-    text = _text(file, must=bool(named))
+    file = _absolute(named, os.getcwd()) if named else _platform_path("config", "config.toml")
+    text = _read_config(file, required=bool(named))
     chosen = data_dir or environ.get("FOLDER_MCP_DATA_DIR")
     if chosen:
         found = _absolute(chosen, os.getcwd())
     else:
-        written = _written(text)
-        found = _absolute(written, os.path.dirname(file)) if written else _default("data", "")
+        configured = _configured_data_dir(text)
+        found = _absolute(configured, os.path.dirname(file)) if configured else _platform_path("data", "")
     return Location(file if named else "", found, hashlib.sha256(text).hexdigest()[:16])
 
 
-def _text(file: str, *, must: bool) -> bytes:
+def _read_config(file: str, *, required: bool) -> bytes:
     try:
         with open(file, "rb") as stream:
             return stream.read()
     except FileNotFoundError:
-        if not must:
+        if not required:
             return b""
         raise ValueError(file) from None
     except OSError as error:
         raise ValueError(file) from error
 
 
-def _written(text: bytes) -> str:
-    """Return the file's ``data_dir``, or nothing."""
+def _configured_data_dir(text: bytes) -> str:
+    """Return the configuration file's ``data_dir``; empty when it has none."""
     if b"data_dir" not in text:
         return ""
     import tomllib  # noqa: PLC0415 - 30 ms that hardly any start needs
@@ -283,12 +279,11 @@ def _absolute(path: str, base: str) -> str:
     return os.path.normpath(os.path.join(base, os.path.expanduser(path)))
 
 
-def _default(kind: str, name: str) -> str:
-    """Return the platform's place, as platformdirs has it: XDG_* count on a Mac too."""
-    # house: the platform's own variables decide a path only here, as platformdirs lets them
+def _platform_path(kind: str, name: str) -> str:
+    """Return the platform's directory, as ``platformdirs`` has it: XDG_* count on a Mac too."""
     windows, mac = sys.platform == "win32", sys.platform == "darwin"
     variable = "LOCALAPPDATA" if windows else f"XDG_{kind.upper()}_HOME"
-    named = os.environ.get(variable, "").strip()  # house: the platform's own variable
+    named = os.environ.get(variable, "").strip()  # environment: the platform's own variable, as in platformdirs
     below = {"config": ".config", "data": ".local/share"}[kind]
     usual = "~/AppData/Local" if windows else "~/Library/Application Support" if mac else f"~/{below}"
     base = named if (ntpath.isabs(named) and windows) or os.path.isabs(named) else os.path.expanduser(usual)

@@ -1,7 +1,7 @@
 """The relay: what a client starts. Carries lines between stdio and the owner, and finds another owner when one ends.
 
-Standard library only, one loop over one queue of events; threads only wait (for the client, the server, the parent,
-a connection) and put what they got into the queue.
+Standard library only. One loop takes events from one queue; threads only wait (for the client, the server, the parent,
+a connection) and put events into it.
 """
 
 from __future__ import annotations
@@ -11,34 +11,40 @@ import queue
 import threading
 import time
 
-from mcp_server.processes.attach import Attached, Attachment, NoOwner, OwnerUnresponsive
-from mcp_server.processes.handshake import Line, NotThere, Refused, Silent, greeting
-from mcp_server.processes.owner_lock import wait_until_free
-from mcp_server.processes.relay_calls import Calls
-from mcp_server.processes.relay_link import (
-    Link,
-    leave,
-    leave_on_signals,
-    leave_with_parent,
-    note,
-    to_owner,
-    to_process,
+from mcp_server.processes.attach import Attached, NoOwner, OwnerConnector, OwnerUnresponsive, connector_to
+from mcp_server.processes.handshake import (
+    HandshakeRefused,
+    HandshakeTimeout,
+    LineSocket,
+    OwnerNotFound,
+    handshake_request,
 )
-from mcp_server.processes.spawn import server
+from mcp_server.processes.owner_lock import Location, wait_until_released
+from mcp_server.processes.relay_calls import Calls
+from mcp_server.processes.relay_server import (
+    ServerConnection,
+    exit_now,
+    exit_on_signals,
+    exit_with_parent,
+    log_to_client,
+    own_server,
+    owner_server,
+)
+from mcp_server.processes.spawn import location_arguments, start_server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any, NoReturn
 
-LAST_WORDS = 0.8
-"""Seconds that calls in flight are given when the client has closed its end."""
+CLOSE_GRACE = 0.8
+"""Seconds that calls in flight have left when the client has closed its end."""
 SLOW = 3.0
-"""Seconds without an answer after which the owner is asked whether it is there."""
+"""Seconds without an answer after which the relay probes whether the owner answers at all."""
 PROBE = 5.0
-"""Seconds it has for saying so."""
-CRASHES, CRASH_WINDOW = 5, 60.0
-"""So many owners lost in so many seconds: a process of our own is tried instead."""
+"""Seconds that the owner has to answer the probe."""
+MAX_CRASHES, CRASH_WINDOW = 5, 60.0
+"""After more lost owners than this in so many seconds, the relay starts a server of its own."""
 
 
 class Relay:
@@ -46,83 +52,100 @@ class Relay:
 
     def __init__(
         self,
-        attachment: Attachment,
-        hello: dict[str, Any],
-        alone: Sequence[str],
+        connector: OwnerConnector,
+        request: dict[str, Any],
+        own_arguments: Sequence[str],
         environ: Mapping[str, str],
         wire: tuple[int, int] = (0, 1),
     ) -> None:
         """Keep what is needed.
 
         Args:
-            attachment: Finds the owner.
-            hello: What to say to it.
-            alone: Words of the command line that serves in a process of its own.
-            environ: The environment of such a process.
-            wire: File descriptors the client writes to and reads from.
+            connector: Connects to the owner.
+            request: Our half of the handshake.
+            own_arguments: Command line of a server of our own, where there is no owner to use.
+            environ: The environment of such a server.
+            wire: File descriptors that the client writes to and reads from.
         """
-        self._attachment = attachment
-        self._hello = hello
-        self._alone = alone
+        self._connector = connector
+        self._request = request
+        self._own_arguments = own_arguments
         self._environ = environ
         self._read_fd, self._write_fd = wire
         self._events: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._calls = Calls()
-        self._link: Link | None = None
-        self._next: Link | None = None
+        self._server: ServerConnection | None = None
+        self._next_server: ServerConnection | None = None
         self._replaying = False
-        self._waiting: list[bytes] = []
+        self._unsent: list[bytes] = []
         self._losses: list[float] = []
         self._check_at: float | None = None
         self._end_at: float | None = None
 
+    @classmethod
+    def of(cls, location: Location, folders: Sequence[str], environ: Mapping[str, str], *, verbose: bool) -> Relay:
+        """Make the relay of a command line.
+
+        Args:
+            location: The configuration and the data directory.
+            folders: Absolute paths that this client searches by default.
+            environ: The environment.
+            verbose: Whether what it starts logs details to stderr.
+
+        Raises:
+            OSError: There is no private directory for the owner's files.
+        """
+        request = handshake_request("client", folders=[*folders], config=location.fingerprint)
+        own = ["serve", *location_arguments(location, verbose=verbose), "--no-daemon", *folders]
+        return cls(connector_to(location, environ, verbose=verbose), request, own, environ)
+
     def run(self) -> NoReturn:
         """Serve until the client leaves; ends the process."""
-        leave_on_signals()
-        self._thread(leave_with_parent, os.getppid())
-        self._thread(self._read_client)
+        exit_on_signals()
+        self._start_thread(exit_with_parent, os.getppid())
+        self._start_thread(self._read_client)
         self._attach()
         while True:
             times = [at for at in (self._check_at, self._end_at) if at is not None]
             try:
                 event = self._events.get(timeout=max(0.0, min(times) - time.monotonic()) if times else None)
             except queue.Empty:
-                self._on_time()
+                self._on_timeout()
             else:
                 event()
             if self._end_at is not None and not self._calls.open:
-                leave(0)
+                exit_now(0)
 
     # The client ------------------------------------------------------------------------------------------------
 
     def _read_client(self) -> None:
-        pieces: list[bytes] = []
+        parts: list[bytes] = []
         try:
             while data := os.read(self._read_fd, 65536):
-                pieces.append(data)
+                parts.append(data)
                 if b"\n" in data:
-                    whole, last = b"".join(pieces).rsplit(b"\n", 1)
-                    self._put(self._from_client, whole + b"\n")
-                    pieces = [last]
+                    whole, last = b"".join(parts).rsplit(b"\n", 1)
+                    self._enqueue(self._on_client_lines, whole + b"\n")
+                    parts = [last]
         except OSError:
             pass
-        if rest := b"".join(pieces):
-            self._put(self._from_client, rest + b"\n")
-        self._put(self._client_left)
-        time.sleep(LAST_WORDS + 0.1)  # the loop may be stuck writing to a client that reads nothing
-        leave(0)
+        if rest := b"".join(parts):
+            self._enqueue(self._on_client_lines, rest + b"\n")
+        self._enqueue(self._on_client_left)
+        time.sleep(CLOSE_GRACE + 0.1)  # the loop may be blocked in a write to a client that reads nothing
+        exit_now(0)
 
-    def _from_client(self, lines: bytes) -> None:
+    def _on_client_lines(self, lines: bytes) -> None:
         each = lines.splitlines(keepends=True)
         for line in each:
             self._calls.sent(line)
-        if self._link is None or self._replaying:
-            self._waiting.extend(each)
+        if self._server is None or self._replaying:
+            self._unsent.extend(each)
         else:
             self._send(lines)
 
-    def _client_left(self) -> None:
-        self._end_at = time.monotonic() + LAST_WORDS
+    def _on_client_left(self) -> None:
+        self._end_at = time.monotonic() + CLOSE_GRACE
 
     def _to_client(self, data: bytes) -> None:
         view = memoryview(data)
@@ -130,48 +153,45 @@ class Relay:
             while view:
                 view = view[os.write(self._write_fd, view) :]
         except OSError:
-            leave(0)  # the client closed its end: an ordinary goodbye
+            exit_now(0)  # the client closed its end, as clients do
 
     # The server ------------------------------------------------------------------------------------------------
 
     def _attach(self) -> None:
         self._check_at = None
-        self._thread(lambda: self._put(self._attached, self._attachment.attach(self._hello)))
+        self._start_thread(lambda: self._enqueue(self._on_attached, self._connector.attach(self._request)))
 
-    def _attached(self, found: Attached | NoOwner | OwnerUnresponsive) -> None:
+    def _on_attached(self, found: Attached | NoOwner | OwnerUnresponsive) -> None:
         if isinstance(found, Attached):
-            self._use(to_owner(found.line, self._received))
+            self._use(owner_server(found.connection, self._received))
             return
-        if (
-            isinstance(found, OwnerUnresponsive) and self._link is not None
-        ):  # served already, and the owner is still silent
-            self._thread(self._watch_owner, found.line)
-            return
-        if self._link is not None:
+        if self._server is not None:  # a server of our own already serves the client
+            if isinstance(found, OwnerUnresponsive):
+                self._start_thread(self._watch_owner, found.connection)
             return
         if isinstance(found, OwnerUnresponsive):
-            note(f"{found.reason}; searching by word only, in this process, until it answers")
-            words = [*self._alone, "--read-only", f"--because={found.reason}"]
-            self._thread(self._watch_owner, found.line)
+            log_to_client(f"{found.reason}; searching by word only, in this process, until it answers")
+            arguments = [*self._own_arguments, "--read-only", f"--because={found.reason}"]
+            self._start_thread(self._watch_owner, found.connection)
         else:
-            note(f"{found.reason}; serving in this process")
-            words = [*self._alone]
+            log_to_client(f"{found.reason}; serving in this process")
+            arguments = [*self._own_arguments]
         try:
-            self._use(to_process(server(words, self._environ), self._received))
+            self._use(own_server(start_server(arguments, self._environ), self._received))
         except OSError as error:
             for answer in self._calls.unsent(f"no server can be started: {error}"):
                 self._to_client(answer)
-            leave(1)
+            exit_now(1)
 
-    def _use(self, link: Link) -> None:
-        """Go over to a new server: at once if there is none, else when nothing is in flight."""
-        if self._link is not None and self._calls.open:
-            self._next = link
+    def _use(self, server: ServerConnection) -> None:
+        """Switch to a new server: at once if there is none, else when nothing is in flight."""
+        if self._server is not None and self._calls.open:
+            self._next_server = server
             return
-        if self._link is not None:
-            self._link.close()
-        self._link, self._next = link, None
-        link.start()
+        if self._server is not None:
+            self._server.close()
+        self._server, self._next_server = server, None
+        server.start()
         replay = self._calls.replay()
         if replay:
             self._replaying = True
@@ -180,29 +200,29 @@ class Relay:
             self._flush()
 
     def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        self._send(self._calls.listening(waiting) + b"".join(waiting))
+        unsent, self._unsent = self._unsent, []
+        self._send(self._calls.listen_requests(unsent) + b"".join(unsent))
 
     def _send(self, data: bytes) -> None:
-        if self._link is None:
-            self._waiting.append(data)
+        if self._server is None:
+            self._unsent.append(data)
             return
         try:
             if data:
-                self._link.send(data)
+                self._server.send(data)
         except OSError:
-            self._link.close()  # its thread reports the loss, after whatever it still had to say
-        if self._check_at is None and self._link.owner and (self._calls.open or self._replaying):
+            self._server.close()  # its thread reports the loss, after the last line that it received
+        if self._check_at is None and self._server.is_owner and (self._calls.open or self._replaying):
             self._check_at = time.monotonic() + SLOW
 
-    def _received(self, link: Link, line: bytes) -> None:
-        self._put(self._from_server, link, line)
+    def _received(self, server: ServerConnection, line: bytes) -> None:
+        self._enqueue(self._on_server_line, server, line)
 
-    def _from_server(self, link: Link, line: bytes) -> None:
-        if link is not self._link:
+    def _on_server_line(self, server: ServerConnection, line: bytes) -> None:
+        if server is not self._server:
             return
         if not line:
-            self._lost(f"the server process ended ({'background' if link.owner else 'own'})")
+            self._on_server_lost(f"the server process ended ({'background' if server.is_owner else 'own'})")
             return
         if self._replaying and self._calls.is_replay(line):
             self._replaying = False
@@ -213,83 +233,83 @@ class Relay:
             self._to_client(line)
         if not self._calls.open:
             self._check_at = None
-            if self._next is not None:
-                self._use(self._next)
+            if self._next_server is not None:
+                self._use(self._next_server)
 
-    def _lost(self, reason: str) -> None:
-        """Answer or keep what was in flight, and find another server."""
+    def _on_server_lost(self, reason: str) -> None:
+        """Answer or keep the calls in flight, and find another server."""
         self._drop(reason)
-        if self._next is not None:
-            self._use(self._next)
+        if self._next_server is not None:
+            self._use(self._next_server)
             return
         now = time.monotonic()
         self._losses = [at for at in self._losses if now - at < CRASH_WINDOW] + [now]
-        if len(self._losses) > CRASHES:
-            self._attached(NoOwner(f"the background process ended {len(self._losses)} times within a minute"))
+        if len(self._losses) > MAX_CRASHES:
+            self._on_attached(NoOwner(f"the background process ended {len(self._losses)} times within a minute"))
         else:
             self._attach()
 
     def _drop(self, reason: str) -> None:
-        """Let go of the server: answer what cannot be asked again, keep the rest for the next one."""
-        link, self._link, self._replaying, self._check_at = self._link, None, False, None
-        if link is not None:
-            link.close()
-        errors, again = self._calls.lost(reason, self._waiting)
-        self._waiting = [*again, *self._waiting]
+        """Drop the server: answer calls that cannot be repeated with an error, keep the others for the next server."""
+        server, self._server, self._replaying, self._check_at = self._server, None, False, None
+        if server is not None:
+            server.close()
+        errors, repeated = self._calls.lost(reason, self._unsent)
+        self._unsent = [*repeated, *self._unsent]
         for answer in errors:
             self._to_client(answer)
 
-    # Silence ---------------------------------------------------------------------------------------------------
+    # An owner that does not answer -----------------------------------------------------------------------------
 
-    def _on_time(self) -> None:
+    def _on_timeout(self) -> None:
         now = time.monotonic()
         if self._end_at is not None and now >= self._end_at:
-            leave(0)
-        if self._check_at is not None and now >= self._check_at and self._link is not None:
+            exit_now(0)
+        if self._check_at is not None and now >= self._check_at and self._server is not None:
             self._check_at = None
-            self._thread(self._probe, self._link)
+            self._start_thread(self._probe, self._server)
 
-    def _probe(self, link: Link) -> None:
-        """Ask an owner that is slow whether it is there at all."""
+    def _probe(self, server: ServerConnection) -> None:
+        """Find out whether an owner that is slow answers at all."""
         try:
-            line, _ = self._attachment.dial(greeting("control"), PROBE)
-        except Silent as silent:
-            self._put(self._owner_is_silent, link, silent.line)
+            connection, _ = self._connector.dial(handshake_request("control"), PROBE)
+        except HandshakeTimeout as error:
+            self._enqueue(self._on_owner_unresponsive, server, error.connection)
             return
-        except (NotThere, Refused):
-            pass  # its connection will tell
+        except (OwnerNotFound, HandshakeRefused):
+            pass  # it has ended: its own connection reports that
         else:
-            line.close()
-        self._put(self._owner_is_there, link)
+            connection.close()
+        self._enqueue(self._on_owner_answered, server)
 
-    def _owner_is_there(self, link: Link) -> None:
-        if link is self._link and self._calls.open:
+    def _on_owner_answered(self, server: ServerConnection) -> None:
+        if server is self._server and self._calls.open:
             self._check_at = time.monotonic() + PROBE
 
-    def _owner_is_silent(self, link: Link, line: Line) -> None:
-        """Not dead: nobody takes its place. Read beside it until it answers."""
-        if link is not self._link:
-            line.close()
+    def _on_owner_unresponsive(self, server: ServerConnection, connection: LineSocket) -> None:
+        """Serve from a read-only process of our own until it answers: it is not dead, so it still holds the lock."""
+        if server is not self._server:
+            connection.close()
             return
         reason = "the background process accepts connections but does not answer"
         self._drop(reason)
-        self._attached(OwnerUnresponsive(reason, line))
+        self._on_attached(OwnerUnresponsive(reason, connection))
 
-    def _watch_owner(self, line: Line | None) -> None:
-        """Wait until a silent owner answers or is gone, then attach again."""
+    def _watch_owner(self, connection: LineSocket | None) -> None:
+        """Wait until an unresponsive owner answers or has ended, then attach again."""
         try:
-            if line is None:
-                wait_until_free(self._attachment.place)
+            if connection is None:
+                wait_until_released(self._connector.owner_files)
             else:
-                line.receive()
+                connection.receive()
         except (OSError, ValueError):
-            pass  # it is gone: attaching finds or starts another
-        if line is not None:
-            line.close()
-        self._put(self._attach)
+            pass  # it has ended: attaching finds or starts another
+        if connection is not None:
+            connection.close()
+        self._enqueue(self._attach)
 
-    def _put(self, event: Callable[..., None], *given: Any) -> None:
-        self._events.put(lambda: event(*given))
+    def _enqueue(self, handle: Callable[..., None], *arguments: Any) -> None:
+        self._events.put(lambda: handle(*arguments))
 
-    def _thread(self, work: Callable[..., None], *given: Any) -> None:
-        threading.Thread(target=work, args=given, daemon=True).start()
+    def _start_thread(self, work: Callable[..., None], *arguments: Any) -> None:
+        threading.Thread(target=work, args=arguments, daemon=True).start()

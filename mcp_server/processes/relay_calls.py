@@ -1,7 +1,7 @@
-"""What a client and its server have said to each other, as far as a new server must know it. Pure bookkeeping.
+"""The state of one client's MCP session that a new server must get: its handshake, subscriptions, calls in flight.
 
-Standard library only. Requests and answers are JSON-RPC lines. When a server is lost, calls that only read are asked
-again, once; of anything else it cannot be known whether it was done, and the client is told so.
+Pure, standard library only. Requests and answers are JSON-RPC lines. When a server is lost, calls that only read are
+repeated, once; for every other call it is unknown whether it was done, and the client is told so.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-READING_TOOLS = frozenset({"search", "read", "status"})
-READING = frozenset(
+READ_ONLY_TOOLS = frozenset({"search", "read", "status"})
+READ_ONLY_METHODS = frozenset(
     {
         "initialize",
         "ping",
@@ -30,28 +30,29 @@ READING = frozenset(
         "resources/unsubscribe",
     }
 )
-"""Methods that change nothing, or nothing that asking twice would change twice."""
+"""Methods that change nothing, or are idempotent."""
 LISTEN = "subscriptions/listen"
-"""A request that stays without an answer for as long as the client listens: asked again of every server."""
+"""A request that stays unanswered for as long as the client listens: repeated to every new server."""
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
-"""Where a notice says which request to listen it belongs to."""
-OWN = "folder-mcp/"
-"""What the ids of our own requests begin with."""
+"""The key of a notification that names its request to listen."""
+OWN_ID_PREFIX = "folder-mcp/"
+"""Ids of the relay's own requests begin with it."""
 LOST = -32002
-"""Error code of a call that a server took with it. (-32000 and -32001 are the SDK's.)"""
+"""Error code of a call whose server was lost. (-32000 and -32001 are the SDK's.)"""
 
 
-class Asked:
+class OpenRequest:
     """A request without an answer yet.
 
     Attributes:
         line: The client's line.
-        what: Method, and tool if it is a call of one.
-        reads: Whether it may be asked again.
-        again: Whether it has been.
+        name: The method, and the tool if it is a call of one.
+        read_only: Whether it may be repeated.
+        repeated: Whether it has been.
+        progress_token: Under which the client gets progress, or None.
     """
 
-    __slots__ = ("again", "line", "reads", "token", "what")
+    __slots__ = ("line", "name", "progress_token", "read_only", "repeated")
 
     def __init__(self, line: bytes, message: dict[str, Any]) -> None:
         method, params = message["method"], message.get("params")
@@ -59,114 +60,121 @@ class Asked:
         tool = params.get("name") if method == "tools/call" else None
         meta = params.get("_meta")
         self.line = line
-        self.what = f"{method} {tool}" if tool else str(method)
-        self.reads = tool in READING_TOOLS if method == "tools/call" else method in READING
-        self.token = meta.get("progressToken") if isinstance(meta, dict) else None
-        self.again = False
+        self.name = f"{method} {tool}" if tool else str(method)
+        self.read_only = tool in READ_ONLY_TOOLS if method == "tools/call" else method in READ_ONLY_METHODS
+        self.progress_token = meta.get("progressToken") if isinstance(meta, dict) else None
+        self.repeated = False
 
 
 class Calls:
-    """One client's requests in flight, and its handshake.
+    """One client's requests in flight, its handshake and its subscriptions.
 
     Attributes:
-        open: Requests without an answer, by id as JSON text; not those by which the client listens.
+        open: Requests without an answer, by id as JSON text; without those to listen.
     """
 
     def __init__(self) -> None:
-        self.open: dict[str, Asked] = {}
-        self._listening: dict[str, bytes] = {}
-        self._heard: set[str] = set()
+        self.open: dict[str, OpenRequest] = {}
+        self._listen_requests: dict[str, bytes] = {}
+        self._acknowledged: set[str] = set()
         self._subscribed: dict[str, dict[str, Any]] = {}
-        self._hello = b""
-        self._greeted = b""
-        self._answered = False
+        self._initialize_line = b""
+        self._initialized_line = b""
+        self._initialized = False
         self._replays = 0
-        self._told: set[str] = set()
+        self._repeated_tokens: set[str] = set()
 
     def sent(self, line: bytes) -> None:
-        """Take note of a line from the client."""
+        """Record a line from the client."""
         message = _object(line)
         method = message.get("method")
         if not isinstance(method, str):
             return
         if "id" in message:
             if method == LISTEN:
-                self._listening[json.dumps(message["id"])] = line
+                self._listen_requests[json.dumps(message["id"])] = line
                 return
-            self.open[json.dumps(message["id"])] = Asked(line, message)
-            if method == "initialize" and not self._answered:
-                self._hello = line
-            self._note_subscription(message)
+            self.open[json.dumps(message["id"])] = OpenRequest(line, message)
+            if method == "initialize" and not self._initialized:
+                self._initialize_line = line
+            self._record_subscription(message)
         elif method == "notifications/initialized":
-            self._greeted = line
+            self._initialized_line = line
         elif method == "notifications/cancelled":
             params = message.get("params")
             if isinstance(params, dict):
                 key = json.dumps(params.get("requestId"))
                 self.open.pop(key, None)
-                self._listening.pop(key, None)
+                self._listen_requests.pop(key, None)
 
     def received(self, line: bytes) -> bool:
-        """Take note of a line from the server; False when it is not the client's business."""
+        """Record a line from the server; False when it must not reach the client."""
         message = _object(line)
         if "method" in message:
-            return not self._repeats(message)
+            return not self._is_repetition(message)
         if "id" not in message:
             return True
         key = json.dumps(message["id"])
-        if str(message["id"]).startswith(OWN):
+        if str(message["id"]).startswith(OWN_ID_PREFIX):
             return False
-        self._listening.pop(key, None)
-        asked = self.open.pop(key, None)
-        if asked is not None and asked.what == "initialize" and "result" in message:
-            self._answered = True
+        self._listen_requests.pop(key, None)
+        request = self.open.pop(key, None)
+        if request is not None and request.name == "initialize" and "result" in message:
+            self._initialized = True
         return True
 
     def lost(self, reason: str, unsent: list[bytes]) -> tuple[list[bytes], list[bytes]]:
-        """The server is gone. Return answers for the client, and lines for the next server, in order.
+        """Record that the server is lost. Return answers for the client, and lines for the next server, in order.
 
         Args:
-            reason: What became of it.
-            unsent: Lines it was never sent: nothing happened to them.
+            reason: Why, for the client.
+            unsent: Lines that were never sent to it.
         """
-        errors, again = [], []
-        for key, asked in list(self.open.items()):
-            if asked.line in unsent:
+        errors, repeated = [], []
+        for key, request in list(self.open.items()):
+            if request.line in unsent:
                 continue
-            if asked.reads and not asked.again:
-                asked.again = True
-                again.append(asked.line)
-                if asked.token is not None:
-                    self._told.add(json.dumps(asked.token))
+            if request.read_only and not request.repeated:
+                request.repeated = True
+                repeated.append(request.line)
+                if request.progress_token is not None:
+                    self._repeated_tokens.add(json.dumps(request.progress_token))
             else:
                 del self.open[key]
-                errors.append(_error(json.loads(key), asked, reason))
-        return errors, again
+                errors.append(_error(json.loads(key), request, reason))
+        return errors, repeated
 
     def unsent(self, reason: str) -> list[bytes]:
-        """No server can be had. Return answers for everything open."""
-        errors = [_error(json.loads(key), asked, reason) for key, asked in self.open.items()]
+        """There is no server. Return answers for all open requests."""
+        errors = [_error(json.loads(key), request, reason) for key, request in self.open.items()]
         self.open.clear()
         return errors
 
     def replay(self) -> bytes:
-        """Return the handshake for a new server, empty when the client's protocol has none (or is still at it)."""
-        if not self._answered:
+        """Return the handshake for a new server, empty when the client's protocol has none, or it is not finished."""
+        if not self._initialized:
             return b""
         self._replays += 1
-        return json.dumps({**_object(self._hello), "id": self._replay_id()}).encode("ascii") + b"\n"
+        return json.dumps({**_object(self._initialize_line), "id": self._replay_id()}).encode("ascii") + b"\n"
 
     def after_replay(self) -> bytes:
-        """Return what follows the answer to a replayed handshake: its end, and the subscriptions."""
-        again = [
-            {"jsonrpc": "2.0", "id": f"{OWN}again/{number}", "method": "resources/subscribe", "params": params}
+        """Return what follows the answer to a replayed handshake: its last line, and the subscriptions."""
+        subscriptions = [
+            {
+                "jsonrpc": "2.0",
+                "id": f"{OWN_ID_PREFIX}again/{number}",
+                "method": "resources/subscribe",
+                "params": params,
+            }
             for number, params in enumerate(self._subscribed.values())
         ]
-        return self._greeted + b"".join(json.dumps(message).encode("ascii") + b"\n" for message in again)
+        return self._initialized_line + b"".join(
+            json.dumps(message).encode("ascii") + b"\n" for message in subscriptions
+        )
 
-    def listening(self, unsent: list[bytes]) -> bytes:
-        """Return the requests by which the client listens, for a new server; not those in ``unsent``."""
-        return b"".join(line for line in self._listening.values() if line not in unsent)
+    def listen_requests(self, unsent: list[bytes]) -> bytes:
+        """Return the client's requests to listen, for a new server; without those in ``unsent``."""
+        return b"".join(line for line in self._listen_requests.values() if line not in unsent)
 
     def is_replay(self, line: bytes) -> bool:
         """Whether a line answers the replayed handshake."""
@@ -174,13 +182,12 @@ class Calls:
         return "method" not in message and message.get("id") == self._replay_id()
 
     def _replay_id(self) -> str:
-        return f"{OWN}replay/{self._replays}"
+        return f"{OWN_ID_PREFIX}replay/{self._replays}"
 
-    def _repeats(self, message: dict[str, Any]) -> bool:
-        """Whether the client has this already.
+    def _is_repetition(self, message: dict[str, Any]) -> bool:
+        """Whether the client must not get this notification a second time.
 
-        Progress of a call that was asked again would begin anew, and must only grow; that it is listened to is told
-        a client once.
+        Progress must only grow, and that of a repeated call would begin anew. A subscription is acknowledged once.
         """
         params = message.get("params")
         if not isinstance(params, dict):
@@ -188,12 +195,15 @@ class Calls:
         if message["method"] == "notifications/subscriptions/acknowledged":
             meta = params.get("_meta")
             key = json.dumps(meta.get(SUBSCRIPTION)) if isinstance(meta, dict) else ""
-            known = key in self._heard
-            self._heard.add(key)
+            known = key in self._acknowledged
+            self._acknowledged.add(key)
             return known
-        return message["method"] == "notifications/progress" and json.dumps(params.get("progressToken")) in self._told
+        return (
+            message["method"] == "notifications/progress"
+            and json.dumps(params.get("progressToken")) in self._repeated_tokens
+        )
 
-    def _note_subscription(self, message: dict[str, Any]) -> None:
+    def _record_subscription(self, message: dict[str, Any]) -> None:
         params = message.get("params")
         if not isinstance(params, dict):
             return
@@ -203,14 +213,13 @@ class Calls:
             self._subscribed.pop(json.dumps(params.get("uri")), None)
 
 
-def _error(identity: Any, asked: Asked, reason: str) -> bytes:
-    if asked.reads:
-        text = f"{asked.what} was not answered: {reason}. It only reads: ask again."
+def _error(identity: Any, request: OpenRequest, reason: str) -> bytes:
+    if request.read_only:
+        text = f"{request.name} was not answered: {reason}. It only reads: ask again."
     else:
-        text = (
-            f"{asked.what} was not answered: {reason}. It is not known whether it was done: look before you repeat it."
-        )
-    error = {"code": LOST, "message": text, "data": {"retryable": asked.reads, "reason": reason}}
+        unknown = "It is not known whether it was done: look before you repeat it."
+        text = f"{request.name} was not answered: {reason}. {unknown}"
+    error = {"code": LOST, "message": text, "data": {"retryable": request.read_only, "reason": reason}}
     return json.dumps({"jsonrpc": "2.0", "id": identity, "error": error}).encode("ascii") + b"\n"
 
 

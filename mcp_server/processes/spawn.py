@@ -1,6 +1,6 @@
-"""Starting another process of ours: the detached owner, or a server of one's own when there can be no owner.
+"""Starts other processes of this program: the detached owner, or a server for one relay when there can be no owner.
 
-Never forks without exec: a fork would hold what its parent holds. Standard library only.
+Never forks without exec: a fork would keep the lock and the sockets of its parent. Standard library only.
 """
 
 from __future__ import annotations
@@ -8,22 +8,25 @@ from __future__ import annotations
 import os
 import select
 import sys
+import threading
 import time
 
-from mcp_server.processes.owner_lock import Place
 from mcp_server.version import ROOT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Mapping, Sequence
+    from typing import Any
 
-_DETACHED = 0x00000008 | 0x00000200  # Windows: DETACHED_PROCESS, CREATE_NEW_PROCESS_GROUP
+    from mcp_server.processes.owner_lock import Location, OwnerFiles
+
+_DETACHED_FLAGS = 0x00000008 | 0x00000200  # Windows: DETACHED_PROCESS, CREATE_NEW_PROCESS_GROUP
 MAX_LOG = 1_000_000
-"""Bytes of ``owner.log`` after which it is begun anew."""
+"""Bytes of ``owner.log`` after which it is truncated."""
 
-# What the owner needs of the environment. Everything else belongs to the client that happened to be first.
-_KEPT = frozenset(
+# The variables that the owner needs. All others belong to the client that happened to be the first to start it.
+_USER_VARIABLES = frozenset(
     [
         "PATH",
         "HOME",
@@ -68,89 +71,98 @@ _KEPT = frozenset(
         "PROCESSOR_ARCHITECTURE",
     ]
 )
-_KEPT_BEGINNINGS = ("LC_", "XDG_", "FOLDER_MCP_", "HF_", "CUDA_", "NVIDIA_", "ROCR_", "HIP_", "OMP_", "MKL_", "AWS_")
+_USER_PREFIXES = ("LC_", "XDG_", "FOLDER_MCP_", "HF_", "CUDA_", "NVIDIA_", "ROCR_", "HIP_", "OMP_", "MKL_", "AWS_")
 
 
-def kept(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of an environment that is the user's and not one client's; our code is found through it."""
+def user_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the part of an environment that is the user's and not one client's, with our code on ``PYTHONPATH``."""
     found = {
         name: value
         for name, value in environ.items()
-        if name.upper() in _KEPT or name.upper().startswith(_KEPT_BEGINNINGS)
+        if name.upper() in _USER_VARIABLES or name.upper().startswith(_USER_PREFIXES)
     }
-    paths = [path for path in found.get("PYTHONPATH", "").split(os.pathsep) if path and path != ROOT]
-    return {**found, "PYTHONPATH": os.pathsep.join([ROOT, *paths])}
+    return _with_our_code(found)
 
 
-def command(*words: str) -> list[str]:
-    """Return the command line of this program with these words."""
-    return [sys.executable, "-P", "-m", "mcp_server", *words]
+def owner_arguments(location: Location, *, verbose: bool) -> list[str]:
+    """Return the arguments that start an owner of a data directory."""
+    return ["owner", *location_arguments(location, verbose=verbose)]
+
+
+def location_arguments(location: Location, *, verbose: bool) -> list[str]:
+    """Return the options that point another process of ours at the same configuration and data directory."""
+    config = ["--config", location.config] if location.config else []
+    return [*config, "--data-dir", location.data_dir, *(["--verbose"] if verbose else [])]
+
+
+def _with_our_code(environ: Mapping[str, str]) -> dict[str, str]:
+    paths = [path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != ROOT]
+    return {**environ, "PYTHONPATH": os.pathsep.join([ROOT, *paths])}
+
+
+def _popen(arguments: Sequence[str], *, piped: bool, **options: Any) -> subprocess.Popen[bytes]:
+    import subprocess  # noqa: PLC0415 - a relay that finds a running owner does not need it
+
+    command = [sys.executable, "-P", "-m", "mcp_server", *arguments]
+    stdin = subprocess.PIPE if piped else subprocess.DEVNULL
+    return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, **options)
 
 
 class Candidate:
-    """A process that tries to become the owner, and the pipe on which it says how that went."""
+    """A process that tries to become the owner, and the pipe on which it reports how that went."""
 
-    def __init__(self, words: Sequence[str], place: Place, environ: Mapping[str, str]) -> None:
+    def __init__(self, arguments: Sequence[str], owner_files: OwnerFiles, environ: Mapping[str, str]) -> None:
         """Start it, detached from everything of this process.
 
         Raises:
             OSError: It cannot be started.
         """
-        import subprocess  # noqa: PLC0415 - a relay to a living owner does not need it
-
-        log = os.open(place.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        log = os.open(owner_files.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             if os.fstat(log).st_size > MAX_LOG:
                 os.ftruncate(log, 0)
-            self._process = subprocess.Popen(
-                command(*words),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
+            self._process = _popen(
+                arguments,
+                piped=False,
                 stderr=log,
-                env=kept(environ),
+                env=user_environment(environ),
                 cwd=os.path.abspath(os.sep),
                 close_fds=True,
                 start_new_session=sys.platform != "win32",
-                creationflags=_DETACHED if sys.platform == "win32" else 0,
+                creationflags=_DETACHED_FLAGS if sys.platform == "win32" else 0,
             )
         finally:
             os.close(log)
 
     def wait(self, limit: float) -> str:
-        """Return what it said: ``READY``, ``BUSY`` (there is an owner), ``ERROR ...``; empty when the time is up.
+        """Return its report: ``READY``, ``BUSY`` (there is an owner), ``ERROR ...``; empty when the time is up.
 
         Args:
             limit: Seconds to wait.
         """
         pipe = self._process.stdout
         assert pipe is not None
-        fd, said, until = pipe.fileno(), b"", time.monotonic() + limit
-        while b"\n" not in said:
-            if sys.platform != "win32" and not select.select([fd], [], [], max(0.0, until - time.monotonic()))[0]:
+        fd, report, deadline = pipe.fileno(), b"", time.monotonic() + limit
+        while b"\n" not in report:
+            if sys.platform != "win32" and not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
                 return ""
             data = os.read(fd, 4096)
             if not data:
-                return "ERROR " + (said.decode("utf-8", "replace") or "it ended without a word; see owner.log")
-            said += data
-        return said.decode("utf-8", "replace").strip()
+                return "ERROR " + (report.decode("utf-8", "replace") or "it ended without a word; see owner.log")
+            report += data
+        return report.decode("utf-8", "replace").strip()
 
-    def forget(self) -> None:
-        """Let it live on; a thread takes note of its end, so that it leaves no zombie behind."""
-        import threading  # noqa: PLC0415
-
+    def detach(self) -> None:
+        """Let it live on; a thread waits for its end, so that it leaves no zombie behind."""
         if self._process.stdout is not None:
             self._process.stdout.close()
         threading.Thread(target=self._process.wait, name="reaper", daemon=True).start()
 
 
-def server(words: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a server of one's own, on pipes; it ends with them.
+def start_server(arguments: Sequence[str], environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a server for one relay, on pipes; it ends when they close.
 
     Raises:
         OSError: It cannot be started.
     """
-    import subprocess  # noqa: PLC0415
-
-    paths = [ROOT, *(path for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path and path != ROOT)]
-    env = {**environ, "PYTHONPATH": os.pathsep.join(paths)}
-    return subprocess.Popen(command(*words), stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, bufsize=0)
+    return _popen(arguments, piped=True, env=_with_our_code(environ), bufsize=0)

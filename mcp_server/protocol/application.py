@@ -34,7 +34,7 @@ def create_server(source: EngineSource) -> MCPServer[ConnectionContext]:
     """Build the server.
 
     Args:
-        source: Lends the engine; entered once for each connection.
+        source: Gives the engine; entered once for each connection.
     """
 
     @asynccontextmanager
@@ -42,7 +42,7 @@ def create_server(source: EngineSource) -> MCPServer[ConnectionContext]:
         async with source() as context:
             yield context
 
-    made, status = tools(), StatusResource()
+    tool_list, status = tools(), StatusResource()
     hour = CacheHint(ttl_ms=3_600_000, scope="public")
     server = MCPServer(
         NAME,
@@ -50,8 +50,8 @@ def create_server(source: EngineSource) -> MCPServer[ConnectionContext]:
         version=release(),
         description="Search your own folders by meaning and by word.",
         instructions=INSTRUCTIONS,
-        tools=made,
-        extensions=[ArgumentMiddleware({tool.name: tool for tool in made})],
+        tools=tool_list,
+        extensions=[ArgumentMiddleware({tool.name: tool for tool in tool_list})],
         resources=[status.resource],
         subscriptions=status.bus,
         lifespan=lifespan,

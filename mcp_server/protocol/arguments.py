@@ -1,4 +1,4 @@
-"""Forgiving arguments: what a model got wrong in a call, said so that it gets it right the next time."""
+"""The arguments of tool calls: near misses are normalized, wrong ones refused with a correction."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from indexer.errors import QueryError
 from indexer.types import MAX_QUERY
 
-ALSO = {
+SYNONYMS = {
     "top_k": ("limit", "k", "n", "max_results", "num_results", "count", "size"),
     "query": ("q", "text", "question", "keywords", "search", "pattern"),
     "folders": ("folder", "directory", "directories", "dir", "root"),
@@ -41,48 +41,48 @@ Schema = Mapping[str, Any]
 """The JSON schema of a tool's arguments."""
 
 
-def unknown(schema: Schema, arguments: Mapping[str, Any]) -> str:
-    """Return what is wrong with the names of the arguments; empty when all are known."""
+def unknown_arguments(schema: Schema, arguments: Mapping[str, Any]) -> str:
+    """Return a message about arguments with unknown names; empty when all names are known."""
     known = list(schema["properties"])
-    wrong = [name for name in arguments if name not in known]
-    if not wrong:
+    unknown = [name for name in arguments if name not in known]
+    if not unknown:
         return ""
-    close = {name: _nearest(name.lower(), known) for name in wrong}
-    said = [
+    close = {name: _nearest(name.lower(), known) for name in unknown}
+    sentences = [
         f"unknown argument {name[:60]!r}" + (f", did you mean {near[0]!r}?" if near else ".")
         for name, near in close.items()
     ]
-    return " ".join(said) + f" Known arguments: {', '.join(known)}."
+    return " ".join(sentences) + f" Known arguments: {', '.join(known)}."
 
 
 def _nearest(name: str, known: list[str]) -> list[str]:
-    named = [real for real in known if name in ALSO.get(real, ())]
-    return named or difflib.get_close_matches(name, known, 1, 0.6)
+    synonyms = [real for real in known if name in SYNONYMS.get(real, ())]
+    return synonyms or difflib.get_close_matches(name, known, 1, 0.6)
 
 
-def mended(schema: Schema, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments as they were meant, where there is only one way to mean them.
+def normalized(schema: Schema, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments as they were meant, where that is unambiguous.
 
-    Nulls and empty text for optional arguments mean "not given". A number is text where text is wanted, a list of one
-    its element, text with a JSON list that list; words of a choice count in any case.
+    Nulls and empty text for optional arguments mean "not given". A number becomes text where text is expected, a list
+    of one its element, text with a JSON list that list; the words of a choice match in any case.
     """
     required = schema.get("required", ())
     return {
-        name: _meant(schema["properties"].get(name, {}), value)
+        name: _normalized_value(schema["properties"].get(name, {}), value)
         for name, value in arguments.items()
         if name in required or value not in (None, "", [])
     }
 
 
-def _meant(field: Schema, value: Any) -> Any:
+def _normalized_value(field: Schema, value: Any) -> Any:
     field = _given_type(field)
-    wanted = field.get("type")
-    if wanted != "array" and isinstance(value, list) and len(value) == 1:
+    expected = field.get("type")
+    if expected != "array" and isinstance(value, list) and len(value) == 1:
         value = value[0]
-    if wanted == "array" and isinstance(value, str) and value.lstrip().startswith("["):
+    if expected == "array" and isinstance(value, str) and value.lstrip().startswith("["):
         with suppress(ValueError):
             return json.loads(value)
-    if wanted == "string" and isinstance(value, int | float) and not isinstance(value, bool):
+    if expected == "string" and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     if "enum" in field and isinstance(value, str):
         return next((choice for choice in field["enum"] if choice == value.strip().lower()), value)
@@ -94,8 +94,8 @@ def _given_type(field: Schema) -> Schema:
     return next((part for part in field.get("anyOf", ()) if part.get("type") != "null"), field)
 
 
-def complaint(schema: Schema, error: ValidationError) -> str:
-    """Return what a validation found, one sentence for each argument, without pydantic's own words where possible."""
+def validation_message(schema: Schema, error: ValidationError) -> str:
+    """Return what is invalid, one sentence for each argument, without pydantic's own wording where possible."""
     seen: dict[str, str] = {}
     for detail in error.errors(include_url=False):
         name = str(detail["loc"][0]) if detail["loc"] else ""
@@ -107,10 +107,10 @@ def _sentence(schema: Schema, name: str, detail: Any) -> str:
     field = schema.get("properties", {}).get(name, {})
     if detail["type"] == "missing":
         return f"{name} is required: {field.get('description', '')}".rstrip(": ")
-    wanted = _wanted(field)
+    expected = _expected(field)
     given = repr(detail["input"])
     given = given if len(given) <= 60 else given[:57] + "..."
-    text = f"{name} must be {wanted}, got {given}." if wanted else f"{name}: {detail['msg']}, got {given}."
+    text = f"{name} must be {expected}, got {given}." if expected else f"{name}: {detail['msg']}, got {given}."
     choices = field.get("enum")
     if choices and isinstance(detail["input"], str):
         near = difflib.get_close_matches(detail["input"].lower(), choices, 1, 0.5)
@@ -118,8 +118,8 @@ def _sentence(schema: Schema, name: str, detail: Any) -> str:
     return text
 
 
-def _wanted(field: Schema) -> str:
-    """Say what an argument takes, from its schema."""
+def _expected(field: Schema) -> str:
+    """Describe the values of an argument, from its schema."""
     field = _given_type(field)
     if "enum" in field:
         return "one of " + ", ".join(repr(choice) for choice in field["enum"])
@@ -128,19 +128,19 @@ def _wanted(field: Schema) -> str:
         return f"a whole number from {low} to {high:,}"
     if low is not None:
         return f"a whole number, {low} or more"
-    plain = {"string": "text", "boolean": "true or false", "array": "a list of text", "integer": "a whole number"}
-    return plain.get(str(field.get("type")), "")
+    names = {"string": "text", "boolean": "true or false", "array": "a list of text", "integer": "a whole number"}
+    return names.get(str(field.get("type")), "")
 
 
-# Query arguments ----------------------------------------------------------------------------------------------------
-# From what a caller says (query, folders, path, date) to what the engine understands.
+# From arguments to a query ------------------------------------------------------------------------------------------
+# Query text, paths, folder names and dates, for tools, commands and the page.
 
 
 def cut_query(text: str) -> tuple[str, tuple[str, ...]]:
-    """Return the part of a query that is used, and a notice if that is not all of it.
+    """Return the part of a query that is used, and a notice if the query is longer.
 
     Raises:
-        QueryError: There is nothing to look for.
+        QueryError: The query is empty.
     """
     if not text.strip():
         raise QueryError("query is empty; say what to look for, in words or as a question")
@@ -150,7 +150,7 @@ def cut_query(text: str) -> tuple[str, tuple[str, ...]]:
     return text[:MAX_QUERY], (note,)
 
 
-def file_path(text: str) -> str:
+def path_from(text: str) -> str:
     """Return the path that ``text`` names: a ``file://`` address, a path with ``~``, or a path as it is.
 
     Raises:
@@ -167,18 +167,18 @@ def file_path(text: str) -> str:
 
 
 def roots_of(names: Sequence[str], roots: Sequence[str]) -> tuple[str, ...]:
-    """Return the known roots that a caller's folder names mean.
+    """Return the roots that folder names of a call mean.
 
     A name is a root's path (``~`` and ``file://`` are understood), or the last part of exactly one root.
 
     Raises:
-        QueryError: A name fits no root, or more than one; says what would do.
+        QueryError: A name matches no root, or several; says what would match.
     """
     return tuple(dict.fromkeys(_root_of(name, roots) for name in names))
 
 
 def _root_of(name: str, roots: Sequence[str]) -> str:
-    path = os.path.normpath(file_path(name))
+    path = os.path.normpath(path_from(name))
     real = os.path.realpath(path)
     for root in roots:
         if root in (path, real):
@@ -202,7 +202,7 @@ def _root_of(name: str, roots: Sequence[str]) -> str:
     )
 
 
-def moment(text: str) -> float:
+def parse_time(text: str) -> float:
     """Return a date or time (ISO 8601, local when it has no zone) as seconds since the epoch.
 
     Raises:
@@ -217,11 +217,10 @@ def moment(text: str) -> float:
 
 
 # Middleware ---------------------------------------------------------------------------------------------------------
-# What stands between a client's call and the tool: arguments checked and named kindly, errors without noise.
 
 
 class ArgumentMiddleware(Extension):
-    """Checks the arguments of every call before the tool sees them, in both protocol eras."""
+    """Validates the arguments of every tool call, suggests corrections, strips the SDK's error prefix; both eras."""
 
     identifier = "io.github.folder-mcp/forgiving-arguments"
 
@@ -231,23 +230,23 @@ class ArgumentMiddleware(Extension):
     async def intercept_tool_call(
         self, params: CallToolRequestParams, ctx: ServerRequestContext[Any, Any], call_next: CallNext
     ) -> HandlerResult:
-        """Refuse wrong arguments with a sentence that leads to right ones; take the SDK's prefix off errors."""
+        """Refuse wrong arguments with a sentence that leads to right ones; pass others on, normalized."""
         tool = self._tools.get(params.name)
         if tool is None:
             return _error(f"There is no tool {params.name[:60]!r}; the tools are {', '.join(self._tools)}.")
         given = params.arguments or {}
-        wrong = unknown(tool.parameters, given)
-        if wrong:
-            return _error(f"{tool.name}: {wrong}")
-        params.arguments = mended(tool.parameters, given)
+        message = unknown_arguments(tool.parameters, given)
+        if message:
+            return _error(f"{tool.name}: {message}")
+        params.arguments = normalized(tool.parameters, given)
         try:
             tool.fn_metadata.validate_arguments(params.arguments)
         except ValidationError as error:
-            return _error(f"{tool.name}: {complaint(tool.parameters, error)}")
-        return _plain(await call_next(ctx), f"Error executing tool {tool.name}: ")
+            return _error(f"{tool.name}: {validation_message(tool.parameters, error)}")
+        return _without_prefix(await call_next(ctx), f"Error executing tool {tool.name}: ")
 
 
-def _plain(result: HandlerResult, prefix: str) -> HandlerResult:
+def _without_prefix(result: HandlerResult, prefix: str) -> HandlerResult:
     if isinstance(result, CallToolResult) and result.is_error:
         for part in result.content:
             if isinstance(part, TextContent):

@@ -1,6 +1,6 @@
-"""The status as a resource, ``folder-mcp://status``: clients read it, and are told when it has changed.
+"""The status as a resource, ``folder-mcp://status``: clients read it, and are notified when it has changed.
 
-Told in both eras: by ``resources/subscribe`` up to 2025-11-25, by ``subscriptions/listen`` from 2026-07-28.
+Notified in both eras: by ``resources/subscribe`` up to 2025-11-25, by ``subscriptions/listen`` from 2026-07-28.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from mcp_server.protocol.results import StatusResult
 log = logging.getLogger(__name__)
 
 URI = "folder-mcp://status"
-GAP = 2.0
-"""Seconds between two notices of one client at least: during indexing something changes all the time."""
+MIN_INTERVAL = 2.0
+"""Minimum seconds between two notifications of one client: during indexing something changes all the time."""
 DESCRIPTION = "What is indexed, how far indexing is, what failed and why, what the model does; as the tool status."
 
 Request = ServerRequestContext[Any, Any]
@@ -47,33 +47,32 @@ class StatusResource:
 
     Attributes:
         resource: What to register.
-        bus: Carries the changes that others publish to listening clients.
+        bus: Carries events that are published to all listening clients.
     """
 
     def __init__(self) -> None:
-        self._asking: ContextVar[ConnectionContext] = ContextVar(
-            "asking"
-        )  # the SDK reads a resource without telling who asks
+        # The SDK does not tell a resource which connection reads it.
+        self._context: ContextVar[ConnectionContext] = ContextVar("context")
         self.bus = InMemorySubscriptionBus()
         self.resource: Resource = FunctionResource.from_function(
             self._read, URI, name="status", title="Index status", description=DESCRIPTION, mime_type="application/json"
         )
 
     def serve(self, server: MCPServer[ConnectionContext]) -> None:
-        """Answer the requests for resources with what the SDK's own class lacks.
+        """Add the request handlers that the SDK's own class lacks.
 
-        It does not tell a resource who reads it, and it has the requests to be told of changes for one era only.
+        It does not tell a resource which connection reads it, and it has subscriptions for one era only.
         """
         low = server._lowlevel_server
         entry = low.get_request_handler("resources/read")
         assert entry is not None
 
         async def read(ctx: Request, params: ReadResourceRequestParams) -> HandlerResult:
-            token = self._asking.set(ctx.lifespan_context)
+            token = self._context.set(ctx.lifespan_context)
             try:
                 return await entry.handler(ctx, params)
             finally:
-                self._asking.reset(token)
+                self._context.reset(token)
 
         low.add_request_handler("resources/read", ReadResourceRequestParams, read)
         low.add_request_handler("resources/subscribe", SubscribeRequestParams, _subscribe)
@@ -81,60 +80,62 @@ class StatusResource:
         low.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, self._listen)
 
     async def _read(self) -> str:
-        context = self._asking.get()
+        context = self._context.get()
         found = replace(context.engine.status(), notices=tuple(context.notices))
         return StatusResult.of(results.fit_status(found)).model_dump_json()
 
     async def _listen(self, ctx: Request, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
-        stream = _Stream(self.bus)
-        serve = ListenHandler(stream)
+        bus = _ClientBus(self.bus)
+        serve = ListenHandler(bus)
         if URI not in (params.notifications.resource_subscriptions or ()):
             return await serve(ctx, params)
         async with anyio.create_task_group() as group:
-            group.start_soon(tell_changes, ctx.lifespan_context, lambda: stream.publish(ResourceUpdated(uri=URI)))
+            group.start_soon(notify_changes, ctx.lifespan_context, lambda: bus.publish(ResourceUpdated(uri=URI)))
             result = await serve(ctx, params)
             group.cancel_scope.cancel()
         return result
 
 
-class _Stream:
-    """What one listening client hears: its own notices, and what is published to all."""
+class _ClientBus:
+    """The events of one listening client: its own, and those that are published to all."""
 
-    def __init__(self, everybody: InMemorySubscriptionBus) -> None:
-        self._buses = (InMemorySubscriptionBus(), everybody)
+    def __init__(self, shared: InMemorySubscriptionBus) -> None:
+        self._buses = (InMemorySubscriptionBus(), shared)
 
     async def publish(self, event: ServerEvent) -> None:
-        """Tell this client alone."""
+        """Publish to this client alone."""
         await self._buses[0].publish(event)
 
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
-        """Hear both."""
-        ends = [bus.subscribe(listener) for bus in self._buses]
+        """Subscribe to both."""
+        unsubscribes = [bus.subscribe(listener) for bus in self._buses]
 
         def unsubscribe() -> None:
-            for end in ends:
-                end()
+            for each in unsubscribes:
+                each()
 
         return unsubscribe
 
 
-async def tell_changes(context: ConnectionContext, tell: Callable[[], Awaitable[None]], gap: float = GAP) -> None:
-    """Call ``tell`` after every change worth it, at most once in ``gap`` seconds; the last change is never lost."""
+async def notify_changes(
+    context: ConnectionContext, notify: Callable[[], Awaitable[None]], interval: float = MIN_INTERVAL
+) -> None:
+    """Call ``notify`` after relevant changes, at most once in ``interval`` seconds; the last change is never lost."""
     last: object = None
     try:
         async for status in context.engine.watch():
-            now = worth_telling(status, context)
+            now = relevant_state(status, context)
             if last is not None and now != last:
-                await tell()
+                await notify()
                 last = now
-                await anyio.sleep(gap)
+                await anyio.sleep(interval)
             last = now
-    except FolderMcpError as error:  # the engine went away; whoever reads the status is told
+    except FolderMcpError as error:  # the engine has ended; a client that reads the status gets the reason
         log.info("no more news of the status: %s", error)
 
 
-def worth_telling(status: Status, context: ConnectionContext) -> object:
-    """Return the part of a status whose change is news: not times, rates and sizes, which move by themselves."""
+def relevant_state(status: Status, context: ConnectionContext) -> object:
+    """Return the part of a status whose changes are notified: no times, rates and sizes, which change all the time."""
     slot, owner, index = status.slot, status.owner, status.index
     folders = [
         (one.path, one.model, one.state, one.detail, one.files, round(one.coverage, 2), one.reasons, one.advice)
@@ -152,23 +153,23 @@ def worth_telling(status: Status, context: ConnectionContext) -> object:
 
 
 async def _subscribe(ctx: Request, params: SubscribeRequestParams) -> EmptyResult:
-    """Begin to tell this connection. Any address may be subscribed to; only ours ever changes."""
-    connection = ctx.session._connection  # the SDK has no other way to what lives as long as a connection
+    """Begin to notify this connection. Any URI may be subscribed to; only ours ever changes."""
+    connection = ctx.session._connection  # private, but the only object that lives as long as the connection
     if str(params.uri) == URI and URI not in connection.state:
         # Not in a task group: the task outlives the request, and ends with the connection.
         session = ctx.session
-        telling = asyncio.create_task(
-            tell_changes(ctx.lifespan_context, lambda: session.send_resource_updated(URI)), name="status news"
+        task = asyncio.create_task(
+            notify_changes(ctx.lifespan_context, lambda: session.send_resource_updated(URI)), name="status news"
         )
-        connection.state[URI] = telling
-        connection.exit_stack.push_async_callback(_end, telling)
+        connection.state[URI] = task
+        connection.exit_stack.push_async_callback(_end, task)
     return EmptyResult()
 
 
 async def _unsubscribe(ctx: Request, params: UnsubscribeRequestParams) -> EmptyResult:
-    telling = ctx.session._connection.state.pop(str(params.uri), None)
-    if telling is not None:
-        await _end(telling)
+    task = ctx.session._connection.state.pop(str(params.uri), None)
+    if task is not None:
+        await _end(task)
     return EmptyResult()
 
 

@@ -1,4 +1,7 @@
-"""The three tools: check, call, render. Descriptions are written for the model that reads them."""
+"""The three tools, ``search``, ``read`` and ``status``: check arguments, call the engine, render the result.
+
+Descriptions are written for the model that reads them.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ log = logging.getLogger(__name__)
 
 READ_CHARS = 16_000
 READY_WAIT = 10.0
-"""Seconds a search waits until the folders named on the command line have been looked at."""
+"""Seconds a search waits until the folders that the connection named are registered."""
 
 SEARCH = """\
 Search the user's own indexed folders (notes, documents, code) by meaning and by word, and get passages with their \
@@ -51,7 +54,7 @@ def _as_list(value: Any) -> Any:
 
 
 def _as_types(value: Any) -> Any:
-    """Names of types hold neither commas nor spaces: text with some is a list."""
+    """Split text at commas and spaces: names of types have neither."""
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
@@ -75,7 +78,7 @@ FileTypes = Annotated[
         description='Only files of these types: suffixes ("pdf", "md") or kinds ("code", "documents", "slides", ...).'
     ),
 ]
-Around = Annotated[
+ContextChunks = Annotated[
     int, Field(description="Chunks to show before and after each hit, joined to it.", ge=0, le=MAX_CONTEXT)
 ]
 AllChars = Annotated[
@@ -87,7 +90,7 @@ ModeName = Annotated[
     Field(description="hybrid (best for almost everything), semantic (meaning only), keyword (exact words only)."),
 ]
 FilePath = Annotated[str, Field(description="Path of an indexed file, as search gave it.")]
-Place = Annotated[
+LocatorText = Annotated[
     str | None, Field(description='Where: the locator of a hit, or "lines 40-80", "page 3", "slide 2", "cell 4".')
 ]
 MaxChars = Annotated[int, Field(description="Characters of text at most.", ge=200, le=40_000)]
@@ -104,7 +107,7 @@ async def search(
     modified_after: After = None,
     mode: ModeName = "hybrid",
     file_types: FileTypes = None,
-    context: Around = 0,
+    context: ContextChunks = 0,
     max_chars: AllChars = None,
 ) -> Annotated[CallToolResult, SearchResult]:
     """Search; see ``SEARCH``."""
@@ -112,35 +115,37 @@ async def search(
 
     async def answer() -> CallToolResult:
         text, notices = arguments.cut_query(query)
-        after = arguments.moment(modified_after) if modified_after else None
+        after = arguments.parse_time(modified_after) if modified_after else None
         suffixes = suffixes_of(file_types) if file_types else None
         scope = Scope(await _folders(connection, folders), path_glob or None, after, suffixes)
-        asked = Query(text, top_k, offset, scope, mode, context, max_chars)
-        found = await reported(ctx, connection.engine, "searching", lambda: connection.engine.search(asked))
+        engine_query = Query(text, top_k, offset, scope, mode, context, max_chars)
+        found = await with_progress(
+            ctx, connection.engine, "searching", lambda: connection.engine.search(engine_query)
+        )
         result = SearchResult.of(found, text, (*notices, *connection.notices))
-        result = results.fit_search(result, offset, max_chars or results.SNIPPETS)
+        result = results.fit_search(result, offset, max_chars or results.MAX_SNIPPET_CHARS)
         return _both(search_text(result), result)
 
-    return await _bounded("search", answer)
+    return await _at_boundary("search", answer)
 
 
 async def read(
-    ctx: Context[ConnectionContext], path: FilePath, locator: Place = None, max_chars: MaxChars = READ_CHARS
+    ctx: Context[ConnectionContext], path: FilePath, locator: LocatorText = None, max_chars: MaxChars = READ_CHARS
 ) -> Annotated[CallToolResult, ReadResult]:
     """Read; see ``READ``."""
     connection = ctx.request_context.lifespan_context
 
     async def answer() -> CallToolResult:
-        reading = await reported(
+        reading = await with_progress(
             ctx,
             connection.engine,
             "reading",
-            lambda: connection.engine.read(arguments.file_path(path), locator or None, max_chars=max_chars),
+            lambda: connection.engine.read(arguments.path_from(path), locator or None, max_chars=max_chars),
         )
         result = results.fit_reading(ReadResult.of(reading), max_chars)
         return _both(read_text(result), result)
 
-    return await _bounded("read", answer)
+    return await _at_boundary("read", answer)
 
 
 async def status(ctx: Context[ConnectionContext], verbose: Verbose = False) -> Annotated[CallToolResult, StatusResult]:
@@ -152,7 +157,7 @@ async def status(ctx: Context[ConnectionContext], verbose: Verbose = False) -> A
         found = results.fit_status(found)
         return _both(status_text(found), StatusResult.of(found))
 
-    return await _bounded("status", answer)
+    return await _at_boundary("status", answer)
 
 
 def tools() -> list[Tool]:
@@ -189,8 +194,8 @@ def _both(text: str, result: BaseModel) -> CallToolResult:
     )
 
 
-async def _bounded(name: str, answer: Callable[[], Awaitable[CallToolResult]]) -> CallToolResult:
-    """Run a tool at the boundary: nothing but an answer or a sentence the model can act on leaves it."""
+async def _at_boundary(name: str, answer: Callable[[], Awaitable[CallToolResult]]) -> CallToolResult:
+    """Run a tool; an error becomes a sentence on which the model can act, and every unexpected one is logged."""
     try:
         return await answer()
     except FolderMcpError as error:
@@ -229,16 +234,16 @@ def _untitled(schema: Any) -> Any:
 
 
 # Progress -----------------------------------------------------------------------------------------------------------
-# Progress events while a tool call waits, so that a client neither times out nor leaves its user guessing.
+# Events while a tool call waits, so that a client neither times out nor leaves its user without information.
 
 T = TypeVar("T")
 
 
-async def reported(ctx: Context[Any], engine: EnginePort, doing: str, work: Callable[[], Awaitable[T]]) -> T:
-    """Do ``work`` and return its outcome; meanwhile tell the client what it waits for.
+async def with_progress(ctx: Context[Any], engine: EnginePort, doing: str, work: Callable[[], Awaitable[T]]) -> T:
+    """Return the result of ``work``; meanwhile report to the client what it waits for.
 
-    The first event goes out at once, later ones when the engine's status changes. Costs nothing when the client
-    did not ask for progress. Errors of ``work`` come out as they are, not in a group.
+    The first event is sent at once, later ones when the engine's status changes. Costs nothing when the client did not
+    ask for progress. Errors of ``work`` are raised as they are, not in a group.
     """
     meta = ctx.request_context.meta
     if not meta or meta.get("progress_token") is None:
@@ -247,7 +252,7 @@ async def reported(ctx: Context[Any], engine: EnginePort, doing: str, work: Call
     failure: Exception | None = None
     async with anyio.create_task_group() as group:
         await ctx.report_progress(0, None, doing)
-        group.start_soon(_tell, ctx, engine, doing)
+        group.start_soon(_report_status, ctx, engine, doing)
         try:
             outcome.append(await work())
         except Exception as error:
@@ -258,17 +263,17 @@ async def reported(ctx: Context[Any], engine: EnginePort, doing: str, work: Call
     return outcome[0]
 
 
-async def _tell(ctx: Context[Any], engine: EnginePort, doing: str) -> None:
+async def _report_status(ctx: Context[Any], engine: EnginePort, doing: str) -> None:
     step, last = 0, doing
     async for status in engine.watch():
-        message = what_is_awaited(status) or doing
+        message = waits_for(status) or doing
         if message != last:
             step, last = step + 1, message
             await ctx.report_progress(step, None, message)
 
 
-def what_is_awaited(status: Status) -> str:
-    """Say what a search would wait for now; empty when nothing."""
+def waits_for(status: Status) -> str:
+    """Return what a search would wait for now; empty when nothing."""
     slot = status.slot
     if status.owner.state in ("uninitialized", "initializing"):
         return "the server is starting"

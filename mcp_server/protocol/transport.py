@@ -1,7 +1,7 @@
-"""The server on stdin and stdout, as clients start it: ends within two seconds whatever happens.
+"""The server on stdin and stdout, as clients start it; its process ends within two seconds whatever happens.
 
-What the SDK's own runner lacks: an end on SIGINT, a clean end on SIGTERM, an end while worker threads are busy, an
-end when the parent dies without closing the pipe.
+Adds to the SDK's own runner: an end on SIGINT, a clean end on SIGTERM, an end while worker threads are busy, an end
+when the parent dies without closing the pipe.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ log = logging.getLogger(__name__)
 
 
 GRACE = 1.5
-"""Seconds from the end of the conversation to the end of the process; hosts send SIGTERM after 2."""
+"""Seconds from the end of the connection to the end of the process; clients send SIGTERM after 2."""
 
 
-class Ending:
-    """The one way out: an exit code, and a clock that no busy thread can stop."""
+class ProcessExit:
+    """How this process ends: an exit code, and a timer that no busy thread can stop."""
 
     def __init__(self) -> None:
         self.code = 0
-        self._armed = False
+        self._begun = False
 
     def begin(self, code: int = 0) -> None:
         """The process ends at most ``GRACE`` seconds from now; the first call decides the code."""
-        if self._armed:
+        if self._begun:
             return
-        self._armed, self.code = True, code
-        clock = threading.Timer(GRACE, leave, (code,))
-        clock.daemon = True
-        clock.start()
+        self._begun, self.code = True, code
+        timer = threading.Timer(GRACE, leave, (code,))
+        timer.daemon = True
+        timer.start()
 
 
 def leave(code: int) -> NoReturn:
@@ -58,13 +58,13 @@ def leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-class Lines:
-    """The client's lines, read by a thread that may block for ever without holding anything up."""
+class StdinLines:
+    """The client's lines, read by a thread of its own: a blocked read delays nothing else."""
 
     def __init__(self, fd: int, ended: Callable[[], None]) -> None:
         self._fd = fd
         self._ended = ended
-        # Without a bound: a line handed over never waits, so no task of the thread's is left when the loop closes.
+        # Unbounded: the thread never waits for the receiver, so none of its calls is pending when the loop closes.
         self._send, self._receive = anyio.create_memory_object_stream[str](math.inf)
 
     def __aiter__(self) -> AsyncIterator[str]:
@@ -80,7 +80,7 @@ class Lines:
         except OSError as error:
             log.warning("stdin: %s", error)
         except (RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError, CancelledError):
-            return  # the conversation is over
+            return  # the connection has ended
         self._ended()
         try:
             anyio.from_thread.run_sync(self._send.close, token=token)
@@ -88,8 +88,8 @@ class Lines:
             return
 
 
-class Out:
-    """Lines to the client. Writing has a thread of its own: no amount of other work can starve it."""
+class StdoutWriter:
+    """Lines to the client, written in a thread of their own limiter: other work cannot starve it."""
 
     def __init__(self, fd: int, answered: Callable[[], None]) -> None:
         self._fd = fd
@@ -98,11 +98,11 @@ class Out:
         self._pending: list[str] = []
 
     async def write(self, text: str) -> None:
-        """Keep ``text`` for the next ``flush``."""
+        """Buffer ``text`` for the next ``flush``."""
         self._pending.append(text)
 
     async def flush(self) -> None:
-        """Write everything kept."""
+        """Write the buffer."""
         data = "".join(self._pending).encode("utf-8", errors="replace")
         self._pending.clear()
         await anyio.to_thread.run_sync(_write_all, self._fd, data, abandon_on_cancel=True, limiter=self._limit)
@@ -120,38 +120,38 @@ def serve(server: MCPServer[ConnectionContext], wire: Wire, answered: anyio.Even
     Returns:
         The exit code. The caller ends the process with ``leave`` at once.
     """
-    ending = Ending()
+    ending = ProcessExit()
     try:
         anyio.run(_run, server, wire, answered, ending)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except BaseException as error:
         if isinstance(error, BaseExceptionGroup) and error.split(BrokenPipeError)[1] is None:
-            return 0  # the client closed its end: an ordinary goodbye
+            return 0  # the client closed its end, as clients do
         log.exception("the server ended")
         return ending.code or 1
     return ending.code
 
 
-async def _run(server: MCPServer[ConnectionContext], wire: Wire, answered: anyio.Event, ending: Ending) -> None:
+async def _run(server: MCPServer[ConnectionContext], wire: Wire, answered: anyio.Event, ending: ProcessExit) -> None:
     low = server._lowlevel_server
-    lines, out = Lines(wire.read, ending.begin), Out(wire.write, answered.set)
+    lines, out = StdinLines(wire.read, ending.begin), StdoutWriter(wire.write, answered.set)
     try:
         async with anyio.create_task_group() as group:
-            group.start_soon(_on_signal, ending, group.cancel_scope)
-            group.start_soon(_on_orphaned, wire.parent, ending, group.cancel_scope)
+            group.start_soon(_exit_on_signal, ending, group.cancel_scope)
+            group.start_soon(_exit_with_parent, wire.parent, ending, group.cancel_scope)
             async with (
                 stdio_server(stdin=cast(Any, lines), stdout=cast(Any, out)) as (incoming, outgoing),
                 low.lifespan(low) as context,
             ):
-                await converse(low, incoming, outgoing, context)
+                await serve_connection(low, incoming, outgoing, context)
                 ending.begin()
             group.cancel_scope.cancel()
     finally:
         ending.begin(1)
 
 
-async def _on_signal(ending: Ending, scope: anyio.CancelScope) -> None:
+async def _exit_on_signal(ending: ProcessExit, scope: anyio.CancelScope) -> None:
     """End at the first signal: quietly for SIGTERM, with its number for the others."""
     if sys.platform == "win32":
         return
@@ -163,15 +163,15 @@ async def _on_signal(ending: Ending, scope: anyio.CancelScope) -> None:
             return
 
 
-async def _on_orphaned(parent: int, ending: Ending, scope: anyio.CancelScope) -> None:
-    """End when the parent process is gone: a pipe that some other process also holds never says so."""
-    await _gone(parent)
+async def _exit_with_parent(parent: int, ending: ProcessExit, scope: anyio.CancelScope) -> None:
+    """End when the parent process has ended: a pipe that another process also holds open never tells."""
+    await _wait_for_exit(parent)
     log.info("ends: its parent process %d is gone", parent)
     ending.begin()
     scope.cancel()
 
 
-async def _gone(parent: int) -> None:
+async def _wait_for_exit(parent: int) -> None:
     if sys.platform == "linux":
         try:
             descriptor = os.pidfd_open(parent)
@@ -195,19 +195,19 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-# One client's conversation ------------------------------------------------------------------------------------------
-# One client's conversation over a pair of message streams, whichever protocol era it speaks.
+# One connection -----------------------------------------------------------------------------------------------------
+# A pair of message streams, in either protocol era.
 #
 # The SDK locks a connection to the era of its first request. Clients probe with ``server/discover`` (2026-07-28)
 # and, when the answer does not come within a second or two, go on with ``initialize`` (2025-11-25 and before),
-# which a locked connection refuses. So probes are answered apart, and the first other request decides.
+# which a locked connection refuses. So probes are answered separately, and the first other request decides.
 
 Incoming = Any  # the SDK's ReadStream[SessionMessage | Exception]; its protocols are private
 Outgoing = Any  # the SDK's WriteStream[SessionMessage]
 Message = SessionMessage | Exception
 
 
-async def converse(server: Server[Any], incoming: Incoming, outgoing: Outgoing, context: object) -> None:
+async def serve_connection(server: Server[Any], incoming: Incoming, outgoing: Outgoing, context: object) -> None:
     """Serve one connection until its client leaves.
 
     Args:
@@ -217,48 +217,50 @@ async def converse(server: Server[Any], incoming: Incoming, outgoing: Outgoing, 
         context: What the lifespan yields.
     """
     async with incoming, outgoing:
-        begun = await _after_probes(server, incoming, outgoing, context)
+        first_messages = await _answer_probes(server, incoming, outgoing, context)
         send, receive = anyio.create_memory_object_stream[Message](0)
 
-        async def relay() -> None:
+        async def forward() -> None:
             async with send:
-                for message in begun:
+                for message in first_messages:
                     await send.send(message)
                 async for message in incoming:
                     await send.send(message)
 
         async with anyio.create_task_group() as group:
-            group.start_soon(relay)
+            group.start_soon(forward)
             await serve_dual_era_loop(
                 server, receive, outgoing, lifespan_state=context, init_options=server.create_initialization_options()
             )
             group.cancel_scope.cancel()
 
 
-async def _after_probes(server: Server[Any], incoming: Incoming, outgoing: Outgoing, context: object) -> list[Message]:
-    """Answer probes until another request comes; return that and what came before it."""
-    begun: list[Message] = []
+async def _answer_probes(
+    server: Server[Any], incoming: Incoming, outgoing: Outgoing, context: object
+) -> list[Message]:
+    """Answer probes until another request comes; return that, and the messages before it."""
+    first_messages: list[Message] = []
     async for item in incoming:
         message = getattr(item, "message", None)
         if isinstance(message, JSONRPCRequest) and message.method == "server/discover":
             await _answer_probe(server, item, outgoing, context)
             continue
-        begun.append(item)
+        first_messages.append(item)
         if isinstance(message, JSONRPCRequest):
             break
-    return begun
+    return first_messages
 
 
 async def _answer_probe(server: Server[Any], probe: SessionMessage, outgoing: Outgoing, context: object) -> None:
     """Answer one ``server/discover`` on a connection of its own."""
-    ask, asked = anyio.create_memory_object_stream[Message](1)
-    tell, told = anyio.create_memory_object_stream[SessionMessage](1)
+    request_in, request_out = anyio.create_memory_object_stream[Message](1)
+    answer_in, answer_out = anyio.create_memory_object_stream[SessionMessage](1)
 
     async def serve() -> None:
-        await serve_dual_era_loop(server, asked, tell, lifespan_state=context)
+        await serve_dual_era_loop(server, request_out, answer_in, lifespan_state=context)
 
-    async with ask, told, anyio.create_task_group() as group:
+    async with request_in, answer_out, anyio.create_task_group() as group:
         group.start_soon(serve)
-        await ask.send(probe)
-        await outgoing.send(await told.receive())
+        await request_in.send(probe)
+        await outgoing.send(await answer_out.receive())
         group.cancel_scope.cancel()

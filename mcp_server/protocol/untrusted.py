@@ -1,8 +1,8 @@
-"""Text that comes from people's files: made safe to show to a model or on a terminal.
+"""Makes text from the user's files safe to show to a model or on a terminal.
 
-A file may hold instructions for the model that reads it. We cannot judge text, but we can make sure that it cannot
-hide (invisible tag characters, reversed direction), cannot drive a terminal (escape sequences), and cannot pretend
-to have ended (a fence that is drawn anew for every answer).
+A file may contain instructions for the model that reads it (prompt injection). We cannot judge text, but we can make
+sure that it cannot be invisible (tag characters, reversed direction), cannot control a terminal (escape sequences),
+and cannot pretend to have ended (a fence with a new random number for every answer).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def one_line(text: str) -> str:
 def shown_path(path: str) -> str:
     """Return a path as clients see it, and as ``read`` takes it back.
 
-    The path itself, unless it holds characters that would be cleaned away (or bytes that are not text): then its
+    The path itself, unless it has characters that would be removed (or bytes that are not text): then its
     ``file://`` address, which writes them as percent escapes.
     """
     return path if path == one_line_path(path) else uri(path)
@@ -54,7 +54,7 @@ def uri(path: str) -> str:
 
 
 class Fence:
-    """Marks around quoted text, with a number drawn for one answer, so that no text can close it."""
+    """Marks around quoted text, with a random number for each answer, so that no quoted text can close them."""
 
     def __init__(self) -> None:
         number = secrets.token_hex(4)

@@ -1,6 +1,6 @@
-"""The protocol's two file descriptors, taken away from everybody else before anything can write to them.
+"""The protocol's two file descriptors, duplicated and replaced before any other code can write to them.
 
-Standard library only: this is the first thing that runs.
+Standard library only: this runs first.
 """
 
 from __future__ import annotations
@@ -9,10 +9,13 @@ import os
 import sys
 from dataclasses import dataclass
 
+if sys.platform != "win32":
+    import fcntl
+
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """Private duplicates of stdin and stdout, and who started us.
+    """Private duplicates of stdin and stdout, and the parent process.
 
     Attributes:
         read: File descriptor the client writes to.
@@ -52,6 +55,4 @@ def _above_standard(fd: int) -> int:
     """Duplicate a descriptor to a number above 2 that children do not inherit."""
     if sys.platform == "win32":
         return os.dup(fd)
-    import fcntl  # noqa: PLC0415 - not on Windows
-
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3)

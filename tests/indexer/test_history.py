@@ -22,7 +22,7 @@ from indexer.history import (
 from indexer.slot.slot import Transition
 from indexer.slot.slot_types import SlotState
 from indexer.status_types import Work
-from mcp_server.engine_port import made, plain
+from mcp_server.engine_port import from_json, to_json
 
 START = 1_700_000_000.0
 SPEC = model_spec("paraphrase")
@@ -129,4 +129,4 @@ def test_what_was_known_and_what_came_after_it_make_the_whole(
 
 def test_the_history_travels_between_processes() -> None:
     history = History(START, START - 5, (SlotChange(START - 5, "idle", ""),), (), (Minute(START, 1, 2, 3),))
-    assert made(History, plain(history)) == history
+    assert from_json(History, to_json(history)) == history

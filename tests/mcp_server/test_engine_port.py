@@ -11,7 +11,7 @@ from fakes_engine import FakeEngine
 from indexer.slot.slot_types import ModelStatus, SlotStatus
 from indexer.status_types import IndexReport, Status, Work
 from indexer.types import Answer, FolderCoverage, Hit, Locator, Query, Scope, Semantic
-from mcp_server.engine_port import made, plain
+from mcp_server.engine_port import from_json, to_json
 
 PLACE = str(Locator("lines", "", 1, 2))
 HIT = Hit("/notes/a\udcff.md", "/notes", PLACE, "", "x", 1.0, ("semantic", "keyword"), 1.5, False)
@@ -31,10 +31,10 @@ ANSWER = Answer((HIT,), "hybrid", Semantic("served", 1.0), SEEN, None, ("n",), 1
     ],
 )
 def test_a_round_trip_changes_nothing(kind: Any, value: object) -> None:
-    assert made(kind, json.loads(json.dumps(plain(value)))) == value
+    assert from_json(kind, json.loads(json.dumps(to_json(value)))) == value
 
 
 def test_fields_of_a_newer_owner_are_passed_over_and_missing_ones_have_their_default() -> None:
-    assert made(Query, {"text": "q", "invented": 1}) == Query("q")
+    assert from_json(Query, {"text": "q", "invented": 1}) == Query("q")
     with pytest.raises(TypeError):
-        made(Query, {"top_k": 3})
+        from_json(Query, {"top_k": 3})

@@ -16,7 +16,7 @@ from fakes import FakeLoader
 from indexer.config import Config
 from indexer.engine import Engine, open_engine
 from mcp_server.engine_port import EnginePort
-from mcp_server.page.port import PagePort
+from mcp_server.page.port import PageServer
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Page:
 
     url: str
     engine: Engine
-    door: PagePort
+    server: PageServer
     portal: BlockingPortal
     pages: int = 0
 
@@ -57,18 +57,18 @@ async def _served(page: list[Page], config: Config, directory: Path, portal: Blo
             return engine
 
         @contextlib.contextmanager
-        def looking() -> Iterator[None]:
+        def viewed() -> Iterator[None]:
             made.pages += 1
             try:
                 yield
             finally:
                 made.pages -= 1
 
-        door = PagePort(str(directory), ours, looking)
-        made = Page("", engine, door, portal)
-        tasks.start_soon(door.run)
+        server = PageServer(str(directory), ours, viewed)
+        made = Page("", engine, server, portal)
+        tasks.start_soon(server.run)
         await anyio.lowlevel.checkpoint()
-        made.url = await door.address()
+        made.url = await server.address()
         yield made
         tasks.cancel_scope.cancel()
 

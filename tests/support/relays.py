@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from mcp_server.processes.owner_lock import Place, place_of
+from mcp_server.processes.owner_lock import OwnerFiles, owner_files_for
 from mcp_server.state_files import read_state
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,15 +43,15 @@ class Home:
         self.clients: list[Client] = []
 
     @property
-    def place(self) -> Place:
-        return place_of(str(self.data))
+    def owner_files(self) -> OwnerFiles:
+        return owner_files_for(str(self.data))
 
     @property
     def flags(self) -> list[str]:
         return ["--config", str(self.config), "--data-dir", str(self.data)]
 
     def note(self) -> dict[str, Any]:
-        return read_state(self.place.note)
+        return read_state(self.owner_files.state_file)
 
     def owner(self) -> int:
         return int(self.note()["pid"])
@@ -77,7 +77,7 @@ class Home:
         for pid in self.owners():
             os.kill(pid, signal.SIGKILL)
             wait_gone(pid)
-        shutil.rmtree(self.place.directory)
+        shutil.rmtree(self.owner_files.directory)
 
 
 class Client:

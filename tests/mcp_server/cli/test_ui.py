@@ -17,7 +17,6 @@ import pytest
 from relays import ROOT, Home, wait_gone
 
 from mcp_server.cli.serve_web import redirect_file
-from mcp_server.processes.connections import Clients
 
 
 @pytest.fixture
@@ -44,7 +43,7 @@ def test_the_page_is_the_owners_and_outlives_it(home: Home) -> None:
     assert url.startswith("http://127.0.0.1:") and url.count("#") == 1
     assert home.owners() == [home.owner()]
     assert answered(url, "/api/files", {}) == {"total": 0, "next": None, "files": [], "reasons": []}
-    note = Path(home.place.directory) / "page.json"
+    note = Path(home.owner_files.directory) / "page.json"
     assert stat.S_IMODE(note.stat().st_mode) == 0o600
     first = home.owner()
     assert home.command("stop").returncode == 0
@@ -71,9 +70,9 @@ def test_without_an_owner_the_command_serves_the_page_itself(home: Home) -> None
 
 
 def test_an_open_page_is_a_reason_to_stay_and_no_client_of_the_tools() -> None:
-    clients = Clients("")
-    with clients.entered({"kind": "page"}):
-        assert clients.present and clients.status() == () and not clients.any_yet
+    clients = Connections("")
+    with clients.registered({"kind": "page"}):
+        assert clients.present and clients.status() == () and not clients.had_client
     assert not clients.present
 
 

@@ -72,29 +72,29 @@ def outside(before: str, after: str) -> tuple[str, str]:
 @given(documents())
 def test_an_added_entry_is_one_span_and_everything_else_stays(case: tuple[dict[str, Any], str]) -> None:
     document, text = case
-    assert edit_json.read(text) == document
-    new = edit_json.put(text, PATH, ENTRY)
+    assert edit_json.load(text) == document
+    new = edit_json.set_value(text, PATH, ENTRY)
     servers = document.get("mcpServers", {})
-    assert edit_json.read(new) == {**document, "mcpServers": {**servers, "folder-mcp": ENTRY}}
+    assert edit_json.load(new) == {**document, "mcpServers": {**servers, "folder-mcp": ENTRY}}
     gone, _ = outside(text, new)
     assert not gone.strip()
     assert gone == "" or not servers  # only the blanks of an empty object are written over
-    assert edit_json.put(new, PATH, ENTRY) == new
+    assert edit_json.set_value(new, PATH, ENTRY) == new
     if servers:
-        assert edit_json.take(new, PATH) == text
+        assert edit_json.remove_value(new, PATH) == text
     elif document and "mcpServers" not in document:
-        assert edit_json.take(new, PATH[:1]) == text
+        assert edit_json.remove_value(new, PATH[:1]) == text
 
 
 @settings(max_examples=scaled(60))
 @given(documents(), st.lists(st.text(), max_size=3))
 def test_a_changed_entry_leaves_every_byte_around_it(case: tuple[dict[str, Any], str], args: list[str]) -> None:
     _, text = case
-    old = edit_json.put(text, PATH, {"command": "folder-mcp", "args": ["x"]})
-    new = edit_json.put(old, PATH, {"args": args})
+    old = edit_json.set_value(text, PATH, {"command": "folder-mcp", "args": ["x"]})
+    new = edit_json.set_value(old, PATH, {"args": args})
     before, after = entry_of(old), entry_of(new)
     assert (old[: before[0]], old[before[1] :]) == (new[: after[0]], new[after[1] :])
-    assert edit_json.read(new)["mcpServers"]["folder-mcp"] == {"command": "folder-mcp", "args": args}
+    assert edit_json.load(new)["mcpServers"]["folder-mcp"] == {"command": "folder-mcp", "args": args}
 
 
 @settings(max_examples=scaled(60))
@@ -105,7 +105,7 @@ def test_any_key_can_be_taken_out_and_the_others_stay(case: tuple[dict[str, Any]
         return
     key = data.draw(st.sampled_from(sorted(document)))
     expected = {each: value for each, value in document.items() if each != key}
-    assert edit_json.read(edit_json.take(text, [key])) == expected
+    assert edit_json.load(edit_json.remove_value(text, [key])) == expected
 
 
 def entry_of(text: str) -> tuple[int, int]:
@@ -134,7 +134,7 @@ def entry_of(text: str) -> tuple[int, int]:
     ],
 )  # fmt: skip
 def test_the_style_of_the_file_is_kept(before: str, after: str) -> None:
-    assert edit_json.put(before, ["t", "n"], {"c": 1}) == after
+    assert edit_json.set_value(before, ["t", "n"], {"c": 1}) == after
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_the_style_of_the_file_is_kept(before: str, after: str) -> None:
     ],
 )
 def test_what_is_taken_out_leaves_no_trace(before: str, after: str) -> None:
-    assert edit_json.take(before, ["n"]) == after
+    assert edit_json.remove_value(before, ["n"]) == after
 
 
 @pytest.mark.parametrize(
@@ -169,16 +169,16 @@ def test_what_is_taken_out_leaves_no_trace(before: str, after: str) -> None:
 )
 def test_what_is_no_json_is_named_with_its_place(text: str, place: str) -> None:
     with pytest.raises(Unparsable) as caught:
-        edit_json.put(text, PATH, ENTRY)
+        edit_json.set_value(text, PATH, ENTRY)
     assert str(caught.value) == place
 
 
 @pytest.mark.parametrize("text", ["[]", '{"mcpServers": []}', '{"mcpServers": null}', '"text"'])
 def test_what_is_no_object_is_not_written_over(text: str) -> None:
     with pytest.raises(ClientError, match="is not an object"):
-        edit_json.put(text, PATH, ENTRY)
+        edit_json.set_value(text, PATH, ENTRY)
 
 
 def test_a_key_that_is_there_twice_is_refused() -> None:
     with pytest.raises(Unparsable, match="line 2, column 2: the key 'mcpServers' is there twice"):
-        edit_json.put('{"mcpServers": {},\n "mcpServers": {}}', PATH, ENTRY)
+        edit_json.set_value('{"mcpServers": {},\n "mcpServers": {}}', PATH, ENTRY)

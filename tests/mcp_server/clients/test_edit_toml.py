@@ -57,20 +57,20 @@ def documents(draw: st.DrawFn) -> str:
 @given(documents())
 def test_an_added_table_leaves_the_text_before_it_and_comes_out_again(text: str) -> None:
     before = tomllib.loads(text)
-    new = edit.put("toml", text, PATH, ENTRY)
+    new = edit.put_entry("toml", text, PATH, ENTRY)
     assert new.startswith(text)
     servers = before.get("mcp_servers", {})
     assert tomllib.loads(new) == {**before, "mcp_servers": {**servers, "folder-mcp": ENTRY}}
-    assert edit.put("toml", new, PATH, ENTRY) == new
-    assert edit.take("toml", new, PATH) == text
-    changed = edit.put("toml", new, PATH, {**ENTRY, "args": ["serve"]})
-    assert changed.startswith(text) and edit.take("toml", changed, PATH) == text
+    assert edit.put_entry("toml", new, PATH, ENTRY) == new
+    assert edit.remove_entry("toml", new, PATH) == text
+    changed = edit.put_entry("toml", new, PATH, {**ENTRY, "args": ["serve"]})
+    assert changed.startswith(text) and edit.remove_entry("toml", changed, PATH) == text
 
 
 def test_a_new_file_and_one_with_other_servers() -> None:
-    assert edit_toml.put("", PATH, ENTRY) == BLOCK
+    assert edit_toml.set_value("", PATH, ENTRY) == BLOCK
     other = '# mine\nmodel = "o"\n\n[mcp_servers.docs]  # keep\ncommand = "npx"\n'
-    assert edit_toml.put(other, PATH, ENTRY) == other + "\n" + BLOCK
+    assert edit_toml.set_value(other, PATH, ENTRY) == other + "\n" + BLOCK
 
 
 def test_a_changed_key_leaves_the_others_of_our_table() -> None:
@@ -78,22 +78,22 @@ def test_a_changed_key_leaves_the_others_of_our_table() -> None:
         '[mcp_servers.folder-mcp] # ours\nargs = [\n  "serve", # old\n]\nenabled = true\n\n'
         '[mcp_servers.folder-mcp.env]\nA = "1"\n\n# next\n[z]\n'
     )
-    after = edit.put("toml", before, PATH, ENTRY)
+    after = edit.put_entry("toml", before, PATH, ENTRY)
     assert after == (
         '[mcp_servers.folder-mcp] # ours\nargs = ["serve", "/notes"]\nenabled = true\ncommand = "/opt/folder-mcp"\n'
         'startup_timeout_sec = 30\n\n[mcp_servers.folder-mcp.env]\nA = "1"\n\n# next\n[z]\n'
     )
-    assert edit.take("toml", after, PATH) == "\n# next\n[z]\n"
+    assert edit.remove_entry("toml", after, PATH) == "\n# next\n[z]\n"
 
 
 def test_comments_after_our_table_belong_to_what_comes_next() -> None:
     text = '[mcp_servers.a]\nb = 1\n\n# [profiles.o3]\n[[hooks]]\nevent = "stop"\n'
     inside = text.replace("\n# [profiles", "\n" + BLOCK + "\n# [profiles")
-    assert edit.take("toml", inside, PATH) == text
+    assert edit.remove_entry("toml", inside, PATH) == text
     longer = inside.replace('["serve", "/notes"]', '["serve", "/notes", "/more"]').replace(
         "startup_timeout_sec = 30\n", ""
     )
-    assert edit.put("toml", longer, PATH, ENTRY) == inside
+    assert edit.put_entry("toml", longer, PATH, ENTRY) == inside
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_comments_after_our_table_belong_to_what_comes_next() -> None:
     ],
 )  # fmt: skip
 def test_tables_written_in_unusual_ways_keep_their_layout(text: str, changed: str | None) -> None:
-    found = edit.put("toml", text, PATH, ENTRY)
+    found = edit.put_entry("toml", text, PATH, ENTRY)
     if changed is None:
         assert found.startswith(text)
     else:
@@ -117,21 +117,21 @@ def test_tables_written_in_unusual_ways_keep_their_layout(text: str, changed: st
         assert found == changed.replace("OURS", ours)
     servers = tomllib.loads(text).get("mcp_servers", {})
     assert tomllib.loads(found)["mcp_servers"] == {**servers, "folder-mcp": ENTRY}
-    assert tomllib.loads(edit.take("toml", found, PATH)).get("mcp_servers", {}) == servers
+    assert tomllib.loads(edit.remove_entry("toml", found, PATH)).get("mcp_servers", {}) == servers
 
 
 def test_an_entry_written_in_one_line_is_brought_up_to_date_and_comes_out_again() -> None:
     text = '[mcp_servers]\n\tfolder-mcp = { command = "folder-mcp", enabled = true } # ours\n\ta = { command = "x" }\n'
-    changed = edit.put("toml", text, PATH, ENTRY)
+    changed = edit.put_entry("toml", text, PATH, ENTRY)
     assert tomllib.loads(changed)["mcp_servers"]["folder-mcp"] == {**ENTRY, "enabled": True}
     assert changed.endswith(' # ours\n\ta = { command = "x" }\n')
-    assert edit.take("toml", changed, PATH) == '[mcp_servers]\n\ta = { command = "x" }\n'
+    assert edit.remove_entry("toml", changed, PATH) == '[mcp_servers]\n\ta = { command = "x" }\n'
 
 
 @pytest.mark.parametrize("text", ["mcp_servers = [1]\n", 'mcp_servers = "x"\n', "[[mcp_servers]]\na = 1\n"])
 def test_what_is_no_table_is_not_written_over(text: str) -> None:
     with pytest.raises(ClientError):
-        edit.put("toml", text, PATH, ENTRY)
+        edit.put_entry("toml", text, PATH, ENTRY)
 
 
 @pytest.mark.parametrize(
@@ -140,11 +140,11 @@ def test_what_is_no_table_is_not_written_over(text: str) -> None:
 )  # fmt: skip
 def test_what_a_client_would_refuse_is_refused_with_its_place(text: str, line: int) -> None:
     with pytest.raises(Unparsable) as caught:
-        edit.take("toml", text, PATH)
+        edit.remove_entry("toml", text, PATH)
     assert caught.value.line == line
 
 
 def test_what_is_no_toml_is_named_with_its_place() -> None:
     with pytest.raises(Unparsable) as caught:
-        edit.put("toml", "a = 1\nb = \n", PATH, ENTRY)
+        edit.put_entry("toml", "a = 1\nb = \n", PATH, ENTRY)
     assert (caught.value.line, caught.value.column) == (2, 5)

@@ -57,28 +57,28 @@ def test_an_added_block_is_one_span_and_comes_out_again(
 ) -> None:
     before = rest if extensions is None else {**rest, "extensions": extensions}
     text = yaml.safe_dump(before, indent=indent, allow_unicode=True, line_break=new) if before else ""
-    changed = edit.put("yaml", text, PATH, ENTRY)
+    changed = edit.put_entry("yaml", text, PATH, ENTRY)
     assert yaml.safe_load(changed) == {**before, "extensions": {**(extensions or {}), "folder-mcp": ENTRY}}
-    assert edit.put("yaml", changed, PATH, ENTRY) == changed
+    assert edit.put_entry("yaml", changed, PATH, ENTRY) == changed
     if extensions:
-        assert edit.take("yaml", changed, PATH) == text
-    again = edit.put("yaml", changed, PATH, {**ENTRY, "args": ["serve"], "timeout": 3})
+        assert edit.remove_entry("yaml", changed, PATH) == text
+    again = edit.put_entry("yaml", changed, PATH, {**ENTRY, "args": ["serve"], "timeout": 3})
     assert yaml.safe_load(again)["extensions"]["folder-mcp"] == {**ENTRY, "args": ["serve"], "timeout": 3}
 
 
 def test_comments_quotes_and_folded_text_stay() -> None:
-    changed = edit.put("yaml", GOOSE, PATH, ENTRY)
+    changed = edit.put_entry("yaml", GOOSE, PATH, ENTRY)
     head, tail = GOOSE.split("    # the first one\n")
     ours = BLOCK.replace("extensions:\n", "").replace("  ", "    ")
     assert changed == head + ours + "    # the first one\n" + tail
-    assert edit.take("yaml", changed, PATH) == GOOSE
+    assert edit.remove_entry("yaml", changed, PATH) == GOOSE
 
 
 @pytest.mark.parametrize("empty", ["extensions:\n", "extensions: {}\n", "extensions: null\n", "extensions: ~ # no\n"])
 def test_an_empty_table_is_filled(empty: str) -> None:
-    changed = edit.put("yaml", empty + "mode: auto\n", PATH, ENTRY)
+    changed = edit.put_entry("yaml", empty + "mode: auto\n", PATH, ENTRY)
     assert yaml.safe_load(changed) == {"extensions": {"folder-mcp": ENTRY}, "mode": "auto"}
-    assert yaml.safe_load(edit.take("yaml", changed, PATH)) == {"extensions": {}, "mode": "auto"}
+    assert yaml.safe_load(edit.remove_entry("yaml", changed, PATH)) == {"extensions": {}, "mode": "auto"}
 
 
 def test_an_entry_written_over_several_lines_is_brought_up_to_date() -> None:
@@ -86,12 +86,12 @@ def test_an_entry_written_over_several_lines_is_brought_up_to_date() -> None:
         "extensions:\n  folder-mcp:\n    cmd: folder-mcp # old\n    args:\n      - serve\n      - /old\n"
         "    envs: {A: b}\n  # the last one\n  z:   { b: 1 }\n"
     )
-    changed = edit.put("yaml", text, PATH, ENTRY)
+    changed = edit.put_entry("yaml", text, PATH, ENTRY)
     assert changed == (
         'extensions:\n  folder-mcp:\n    cmd: "/opt/folder-mcp" # old\n    args: ["serve", "/notes"]\n'
         "    envs: {A: b}\n    enabled: true\n  # the last one\n  z:   { b: 1 }\n"
     )
-    assert edit.take("yaml", changed, PATH) == "extensions:\n  # the last one\n  z:   { b: 1 }\n"
+    assert edit.remove_entry("yaml", changed, PATH) == "extensions:\n  # the last one\n  z:   { b: 1 }\n"
 
 
 @pytest.mark.parametrize(
@@ -109,13 +109,13 @@ def test_an_entry_written_over_several_lines_is_brought_up_to_date() -> None:
     ],
 )
 def test_layout_that_the_library_would_change_stays(text: str, changed: str | None) -> None:
-    found = edit.put("yaml", text, PATH, ENTRY)
+    found = edit.put_entry("yaml", text, PATH, ENTRY)
     if changed:
         assert found == changed.replace("OURS", '{enabled: true, cmd: "/opt/folder-mcp", args: ["serve", "/notes"]}')
     gone, come = outside(text, found)
     assert gone == "" and "folder-mcp" in come
     if not changed and "extensions: {" not in text:
-        assert edit.take("yaml", found, PATH) == text
+        assert edit.remove_entry("yaml", found, PATH) == text
 
 
 def outside(before: str, after: str) -> tuple[str, str]:
@@ -140,7 +140,7 @@ def outside(before: str, after: str) -> tuple[str, str]:
 )
 def test_what_cannot_be_changed_cleanly_is_left_alone(text: str, told: str) -> None:
     with pytest.raises(ClientError, match=told):
-        edit.put("yaml", text, PATH, ENTRY)
+        edit.put_entry("yaml", text, PATH, ENTRY)
 
 
 @pytest.mark.parametrize(
@@ -158,11 +158,11 @@ def test_what_cannot_be_changed_cleanly_is_left_alone(text: str, told: str) -> N
 )
 def test_what_is_no_yaml_is_named_with_its_place(text: str, line: int) -> None:
     with pytest.raises(Unparsable) as caught:
-        edit.put("yaml", text, PATH, ENTRY)
+        edit.put_entry("yaml", text, PATH, ENTRY)
     assert caught.value.line == line
 
 
 def test_a_new_file_has_the_entry_only() -> None:
-    assert edit_yaml.put("", PATH, ENTRY) == BLOCK
-    assert edit_yaml.put("a: 1\n", PATH, ENTRY) == "a: 1\n" + BLOCK
-    assert edit_yaml.put("a: 1", PATH, ENTRY) == "a: 1\n" + BLOCK.rstrip("\n")
+    assert edit_yaml.set_value("", PATH, ENTRY) == BLOCK
+    assert edit_yaml.set_value("a: 1\n", PATH, ENTRY) == "a: 1\n" + BLOCK
+    assert edit_yaml.set_value("a: 1", PATH, ENTRY) == "a: 1\n" + BLOCK.rstrip("\n")

@@ -15,7 +15,7 @@ from client_files import FILES
 from mcp_server.clients import edit
 from mcp_server.clients import install as install_module
 from mcp_server.clients.entry import ClientError, Launch
-from mcp_server.clients.install import Changed, install, snippet, uninstall
+from mcp_server.clients.install import ChangedMeanwhile, install, snippet, uninstall
 from mcp_server.clients.registry import CLIENTS, client
 
 LAUNCH = Launch("/opt/folder mcp/bin/folder-mcp", ("serve", "/home/ada/notes", "/home/ada/Ünïcode"))
@@ -45,7 +45,7 @@ def test_only_our_entry_is_added_and_the_bytes_come_back(key: str, sample: str, 
     after = file.read_bytes()
     if before.strip(b"\xef\xbb\xbf \r\n{}") and b"extensions: {}" not in before and b"{ }" not in before:
         assert b"folder-mcp" in added(before, after)
-    entry = edit.find(chosen.form, install_module.read(file).text, [*chosen.table, "folder-mcp"])
+    entry = edit.find_entry(chosen.format, install_module.read_config_file(file).text, [*chosen.table, "folder-mcp"])
     assert entry == chosen.entry(LAUNCH, "folder-mcp") == done.entry
     assert install(chosen, file, LAUNCH).action == "unchanged"
     assert file.read_bytes() == after
@@ -59,12 +59,12 @@ def test_without_the_copy_only_our_entry_is_taken_out(key: str, tmp_path: Path) 
     chosen = CLIENTS[key]
     for sample, before in FILES[key].items():
         file = put_back(tmp_path / sample, before)
-        document = edit.FORMS[chosen.form].read(install_module.read(file).text)
+        document = edit.FORMATS[chosen.format].load(install_module.read_config_file(file).text)
         copy = install(chosen, file, LAUNCH).copy
         assert copy
         copy.unlink()
         uninstall(chosen, file)
-        found = edit.FORMS[chosen.form].read(install_module.read(file).text)
+        found = edit.FORMATS[chosen.format].load(install_module.read_config_file(file).text)
         assert {key: value for key, value in found.items() if value} == {k: v for k, v in document.items() if v}
 
 
@@ -82,11 +82,13 @@ def test_a_file_that_we_made_goes_again(key: str, tmp_path: Path) -> None:
 def test_an_update_keeps_what_else_the_entry_says_and_its_folders(key: str, tmp_path: Path) -> None:
     chosen, file = CLIENTS[key], tmp_path / "settings"
     install(chosen, file, Launch("/old/folder-mcp", LAUNCH.args))
-    text = edit.put(chosen.form, file.read_text(encoding="utf-8"), [*chosen.table, "folder-mcp"], {"mine": "kept"})
+    text = edit.put_entry(
+        chosen.format, file.read_text(encoding="utf-8"), [*chosen.table, "folder-mcp"], {"mine": "kept"}
+    )
     file.write_text(text, encoding="utf-8")
     done = install(chosen, file, PLAIN)
     assert done.action == "updated"
-    entry = edit.find(chosen.form, file.read_text(encoding="utf-8"), [*chosen.table, "folder-mcp"])
+    entry = edit.find_entry(chosen.format, file.read_text(encoding="utf-8"), [*chosen.table, "folder-mcp"])
     assert entry == {**chosen.entry(LAUNCH, "folder-mcp"), "mine": "kept"}
 
 
@@ -175,10 +177,10 @@ def test_the_owner_stays(tmp_path: Path) -> None:
 
 def test_a_file_written_meanwhile_is_not_written_over(tmp_path: Path) -> None:
     file = put_back(tmp_path / "mcp.json", b'{"a": 1}')
-    kept = install_module.read(file)
+    kept = install_module.read_config_file(file)
     file.write_bytes(b'{"a": 2}')
-    with pytest.raises(Changed, match="by somebody else"):
-        install_module.replace(kept, b"{}")
+    with pytest.raises(ChangedMeanwhile, match="by somebody else"):
+        install_module.write_config_file(kept, b"{}")
     assert file.read_bytes() == b'{"a": 2}' and list(tmp_path.iterdir()) == [file]
 
 

@@ -35,7 +35,7 @@ async def test_a_server_that_ends_is_told_with_its_last_words() -> None:
 
 def test_a_clients_environment_is_short() -> None:
     given = {"HOME": "/h", "PATH": "/home/ada/bin", "PYTHONPATH": "/x", "FOLDER_MCP_DATA_DIR": "/d", "LANG": "C"}
-    assert verify.surroundings(given) == {"HOME": "/h", "LANG": "C", "PATH": verify.SHORT_PATH}
+    assert verify.client_environment(given) == {"HOME": "/h", "LANG": "C", "PATH": verify.SHORT_PATH}
 
 
 def test_words_come_from_files_that_the_index_takes(tmp_path: Path) -> None:
@@ -48,12 +48,12 @@ def test_words_come_from_files_that_the_index_takes(tmp_path: Path) -> None:
         (folder / ".env").write_text("SECRETIVENESS=1\n", encoding="utf-8")
         (folder / "short.txt").write_text("of no use 1234567\n", encoding="utf-8")
         (folder / "book.pdf").write_bytes(b"%PDF-1.4 nothingness")
-    found = verify.samples([str(one), str(two)], config)
+    found = verify.find_samples([str(one), str(two)], config)
     words = {"a.md": "considerable", "b.md": "Überschriften"}
     assert len(found) == 3 and {each.word for each in found} <= {*words.values()}
     assert all(each.word == words[Path(each.path).name] for each in found)
     assert [Path(each.path).parent for each in found[:2]] == [one, two]
-    assert verify.samples([str(tmp_path / "gone")], config) == []
+    assert verify.find_samples([str(tmp_path / "gone")], config) == []
 
 
 @pytest.mark.parametrize(

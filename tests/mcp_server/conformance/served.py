@@ -22,7 +22,7 @@ from mcp.server.transport_security import TransportSecuritySettings  # noqa: E40
 from mcp.types import EmptyResult, SetLevelRequestParams  # noqa: E402
 
 from mcp_server.engine_port import ConnectionContext  # noqa: E402
-from mcp_server.processes.http import PATH, door  # noqa: E402
+from mcp_server.processes.http import PATH, bind_http  # noqa: E402
 from mcp_server.protocol.application import create_server  # noqa: E402
 from mcp_server.protocol.arguments import ArgumentMiddleware  # noqa: E402
 
@@ -49,7 +49,7 @@ def build(folder: str) -> MCPServer[ConnectionContext]:
 
 
 async def main(folder: str) -> None:
-    bound, _, hosts = door("127.0.0.1:0", Path(folder), hosts=(), certificate=None, allow_remote=False)
+    bound, _, hosts = bind_http("127.0.0.1:0", Path(folder), hosts=(), certificate=None, allow_remote=False)
     origins = [f"http://{host}" for host in hosts]
     security = TransportSecuritySettings(allowed_hosts=list(hosts), allowed_origins=origins)
     app = build(folder).streamable_http_app(transport_security=security)

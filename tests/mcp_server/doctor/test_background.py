@@ -8,12 +8,12 @@ from typing import Any
 from findings import one
 
 from mcp_server.doctor.setup import owner_findings
-from mcp_server.processes.owner_lock import OwnerLock, place_of
+from mcp_server.processes.owner_lock import OwnerLock, owner_files_for
 from mcp_server.state_files import write_state
 
 
 def test_the_owner_is_absent_alone_or_silent(tmp_path: Path) -> None:
-    place = place_of(str(tmp_path / "data"), str(tmp_path / "run"))
+    place = owner_files_for(str(tmp_path / "data"), str(tmp_path / "run"))
     assert "none is running" in one(owner_findings(lambda: place, "1.0")).detail
     with OwnerLock(place) as claim:
         assert claim.take()

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.text.tokens import query_tokens
-from mcp_server.page.api import marked
+from mcp_server.page.api import highlight
 
 
 def words(text: str, query: str) -> list[str]:
-    return [part for part, matches in marked(text, query_tokens(query)) if matches]
+    return [part for part, matches in highlight(text, query_tokens(query)) if matches]
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,6 @@ def test_words_of_the_query_are_marked_in_all_their_forms(text: str, query: str,
 
 @given(st.text(max_size=200), st.text(max_size=40))
 def test_the_pieces_put_together_are_the_text(text: str, query: str) -> None:
-    parts = marked(text, query_tokens(query))
+    parts = highlight(text, query_tokens(query))
     assert "".join(part for part, _ in parts) == text
     assert all(part for part, _ in parts)

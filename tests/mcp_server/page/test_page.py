@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from pages import Page, served
 
-from mcp_server.page.port import NOTE, PagePort
+from mcp_server.page.port import STATE_FILE, PageServer
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def test_its_files_are_served_with_their_types(page: Page) -> None:
     ):
         status, headers, body = knock(page, path, known=False)
         assert status == 200 and headers["content-type"].startswith(kind) and body
-    assert knock(page, "/../door.py")[0] == 404
+    assert knock(page, "/../port.py")[0] == 404
 
 
 def listened(page: Page, until: str, notes: Path | None = None) -> list[tuple[str, dict[str, Any]]]:
@@ -227,7 +227,7 @@ def test_a_page_is_told_that_the_owner_ends(own_page: Page) -> None:
     thread.start()
     while not own_page.pages:
         own_page.portal.call(_tick)
-    own_page.portal.call(own_page.door.farewell, "stop")
+    own_page.portal.call(own_page.server.shut_down, "stop")
     thread.join(30)
     assert events[-1] == ("end", {"why": "stop"})
 
@@ -304,7 +304,7 @@ def test_what_is_no_json_is_refused(page: Page) -> None:
 def test_the_next_owner_has_the_same_address_and_only_the_user_can_read_it(tmp_path: Path) -> None:
     with served(tmp_path) as first:
         url = first.url
-    assert stat.S_IMODE((tmp_path / "run" / NOTE).stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "run" / STATE_FILE).stat().st_mode) == 0o600
     with served(tmp_path) as second:
         assert second.url == url
         assert knock(second, "/")[0] == 200
@@ -322,7 +322,7 @@ def test_whoever_takes_the_port_in_between_gets_no_later_token(tmp_path: Path) -
 @pytest.mark.parametrize("left", ["", "{}", '{"port": 1, "token": "x", "at": 1}', '{"port": "x", "token": 5}'])
 def test_a_note_that_says_nothing_is_passed_over(tmp_path: Path, left: str) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / NOTE).write_text(left, encoding="utf-8")
+    (tmp_path / "run" / STATE_FILE).write_text(left, encoding="utf-8")
     with served(tmp_path) as page:
         assert knock(page, "/")[0] == 200
 
@@ -330,7 +330,7 @@ def test_a_note_that_says_nothing_is_passed_over(tmp_path: Path, left: str) -> N
 def test_an_old_note_is_not_taken_up(tmp_path: Path) -> None:
     with served(tmp_path) as first:
         url = first.url
-    note = tmp_path / "run" / NOTE
+    note = tmp_path / "run" / STATE_FILE
     note.write_text(json.dumps({**json.loads(note.read_text(encoding="ascii")), "at": 1.0}), encoding="ascii")
     with served(tmp_path) as second:
         assert second.token not in url
@@ -346,10 +346,10 @@ def test_holding_the_door_imports_no_web_server() -> None:
     assert found.stdout == "[]\n"
 
 
-async def test_a_door_nobody_asked_for_has_no_port(tmp_path: Path) -> None:
+async def test_a_port_nobody_asked_for_has_no_port(tmp_path: Path) -> None:
     import anyio
 
-    door = PagePort(str(tmp_path), anyio.Event().wait)  # type: ignore[arg-type]
+    server = PageServer(str(tmp_path), anyio.Event().wait)  # type: ignore[arg-type]
     with anyio.move_on_after(0.05):
-        await door.run()
-    assert door._bound is None and not list(tmp_path.iterdir())
+        await server.run()
+    assert server._bound is None and not list(tmp_path.iterdir())

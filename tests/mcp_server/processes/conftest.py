@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from mcp_server.processes.owner_lock import Place, place_of
+from mcp_server.processes.owner_lock import OwnerFiles, owner_files_for
 
 
 @pytest.fixture
-def place() -> Iterator[Place]:
+def owner_files() -> Iterator[OwnerFiles]:
     """A short path, as runtime directories have it."""
     base = tempfile.mkdtemp(prefix="fm-", dir="/tmp")
-    yield place_of("/data", base)
+    yield owner_files_for("/data", base)
     shutil.rmtree(base)

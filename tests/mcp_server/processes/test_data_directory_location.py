@@ -12,7 +12,7 @@ from platformdirs.windows import Windows
 
 from indexer.config import load_config
 from indexer.errors import ConfigError
-from mcp_server.processes.owner_lock import locate, user_config
+from mcp_server.processes.owner_lock import locate, user_config_path
 
 CASES = [
     (None, None, {}, None),
@@ -67,7 +67,7 @@ def test_a_mac_keeps_its_files_where_platformdirs_says(
     config, data = Path(expected.user_config_dir) / "config.toml", Path(expected.user_data_dir)
     assert named == "/elsewhere" or data == tmp_path / "Library" / "Application Support" / "folder-mcp"
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert (Path(user_config()), Path(locate(None, None, {}).data_dir)) == (config, data)
+    assert (Path(user_config_path()), Path(locate(None, None, {}).data_dir)) == (config, data)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no faking Windows on Windows")
@@ -84,7 +84,7 @@ def test_windows_keeps_its_files_where_platformdirs_says(
     assert not local or places.user_config_dir == expected
     monkeypatch.setattr(sys, "platform", "win32")
     assert locate(None, None, {}).data_dir == expected
-    assert user_config() == os.path.join(expected, "config.toml")
+    assert user_config_path() == os.path.join(expected, "config.toml")
 
 
 def test_the_users_own_configuration_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

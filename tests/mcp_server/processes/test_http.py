@@ -1,4 +1,4 @@
-"""The second door: who may come in, and MCP through it."""
+"""The second bind_http: who may come in, and MCP through it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mcp.client.streamable_http import streamable_http_client
 from relays import ROOT, Home, wait_gone
 
 from indexer.errors import ConfigError
-from mcp_server.processes.http import door, guarded, token_in
+from mcp_server.processes.http import bind_http, read_token, require_token
 
 TOKEN = "t" * 43
 
@@ -40,32 +40,32 @@ TOKEN = "t" * 43
 )
 def test_an_address_that_is_none_or_unprotected_is_refused(where: str, error: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=error):
-        door(where, tmp_path, hosts=(), certificate=None, allow_remote=False)
+        bind_http(where, tmp_path, hosts=(), certificate=None, allow_remote=False)
 
 
 @pytest.mark.parametrize("more", [{"allow_remote": True}, {"certificate": ("c", "k")}])
 def test_another_address_needs_encryption_or_a_word(more: dict[str, Any], tmp_path: Path) -> None:
     given = {"hosts": ("search.example",), "certificate": None, "allow_remote": False, **more}
-    bound, token, hosts = door("0.0.0.0:0", tmp_path, **given)
+    bound, token, hosts = bind_http("0.0.0.0:0", tmp_path, **given)
     with bound:
         assert f"search.example:{bound.getsockname()[1]}" in hosts
-    assert token == token_in(tmp_path / "http-token")
+    assert token == read_token(tmp_path / "http-token")
 
 
 def test_a_taken_address_is_told(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ConfigError, match="choose another"):
-        door(f"{taken.getsockname()[1]}", tmp_path, hosts=(), certificate=None, allow_remote=False)
+        bind_http(f"{taken.getsockname()[1]}", tmp_path, hosts=(), certificate=None, allow_remote=False)
 
 
 def test_the_token_is_made_once_and_private(tmp_path: Path) -> None:
     file = tmp_path / "data" / "http-token"
-    token = token_in(file)
+    token = read_token(file)
     assert len(token) >= 43
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert token_in(file) == token
+    assert read_token(file) == token
     os.chmod(file, 0o644)
     with pytest.raises(ConfigError, match="other users can read"):
-        token_in(file)
+        read_token(file)
 
 
 @pytest.mark.parametrize("text", ["", "short", "\xff" * 40])
@@ -74,7 +74,7 @@ def test_a_token_that_protects_nothing_is_refused(text: str, tmp_path: Path) -> 
     file.write_text(text, encoding="utf-8")
     file.chmod(0o600)
     with pytest.raises(ConfigError, match="delete the file"):
-        token_in(file)
+        read_token(file)
 
 
 async def knock(path: str, authorization: bytes | None, engine: FakeEngine) -> tuple[int, dict[str, Any], bool]:
@@ -91,7 +91,7 @@ async def knock(path: str, authorization: bytes | None, engine: FakeEngine) -> t
         sent.append(message)
 
     headers = [] if authorization is None else [(b"authorization", authorization)]
-    await guarded(inner, TOKEN, engine.status)({"type": "http", "path": path, "headers": headers}, None, send)
+    await require_token(inner, TOKEN, engine.status)({"type": "http", "path": path, "headers": headers}, None, send)
     return sent[0]["status"], json.loads(sent[1]["body"]), bool(through)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mcp_server.processes.owner import end_at
+from mcp_server.processes.owner import idle_deadline
 
 
 @pytest.mark.parametrize(
-    ("work", "any_yet", "linger", "expected"),
+    ("work", "had_client", "linger", "expected"),
     [
         (False, True, 7200, 700),  # ten minutes after the last work or client
         (True, True, 7200, 7300),  # unfinished: two hours after the last client
@@ -19,9 +19,12 @@ from mcp_server.processes.owner import end_at
         (True, False, 7200, 7300),
     ],
 )
-def test_the_end_of_an_unused_owner(work: bool, any_yet: bool, linger: float, expected: float) -> None:
-    assert end_at(left_at=100, busy_at=100, work=work, any_yet=any_yet, linger=linger, idle_exit=600) == expected
+def test_the_end_of_an_unused_owner(work: bool, had_client: bool, linger: float, expected: float) -> None:
+    assert (
+        idle_deadline(left_at=100, busy_at=100, work=work, had_client=had_client, linger=linger, idle_exit=600)
+        == expected
+    )
 
 
 def test_idle_time_begins_when_the_work_is_done() -> None:
-    assert end_at(left_at=100, busy_at=5000, work=False, any_yet=True, linger=7200, idle_exit=600) == 5600
+    assert idle_deadline(left_at=100, busy_at=5000, work=False, had_client=True, linger=7200, idle_exit=600) == 5600

@@ -47,13 +47,13 @@ def config(tmp_path: Path) -> Config:
 async def test_connections_share_one_engine_which_closes_with_the_last(config: Config) -> None:
     opener = Counted()
     host = Host(config, opener)
-    async with host.lend() as first:
-        async with host.lend() as second:
+    async with host.connect() as first:
+        async with host.connect() as second:
             assert first.engine is second.engine
             assert first.engine.clients == 2  # type: ignore[attr-defined]
         assert (opener.opened, opener.closed) == (1, 0)
     assert (opener.opened, opener.closed) == (1, 1)
-    async with host.lend():
+    async with host.connect():
         assert opener.opened == 2
 
 
@@ -64,7 +64,7 @@ async def test_the_first_connection_may_leave_before_the_others(config: Config) 
     both = anyio.Event()
 
     async def first() -> None:
-        async with host.lend():
+        async with host.connect():
             both.set()
             await leave.wait()
         stay.set()
@@ -73,7 +73,7 @@ async def test_the_first_connection_may_leave_before_the_others(config: Config) 
         group.start_soon(first)
         with anyio.fail_after(5):
             await both.wait()
-            async with host.lend() as context:
+            async with host.connect() as context:
                 leave.set()
                 await stay.wait()
                 assert opener.closed == 0
@@ -83,7 +83,7 @@ async def test_the_first_connection_may_leave_before_the_others(config: Config) 
 
 async def test_two_clients_of_one_server_share_one_engine(config: Config) -> None:
     opener = Counted()
-    server = create_server(Host(config, opener).lend)
+    server = create_server(Host(config, opener).connect)
     async with Client(server, mode="legacy") as one, Client(server, mode="auto") as two:
         assert (await one.call_tool("status", {})).structured_content["owner"]["clients"] == 2
         assert not (await two.call_tool("status", {})).is_error
@@ -93,7 +93,7 @@ async def test_two_clients_of_one_server_share_one_engine(config: Config) -> Non
 async def test_nothing_heavy_begins_before_the_first_answer(config: Config, notes: Path) -> None:
     opener, answered = Counted(), anyio.Event()
     host = Host(config, opener, folders=[str(notes)], answered=answered)
-    async with host.lend() as context:
+    async with host.connect() as context:
         await anyio.wait_all_tasks_blocked()
         assert opener.started is not None
         assert not opener.started.is_set()
@@ -109,7 +109,7 @@ async def test_a_folder_that_cannot_be_indexed_is_a_notice(config: Config, notes
     answered = anyio.Event()
     answered.set()
     host = Host(config, Counted(), folders=[str(notes), "/nowhere/at/all"], answered=answered)
-    async with host.lend() as context:
+    async with host.connect() as context:
         with anyio.fail_after(5):
             await context.ready.wait()
         assert context.folders == [str(notes)]
@@ -118,7 +118,7 @@ async def test_a_folder_that_cannot_be_indexed_is_a_notice(config: Config, notes
 
 async def test_a_wrong_configuration_becomes_an_answer() -> None:
     host = Host(ConfigError('config.toml: unknown key "x"'), Counted())
-    async with Client(create_server(host.lend), mode="legacy") as client:
+    async with Client(create_server(host.connect), mode="legacy") as client:
         status = await client.call_tool("status", {})
         assert 'unknown key "x"' in status.structured_content["owner"]["detail"]
         for tool, arguments in (("search", {"query": "a"}), ("read", {"path": "/a"})):
@@ -131,7 +131,7 @@ async def test_a_wrong_configuration_becomes_an_answer() -> None:
 async def test_the_server_outlives_a_crash_of_its_engine(config: Config, moment: str) -> None:
     crash = anyio.Event()
     host = Host(config, crashing(moment, crash))
-    async with Client(create_server(host.lend), mode="legacy") as client:
+    async with Client(create_server(host.connect), mode="legacy") as client:
         crash.set()
         with anyio.fail_after(5):
             while True:
@@ -150,7 +150,7 @@ async def test_an_index_that_cannot_be_opened_keeps_its_own_words(config: Config
             raise FolderMcpError("the disk is full; free some space")
         yield FakeEngine()
 
-    async with Host(config, opener).lend() as context:  # type: ignore[arg-type]
+    async with Host(config, opener).connect() as context:  # type: ignore[arg-type]
         assert context.engine.status().owner.detail == "the disk is full; free some space"
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from mcp_server.processes.launch import words_of
-from mcp_server.processes.spawn import kept
+from mcp_server.processes.launch import parse_relay_arguments
+from mcp_server.processes.spawn import user_environment
 from mcp_server.version import ROOT
 
 RELAY_MODULES = (
@@ -20,7 +20,7 @@ RELAY_MODULES = (
     "owner_lock",
     "relay",
     "relay_calls",
-    "relay_link",
+    "relay_server",
     "spawn",
     "timing",
 )
@@ -38,7 +38,7 @@ RELAY_MODULES = (
     ],
 )
 def test_serving_is_a_relays_business(argv: list[str], folders: list[str]) -> None:
-    words = words_of(argv)
+    words = parse_relay_arguments(argv)
     assert words is not None
     assert words.folders == folders
 
@@ -58,7 +58,7 @@ def test_serving_is_a_relays_business(argv: list[str], folders: list[str]) -> No
     ],
 )
 def test_everything_else_is_not(argv: list[str]) -> None:
-    assert words_of(argv) is None
+    assert parse_relay_arguments(argv) is None
 
 
 def test_a_relay_is_the_standard_library_alone() -> None:
@@ -104,5 +104,5 @@ def test_the_owner_gets_the_users_environment_and_not_a_clients(tmp_path: Path) 
         "OPENAI_API_KEY": "secret",
     }
     wanted = {"PATH", "HOME", "LC_ALL", "FOLDER_MCP_CONFIG", "HF_HUB_OFFLINE", "https_proxy", "PYTHONPATH"}
-    assert set(kept(given)) == wanted
-    assert kept(given)["PYTHONPATH"] == f"{ROOT}:/own"
+    assert set(user_environment(given)) == wanted
+    assert user_environment(given)["PYTHONPATH"] == f"{ROOT}:/own"

@@ -11,7 +11,7 @@ import pytest
 
 from indexer.config import Config
 from mcp_server.processes.open_engine import open_alone, open_here_or_there
-from mcp_server.processes.owner_lock import OwnerLock, Place, held, place_of
+from mcp_server.processes.owner_lock import OwnerFiles, OwnerLock, is_held, owner_files_for
 from mcp_server.state_files import read_state
 
 
@@ -21,26 +21,26 @@ def config(tmp_path: Path) -> Config:
 
 
 @pytest.fixture
-def ours(config: Config) -> Iterator[Place]:
-    place = place_of(str(config.data_dir))
-    yield place
-    shutil.rmtree(place.directory)
+def ours(config: Config) -> Iterator[OwnerFiles]:
+    owner_files = owner_files_for(str(config.data_dir))
+    yield owner_files
+    shutil.rmtree(owner_files.directory)
 
 
 @pytest.mark.parametrize("opener", [open_alone, open_here_or_there])
 async def test_whoever_opens_alone_owns_the_data_directory_for_as_long(
-    config: Config, ours: Place, opener: type
+    config: Config, ours: OwnerFiles, opener: type
 ) -> None:
     async with opener(config) as engine:
         async for status in engine.watch():
             if status.owner.state == "serving":
                 break
-        assert held(ours)
-        assert read_state(ours.note) == {"pid": os.getpid(), "version": status.owner.version, "endpoint": None}
-    assert not held(ours)
+        assert is_held(ours)
+        assert read_state(ours.state_file) == {"pid": os.getpid(), "version": status.owner.version, "endpoint": None}
+    assert not is_held(ours)
 
 
-async def test_beside_another_owner_the_engine_only_reads(config: Config, ours: Place) -> None:
+async def test_beside_another_owner_the_engine_only_reads(config: Config, ours: OwnerFiles) -> None:
     async with open_alone(config) as first:
         async for status in first.watch():
             if status.owner.state == "serving":
@@ -50,15 +50,15 @@ async def test_beside_another_owner_the_engine_only_reads(config: Config, ours: 
                 if status.owner.state != "initializing" and status.owner.state != "uninitialized":
                     break
             assert status.owner.state == "read_only"
-        assert held(ours)
+        assert is_held(ours)
 
 
 async def test_a_claim_that_cannot_be_noted_is_given_back(
-    config: Config, ours: Place, caplog: pytest.LogCaptureFixture
+    config: Config, ours: OwnerFiles, caplog: pytest.LogCaptureFixture
 ) -> None:
-    os.mkdir(ours.note)
+    os.mkdir(ours.state_file)
     async with open_alone(config):
-        assert not held(ours)
+        assert not is_held(ours)
         with OwnerLock(ours) as other:
-            assert other.take()
+            assert other.acquire()
     assert "cannot be claimed" in caplog.text

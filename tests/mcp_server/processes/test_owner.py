@@ -15,9 +15,9 @@ from fakes_engine import FakeEngine
 from indexer.config import Config, OwnerSettings
 from mcp_server.engine_port import CompleteOwner
 from mcp_server.processes.connections import listen
-from mcp_server.processes.handshake import Line, NotThere, dial, greeting
+from mcp_server.processes.handshake import LineSocket, OwnerNotFound, dial, handshake_request
 from mcp_server.processes.owner import Owner, configuration
-from mcp_server.processes.owner_lock import Location, OwnerLock, Place, locate
+from mcp_server.processes.owner_lock import Location, OwnerFiles, OwnerLock, locate
 
 
 @asynccontextmanager
@@ -30,13 +30,13 @@ async def opener(
     yield engine
 
 
-def owner(place: Place, claim: OwnerLock, tmp_path: Path, settings: OwnerSettings) -> Owner:
-    assert claim.take()
+def owner(owner_files: OwnerFiles, lock: OwnerLock, tmp_path: Path, settings: OwnerSettings) -> Owner:
+    assert lock.acquire()
     config = Config(data_dir=tmp_path, owner=settings)
-    return Owner(Location("", str(tmp_path), ""), config, place, claim, opener)
+    return Owner(Location("", str(tmp_path), ""), config, owner_files, lock, opener)
 
 
-async def lived(one: Owner, place: Place, meanwhile: Callable[[], Awaitable[None]]) -> int:
+async def lived(one: Owner, owner_files: OwnerFiles, meanwhile: Callable[[], Awaitable[None]]) -> int:
     """The exit code of an owner's life, in which something is done as soon as it is ready."""
     ready = anyio.Event()
 
@@ -47,21 +47,21 @@ async def lived(one: Owner, place: Place, meanwhile: Callable[[], Awaitable[None
     with anyio.fail_after(30):
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(do)
-            return await one.run(listen(place, "i" * 8), ready.set)
+            return await one.run(listen(owner_files, "i" * 8), ready.set)
     raise AssertionError
 
 
 async def test_looking_whether_it_is_there_does_not_keep_an_owner_alive(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    owner_files: OwnerFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It looks at itself once a minute: that must not count as use."""
     monkeypatch.setattr("mcp_server.processes.owner.TICK", 0.1)
     ended: list[int] = []
-    with OwnerLock(place) as claim:
-        one = owner(place, claim, tmp_path, OwnerSettings(idle_exit=0.5))
+    with OwnerLock(owner_files) as lock:
+        one = owner(owner_files, lock, tmp_path, OwnerSettings(idle_exit=0.5))
 
         async def live() -> None:
-            ended.append(await one.run(listen(place, "i" * 8), lambda: None))
+            ended.append(await one.run(listen(owner_files, "i" * 8), lambda: None))
 
         with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:
@@ -69,8 +69,8 @@ async def test_looking_whether_it_is_there_does_not_keep_an_owner_alive(
                 looked = 0
                 while not ended:
                     try:
-                        line, _ = await anyio.to_thread.run_sync(dial, place, greeting("check"), 5.0)
-                    except NotThere:
+                        line, _ = await anyio.to_thread.run_sync(dial, owner_files, handshake_request("check"), 5.0)
+                    except OwnerNotFound:
                         await anyio.lowlevel.checkpoint()
                     else:
                         looked += 1
@@ -79,7 +79,7 @@ async def test_looking_whether_it_is_there_does_not_keep_an_owner_alive(
     assert looked > 1
 
 
-async def test_a_wedged_slot_ends_the_owner_with_its_own_code(place: Place, tmp_path: Path) -> None:
+async def test_a_wedged_slot_ends_the_owner_with_its_own_code(owner_files: OwnerFiles, tmp_path: Path) -> None:
     wedge: list[Callable[[str], None]] = []
 
     @asynccontextmanager
@@ -87,58 +87,58 @@ async def test_a_wedged_slot_ends_the_owner_with_its_own_code(place: Place, tmp_
         wedge.append(on_wedged)
         yield FakeEngine()
 
-    with OwnerLock(place) as claim:
-        assert claim.take()
+    with OwnerLock(owner_files) as lock:
+        assert lock.acquire()
         config = Config(data_dir=tmp_path)
-        one = Owner(Location("", str(tmp_path), ""), config, place, claim, catching)
+        one = Owner(Location("", str(tmp_path), ""), config, owner_files, lock, catching)
 
         async def wedge_when_open() -> None:
-            line, _ = await anyio.to_thread.run_sync(dial, place, greeting("control"), 5.0)
+            line, _ = await anyio.to_thread.run_sync(dial, owner_files, handshake_request("control"), 5.0)
             line.send({"id": 1, "do": "status"})
             assert "result" in await anyio.to_thread.run_sync(line.receive)
             line.close()
             wedge[0]("stuck")
 
-        assert await lived(one, place, wedge_when_open) == 75
+        assert await lived(one, owner_files, wedge_when_open) == 75
 
 
 @pytest.mark.parametrize("what", ["configuration", "lock"])
 async def test_what_an_owner_finds_when_it_looks_ends_it(
-    what: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    what: str, owner_files: OwnerFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mcp_server.processes.owner.CHECK", 0.05)  # a minute is long
     file = tmp_path / "config.toml"
     file.write_text("[search]\nwait = 5\n", encoding="utf-8")
     location = locate(str(file), str(tmp_path / "data"), {})
-    with OwnerLock(place) as claim:
-        assert claim.take()
-        one = Owner(location, configuration(location), place, claim, opener)
+    with OwnerLock(owner_files) as lock:
+        assert lock.acquire()
+        one = Owner(location, configuration(location), owner_files, lock, opener)
 
         def change() -> None:
             if what == "configuration":
                 file.write_text("[search]\nwait = 6\n", encoding="utf-8")
                 os.utime(file, ns=(1, 1))
             else:
-                Path(place.lock).unlink()
+                Path(owner_files.lock_file).unlink()
 
         with anyio.fail_after(30):
-            assert await one.run(listen(place, "i" * 8), change) == 0
-    assert one.successor is (what == "configuration")
+            assert await one.run(listen(owner_files, "i" * 8), change) == 0
+    assert one.start_successor is (what == "configuration")
 
 
 async def test_a_wrong_change_of_the_configuration_is_told_and_not_used(
-    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    owner_files: OwnerFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mcp_server.processes.owner.CHECK", 0.05)
     file = tmp_path / "config.toml"
     file.write_text("[search]\nwait = 5\n", encoding="utf-8")
     location = locate(str(file), str(tmp_path / "data"), {})
-    with OwnerLock(place) as claim:
-        assert claim.take()
-        one = Owner(location, configuration(location), place, claim, opener)
+    with OwnerLock(owner_files) as lock:
+        assert lock.acquire()
+        one = Owner(location, configuration(location), owner_files, lock, opener)
 
         async def spoil() -> None:
-            line, _ = await anyio.to_thread.run_sync(dial, place, greeting("control"), 5.0)
+            line, _ = await anyio.to_thread.run_sync(dial, owner_files, handshake_request("control"), 5.0)
             line.send({"id": 1, "do": "watch"})
             await anyio.to_thread.run_sync(line.receive)  # the engine is open
             file.write_text("[search]\nwiat = 6\n", encoding="utf-8")
@@ -155,12 +155,12 @@ async def test_a_wrong_change_of_the_configuration_is_told_and_not_used(
             line.close()
             one.end("seen")
 
-        assert await lived(one, place, spoil) == 0
-    assert not one.successor
+        assert await lived(one, owner_files, spoil) == 0
+    assert not one.start_successor
 
 
 async def test_an_engine_that_has_ended_is_replaced_for_the_connections_that_are_open(
-    place: Place, tmp_path: Path
+    owner_files: OwnerFiles, tmp_path: Path
 ) -> None:
     crash = anyio.Event()
 
@@ -174,12 +174,12 @@ async def test_an_engine_that_has_ended_is_replaced_for_the_connections_that_are
             tasks.start_soon(fail)
             yield engine
 
-    with OwnerLock(place) as claim:
-        assert claim.take()
-        one = Owner(Location("", str(tmp_path), ""), Config(data_dir=tmp_path), place, claim, crashing)
+    with OwnerLock(owner_files) as lock:
+        assert lock.acquire()
+        one = Owner(Location("", str(tmp_path), ""), Config(data_dir=tmp_path), owner_files, lock, crashing)
 
         async def ask() -> None:
-            client, _ = await anyio.to_thread.run_sync(dial, place, greeting("client"), 5.0)
+            client, _ = await anyio.to_thread.run_sync(dial, owner_files, handshake_request("client"), 5.0)
             info = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
             await answered(client, "initialize", **info)
             client.send({"jsonrpc": "2.0", "method": "notifications/initialized"})
@@ -197,17 +197,17 @@ async def test_an_engine_that_has_ended_is_replaced_for_the_connections_that_are
             assert (status["state"], status["clients"], len(status["relays"])) == ("uninitialized", 1, 1)
             refused = await called("search", query="a")
             assert refused["isError"] and "ZeroDivisionError" in refused["content"][0]["text"]
-            control, _ = await anyio.to_thread.run_sync(dial, place, greeting("control"), 5.0)
+            control, _ = await anyio.to_thread.run_sync(dial, owner_files, handshake_request("control"), 5.0)
             control.send({"id": 1, "do": "index", "with": {"folders": None}})
             assert "ZeroDivisionError" in (await anyio.to_thread.run_sync(control.receive))["error"]["text"]
             control.close()
             client.close()
             one.end("seen")
 
-        assert await lived(one, place, ask) == 0
+        assert await lived(one, owner_files, ask) == 0
 
 
-async def answered(line: Line, method: str, **params: Any) -> Any:
+async def answered(line: LineSocket, method: str, **params: Any) -> Any:
     line.send({"jsonrpc": "2.0", "id": method, "method": method, "params": params})
     while True:
         said = await anyio.to_thread.run_sync(line.receive)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from relays import ROOT, Home, wait_gone
 
-from mcp_server.processes.owner_lock import held
+from mcp_server.processes.owner_lock import is_held
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")]
 
@@ -112,20 +112,20 @@ def test_what_a_dead_owner_left_is_no_obstacle(home: Home) -> None:
     first = home.owner()
     os.kill(first, signal.SIGKILL)
     wait_gone(first)
-    assert Path(home.place.note).exists()
-    assert Path(home.place.directory, "owner.sock").exists()
+    assert Path(home.owner_files.state_file).exists()
+    assert Path(home.owner_files.directory, "owner.sock").exists()
     assert home.client().begin().status()["owner"]["pid"] != first
     assert Path(home.note()["endpoint"]["path"]).name == "owner.sock"
 
 
 def test_a_note_that_means_nothing_is_no_obstacle(home: Home) -> None:
-    Path(home.place.note).write_text('{"endpoint": ["?"], "pid": "x"', encoding="utf-8")
+    Path(home.owner_files.state_file).write_text('{"endpoint": ["?"], "pid": "x"', encoding="utf-8")
     assert home.client().begin().status()["owner"]["pid"] == home.owner()
 
 
 @pytest.mark.parametrize("answer", [b"", b"hello\n", b'{"unexpected": true}\n'], ids=["leaves", "text", "json"])
 def test_a_squatter_on_the_address_is_left_alone(home: Home, answer: bytes) -> None:
-    path = Path(home.place.directory, "owner.sock")
+    path = Path(home.owner_files.directory, "owner.sock")
     with socket.socket(socket.AF_UNIX) as squatter:
         squatter.bind(str(path))
         squatter.listen(16)
@@ -218,8 +218,8 @@ def test_an_owner_that_nobody_needs_ends(tmp_path: Path) -> None:
         pid = client.status()["owner"]["pid"]
         client.close()
         wait_gone(pid)
-        assert not held(home.place)
-        assert not Path(home.place.note).exists()
+        assert not is_held(home.owner_files)
+        assert not Path(home.owner_files.state_file).exists()
     finally:
         home.close()
 
@@ -248,7 +248,7 @@ def test_a_child_forked_by_the_owner_does_not_hold_the_claim(home: Home) -> None
         "import os, sys\n"
         "from mcp_server.processes.owner_lock import Claim, Place\n"
         "claim = Claim(Place(sys.argv[1]))\n"
-        "assert claim.take()\n"
+        "assert claim.acquire()\n"
         "if os.fork() == 0:\n"
         "    sys.stdin.read()\n"
         "    os._exit(0)\n"
@@ -256,9 +256,12 @@ def test_a_child_forked_by_the_owner_does_not_hold_the_claim(home: Home) -> None
         "os.kill(os.getpid(), 9)\n"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", script, home.place.directory], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+        [sys.executable, "-c", script, home.owner_files.directory],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=ROOT,
     ) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == b"forked\n"
         holder.wait()
-        assert not held(home.place)
+        assert not is_held(home.owner_files)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from relays import ROOT, Home, wait_gone
 
-from mcp_server.processes.owner_lock import OwnerLock, held
+from mcp_server.processes.owner_lock import OwnerLock, is_held
 from mcp_server.state_files import write_state
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")]
@@ -156,8 +156,8 @@ def test_relays_that_read_another_configuration_are_told_apart_in_status(home: H
 
 def test_the_claim_taken_elsewhere_without_an_answer_is_respected(home: Home) -> None:
     """Somebody holds the lock and says nothing: no second owner, word search in a process of the relay's own."""
-    with OwnerLock(home.place) as claim:
-        assert claim.take()
+    with OwnerLock(home.owner_files) as lock:
+        assert lock.acquire()
         client = home.client(str(home.notes)).begin()
         assert client.status()["owner"]["pid"] != client.process.pid
         assert home.owners() == []
@@ -205,7 +205,7 @@ def test_a_program_on_a_dead_owners_port_learns_nothing_and_stops_nobody(home: H
     with socket.create_server(("127.0.0.1", 0)) as squatter:  # the system may give the same port, we cannot ask for it
         left = home.note()
         left["endpoint"]["port"] = squatter.getsockname()[1]
-        write_state(home.place.note, left)
+        write_state(home.owner_files.state_file, left)
 
         def squat() -> None:
             one, _ = squatter.accept()
@@ -222,7 +222,7 @@ def test_a_program_on_a_dead_owners_port_learns_nothing_and_stops_nobody(home: H
     assert b"challenge" in heard[0]
     assert b"proof" not in heard[0]
     assert heard[1] == b""
-    assert held(home.place)
+    assert is_held(home.owner_files)
 
 
 @pytest.mark.parametrize("modern", [False, True], ids=["handshake", "2026-07-28"])

@@ -154,8 +154,8 @@ def test_listening_is_no_open_call_and_begins_again_with_every_server() -> None:
     assert not calls.open
     for _ in range(3):
         assert calls.lost("it ended", []) == ([], [])
-        assert calls.listening([]) == listen(7)
-    assert calls.listening([listen(7)]) == b"", "it was never sent: it waits in the queue"
+        assert calls.listen_requests([]) == listen(7)
+    assert calls.listen_requests([listen(7)]) == b"", "it was never sent: it waits in the queue"
 
 
 @pytest.mark.parametrize("end", [answer(7), line("notifications/cancelled", None, requestId=7)])
@@ -166,7 +166,7 @@ def test_listening_ends_with_its_answer_or_its_cancellation(end: bytes) -> None:
         assert calls.received(end)
     else:
         calls.sent(end)
-    assert calls.listening([]) == b""
+    assert calls.listen_requests([]) == b""
 
 
 def test_that_it_is_listened_to_is_told_once_and_changes_always() -> None:

@@ -18,42 +18,42 @@ from indexer.config import Config
 from indexer.errors import FolderError, FolderMcpError, QueryError
 from indexer.folders.registry import KnownFolder
 from indexer.types import Query, Scope
-from mcp_server.engine_port import EnginePort, call_types
+from mcp_server.engine_port import EnginePort, method_types
 from mcp_server.processes.connections import listen
 from mcp_server.processes.handshake import dial
 from mcp_server.processes.owner import Owner
-from mcp_server.processes.owner_lock import Location, OwnerLock, Place
+from mcp_server.processes.owner_lock import Location, OwnerFiles, OwnerLock
 from mcp_server.processes.remote_engine import RemoteEngine
 
 METHODS = sorted(name for name in vars(EnginePort) if not name.startswith("_"))
 
 
 @asynccontextmanager
-async def remote(engine: FakeEngine, place: Place, data: Path) -> AsyncIterator[RemoteEngine]:
+async def remote(engine: FakeEngine, owner_files: OwnerFiles, data: Path) -> AsyncIterator[RemoteEngine]:
     """The engine, through an owner that serves it in this process."""
 
     @asynccontextmanager
     async def opener(config: Config, **_: object) -> AsyncIterator[FakeEngine]:
         yield engine
 
-    with OwnerLock(place) as claim:
-        assert claim.take()
-        owner = Owner(Location("", str(data), ""), Config(data_dir=data), place, claim, opener)
+    with OwnerLock(owner_files) as lock:
+        assert lock.acquire()
+        owner = Owner(Location("", str(data), ""), Config(data_dir=data), owner_files, lock, opener)
         ready = anyio.Event()
-        attachment: Any = SimpleNamespace(dial=partial(dial, place))
+        connector: Any = SimpleNamespace(dial=partial(dial, owner_files))
         with anyio.fail_after(30):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(owner.run, listen(place, "i" * 8), ready.set)
+                tasks.start_soon(owner.run, listen(owner_files, "i" * 8), ready.set)
                 await ready.wait()
-                yield RemoteEngine(attachment, start=False)
+                yield RemoteEngine(connector, start=False)
                 owner.end("seen")
 
 
 async def test_every_method_answers_as_the_engine_itself(
-    engine: FakeEngine, notes: Path, place: Place, tmp_path: Path
+    engine: FakeEngine, notes: Path, owner_files: OwnerFiles, tmp_path: Path
 ) -> None:
     asked: set[str] = set()
-    async with remote(engine, place, tmp_path) as there:
+    async with remote(engine, owner_files, tmp_path) as there:
         query = Query("signing key", 3, scope=Scope(folders=(str(notes),), suffixes=("md",)))
         path = str(notes / "keys.md")
         assert (await there.search(query)).hits == (await engine.search(query)).hits != ()
@@ -80,9 +80,9 @@ async def test_every_method_answers_as_the_engine_itself(
 
 
 async def test_errors_of_the_engine_are_raised_again_with_their_kind(
-    engine: FakeEngine, place: Place, tmp_path: Path
+    engine: FakeEngine, owner_files: OwnerFiles, tmp_path: Path
 ) -> None:
-    async with remote(engine, place, tmp_path) as there:
+    async with remote(engine, owner_files, tmp_path) as there:
         with pytest.raises(QueryError, match="is not an indexed file"):
             await there.read("/nowhere")
         with pytest.raises(FolderError, match="does not exist"):
@@ -90,19 +90,21 @@ async def test_errors_of_the_engine_are_raised_again_with_their_kind(
 
 
 async def test_a_folder_that_another_process_remembered_is_taken_up_by_an_index_run(
-    engine: FakeEngine, place: Place, tmp_path: Path
+    engine: FakeEngine, owner_files: OwnerFiles, tmp_path: Path
 ) -> None:
-    async with remote(engine, place, tmp_path) as there:
+    async with remote(engine, owner_files, tmp_path) as there:
         report = await there.index([str(tmp_path)])
     assert report.folders == (str(tmp_path),)
 
 
-async def test_what_is_no_method_of_the_port_is_refused(engine: FakeEngine, place: Place, tmp_path: Path) -> None:
-    async with remote(engine, place, tmp_path) as there:
+async def test_what_is_no_method_of_the_port_is_refused(
+    engine: FakeEngine, owner_files: OwnerFiles, tmp_path: Path
+) -> None:
+    async with remote(engine, owner_files, tmp_path) as there:
         for name in ("change", "connected", "__init__", "nothing"):
             with pytest.raises(FolderMcpError, match="does not know how to"):
-                await there._answer(name, {})
+                await there._result(name, {})
 
 
 def test_the_types_of_every_method_are_known_but_of_the_one_that_does_not_travel() -> None:
-    assert [name for name in METHODS if "return" not in call_types(name)] == ["connected"]
+    assert [name for name in METHODS if "return" not in method_types(name)] == ["connected"]

@@ -27,35 +27,35 @@ TOOLS = {tool.name: tool for tool in tools()}
     ],
 )
 def test_a_guessed_name_leads_to_the_real_one(tool: str, guess: str, real: str) -> None:
-    assert f"did you mean {real!r}?" in arguments.unknown(TOOLS[tool].parameters, {guess: 1})
+    assert f"did you mean {real!r}?" in arguments.unknown_arguments(TOOLS[tool].parameters, {guess: 1})
 
 
 def test_every_synonym_leads_to_an_argument_that_exists() -> None:
     known = {name for tool in TOOLS.values() for name in tool.parameters["properties"]}
-    assert set(arguments.ALSO) <= known
+    assert set(arguments.SYNONYMS) <= known
 
 
 def test_known_arguments_are_not_complained_about() -> None:
-    assert arguments.unknown(TOOLS["search"].parameters, {"query": "a", "top_k": 3}) == ""
+    assert arguments.unknown_arguments(TOOLS["search"].parameters, {"query": "a", "top_k": 3}) == ""
 
 
 def test_a_long_value_is_not_repeated_whole() -> None:
     schema = TOOLS["search"].parameters
     with pytest.raises(ValidationError) as caught:
         TOOLS["search"].fn_metadata.validate_arguments({"query": "a", "top_k": "x" * 5000})
-    assert len(arguments.complaint(schema, caught.value)) < 200
+    assert len(arguments.validation_message(schema, caught.value)) < 200
 
 
 @given(st.dictionaries(st.text(max_size=8), st.none() | st.integers() | st.text(max_size=8) | st.lists(st.integers())))
 def test_any_arguments_are_taken_or_complained_about_in_words(given_arguments: dict[str, object]) -> None:
     for tool in TOOLS.values():
-        if arguments.unknown(tool.parameters, given_arguments):
+        if arguments.unknown_arguments(tool.parameters, given_arguments):
             continue
-        cleaned = arguments.mended(tool.parameters, given_arguments)
+        cleaned = arguments.normalized(tool.parameters, given_arguments)
         try:
             tool.fn_metadata.validate_arguments(cleaned)
         except ValidationError as error:
-            assert arguments.complaint(tool.parameters, error).strip()
+            assert arguments.validation_message(tool.parameters, error).strip()
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_any_arguments_are_taken_or_complained_about_in_words(given_arguments: d
 def test_what_can_be_meant_in_one_way_only_is_taken_so(
     given_arguments: dict[str, object], meant: dict[str, object]
 ) -> None:
-    assert arguments.mended(TOOLS["search"].parameters, given_arguments) == meant
+    assert arguments.normalized(TOOLS["search"].parameters, given_arguments) == meant
 
 
 def test_numbers_as_text_and_types_in_one_text_are_understood() -> None:
     given_arguments = {"query": "a", "top_k": "8", "offset": "16", "file_types": "pdf, .md docx", "folders": "notes"}
-    mended = arguments.mended(TOOLS["search"].parameters, given_arguments)
+    mended = arguments.normalized(TOOLS["search"].parameters, given_arguments)
     taken = TOOLS["search"].fn_metadata.validate_arguments(mended)
     assert (taken["top_k"], taken["offset"]) == (8, 16)
     assert (taken["file_types"], taken["folders"]) == (["pdf", ".md", "docx"], ["notes"])
@@ -95,7 +95,7 @@ def test_complaints_never_carry_the_validators_own_noise(name: str) -> None:
     for argument in tool.parameters["properties"]:
         for value in ({"a": 1}, [1, 2], "\u2028" * 3, -(10**9), 1e300, object):
             try:
-                tool.fn_metadata.validate_arguments(arguments.mended(tool.parameters, {argument: value}))
+                tool.fn_metadata.validate_arguments(arguments.normalized(tool.parameters, {argument: value}))
             except ValidationError as error:
-                said = arguments.complaint(tool.parameters, error)
+                said = arguments.validation_message(tool.parameters, error)
                 assert "pydantic" not in said and "http" not in said and "validation error" not in said, said

@@ -72,8 +72,8 @@ def test_a_task_leads_to_a_call_that_is_taken_by_words_that_are_there(
     assert isinstance(call, ast.Call)
     values = {word.arg or "": ast.literal_eval(word.value) for word in call.keywords}
     tool = TOOLS[name]
-    assert arguments.unknown(tool.parameters, values) == ""
-    tool.fn_metadata.validate_arguments(arguments.mended(tool.parameters, values))
+    assert arguments.unknown_arguments(tool.parameters, values) == ""
+    tool.fn_metadata.validate_arguments(arguments.normalized(tool.parameters, values))
     described = [field["description"] for field in tool.parameters["properties"].values()]
     told = " ".join([INSTRUCTIONS, *(each.description for each in TOOLS.values()), *described])
     for words in because[1:-1].split('"; "'):

@@ -13,16 +13,16 @@ from mcp_server.protocol import arguments
 @pytest.mark.parametrize("name", ["plain.md", "with space.md", "100%.md", "what?#.md", "caf\udce9.md", "ünï.md"])
 def test_an_address_leads_back_to_its_path(name: str) -> None:
     path = f"/notes/{name}"
-    assert arguments.file_path(Path(path).as_uri()) == path
+    assert arguments.path_from(Path(path).as_uri()) == path
 
 
 def test_home_is_understood() -> None:
-    assert arguments.file_path("~/notes") == os.path.expanduser("~/notes")
+    assert arguments.path_from("~/notes") == os.path.expanduser("~/notes")
 
 
 def test_an_address_on_another_machine_is_refused() -> None:
     with pytest.raises(QueryError, match="another machine"):
-        arguments.file_path("file://server/share/a.md")
+        arguments.path_from("file://server/share/a.md")
 
 
 def test_an_ambiguous_folder_name_is_not_guessed() -> None:
@@ -47,5 +47,5 @@ def test_a_link_to_a_folder_means_the_folder(tmp_path: Path) -> None:
 
 
 def test_dates_without_zone_are_local() -> None:
-    assert arguments.moment("2026-11-01") == datetime(2026, 11, 1).timestamp()
-    assert arguments.moment("2026-11-01T09:00+01:00") == arguments.moment("2026-11-01T08:00Z")
+    assert arguments.parse_time("2026-11-01") == datetime(2026, 11, 1).timestamp()
+    assert arguments.parse_time("2026-11-01T09:00+01:00") == arguments.parse_time("2026-11-01T08:00Z")

@@ -10,7 +10,7 @@ from moments import STATUS
 from pydantic import ValidationError
 
 from indexer.types import OneLine, PathName, Timestamp
-from mcp_server.protocol.results import AsRecord, Record, StatusResult, record, safe
+from mcp_server.protocol.results import AsRecord, Record, StatusResult, record, sanitize
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,8 @@ def test_a_record_written_by_hand_publishes_a_dataclass_as_its_record() -> None:
 
 
 def test_text_forms_get_the_same_dataclass_with_safe_text_and_times_as_numbers() -> None:
-    assert safe(CART) == Cart("c", (WheelStatus("file:///wheels/%1B.svg", 0.0),), None, ("two lines",))
-    assert safe(STATUS) == STATUS
+    assert sanitize(CART) == Cart("c", (WheelStatus("file:///wheels/%1B.svg", 0.0),), None, ("two lines",))
+    assert sanitize(STATUS) == STATUS
 
 
 def test_every_part_of_the_status_is_published_under_a_name_of_its_own() -> None:

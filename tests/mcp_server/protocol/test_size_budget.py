@@ -27,7 +27,7 @@ def test_long_snippets_are_shortened_evenly_and_said_so() -> None:
     lengths = [len(hit.snippet) for hit in result.hits]
     assert lengths[-1] == 5
     assert max(lengths) - min(lengths[:-1]) == 0
-    assert sum(lengths) <= results.SNIPPETS
+    assert sum(lengths) <= results.MAX_SNIPPET_CHARS
     assert "shortened" in result.notices[-1]
     assert "read(path, locator)" in result.notices[-1]
 
@@ -37,14 +37,14 @@ def test_hits_that_do_not_fit_are_left_to_the_next_page() -> None:
     assert 0 < len(result.hits) < 50
     assert result.next_offset == 10 + len(result.hits)
     assert f"offset={result.next_offset}" in result.notices[-1]
-    assert len(result.model_dump_json().encode()) < results.RESULT + 2_000
+    assert len(result.model_dump_json().encode()) < results.MAX_RESULT_BYTES + 2_000
 
 
 @given(st.lists(st.text("aé漢", max_size=4000), max_size=50))
 def test_every_answer_fits_in_both_forms_and_keeps_its_order(snippets: list[str]) -> None:
     result = results.fit_search(result_of(snippets), 0)
-    assert len(result.model_dump_json().encode()) <= results.RESULT + 4_000
-    assert len(search_text(result).encode()) <= results.RESULT + 4_000
+    assert len(result.model_dump_json().encode()) <= results.MAX_RESULT_BYTES + 4_000
+    assert len(search_text(result).encode()) <= results.MAX_RESULT_BYTES + 4_000
     for before, after in zip(snippets, result.hits, strict=False):
         assert before.strip().startswith(after.snippet.removesuffix(" …").strip())
 

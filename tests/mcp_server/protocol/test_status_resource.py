@@ -18,7 +18,7 @@ from indexer.status_types import Status
 from mcp_server.engine_port import ConnectionContext
 from mcp_server.protocol.application import create_server
 from mcp_server.protocol.results import StatusResult
-from mcp_server.protocol.status_resource import GAP, URI, tell_changes
+from mcp_server.protocol.status_resource import MIN_INTERVAL, URI, notify_changes
 
 VIRTUAL = ("trio", {"clock": MockClock(autojump_threshold=0)})
 
@@ -92,13 +92,15 @@ async def test_many_changes_are_few_notices_and_the_last_is_never_lost(engine: F
 
     began = anyio.current_time()
     async with anyio.create_task_group() as group:
-        group.start_soon(tell_changes, ConnectionContext(engine), tell)
+        group.start_soon(notify_changes, ConnectionContext(engine), tell)
         for number in range(45):
             await anyio.sleep(0.1)
             engine.change(requested=f"m{number}")
-        await anyio.sleep(3 * GAP)
+        await anyio.sleep(3 * MIN_INTERVAL)
         group.cancel_scope.cancel()
-    assert at == pytest.approx([0.1, 0.1 + GAP, 0.1 + 2 * GAP, 0.1 + 3 * GAP][: len(at)], abs=0.11)
+    assert at == pytest.approx(
+        [0.1, 0.1 + MIN_INTERVAL, 0.1 + 2 * MIN_INTERVAL, 0.1 + 3 * MIN_INTERVAL][: len(at)], abs=0.11
+    )
     assert len(at) in (3, 4)
     assert shown[-1] == "m44"
 
@@ -111,10 +113,10 @@ async def test_what_moves_by_itself_is_no_news(engine: FakeEngine) -> None:
         told.append(1)
 
     async with anyio.create_task_group() as group:
-        group.start_soon(tell_changes, ConnectionContext(engine), tell)
+        group.start_soon(notify_changes, ConnectionContext(engine), tell)
         await anyio.sleep(0.1)
         engine.change(last_used_at=12.0, micro_batch_s=0.25)
-        await anyio.sleep(3 * GAP)
+        await anyio.sleep(3 * MIN_INTERVAL)
         group.cancel_scope.cancel()
     assert told == []
 
@@ -131,7 +133,7 @@ async def test_an_engine_that_goes_away_ends_the_news_without_an_error(engine: F
         told.append(1)
 
     with anyio.fail_after(5):
-        await tell_changes(ConnectionContext(engine), tell)
+        await notify_changes(ConnectionContext(engine), tell)
     assert told == []
 
 

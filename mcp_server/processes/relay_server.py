@@ -1,6 +1,6 @@
-"""A relay's connection to whoever serves its client: the owner, or a server process of its own.
+"""A relay's connection to the server of its client: the owner, or a server process of its own. And how a relay ends.
 
-Standard library only. A thread reads lines and hands them on; sending is the caller's.
+Standard library only. A thread reads lines and passes them on; the caller sends.
 """
 
 from __future__ import annotations
@@ -14,31 +14,27 @@ import sys
 import threading
 import time
 
-from mcp_server.processes.handshake import Line
+from mcp_server.processes.handshake import LineSocket
 
 TYPE_CHECKING = False  # by hand: a relay does without the module ``typing``
 
 if TYPE_CHECKING:
-    from typing import NoReturn
-
-
-if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable
+    from typing import NoReturn
 
-    Received = Callable[["Link", bytes], None]
-    """Called with each line, and with nothing at the end; from the link's own thread."""
+    Received = Callable[["ServerConnection", bytes], None]
+    """Called with each line, and with nothing at the end; from the connection's own thread."""
 
 SEND_LIMIT = 10
-"""Seconds after which an owner that takes nothing any more is given up."""
+"""Seconds after which an owner that receives nothing any more is given up."""
 
 
-class Link:
-    """One server. Use ``to_owner`` or ``to_process``.
+class ServerConnection:
+    """A connection to one server. Use ``owner_server`` or ``own_server``.
 
     Attributes:
-        owner: Whether it is the owner, and not a process of our own.
-        notice: What the user should know of being served this way, empty when all is well.
+        is_owner: Whether it is the owner, and not a process of our own.
     """
 
     def __init__(
@@ -48,60 +44,62 @@ class Link:
         close: Callable[[], None],
         received: Received,
         *,
-        owner: bool,
-        rest: bytes = b"",
+        is_owner: bool,
+        unread: bytes = b"",
     ) -> None:
-        self.owner = owner
+        self.is_owner = is_owner
         self._write = write
         self._close = close
         self._received = received
-        self._thread = threading.Thread(target=self._read, args=(fd_in, rest), name="server", daemon=True)
+        self._thread = threading.Thread(target=self._read, args=(fd_in, unread), name="server", daemon=True)
 
     def start(self) -> None:
-        """Begin to hand on lines."""
+        """Begin to pass lines on."""
         self._thread.start()
 
     def send(self, data: bytes) -> None:
         """Send lines.
 
         Raises:
-            OSError: The server is gone, or takes nothing.
+            OSError: The server has ended, or receives nothing.
         """
         self._write(data)
 
     def close(self) -> None:
-        """End it; nothing is handed on any more after its last line."""
+        """End it; nothing is passed on after its last line."""
         self._close()
 
-    def _read(self, fd: int, rest: bytes) -> None:
-        pieces = [rest]
+    def _read(self, fd: int, unread: bytes) -> None:
+        parts = [unread]
         try:
             while data := os.read(fd, 65536):
-                pieces.append(data)
+                parts.append(data)
                 if b"\n" in data:
-                    *lines, last = b"".join(pieces).split(b"\n")
+                    *lines, last = b"".join(parts).split(b"\n")
                     for line in lines:
                         self._received(self, line + b"\n")
-                    pieces = [last]
+                    parts = [last]
         except OSError:
             pass
         self._received(self, b"")
 
 
-def to_owner(line: Line, received: Received) -> Link:
-    """Make a link of a connection that has exchanged hellos."""
-    connection = line.socket
+def owner_server(line_socket: LineSocket, received: Received) -> ServerConnection:
+    """Return the connection to an owner, after the handshake."""
+    connection = line_socket.socket
     connection.settimeout(None)
     if sys.platform == "win32":
-        read = _reading_socket(connection)
+        read = _descriptor_fed_from(connection)
     else:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", SEND_LIMIT, 0))
         read = connection.fileno()
-    return Link(read, connection.sendall, line.close, received, owner=True, rest=line.rest)
+    return ServerConnection(
+        read, connection.sendall, line_socket.close, received, is_owner=True, unread=line_socket.unread
+    )
 
 
-def to_process(process: subprocess.Popen[bytes], received: Received) -> Link:
-    """Make a link of a server process on pipes."""
+def own_server(process: subprocess.Popen[bytes], received: Received) -> ServerConnection:
+    """Return the connection to a server process on pipes."""
     incoming, outgoing = process.stdin, process.stdout
     assert incoming is not None
     assert outgoing is not None
@@ -115,10 +113,10 @@ def to_process(process: subprocess.Popen[bytes], received: Received) -> Link:
         while view:
             view = view[os.write(incoming.fileno(), view) :]
 
-    return Link(outgoing.fileno(), write, close, received, owner=False)
+    return ServerConnection(outgoing.fileno(), write, close, received, is_owner=False)
 
 
-def _reading_socket(connection: socket.socket) -> int:
+def _descriptor_fed_from(connection: socket.socket) -> int:
     """Return a descriptor that ``os.read`` takes, fed from a socket: Windows keeps the two apart."""
     read, write = os.pipe()
 
@@ -134,35 +132,32 @@ def _reading_socket(connection: socket.socket) -> int:
     return read
 
 
-# The parent process -------------------------------------------------------------------------------------------------
-# The relay's ends beside the end of its client: its parent is gone, or a signal came.
-#
-# A pipe that some other process also holds never says that the client is gone; the parent's death does.
-#
-# Standard library only. Not by PR_SET_PDEATHSIG: that fires when the *thread* that started us ends, and clients
-# start servers from threads of pools.
+# The end of a relay -------------------------------------------------------------------------------------------------
+# Besides the end of its client's pipe: its parent process has ended, or a signal came. A pipe that another process
+# also holds open never tells that the client is gone; the parent's end does. Not by PR_SET_PDEATHSIG: that fires when
+# the *thread* that started us ends, and clients start servers from threads of pools.
 
 
-def leave(code: int) -> NoReturn:
+def exit_now(code: int) -> NoReturn:
     """End the process now; a relay has nothing to finish."""
     os._exit(code)
 
 
-def leave_on_signals() -> None:
+def exit_on_signals() -> None:
     """End at the first signal: quietly for SIGTERM, with its number for the others."""
     for name in ("SIGTERM", "SIGINT", "SIGHUP"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda got, _: leave(0 if got == signal.SIGTERM else 128 + got))
+            signal.signal(getattr(signal, name), lambda got, _: exit_now(0 if got == signal.SIGTERM else 128 + got))
 
 
-def leave_with_parent(parent: int) -> NoReturn:
-    """Wait for the parent's end, then end. Call it in a thread."""
+def exit_with_parent(parent: int) -> NoReturn:
+    """Wait for the parent's end, then end the process. Call it in a thread."""
     wait_for_end(parent)
-    leave(0)
+    exit_now(0)
 
 
-def note(text: str) -> None:
-    """Say something on stderr, where clients keep their logs."""
+def log_to_client(text: str) -> None:
+    """Write a line to stderr, which clients keep in their logs."""
     try:
         sys.stderr.write(f"folder-mcp: {text}\n")
         sys.stderr.flush()
@@ -171,7 +166,7 @@ def note(text: str) -> None:
 
 
 def wait_for_end(parent: int) -> None:
-    """Return when the parent is gone. Blocks; call it in a thread.
+    """Return when the parent has ended. Blocks; call it in a thread.
 
     Args:
         parent: Its process id, as ``os.getppid`` gave it at the start.
@@ -180,7 +175,7 @@ def wait_for_end(parent: int) -> None:
         return
     if sys.platform == "darwin" and _watched_by_kqueue(parent):
         return
-    while os.getppid() == parent:  # nothing else tells: one system call a second
+    while os.getppid() == parent:  # no event tells it here: one system call a second
         time.sleep(1)
 
 
@@ -194,7 +189,7 @@ def _watched_by_pidfd(parent: int) -> bool:
     except OSError:  # a kernel before 5.3, or a sandbox without the call
         return False
     try:
-        if os.getppid() == parent:  # else the number was somebody else's already
+        if os.getppid() == parent:  # else the number already belonged to another process
             select.select([fd], [], [])
     except OSError:
         return False
