@@ -63,7 +63,7 @@ def run_stop(call: Call) -> int:
     if not is_held(files):
         console.say("no background process is running")
         return 0
-    pid = read_state(files.note).get("pid")
+    pid = read_state(files.state_file).get("pid")
     why = "did not end in time"
     try:
         line, answer = attachment.dial(handshake_request("control"))

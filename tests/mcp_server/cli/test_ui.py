@@ -17,6 +17,7 @@ import pytest
 from relays import ROOT, Home, wait_gone
 
 from mcp_server.cli.serve_web import redirect_file
+from mcp_server.processes.connections import Connections
 
 
 @pytest.fixture

@@ -16,10 +16,12 @@ def test_the_owner_is_absent_alone_or_silent(tmp_path: Path) -> None:
     place = owner_files_for(str(tmp_path / "data"), str(tmp_path / "run"))
     assert "none is running" in one(owner_findings(lambda: place, "1.0")).detail
     with OwnerLock(place) as claim:
-        assert claim.take()
-        write_state(place.note, {"pid": 7, "version": "1.0", "endpoint": None})
+        assert claim.acquire()
+        write_state(place.state_file, {"pid": 7, "version": "1.0", "endpoint": None})
         assert "by itself" in one(owner_findings(lambda: place, "1.0")).detail
-        write_state(place.note, {"pid": 7, "version": "1.0", "endpoint": {"kind": "unix", "path": "/nowhere.sock"}})
+        write_state(
+            place.state_file, {"pid": 7, "version": "1.0", "endpoint": {"kind": "unix", "path": "/nowhere.sock"}}
+        )
         found = one(owner_findings(lambda: place, "1.0"))
         assert found.verdict == "failure" and "stop --force" in found.remedy
 
