@@ -87,7 +87,7 @@ class ParserProcess:
         """Have one file parsed and chunked, as ``parse``.
 
         Raises:
-            NotCut: The process cannot cut.
+            ChunkingUnavailable: The process cannot chunk.
             ParseSkipped, ParseFailed, ParserDied: As ``parse``.
         """
         messages = await self._exchange(worker_protocol.request(path, limits, order), limits, size)
@@ -98,7 +98,7 @@ class ParserProcess:
     async def _exchange(
         self, request: worker_protocol.Message, limits: ParseLimits, size: int
     ) -> list[worker_protocol.Message]:
-        """Send a request and receive its whole answer; after an error the process is killed: its pipe holds a rest."""
+        """Send a request and receive its whole answer; kill the process if a part of it stays in the pipe."""
         seconds = limits.time_for(size)
         messages: list[worker_protocol.Message] = []
         try:

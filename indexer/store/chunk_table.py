@@ -77,11 +77,7 @@ class ChunkTable:
         """
         before = self.fragmentation
         await self.scan()
-        self.fragmentation.old_versions_expire_at, self.fragmentation.erased, self.fragmentation.has_orphaned_files = (
-            before.old_versions_expire_at,
-            before.erased,
-            True,
-        )
+        self.fragmentation.after_failed_write(before)
 
     def _set_counts(self, rows: Any) -> None:
         self.counts.clear()

@@ -247,6 +247,11 @@ class Fragmentation:
         self.deleted_rows += deleted_rows
         self.first_commit_at = time.monotonic() if self.first_commit_at is None else self.first_commit_at
 
+    def after_failed_write(self, before: Fragmentation) -> None:
+        """Take over what the disk does not tell; the failed write may have left files that no version references."""
+        self.old_versions_expire_at, self.erased = before.old_versions_expire_at, before.erased
+        self.has_orphaned_files = True
+
     def due(self, *, idle: bool) -> bool:
         """Whether maintenance pays: with low limits when nothing else runs, with high ones when it would delay writes.
 

@@ -74,11 +74,7 @@ class VectorTable:
         """
         before = self.fragmentation
         await self.scan(chunks)
-        self.fragmentation.old_versions_expire_at, self.fragmentation.erased, self.fragmentation.has_orphaned_files = (
-            before.old_versions_expire_at,
-            before.erased,
-            True,
-        )
+        self.fragmentation.after_failed_write(before)
 
     async def ids_with_vector(self, ids: Sequence[str]) -> set[str]:
         """The ids among these that have a vector.
