@@ -167,7 +167,7 @@ class VectorTable:
         await delete(self.table, equals("folder", folder))
         self.orphans = {chunk_id: where for chunk_id, where in self.orphans.items() if where != folder}
         self.backlogs.pop(folder, None)
-        self.fragmentation.record_commit(0, deleted_rows=True)
+        self.fragmentation.record_commit(0, deletes=True)
         return self.embedded.pop(folder, 0)
 
     async def delete_unused_rows(self) -> None:

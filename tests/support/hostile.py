@@ -18,7 +18,7 @@ ROOT = str(Path(__file__).parents[2])
 HOSTILE = f"""#!{sys.executable}
 import os, sys, importlib, signal, time, socket, subprocess
 sys.path.insert(0, {ROOT!r})
-from indexer.text import worker
+from indexer.documents import worker
 real = worker.parse_here
 def hostile(path, limits):
     name = os.path.basename(path)
