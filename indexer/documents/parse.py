@@ -96,7 +96,7 @@ def format_of(path: str) -> formats.Format:
 
 
 def read_document(path: str, data: bytes, limits: ParseLimits) -> Document:
-    """Turn the bytes of the file at ``path`` into text by place; an empty file has no units.
+    """Turn the bytes of the file at ``path`` into units of text; an empty file has none.
 
     Raises:
         ParseSkipped: Binary, encrypted, a scan, an archive, or beyond a limit.

@@ -23,7 +23,6 @@ from anyio import to_thread
 from indexer.documents.parse import LibraryMissing, Parsed, ParseLimits, format_of, parse_here
 from indexer.documents.pool_status import PoolStatus, PoolTiming, State, Step, WorkerLog, missing_text, remedy
 from indexer.documents.worker_process import (
-    WORKER,
     NoInterpreter,
     NotStarted,
     ParserDied,
@@ -56,7 +55,6 @@ async def open_parsers(
     interpreter: str | None = None,
     limits: ParseLimits | None = None,
     timing: PoolTiming | None = None,
-    module: str = WORKER,
 ) -> AsyncIterator[Parsers]:
     """Open a parser pool. No process starts before the first file that needs one; all are ended on exit.
 
@@ -65,10 +63,9 @@ async def open_parsers(
         interpreter: A Python to run them with instead of this one.
         limits: What one file may cost.
         timing: Time limits of the pool.
-        module: What the processes run instead of ``WORKER``, for tests.
     """
     async with anyio.create_task_group() as tasks:
-        parsers = Parsers(workers, interpreter, limits or ParseLimits(), timing or PoolTiming(), module, tasks)
+        parsers = Parsers(workers, interpreter, limits or ParseLimits(), timing or PoolTiming(), tasks)
         try:
             yield parsers
         finally:
@@ -85,12 +82,10 @@ class Parsers:
         interpreter: str | None,
         limits: ParseLimits,
         timing: PoolTiming,
-        module: str,
         tasks: TaskGroup,
     ) -> None:
         self.workers = workers
         self._interpreter_setting = interpreter
-        self._module = module
         self._limits = limits
         self._timing = timing
         self._tasks = tasks
@@ -242,8 +237,7 @@ class Parsers:
             NoInterpreter: There is no Python or no worker module.
             NotStarted: It did not start.
         """
-        memory, module = self._limits.memory_bytes, self._module
-        how = await to_thread.run_sync(lambda: launch(self._interpreter_setting, memory, once=once, module=module))
+        how = await to_thread.run_sync(lambda: launch(self._interpreter_setting, self._limits.memory_bytes, once=once))
         return await start_ready(how, self._tasks, self._log, self._timing.ready)
 
     async def _parse_with(self, parser: ParserProcess, file: File) -> Parsed:

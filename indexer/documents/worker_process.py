@@ -87,7 +87,7 @@ class ParserProcess:
         """Have one file parsed and chunked, as ``parse``.
 
         Raises:
-            NotCut: The process cannot cut.
+            ChunkingUnavailable: The process cannot chunk.
             ParseSkipped, ParseFailed, ParserDied: As ``parse``.
         """
         messages = await self._exchange(worker_protocol.request(path, limits, order), limits, size)
@@ -98,7 +98,7 @@ class ParserProcess:
     async def _exchange(
         self, request: worker_protocol.Message, limits: ParseLimits, size: int
     ) -> list[worker_protocol.Message]:
-        """Send a request and receive its whole answer; after an error the process is killed: its pipe holds a rest."""
+        """Send a request and receive its whole answer; kill the process if a part of it stays in the pipe."""
         seconds = limits.time_for(size)
         messages: list[worker_protocol.Message] = []
         try:
@@ -326,26 +326,25 @@ WORKER = "indexer.documents.worker"
 """The module that a worker process runs."""
 
 
-def launch(setting: str | None, memory_bytes: int, *, once: bool, module: str = WORKER) -> Launch:
+def launch(setting: str | None, memory_bytes: int, *, once: bool) -> Launch:
     """Find interpreter and worker module and say how to start them.
 
     Args:
         setting: A Python to use instead of this one: a file, a virtual environment's directory, or a command name.
         memory_bytes: The worker's memory limit.
         once: End after one file.
-        module: What to run instead of ``WORKER``, for tests.
 
     Raises:
         NoInterpreter: One of the two does not exist; names the paths tried.
     """
     interpreter = find_interpreter(setting)
     root = Path(__file__).parent.parent.parent
-    file = root.joinpath(*module.split(".")).with_suffix(".py")
+    file = root.joinpath(*WORKER.split(".")).with_suffix(".py")
     if not file.is_file():
         raise NoInterpreter(f"the parser module is missing: looked at {file}; reinstall folder-mcp")
     options = ("--memory", str(memory_bytes), *(("--once",) if once else ()))
     # -u: nothing waits in a buffer. -P: neither the working directory nor a script's is searched for modules.
-    command = (interpreter, "-u", "-P", "-m", module, *options)
+    command = (interpreter, "-u", "-P", "-m", WORKER, *options)
     environment = os.environ  # environment: a child gets a few variables of this process
     kept = {name: environment[name] for name in _ENVIRONMENT if name in environment}
     fixed = {"PYTHONPATH": str(root), "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1", "PATH": os.defpath}

@@ -32,6 +32,84 @@ Message = dict[str, Any]
 """A JSON object; its keys are read and written in this module only."""
 
 
+# Prepared documents -------------------------------------------------------------------------------------------------
+# A document prepared for the index: its chunks, their search tokens, its language. Pure CPU work.
+
+_LANGUAGE_CHUNKS = 8
+"""Chunks from whose text the language of a document is detected."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkRequest:
+    """How to chunk a file, in a process without the model.
+
+    Attributes:
+        tokenizer: Path of the tokenizer's file; empty when there is none, and the caller chunks the file itself.
+        limit: Tokens of a passage that the model sees.
+        stamp: The expected stamp of the tokenizer, whose file may have been replaced.
+        name: The file's path below its root.
+        known_sha256: A file whose content has this SHA-256 is not chunked; empty for none.
+    """
+
+    tokenizer: str
+    limit: int
+    stamp: str
+    name: str
+    known_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkedDocument:
+    """The chunks of a document.
+
+    Attributes:
+        chunks: Its chunks in order, without those that hold secrets.
+        tokens: For each chunk, its search tokens separated by single spaces.
+        language: ISO 639-1 code of its text, empty when it shows none.
+        dropped: How many chunks held secrets.
+        reach: As ``FileWrite.reach``.
+    """
+
+    chunks: tuple[Chunk, ...]
+    tokens: tuple[str, ...]
+    language: str
+    dropped: int
+    reach: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedFile:
+    """A file that was read and chunked, and the version of it that was read.
+
+    Attributes:
+        parser: Name and version of what read it.
+        sha256: Hex digest of its bytes.
+        size: Their number.
+        mtime_ns: Modification time in nanoseconds.
+        chunked: Its chunks; None when the content is the one of ``ChunkRequest.known_sha256``.
+    """
+
+    parser: str
+    sha256: str
+    size: int
+    mtime_ns: int
+    chunked: ChunkedDocument | None
+
+
+def chunk_document(document: Document, counter: TokenCounter, limit: int, name: str) -> ChunkedDocument:
+    """Cut a document into chunks of at most ``limit`` tokens, with the search tokens of each."""
+    chunks, dropped = redacted(chunk(document, counter, limit))
+    language = detect("\n".join(c.text for c in chunks[:_LANGUAGE_CHUNKS]))
+    if not language:  # code, tables, names: no paragraphs
+        return ChunkedDocument(chunks, tuple(tokens(c.text, c.heading, name, "") for c in chunks), "", dropped)
+    around = surroundings(document, chunks)
+    words = tuple(tokens(c.text, c.heading, name, language, a.texts) for c, a in zip(chunks, around, strict=True))
+    return ChunkedDocument(chunks, words, language, dropped, tuple(a.reach for a in around))
+
+
+# Frames -------------------------------------------------------------------------------------------------------------
+
+
 def encode_frame(message: Message) -> bytes:
     """A message as one frame."""
     body = json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
@@ -58,6 +136,9 @@ def read_frame(stream: BinaryIO) -> Message | None:
     (length,) = HEADER.unpack(header)
     body = stream.read(length)
     return decode_frame(body) if len(body) == length else None
+
+
+# Messages -----------------------------------------------------------------------------------------------------------
 
 
 class ChunkingUnavailable(Exception):
@@ -187,78 +268,3 @@ def parsed_from(message: Message) -> Parsed:
     units = tuple(Unit(cast("UnitKind", kind), name, text, heading) for kind, name, text, heading in message["units"])
     document = Document(units, message["syntax"], message["parser"], message["title"])
     return Parsed(document, message["sha256"], message["size"], message["mtime_ns"])
-
-
-# Prepared documents -------------------------------------------------------------------------------------------------
-# A document prepared for the index: its chunks, their search tokens, its language. Pure CPU work.
-
-_LANGUAGE_CHUNKS = 8
-"""Chunks from whose text the language of a document is detected."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkRequest:
-    """How to chunk a file, in a process without the model.
-
-    Attributes:
-        tokenizer: Path of the tokenizer's file; empty when there is none, and the caller chunks the file itself.
-        limit: Tokens of a passage that the model sees.
-        stamp: The expected stamp of the tokenizer, whose file may have been replaced.
-        name: The file's path below its root.
-        known_sha256: A file whose content has this SHA-256 is not chunked; empty for none.
-    """
-
-    tokenizer: str
-    limit: int
-    stamp: str
-    name: str
-    known_sha256: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkedDocument:
-    """The chunks of a document.
-
-    Attributes:
-        chunks: Its chunks in order, without those that hold secrets.
-        tokens: For each chunk, its search tokens separated by single spaces.
-        language: ISO 639-1 code of its text, empty when it shows none.
-        dropped: How many chunks held secrets.
-        reach: As ``FileWrite.reach``.
-    """
-
-    chunks: tuple[Chunk, ...]
-    tokens: tuple[str, ...]
-    language: str
-    dropped: int
-    reach: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedFile:
-    """A file that was read and chunked, and the version of it that was read.
-
-    Attributes:
-        parser: Name and version of what read it.
-        sha256: Hex digest of its bytes.
-        size: Their number.
-        mtime_ns: Modification time in nanoseconds.
-        chunked: Its chunks; None when the content is the one of ``ChunkRequest.known_sha256``.
-    """
-
-    parser: str
-    sha256: str
-    size: int
-    mtime_ns: int
-    chunked: ChunkedDocument | None
-
-
-def chunk_document(document: Document, counter: TokenCounter, limit: int, name: str) -> ChunkedDocument:
-    """Cut a document into chunks of at most ``limit`` tokens, with the search tokens of each."""
-    chunks, dropped = redacted(chunk(document, counter, limit))
-    language = detect("\n".join(c.text for c in chunks[:_LANGUAGE_CHUNKS]))
-    if not language:  # code, tables, names: no paragraphs
-        return ChunkedDocument(chunks, tuple(tokens(c.text, c.heading, name, "") for c in chunks), "", dropped)
-    around = surroundings(document, chunks)
-    words = tuple(tokens(c.text, c.heading, name, language, a.texts) for c, a in zip(chunks, around, strict=True))
-    return ChunkedDocument(chunks, words, language, dropped, tuple(a.reach for a in around))

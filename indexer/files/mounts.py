@@ -54,9 +54,9 @@ _SYNCED = (
 )  # fmt: skip
 
 
-def synchronised(place: Path) -> str:
+def synchronised(directory: Path) -> str:
     """The part of a path that is named after a synchronising program or has its marker file; empty if none."""
-    for each in (place, *place.parents):
+    for each in (directory, *directory.parents):
         name = each.name.lower()
         if any(name == word or name.startswith((f"{word} ", f"{word}-", f"{word}(")) for word in _SYNCED):
             return each.name
@@ -65,24 +65,24 @@ def synchronised(place: Path) -> str:
     return ""
 
 
-def warnings(place: Path, mounts: Sequence[tuple[str, str]] | None = None) -> tuple[str, ...]:
+def warnings(directory: Path, mounts: Sequence[tuple[str, str]] | None = None) -> tuple[str, ...]:
     """Reasons not to keep an index here, one sentence each with the remedy.
 
     Args:
-        place: Absolute.
+        directory: Absolute.
         mounts: Mount points and their file system types; None asks the system.
     """
     found = []
     try:
-        remote = silent_parts(os.path.realpath(place), mount_table() if mounts is None else mounts)
+        remote = silent_parts(os.path.realpath(directory), mount_table() if mounts is None else mounts)
     except (ImportError, OSError):  # the doctor reports a missing psutil
         remote = ()
     move = "choose a data directory on a local disk, with --data-dir"
     if remote:
         found.append(f"{remote[0][0]} is on a {remote[0][1]} file system, without the locks of a local disk; {move}")
-    synced = synchronised(place)
+    synced = synchronised(directory)
     if synced:
         found.append(
-            f"{place} is in a synchronised folder ({synced}): copies made while it is written are damaged; {move}"
+            f"{directory} is in a synchronised folder ({synced}): copies made while it is written are damaged; {move}"
         )
     return tuple(found)

@@ -45,6 +45,77 @@ _DELETED = 3  # watchfiles.Change.deleted
 _BATCH_S = 1.0  # one call of the watcher collects events for this long at most
 
 
+# Watch events -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Paths to compare with the index.
+
+    Attributes:
+        root: The folder.
+        paths: Files or directories (each with all below it), existing or deleted; the root itself when anything may
+            have changed. None is below another.
+    """
+
+    root: str
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A root is watched now, for the first time or again.
+
+    ``Changes`` of the whole root follow, because earlier changes are not known.
+    """
+
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchProblem:
+    """A root is not watched, or not all of it.
+
+    That part is reported in ``Changes`` every ``Timing.poll`` seconds instead, until ``Watched``.
+
+    Attributes:
+        root: The folder.
+        reason: Why, one sentence.
+        remedy: What the user can do, one sentence.
+    """
+
+    root: str
+    reason: str
+    remedy: str
+
+
+WatchEvent: TypeAlias = Changes | Watched | WatchProblem
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Debounce and intervals, seconds.
+
+    Attributes:
+        quiet: A path is reported when it has not changed for this long,
+        longest: or this long after its first change.
+        step: How often the watcher's thread checks for events and for ``stop``.
+        retry: Between checks for a missing root (a mount raises no event), and between attempts to watch again.
+        poll: Between rescans of parts that cannot be watched.
+        check: Without events, how often the identity of the root is checked (an unmount raises no event).
+    """
+
+    quiet: float = 1.5
+    longest: float = 10.0
+    step: float = 0.2
+    retry: float = 10.0
+    poll: float = 300.0
+    check: float = 30.0
+
+
+# Watching -----------------------------------------------------------------------------------------------------------
+
+
 class _RootLost(Exception):
     """The watched root was deleted, moved or replaced."""
 
@@ -284,74 +355,6 @@ def _identity(root: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-# Watch events -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """Paths to compare with the index.
-
-    Attributes:
-        root: The folder.
-        paths: Files or directories (each with all below it), existing or deleted; the root itself when anything may
-            have changed. None is below another.
-    """
-
-    root: str
-    paths: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Watched:
-    """A root is watched now, for the first time or again.
-
-    ``Changes`` of the whole root follow, because earlier changes are not known.
-    """
-
-    root: str
-
-
-@dataclass(frozen=True, slots=True)
-class WatchProblem:
-    """A root is not watched, or not all of it.
-
-    That part is reported in ``Changes`` every ``Timing.poll`` seconds instead, until ``Watched``.
-
-    Attributes:
-        root: The folder.
-        reason: Why, one sentence.
-        remedy: What the user can do, one sentence.
-    """
-
-    root: str
-    reason: str
-    remedy: str
-
-
-WatchEvent: TypeAlias = Changes | Watched | WatchProblem
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Debounce and intervals, seconds.
-
-    Attributes:
-        quiet: A path is reported when it has not changed for this long,
-        longest: or this long after its first change.
-        step: How often the watcher's thread checks for events and for ``stop``.
-        retry: Between checks for a missing root (a mount raises no event), and between attempts to watch again.
-        poll: Between rescans of parts that cannot be watched.
-        check: Without events, how often the identity of the root is checked (an unmount raises no event).
-    """
-
-    quiet: float = 1.5
-    longest: float = 10.0
-    step: float = 0.2
-    retry: float = 10.0
-    poll: float = 300.0
-    check: float = 30.0
 
 
 # Pending ------------------------------------------------------------------------------------------------------------

@@ -77,11 +77,7 @@ class ChunkTable:
         """
         before = self.fragmentation
         await self.scan()
-        self.fragmentation.old_versions_expire_at, self.fragmentation.erased, self.fragmentation.has_orphaned_files = (
-            before.old_versions_expire_at,
-            before.erased,
-            True,
-        )
+        self.fragmentation.after_failed_write(before)
 
     def _set_counts(self, rows: Any) -> None:
         self.counts.clear()
@@ -143,7 +139,7 @@ class ChunkTable:
         self.counts.update(plan.change)
         self.tombstones += len(plan.lost)
         self._paths.update(fingerprint(escape(path)) for path in paths)
-        self.fragmentation.record_commit(plan.rows.num_rows, deleted_rows=not plan.all_new)
+        self.fragmentation.record_commit(plan.rows.num_rows, deletes=not plan.all_new)
 
     async def touch(self, rows: Sequence[FileRow]) -> None:
         """Rewrite file rows that exist; others are ignored.
@@ -152,7 +148,7 @@ class ChunkTable:
             StoreError: Nothing was written.
         """
         await upsert(self.table, file_rows(rows), insert=False)
-        self.fragmentation.record_commit(len(rows), deleted_rows=True)
+        self.fragmentation.record_commit(len(rows), deletes=True)
 
     async def remove(self, paths: Sequence[str]) -> dict[str, str]:
         """Delete files with their chunks, 5,000 files a commit; returns id -> escaped folder of the removed chunks.
@@ -168,7 +164,7 @@ class ChunkTable:
         lost = {chunk_id: held.folder for chunk_id, held in known.chunks.items() if held.ordinal >= 0}
         self.tombstones -= len(known.chunks) - len(lost)
         self.counts.subtract(Counter(lost.values()))
-        self.fragmentation.record_commit(0, deleted_rows=True)
+        self.fragmentation.record_commit(0, deletes=True)
         return lost
 
     async def _delete(self, paths: Sequence[str]) -> None:
@@ -182,7 +178,7 @@ class ChunkTable:
             StoreError: Nothing was deleted.
         """
         await delete(self.table, equals("folder", folder))
-        self.fragmentation.record_commit(0, deleted_rows=True)
+        self.fragmentation.record_commit(0, deletes=True)
         return self.counts.pop(folder, 0)
 
     async def delete_unused_rows(self) -> None:

@@ -265,13 +265,13 @@ def quarantine(root: Path, path: Path) -> Path:
         StoreError: It cannot be moved.
     """
     with store_errors(f"move the damaged {path} aside"):
-        place = root / "damaged" / time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-        place.mkdir(parents=True, exist_ok=True)
+        directory = root / "damaged" / time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+        directory.mkdir(parents=True, exist_ok=True)
         name = "-".join(path.relative_to(root / "tables").parts)
-        target, number = place / name, 0
+        target, number = directory / name, 0
         while target.exists():
             number += 1
-            target = place / f"{name}.{number}"
+            target = directory / f"{name}.{number}"
         path.replace(target)
         for old in quarantine_directories(root)[:-COPIES]:
             shutil.rmtree(root / "damaged" / old, ignore_errors=True)

@@ -17,11 +17,11 @@ from indexer.store.vector_table import VectorTable
 from indexer.types import Scope, Scored, StoredChunk, Vector
 
 _MANY_PATHS = 1000  # an IN list of so many paths costs a keyword search 10 ms at 100,000 rows
-_WIDEST = 20_000  # rows asked of an index when filtering afterwards leaves too few
+_MOST_ROWS = 20_000  # most rows fetched when filtering leaves too few
 # Partitions of the vector index that are searched: all of them up to 160,000 vectors, then two thirds. At a million
 # recall@10 was 0.47 with 20 of them, 0.95 with 50, 0.997 with 80; 16, 22 and 23 ms.
 _PROBES, _PARTITION = 20, 12_000
-# Of those the quantised index finds, so many are compared exactly, and at least four times what is asked for.
+# So many results of the quantised index are compared exactly, and at least four times the number requested.
 _CANDIDATES = 160
 
 
@@ -189,7 +189,7 @@ async def _fetch_enough(fetch: Callable[[int], Awaitable[tuple[list[Scored], boo
     count = limit
     while True:
         found, exhausted = await fetch(count)
-        if len(found) >= limit or exhausted or count >= _WIDEST:
+        if len(found) >= limit or exhausted or count >= _MOST_ROWS:
             found.sort(key=lambda scored: (-scored.score, scored.chunk.chunk_id))
             return found[:limit]
-        count = min(count * 4, _WIDEST)
+        count = min(count * 4, _MOST_ROWS)

@@ -240,12 +240,17 @@ class Fragmentation:
     deleted_rows: int = 0
     erased: float = 0.0
 
-    def record_commit(self, rows: int, *, deleted_rows: bool = False) -> None:
-        """Note one commit; ``deleted_rows`` if it deleted or replaced rows."""
+    def record_commit(self, rows: int, *, deletes: bool = False) -> None:
+        """Record one commit; ``deletes`` if it deleted or replaced rows."""
         self.commits += 1
         self.rows += rows
-        self.deleted_rows += deleted_rows
+        self.deleted_rows += deletes
         self.first_commit_at = time.monotonic() if self.first_commit_at is None else self.first_commit_at
+
+    def after_failed_write(self, before: Fragmentation) -> None:
+        """Take over what the disk does not tell; the failed write may have left files that no version references."""
+        self.old_versions_expire_at, self.erased = before.old_versions_expire_at, before.erased
+        self.has_orphaned_files = True
 
     def due(self, *, idle: bool) -> bool:
         """Whether maintenance pays: with low limits when nothing else runs, with high ones when it would delay writes.

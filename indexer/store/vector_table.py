@@ -74,11 +74,7 @@ class VectorTable:
         """
         before = self.fragmentation
         await self.scan(chunks)
-        self.fragmentation.old_versions_expire_at, self.fragmentation.erased, self.fragmentation.has_orphaned_files = (
-            before.old_versions_expire_at,
-            before.erased,
-            True,
-        )
+        self.fragmentation.after_failed_write(before)
 
     async def ids_with_vector(self, ids: Sequence[str]) -> set[str]:
         """The ids among these that have a vector.
@@ -171,7 +167,7 @@ class VectorTable:
         await delete(self.table, equals("folder", folder))
         self.orphans = {chunk_id: where for chunk_id, where in self.orphans.items() if where != folder}
         self.backlogs.pop(folder, None)
-        self.fragmentation.record_commit(0, deleted_rows=True)
+        self.fragmentation.record_commit(0, deletes=True)
         return self.embedded.pop(folder, 0)
 
     async def delete_unused_rows(self) -> None:

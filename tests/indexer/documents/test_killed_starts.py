@@ -28,14 +28,14 @@ def die():
 stage = {stage!r}
 if stage == "loading":
     die()
-loads, sends = worker._loads, worker._send
-def killed_loads(name):
+can_import, sends = worker._can_import, worker._send
+def killed_import(name):
     if stage == "libraries" and name == worker._LIBRARIES[0]:
         die()
-    return loads(name)
+    return can_import(name)
 def killed_send(stream, message):
     if stage == "half a greeting" and "ready" in message:
-        whole = worker.frames.encode(message)
+        whole = worker.worker_protocol.encode_frame(message)
         stream.write(whole[: len(whole) // 2])
         stream.flush()
         die()
@@ -44,7 +44,7 @@ def killed_send(stream, message):
     sends(stream, message)
     if stage == "greeted" and "ready" in message:
         die()
-worker._loads, worker._send = killed_loads, killed_send
+worker._can_import, worker._send = killed_import, killed_send
 asked ="""
 STAGES = ("loading", "libraries", "half a greeting")
 

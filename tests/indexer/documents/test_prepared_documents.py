@@ -19,7 +19,6 @@ from indexer.models.spec import resolve
 from indexer.models.tokenizer import Tokens, open_tokenizer
 from indexer.types import Chunk, Document, File, Locator, Unit
 
-MODULE = "indexer.documents.worker"
 QUICK = PoolTiming(ready=30, attempts=3, pause=0.01, idle=60)
 
 
@@ -66,7 +65,7 @@ async def test_a_file_cut_in_a_worker_has_the_chunks_it_would_have_here(tmp_path
         ),
     ]
     with anyio.fail_after(60):
-        async with open_parsers(module=MODULE) as parsers:
+        async with open_parsers() as parsers:
             for file in files:
                 made = await parsers.prepare(file, order(tokens))
                 parsed = parse_here(file.path, ParseLimits())
@@ -92,7 +91,7 @@ def test_a_long_text_travels_in_frames_of_bounded_size() -> None:
 async def test_plain_text_that_kills_its_process_costs_one_file(tmp_path: Path, tokens: Tokens, hostile: str) -> None:
     short = ParseLimits(seconds=2, seconds_per_mb=0, memory_bytes=700 << 20)
     with anyio.fail_after(60):
-        async with open_parsers(interpreter=hostile, timing=QUICK, limits=short, module=MODULE) as parsers:
+        async with open_parsers(interpreter=hostile, timing=QUICK, limits=short) as parsers:
             with pytest.raises(ParserDied, match="crashed on this file"):
                 await parsers.prepare(written(tmp_path, "crash.txt"), order(tokens))
             with pytest.raises(ParserDied, match="took longer than the limit"):
@@ -107,7 +106,7 @@ async def test_plain_text_that_kills_its_process_costs_one_file(tmp_path: Path, 
 async def test_cutting_has_a_time_limit_of_its_own(tmp_path: Path, tokens: Tokens) -> None:
     limits = ParseLimits(chunk_seconds=0.01, chunk_seconds_per_mchar=0)
     with anyio.fail_after(60):
-        async with open_parsers(limits=limits, module=MODULE) as parsers:
+        async with open_parsers(limits=limits) as parsers:
             with pytest.raises(ParserDied, match="took longer than the limit of 0 s"):
                 await parsers.prepare(written(tmp_path, "long.md", "# One\n\nmany words\n\n" * 40_000), order(tokens))
 
@@ -118,7 +117,7 @@ async def test_three_processes_lost_in_a_row_leave_the_cutting_to_the_caller(
 ) -> None:
     file = written(tmp_path, "crash.txt")
     with anyio.fail_after(60):
-        async with open_parsers(interpreter=hostile, timing=QUICK, module=MODULE) as parsers:
+        async with open_parsers(interpreter=hostile, timing=QUICK) as parsers:
             for _ in range(3):
                 with pytest.raises(ParserDied):
                     await parsers.prepare(file, order(tokens))
@@ -133,8 +132,6 @@ async def test_a_worker_that_cannot_have_the_tokenizer_leaves_the_cutting_to_the
     file = written(tmp_path, "note.md")
     with anyio.fail_after(60):
         async with open_parsers() as parsers:
-            assert await parsers.prepare(file, order(tokens)) is None, "its program only parses"
-        async with open_parsers(module=MODULE) as parsers:
             assert await parsers.prepare(file, order(tokens, tokenizer="")) is None
             assert parsers.no_process
             assert await parsers.prepare(file, order(tokens, stamp="another")) is None
@@ -142,6 +139,6 @@ async def test_a_worker_that_cannot_have_the_tokenizer_leaves_the_cutting_to_the
 
 
 async def test_without_processes_the_cutting_is_the_callers(tmp_path: Path, tokens: Tokens) -> None:
-    async with open_parsers(interpreter=str(tmp_path / "nowhere"), module=MODULE) as parsers:
+    async with open_parsers(interpreter=str(tmp_path / "nowhere")) as parsers:
         assert await parsers.prepare(written(tmp_path, "note.md"), order(tokens)) is None
         assert parsers.status().step == "plain text only"
