@@ -377,7 +377,7 @@ def test_the_list_says_which_models_would_gain(
 SLOW_PULL = """
 import sys, time
 from pathlib import Path
-from test_models_command import LocalHub, call_for
+from test_models import LocalHub, call_for
 from mcp_server.cli import models
 class Slow(LocalHub):
     def fetch(self, repo, names, cache, advance):
@@ -391,8 +391,8 @@ models.pull(call_for(environ, "acme/tiny"), Slow(Path(sys.argv[1]) / "hub"))
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_download_at_once_and_keeps_what_it_fetched(tmp_path: Path, hub: LocalHub) -> None:
-    here = Path(__file__).resolve().parents[1]
-    path = os.pathsep.join([str(here), str(here.parent / "support"), str(here.parents[1])])
+    here = Path(__file__).resolve().parent
+    path = os.pathsep.join([str(here), str(here.parents[1] / "support"), str(here.parents[2])])
     process = subprocess.Popen(
         [sys.executable, "-c", SLOW_PULL, str(tmp_path)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path},
