@@ -246,8 +246,8 @@ def test_a_candidate_beside_an_owner_leaves_quietly(home: Home) -> None:
 def test_a_child_forked_by_the_owner_does_not_hold_the_claim(home: Home) -> None:
     script = (
         "import os, sys\n"
-        "from mcp_server.processes.owner_lock import Claim, Place\n"
-        "claim = Claim(Place(sys.argv[1]))\n"
+        "from mcp_server.processes.owner_lock import OwnerFiles, OwnerLock\n"
+        "claim = OwnerLock(OwnerFiles(sys.argv[1]))\n"
         "assert claim.acquire()\n"
         "if os.fork() == 0:\n"
         "    sys.stdin.read()\n"
