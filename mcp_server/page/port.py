@@ -17,6 +17,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 
 from mcp_server.page.open_requests import OpenRequests, ShutdownNotice
 from mcp_server.state_files import read_state, write_state
@@ -137,10 +138,18 @@ class PageServer:
 
     async def _serve(self, bound: socket.socket) -> None:
         """Serve until there was no request for ``IDLE`` seconds. Imports the web server."""
-        from mcp_server.page.app import application  # noqa: PLC0415 - not before a browser is there
-
+        # An owner imports the MCP SDK in a thread before it has an engine. Importing it in two threads at once would
+        # leave one of them with half of a module.
+        await self._engine()
+        application = await anyio.to_thread.run_sync(_import_application)
         app = application(self._engine, self._open_page, self._shutdown, self._open_requests, self._port, self._token)
         await serve_web(app, bound.dup(), lambda: self._open_requests.wait_idle(IDLE))
+
+
+def _import_application() -> Callable[..., Any]:
+    from mcp_server.page.app import application  # noqa: PLC0415 - not before a browser is there
+
+    return application
 
 
 # The web server -----------------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ from indexer.models.prepared import Verdict
 from indexer.models.spec import resolve
 from indexer.slot.failure import ModelRefused, classify
 
+pytestmark = pytest.mark.slow  # it loads torch
+
 TEXTS = ["the lease is valid", "how long is the notice period of a contract " * 3, "valve"]
 
 

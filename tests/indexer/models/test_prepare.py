@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file
 from tiny_models import write_bert, write_cross_encoder
 
 from indexer.errors import SlotUnavailable
@@ -27,6 +25,9 @@ from indexer.models.prepared import EXPORT_RECORD, Verdict, digest, publish, wor
 
 
 def pickle_weights(directory: Path) -> Path:
+    import torch
+    from safetensors.torch import load_file
+
     weights = directory / "model.safetensors"
     torch.save(load_file(weights.resolve()), directory / "pytorch_model.bin")
     weights.unlink()
@@ -66,6 +67,7 @@ def test_a_model_that_only_torch_loads_gets_an_onnx_form_on_the_cpu_alone(tmp_pa
     assert wanted(asked(tmp_path, directory, runtime="onnx", device="cuda")) == ["ONNX form"]
 
 
+@pytest.mark.slow
 def test_pickled_weights_come_first_whatever_the_device(tmp_path: Path) -> None:
     directory = pickle_weights(write_bert(tmp_path / "m", hidden_act="relu"))
     for how in ({}, {"device": "cuda"}, {"runtime": "torch"}):
@@ -75,6 +77,7 @@ def test_pickled_weights_come_first_whatever_the_device(tmp_path: Path) -> None:
     assert wanted(asked(tmp_path, directory, runtime="torch")) == []
 
 
+@pytest.mark.slow
 def test_beside_an_onnx_form_pickles_are_converted_for_torch_alone(tmp_path: Path) -> None:
     directory = pickle_weights(write_bert(tmp_path / "m"))
     (directory / "model.onnx").write_bytes(b"graph")
@@ -86,6 +89,7 @@ def test_beside_an_onnx_form_pickles_are_converted_for_torch_alone(tmp_path: Pat
     assert spec_of(request).runtime == "torch"
 
 
+@pytest.mark.slow
 def test_a_reranker_gets_safetensors_and_no_onnx_form(tmp_path: Path) -> None:
     directory = write_cross_encoder(tmp_path / "judge")
     config = json.loads((directory / "config.json").read_text(encoding="utf-8")) | {"hidden_act": "relu"}
@@ -137,6 +141,7 @@ def test_damaged_configuration_is_named(tmp_path: Path, file: str) -> None:
     assert caught.value.code == "corrupt_files"
 
 
+@pytest.mark.slow
 def test_after_a_refusal_nothing_more_is_tried(tmp_path: Path) -> None:
     directory = pickle_weights(write_bert(tmp_path / "m", hidden_act="relu"))
     (directory / "pytorch_model.bin").write_bytes(b"")

@@ -135,6 +135,7 @@ def test_status_for_people_and_for_programs(run: Run, known: Path, capsys: pytes
     assert result.folders[0].files.indexed == 2
 
 
+@pytest.mark.slow
 def test_status_before_anything_is_indexed_says_what_to_do(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "mcp_server", "--data-dir", str(tmp_path / "data"), "status"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -15,9 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from fakes_engine import open_fake
-from safetensors.torch import load_file
 from tiny_models import write_bert, write_hub
 
 from indexer.errors import SlotUnavailable
@@ -99,6 +97,9 @@ def call_for(environ: dict[str, str], name: str, *, no_prepare: bool = False) ->
 @pytest.fixture
 def pickled_hub(hub: LocalHub) -> LocalHub:
     """A hub whose one repository has pickled weights and no others."""
+    import torch
+    from safetensors.torch import load_file
+
     place = hub.root / "acme" / "tiny"
     torch.save(load_file(place / "model.safetensors"), place / "pytorch_model.bin")
     (place / "model.safetensors").unlink()
@@ -229,6 +230,7 @@ def test_lines_come_at_most_every_five_seconds_and_at_the_end(capsys: pytest.Cap
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_pickled_weights_are_pulled_and_wait_when_nothing_is_to_be_prepared(
     tmp_path: Path, pickled_hub: LocalHub, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
