@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 
 from effort import FULL_EXAMPLES
@@ -22,6 +23,9 @@ settings.register_profile(
     "quick", parent=settings.get_profile("full"), max_examples=FULL_EXAMPLES // 3, derandomize=True
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background of a shell
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or the programs of the tests would not hear Ctrl-C
 
 
 _modules_at_freeze = 0

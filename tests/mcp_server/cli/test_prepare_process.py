@@ -38,7 +38,9 @@ def left(request: Request) -> list[str]:
 
 
 def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    """The processes that prepare a model for ``pid``; other tests of this process may have children too."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    return [int(child) for child in found if b"indexer.models.prepare" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 def when(stage: str, act: Callable[[], object]) -> Callable[[str], None]:
