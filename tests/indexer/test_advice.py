@@ -67,6 +67,7 @@ def write(folder: Path, name: str, sentences: Sequence[str]) -> None:
 GERMAN = [f"Das ist der Satz von Nummer {n}, und er ist nicht sehr lang, aber er ist da." for n in range(30)]
 
 
+@pytest.mark.slow
 async def test_status_advises_after_the_first_scan_and_remembers_over_a_restart(tmp_path: Path) -> None:
     folder = tmp_path / "notizen"
     folder.mkdir()

@@ -32,6 +32,7 @@ def notes(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 async def test_a_folder_is_found_by_word_and_by_meaning_with_lines_and_heading(tmp_path: Path, notes: Path) -> None:
     async with engine_over(tmp_path / "data", notes) as engine:
         report = await engine.index()
@@ -44,6 +45,7 @@ async def test_a_folder_is_found_by_word_and_by_meaning_with_lines_and_heading(t
     assert (answer.mode_used, answer.semantic.status, answer.semantic.coverage) == ("hybrid", "served", 1.0)
 
 
+@pytest.mark.slow
 async def test_keyword_hits_come_while_the_first_model_load_runs(tmp_path: Path, notes: Path) -> None:
     loader, go_on = FakeLoader(stages=[("weights", 1.0)]), threading.Event()
     loader.pause = lambda _: go_on.wait(30) or None
@@ -64,6 +66,7 @@ async def test_keyword_hits_come_while_the_first_model_load_runs(tmp_path: Path,
         go_on.set()
 
 
+@pytest.mark.slow
 async def test_an_unchanged_folder_is_walked_but_no_file_is_read_again(tmp_path: Path, notes: Path) -> None:
     async with engine_over(tmp_path / "data", notes) as engine:
         await engine.index()
@@ -92,6 +95,7 @@ async def test_no_chunk_is_embedded_twice_though_windows_and_commits_overlap(
     assert work.chunks_embedded + work.vectors_reused == report.chunks
 
 
+@pytest.mark.slow
 async def test_an_edited_file_embeds_only_its_changed_chunks(tmp_path: Path, notes: Path) -> None:
     long = notes / "long.md"
     parts = [f"# Part {n}\n\n" + f"Sentence about subject number {n} and nothing else. " * 20 for n in range(8)]
@@ -105,6 +109,7 @@ async def test_an_edited_file_embeds_only_its_changed_chunks(tmp_path: Path, not
     assert 1 <= report.work.chunks_embedded <= 4 < report.work.chunks_written
 
 
+@pytest.mark.slow
 async def test_a_renamed_directory_embeds_nothing(tmp_path: Path, notes: Path) -> None:
     (notes / "old").mkdir()
     for name in ("bread.md", "bees.md"):
@@ -118,6 +123,7 @@ async def test_a_renamed_directory_embeds_nothing(tmp_path: Path, notes: Path) -
     assert answer.hits[0].path == str(notes / "new" / "bread.md") and "semantic" in answer.hits[0].matched
 
 
+@pytest.mark.slow
 async def test_a_touched_file_is_read_but_not_embedded(tmp_path: Path, notes: Path) -> None:
     async with engine_over(tmp_path / "data", notes) as engine:
         await engine.index()
@@ -128,6 +134,7 @@ async def test_a_touched_file_is_read_but_not_embedded(tmp_path: Path, notes: Pa
     assert again.work.files_read == 0
 
 
+@pytest.mark.slow
 async def test_a_deleted_file_is_no_hit_even_before_the_index_knows(tmp_path: Path, notes: Path) -> None:
     async with engine_over(tmp_path / "data", notes) as engine:
         await engine.index()
@@ -137,6 +144,7 @@ async def test_a_deleted_file_is_no_hit_even_before_the_index_knows(tmp_path: Pa
     assert report.indexed == 2
 
 
+@pytest.mark.slow
 async def test_a_changed_file_is_marked_and_read_again_by_itself(tmp_path: Path, notes: Path) -> None:
     async with engine_over(tmp_path / "data", notes) as engine:
         await engine.index()
@@ -150,6 +158,7 @@ async def test_a_changed_file_is_marked_and_read_again_by_itself(tmp_path: Path,
     assert "left for good" in hit.snippet
 
 
+@pytest.mark.slow
 async def test_a_search_gives_up_on_an_index_that_takes_long_to_open_and_indexing_waits_for_it(
     tmp_path: Path, notes: Path
 ) -> None:
@@ -233,6 +242,7 @@ async def test_a_change_of_model_embeds_again_without_reading_a_file(tmp_path: P
     assert second.work.chunks_embedded == first.chunks and second.complete
 
 
+@pytest.mark.slow
 async def test_two_folders_with_two_models_are_searched_in_one_call_and_never_two_models_live(
     tmp_path: Path, notes: Path
 ) -> None:
@@ -249,6 +259,7 @@ async def test_two_folders_with_two_models_are_searched_in_one_call_and_never_tw
     assert loader.most_alive == 1 and len(set(loader.loads)) == 2
 
 
+@pytest.mark.slow
 async def test_a_second_engine_reads_the_index_by_word_and_never_loads_a_model(tmp_path: Path, notes: Path) -> None:
     async with engine_over(tmp_path / "data", notes) as engine:
         await engine.index()
@@ -262,6 +273,7 @@ async def test_a_second_engine_reads_the_index_by_word_and_never_loads_a_model(t
     assert (answer.mode_used, answer.semantic.code, loader.loads) == ("keyword", "not_owner", [])
 
 
+@pytest.mark.slow
 async def test_files_with_odd_names_and_broken_ones_each_end_as_a_recorded_outcome(tmp_path: Path) -> None:
     folder = tmp_path / "odd"
     folder.mkdir()
@@ -281,6 +293,7 @@ async def test_files_with_odd_names_and_broken_ones_each_end_as_a_recorded_outco
     assert len(answer.hits) + sum(hit.folded for hit in answer.hits) == len(good)
 
 
+@pytest.mark.slow
 async def test_read_gives_the_place_of_a_hit_and_refuses_what_is_not_indexed(tmp_path: Path, notes: Path) -> None:
     secret = tmp_path / "outside.txt"
     secret.write_text("secret", encoding="utf-8")
@@ -324,6 +337,7 @@ async def test_a_query_that_makes_no_sense_is_refused_by_name(
             await engine.search(query)
 
 
+@pytest.mark.slow
 async def test_a_glob_narrows_and_one_that_matches_nothing_gives_no_hit(tmp_path: Path, notes: Path) -> None:
     async with engine_over(tmp_path / "data", notes) as engine:
         await engine.index()
@@ -332,6 +346,7 @@ async def test_a_glob_narrows_and_one_that_matches_nothing_gives_no_hit(tmp_path
     assert names(only_code.hits) == ["code.py"] and nothing.hits == ()
 
 
+@pytest.mark.slow
 async def test_pages_follow_each_other_without_gap_or_repeat(tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
@@ -362,6 +377,7 @@ def test_a_local_model_is_known_to_read_the_languages_of_its_card_and_no_other(t
     assert models.for_folder(None).languages == {"en"}
 
 
+@pytest.mark.slow
 async def test_a_phrase_is_found_though_many_texts_are_better_for_its_words(tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()

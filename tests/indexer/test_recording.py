@@ -41,6 +41,7 @@ async def test_nobody_is_woken_while_nothing_changes_but_by_the_heartbeat() -> N
     assert anyio.current_time() - started >= HEARTBEAT * 3
 
 
+@pytest.mark.slow
 async def test_an_engine_tells_of_its_slot_its_searches_and_its_work(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
@@ -60,6 +61,7 @@ async def test_an_engine_tells_of_its_slot_its_searches_and_its_work(tmp_path: P
     assert sum(minute.embedded for minute in history.minutes) == status.work.chunks_embedded > 0
 
 
+@pytest.mark.slow
 async def test_a_slot_that_changes_wakes_those_who_watch_the_engine(tmp_path: Path) -> None:
     """Nothing else beats when a warm window ends: the slot's own change has to be heard."""
     notes = tmp_path / "notes"

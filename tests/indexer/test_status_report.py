@@ -17,6 +17,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.mark.slow
 async def test_coverage_is_told_by_format_with_reasons_and_secrets_by_name(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
@@ -48,6 +49,7 @@ async def test_coverage_is_told_by_format_with_reasons_and_secrets_by_name(tmp_p
     ]
 
 
+@pytest.mark.slow
 async def test_readiness_is_degraded_while_documents_cannot_be_parsed(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -59,6 +59,7 @@ def places(document: Document | str) -> list[tuple[str, str, str]]:
     return [(unit.kind, unit.name, unit.text) for unit in document.units]
 
 
+@pytest.mark.slow
 async def test_every_format_names_its_places_and_each_quote_stands_at_its_locator(tmp_path: Path) -> None:
     rows = [["Name", "City"], *[[f"Person {n}", f"Town {n}"] for n in range(120)]]
     found = await read_all(
@@ -114,6 +115,7 @@ async def test_every_format_names_its_places_and_each_quote_stands_at_its_locato
             assert piece.text in line_span(unit.text, piece.locator.start, piece.locator.end)
 
 
+@pytest.mark.slow
 async def test_marks_that_link_to_their_own_place_are_no_part_of_headings(tmp_path: Path) -> None:
     page = """<html><body><h1>Timeouts<a class="headerlink" href="#t" title="Permalink to this headline">¶</a></h1>
     <p>A ¶ ends it, see <a href="#x">the note</a> and <a href="i/7">#</a>.</p>
@@ -127,6 +129,7 @@ async def test_marks_that_link_to_their_own_place_are_no_part_of_headings(tmp_pa
     assert "[#](#kept)" in text
 
 
+@pytest.mark.slow
 async def test_sheet_rows_are_the_numbers_the_spreadsheet_shows(tmp_path: Path) -> None:
     found = await read_all(tmp_path, {"low.xlsx": xlsx({"S": [["Name", "City"], ["Ada", "Turin"]]}, first_row=4)})
     assert places(found["low.xlsx"])[0][2].split("\n")[3:] == ["Name\tCity", "Ada\tTurin"]

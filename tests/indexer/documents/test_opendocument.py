@@ -76,6 +76,7 @@ def test_a_document_with_a_password_is_called_encrypted(kind: str) -> None:
         read_opendocument(data, kind, LIMIT)
 
 
+@pytest.mark.slow
 def test_entities_neither_multiply_nor_reach_a_file() -> None:
     for before, name in ((LAUGHS, "j"), (REMOTE, "e")):
         data = opendocument("text", f"<text:p>&{name};</text:p>", before=before)

@@ -65,6 +65,7 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.mark.slow
 async def test_a_new_a_changed_and_a_deleted_file_are_named(root: Path) -> None:
     file = root / "a.txt"
     async with watching(root) as seen:
@@ -94,6 +95,7 @@ async def test_a_renamed_directory_is_named_by_its_old_and_new_path(root: Path) 
         assert {str(root / "old"), str(root / "new")} <= named
 
 
+@pytest.mark.slow
 async def test_a_directory_moved_in_is_named_and_watched_from_then_on(root: Path, tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -158,6 +160,7 @@ async def test_a_secret_is_named_so_that_it_is_reported(root: Path) -> None:
         await seen.path(root / "id_rsa")
 
 
+@pytest.mark.slow
 async def test_an_edited_ignore_file_names_its_directory_and_counts_at_once(root: Path) -> None:
     sub = root / "sub"
     sub.mkdir()
@@ -179,6 +182,7 @@ async def test_what_comes_through_a_link_is_not_named(root: Path, tmp_path: Path
         assert await seen.path(root / "last.txt") == {str(root / "last.txt")}
 
 
+@pytest.mark.slow
 async def test_a_root_deleted_and_made_again_is_watched_again(root: Path) -> None:
     (root / "a.txt").write_text("text")
     async with watching(root) as seen:
@@ -213,6 +217,7 @@ async def test_a_root_that_is_missing_at_the_start_is_told_and_then_watched(root
         await seen.until(Watched)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "darwin", reason="APFS refuses names that are not UTF-8")
 async def test_a_name_that_is_not_utf8_does_not_end_the_watch(root: Path) -> None:
     async with watching(root) as seen:
@@ -230,6 +235,7 @@ async def test_odd_names_are_named_as_they_are(root: Path) -> None:
         assert await seen.path(file) == {str(file)}
 
 
+@pytest.mark.slow
 async def test_a_file_that_never_rests_is_named_all_the_same(root: Path) -> None:
     file = root / "busy.log.txt"
     async with watching(root) as seen, anyio.create_task_group() as tasks:
@@ -253,6 +259,7 @@ async def test_a_network_folder_is_told_and_named_again_and_again(root: Path) ->
             assert await seen.next() == Changes(str(root), (str(root),))
 
 
+@pytest.mark.slow
 async def test_a_network_mount_inside_a_folder_is_named_again_and_again_and_the_rest_is_watched(root: Path) -> None:
     share = root / "share"
     share.mkdir()
@@ -330,6 +337,7 @@ def _in_a_namespace_with_few_watches(root: Path, watches: int) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="needs unshare (Linux)")
 @pytest.mark.parametrize(("before", "watches"), [(10, 5), (0, 8)], ids=["at the start", "later"])
 def test_an_exhausted_watch_limit_is_told_with_its_remedy_and_the_root_is_rescanned(
@@ -371,6 +379,7 @@ anyio.run(main)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 def test_an_unreadable_directory_is_told_and_the_rest_is_watched() -> None:
     # Not in tmp_path, which other users cannot enter.

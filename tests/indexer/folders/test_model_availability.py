@@ -252,6 +252,7 @@ async def test_status_says_what_a_model_would_gain_or_why_it_cannot(tmp_path: Pa
     assert refused.remedy == ""
 
 
+@pytest.mark.slow
 async def test_a_folder_whose_model_is_pickled_waits_for_it_to_be_converted(tmp_path: Path, notes: Path) -> None:
     import torch
     from safetensors.torch import load_file

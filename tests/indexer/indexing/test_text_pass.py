@@ -129,6 +129,7 @@ async def test_an_edit_elsewhere_does_not_wait_for_the_whole_of_a_big_folder(
         assert "05.md" not in {Path(row.path).name for row in await engine._components.store.files()}
 
 
+@pytest.mark.slow
 async def test_a_few_small_files_are_read_without_starting_a_process(tmp_path: Path, folder: Path) -> None:
     for number in range(4):
         (folder / f"{number}.md").write_text(f"note number {number}", encoding="utf-8")

@@ -58,6 +58,7 @@ def test_a_model_of_another_length_than_promised_is_refused(spec: ModelSpec) -> 
         RuntimeLoader().load(replace(spec, dim=spec.dim + 1), lambda _stage, _done: None, lambda: False)
 
 
+@pytest.mark.slow
 def test_the_cpus_runtime_imports_neither_torch_nor_transformers(spec: ModelSpec) -> None:
     code = (
         "import sys\n"

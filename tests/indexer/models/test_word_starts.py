@@ -29,6 +29,7 @@ def by_the_whole_text(tokens: Tokens, text: str) -> list[int]:
     return [base + start for base, segment in _segments(text) for start in tokens._segment(segment)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [tokenizer_module.MAX_REMEMBERED, 3])
 def test_words_put_together_give_the_tokens_of_the_whole_text(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokenizer_module, "MAX_REMEMBERED", most)

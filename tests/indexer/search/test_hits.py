@@ -61,6 +61,7 @@ async def test_a_snippet_with_neighbours_is_still_cut_around_the_match(tmp_path:
     assert len(hit.snippet) <= 300 and "mango" in hit.snippet
 
 
+@pytest.mark.slow
 async def test_the_first_chunk_has_no_neighbour_before_and_a_page_ends_the_run(tmp_path: Path) -> None:
     folder = tmp_path / "sheets"
     folder.mkdir()
@@ -76,6 +77,7 @@ async def test_the_first_chunk_has_no_neighbour_before_and_a_page_ends_the_run(t
     assert (hit.locator, hit.snippet) == ("cell 1", "zebra first cell")
 
 
+@pytest.mark.slow
 async def test_the_budget_is_kept_and_hits_that_would_be_shreds_go_to_the_next_page(tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
@@ -113,6 +115,7 @@ async def test_what_is_out_of_range_is_refused_by_name(tmp_path: Path, query: Qu
             await engine.search(query)
 
 
+@pytest.mark.slow
 async def test_suffixes_narrow_both_legs_in_any_case(tmp_path: Path) -> None:
     folder = tmp_path / "mixed"
     folder.mkdir()

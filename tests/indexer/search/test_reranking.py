@@ -118,6 +118,7 @@ async def test_queries_that_are_not_for_it_load_nothing(how: dict[str, Any], cod
         assert (order, said.status, said.code, loader.loads) == (TEXTS, "off", code, [])
 
 
+@pytest.mark.slow
 async def test_indexing_gets_its_turn_between_reranked_searches() -> None:
     loader, batches, searches = FakeLoader(stages=[("weights", 0.5)]), 0, 60
     async with virtual_slot(loader) as (slot, thread):

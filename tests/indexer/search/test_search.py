@@ -36,6 +36,7 @@ async def wagons(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Engi
         yield engine
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", get_args(Mode))
 async def test_a_phrase_is_found_in_every_mode_however_deep(wagons: Engine, mode: Mode) -> None:
     loose = await ask(wagons, "red light", mode)
@@ -72,6 +73,7 @@ RUSSIAN = """Старый маяк стоит на северном берегу
 """
 
 
+@pytest.mark.slow
 async def test_a_question_over_pieces_of_a_paragraph_is_shown_the_piece_that_holds_the_words(tmp_path: Path) -> None:
     folder = tmp_path / "notes"
     folder.mkdir()

@@ -240,6 +240,7 @@ VISITORS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=scaled(120), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(VISITORS)
 async def test_any_arrivals_holds_jobs_and_cancels_leave_the_lock_exclusive_and_nobody_forgotten(visitors):

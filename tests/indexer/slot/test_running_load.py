@@ -20,6 +20,7 @@ def anyio_backend(request):
     return request.param
 
 
+@pytest.mark.slow
 async def test_the_limit_ends_the_wait_for_a_thread_that_hangs_where_a_scope_would_not():
     gate, entered = threading.Event(), threading.Event()
 

@@ -141,6 +141,7 @@ class Play:
                 assert snapshot.model is None and snapshot.warm_until is None
 
 
+@pytest.mark.slow
 @settings(max_examples=scaled(60), suppress_health_check=list(HealthCheck))
 @given(CALLERS, EVENTS, OUTCOMES)
 async def test_any_calls_faults_and_cancels_leave_one_model_legal_states_and_a_usable_slot(callers, events, outcomes):

@@ -61,6 +61,7 @@ async def test_indexing_of_another_model_gets_its_share_under_a_steady_search(pe
     assert await index_share(period, SlotSettings(), hours=scaled(10)) >= least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ask_first", [False, True])
 async def test_in_the_worst_phase_indexing_still_gets_a_micro_batch_every_cap(ask_first):
     # Each time the cap is reached just before a search: indexing gets its one micro-batch and no more.

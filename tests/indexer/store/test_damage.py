@@ -85,6 +85,7 @@ async def test_an_index_that_an_upkeep_made_from_a_damaged_one_goes_with_it(
             assert await contents(store) == expected, (page, store.damage)
 
 
+@pytest.mark.slow
 async def test_a_file_that_lacks_a_chunk_or_has_one_twice_is_read_again(
     grown: tuple[Path, Contents], tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ async def test_a_file_that_lacks_a_chunk_or_has_one_twice_is_read_again(
         assert await contents(store) == grown[1]
 
 
+@pytest.mark.slow
 async def test_damaged_vectors_do_not_take_words_away(grown: tuple[Path, Contents], tmp_path: Path) -> None:
     shutil.copytree(grown[0], tmp_path / "index")
     async with open_store(tmp_path / "index") as store:
@@ -120,6 +122,7 @@ async def test_damaged_vectors_do_not_take_words_away(grown: tuple[Path, Content
         assert await contents(store) == grown[1]
 
 
+@pytest.mark.slow
 async def test_searches_go_on_while_it_is_mended(grown: tuple[Path, Contents], tmp_path: Path) -> None:
     shutil.copytree(grown[0], tmp_path / "index")
     async with open_store(tmp_path / "index") as store:
@@ -159,6 +162,7 @@ async def test_lost_text_is_said_until_it_has_been_read_again_even_over_a_restar
         assert store.health.rebuilding == ""
 
 
+@pytest.mark.slow
 async def test_directory_deleted_while_it_is_open_is_filled_again(
     grown: tuple[Path, Contents], tmp_path: Path
 ) -> None:

@@ -47,6 +47,7 @@ async def test_tombstones_and_orphans_go_and_the_rest_stays(store: Store) -> Non
     assert store.disk_bytes == tree_bytes(store.directory / "tables")
 
 
+@pytest.mark.slow
 async def test_fifty_commits_are_joined_when_there_is_rest(store: Store) -> None:
     for number in range(50):
         await store.replace([written(f"{number}.md", f"word {number}")])
@@ -251,6 +252,7 @@ async def test_index_that_cannot_be_updated_is_made_anew_once(store: Store) -> N
     assert len(await store.search_text(["one", "three"], Scope(), 5)) == 2
 
 
+@pytest.mark.slow
 async def test_deleted_text_is_erased_even_from_a_large_fragment_and_nothing_of_it_is_on_the_disk(
     store: Store,
 ) -> None:
@@ -291,6 +293,7 @@ def test_deleted_text_waits_an_hour_at_most_for_its_erasure_when_there_is_rest()
     assert not Fragmentation(deleted_rows=0, erased=0.0).due(idle=True)
 
 
+@pytest.mark.slow
 async def test_writer_that_waits_breaks_maintenance_off_which_is_made_up_for(store: Store) -> None:
     """The turn as maintenance takes it: broken off after a second of somebody's waiting, not before."""
     write_lock, order = store._tables.write_lock, []

@@ -115,6 +115,7 @@ async def test_index_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path
     assert not (tmp_path / "damaged").exists()
 
 
+@pytest.mark.slow
 async def test_torn_newest_manifest_is_set_aside_and_the_version_before_it_serves(tmp_path: Path) -> None:
     await made(tmp_path)
     async with open_store(tmp_path) as store:
@@ -213,6 +214,7 @@ def test_place_without_hard_links_is_refused_with_a_remedy(tmp_path: Path) -> No
     assert refusal.value.code == "unsupported"
 
 
+@pytest.mark.slow
 async def test_importing_the_engine_imports_no_storage_library() -> None:
     code = "import sys, indexer.engine; print({'lancedb', 'pyarrow', 'numpy'} & set(sys.modules))"
     done = await anyio.run_process([sys.executable, "-c", code], cwd=Path(__file__).parents[3])

@@ -44,6 +44,7 @@ async def found(store: Store, scope: Scope) -> set[str]:
     return by_word
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maintained", [False, True])
 async def test_globs_mean_what_people_expect(store: Store, maintained: bool) -> None:
     await fill(store)

@@ -243,6 +243,7 @@ def test_a_heading_path_without_end_leaves_three_quarters_to_the_text() -> None:
     assert all(c.heading for c in chunks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["x" * 60_000, "word " * 12_000, "\n".join(["ab,cd"] * 9_000), "(" * 30_000, "北" * 30_000]
 )

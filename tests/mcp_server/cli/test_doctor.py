@@ -80,6 +80,7 @@ def test_a_healthy_set_up_has_no_failure(
     assert found["packages"]["verdict"] == "ok" and found["parser"]["verdict"] == "ok"
 
 
+@pytest.mark.slow
 def test_the_lines_have_a_remedy_each_and_are_counted(
     tmp_path: Path, notes: Path, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,6 +114,7 @@ def test_when_everything_is_broken_every_check_still_speaks(
     assert all(finding["remedy"] for finding in found.values() if finding["verdict"] != "ok")
 
 
+@pytest.mark.slow
 def test_damage_in_the_data_directory_is_told_file_by_file(
     tmp_path: Path, notes: Path, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

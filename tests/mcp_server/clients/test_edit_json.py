@@ -86,6 +86,7 @@ def test_an_added_entry_is_one_span_and_everything_else_stays(case: tuple[dict[s
         assert edit_json.remove_value(new, PATH[:1]) == text
 
 
+@pytest.mark.slow
 @settings(max_examples=scaled(60))
 @given(documents(), st.lists(st.text(), max_size=3))
 def test_a_changed_entry_leaves_every_byte_around_it(case: tuple[dict[str, Any], str], args: list[str]) -> None:

@@ -53,6 +53,7 @@ def documents(draw: st.DrawFn) -> str:
     return text[: -len(new)] if text.endswith(new) and draw(st.booleans()) else text
 
 
+@pytest.mark.slow
 @settings(max_examples=scaled(80))
 @given(documents())
 def test_an_added_table_leaves_the_text_before_it_and_comes_out_again(text: str) -> None:

@@ -45,6 +45,7 @@ values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=scaled(60))
 @given(
     st.dictionaries(keys, values, max_size=3),

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from findings import by_name, one
 
 from indexer.errors import StoreError
@@ -13,6 +14,7 @@ from mcp_server.doctor.indexing import greeting_of, parser_findings
 from mcp_server.doctor.machine import IndexContents, index_findings
 
 
+@pytest.mark.slow
 def test_a_real_parser_greets() -> None:
     finding = one(parser_findings(None, greeting_of))
     assert finding.verdict == "ok", finding

@@ -197,6 +197,7 @@ def listened(page: Page, until: str, notes: Path | None = None) -> list[tuple[st
         connection.close()
 
 
+@pytest.mark.slow
 def test_an_open_page_is_told_what_happens_as_it_happens(own_page: Page, notes: Path) -> None:
     events = listened(own_page, "indexed", notes)
     assert events[0][0] == "past"
@@ -235,6 +236,7 @@ def test_a_page_is_told_that_the_owner_ends(own_page: Page) -> None:
 # What can be asked -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_hits_come_in_pieces_that_match_and_pieces_that_do_not(indexed_page: Page) -> None:
     answer = asked(indexed_page, "search", query="swarms")
     assert {Path(hit["path"]).name for hit in answer["hits"]} == {"bees.md", "evil.md"}
@@ -346,6 +348,7 @@ def test_holding_the_door_imports_no_web_server() -> None:
     assert found.stdout == "[]\n"
 
 
+@pytest.mark.slow
 async def test_a_port_nobody_asked_for_has_no_port(tmp_path: Path) -> None:
     import anyio
 

@@ -40,6 +40,7 @@ async def test_whoever_opens_alone_owns_the_data_directory_for_as_long(
     assert not is_held(ours)
 
 
+@pytest.mark.slow
 async def test_beside_another_owner_the_engine_only_reads(config: Config, ours: OwnerFiles) -> None:
     async with open_alone(config) as first:
         async for status in first.watch():

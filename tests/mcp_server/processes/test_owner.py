@@ -51,6 +51,7 @@ async def lived(one: Owner, owner_files: OwnerFiles, meanwhile: Callable[[], Awa
     raise AssertionError
 
 
+@pytest.mark.slow
 async def test_looking_whether_it_is_there_does_not_keep_an_owner_alive(
     owner_files: OwnerFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ async def test_hits_that_the_budget_left_out_are_the_next_page(tmp_path: Path) -
         assert len(set(await walked(client, query="apple", top_k=50, max_chars=20_000))) == 50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("letters", ["word ", "索引検索"])
 async def test_answers_fit_what_clients_take(tmp_path: Path, letters: str) -> None:
     folders = [tmp_path / f"folder {number}" for number in range(150)]

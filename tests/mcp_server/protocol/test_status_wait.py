@@ -65,6 +65,7 @@ def indexed(data: Path, notes: Path) -> None:
     anyio.run(index)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["idle", "keyword", "semantic", "indexed"])
 def test_what_is_so_is_not_waited_for(tmp_path: Path, notes: Path, state: str) -> None:
     indexed(tmp_path / "data", notes)
@@ -73,12 +74,14 @@ def test_what_is_so_is_not_waited_for(tmp_path: Path, notes: Path, state: str) -
     assert loader.loads == []
 
 
+@pytest.mark.slow
 def test_ready_comes_when_somebody_searches(tmp_path: Path, notes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     indexed(tmp_path / "data", notes)
     assert wait(tmp_path / "data", "ready", FakeLoader(), search=True) == 0
     assert "Model slot: ready all-MiniLM-L6-v2" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_ready_does_not_come_by_itself_and_the_time_ends(
     tmp_path: Path, notes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +92,7 @@ def test_ready_does_not_come_by_itself_and_the_time_ends(
     assert "Model slot: idle" in captured.out
 
 
+@pytest.mark.slow
 def test_waiting_for_indexed_does_the_indexing(tmp_path: Path, notes: Path) -> None:
     add_folder(settings(tmp_path / "data"), str(notes))
     loader = FakeLoader()
@@ -96,6 +100,7 @@ def test_waiting_for_indexed_does_the_indexing(tmp_path: Path, notes: Path) -> N
     assert loader.loads == ["all-MiniLM-L6-v2"]
 
 
+@pytest.mark.slow
 def test_error_comes_when_the_model_cannot_be_loaded(
     tmp_path: Path, notes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
