@@ -59,7 +59,7 @@ async def measure(folder: str) -> None:
         took: list[float] = []
         first: list[float] = []
         async with open_engine(config, version="benchmark", loader=FakeLoader()) as engine:
-            await engine._opened()
+            await engine._wait_open()
             began, before = time.perf_counter(), cpu_seconds()
             await engine.add_folder(folder, model=NO_MODEL)
             async with anyio.create_task_group() as tasks:

@@ -245,8 +245,7 @@ async def search_semantic(
         return
     # In hybrid mode keyword search finds the quoted phrases, however low they rank.
     phrases = parsed.phrases if query.mode == "semantic" else ()
-    status = slot.status()
-    loaded = status.model.key if status.model is not None and status.state == "ready" else ""
+    loaded = slot.loaded_key
     deadline = anyio.current_time() + settings.wait
     for spec, languages, paths in _folders_by_model(folders, context.store, results, loaded):
         longest = settings.wait if query.mode == "semantic" or spec.key == loaded else settings.load_wait

@@ -260,6 +260,20 @@ async def test_two_folders_with_two_models_are_searched_in_one_call_and_never_tw
 
 
 @pytest.mark.slow
+async def test_a_warm_search_takes_no_snapshot_of_the_slot(
+    tmp_path: Path, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A snapshot reads the process's memory from the system, on the event loop."""
+    async with engine_over(tmp_path / "data", notes) as engine:
+        await engine.index()
+        await engine.search(Query("swarm", mode="semantic"))
+        monkeypatch.setattr("indexer.slot.slot.slot_status", lambda *arguments: pytest.fail("a snapshot was taken"))
+        answer = await engine.search(Query("queen", mode="semantic"))
+        monkeypatch.undo()
+    assert answer.semantic.status == "served"
+
+
+@pytest.mark.slow
 async def test_a_second_engine_reads_the_index_by_word_and_never_loads_a_model(tmp_path: Path, notes: Path) -> None:
     async with engine_over(tmp_path / "data", notes) as engine:
         await engine.index()
