@@ -66,6 +66,7 @@ BOUNDARIES = {
     "tree_sitter": r"indexer/text/",
     "watchfiles": r"indexer/files/watch\.py",
     "pathspec": r"indexer/files/",
+    "re2": r"indexer/(files/ignore|text/secrets)\.py",
     "tomllib": r"indexer/(config|models/catalogue)\.py|mcp_server/",
     "tomlkit": r"mcp_server/clients/edit_toml\.py",
     "ruamel": r"mcp_server/clients/edit_yaml\.py",
