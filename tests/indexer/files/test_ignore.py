@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from indexer.files.ignore import EXCLUDES, HIDDEN, SECRETS, Ignore, Rules
+from indexer.files.ignore import EXCLUDES, HIDDEN, SECRETS, Ignore
+from indexer.files.patterns import Rules
 from indexer.files.walk import Skipped, global_excludes, walk
 
 needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed: nothing to compare with")
