@@ -10,9 +10,9 @@ In order of precedence, the first that matches decides:
 
 An ignored directory is not entered: nothing below it can be included (include the directory itself).
 
-Ignore files come with every clone and archive: each is limited in size and in patterns with wildcards, and so are those
-that apply to one directory together. A directory whose ignore files exceed a limit is closed: nothing in it is indexed,
-rather than what they would have left out.
+Ignore files come with every clone and archive: each is limited in size and in patterns with wildcards, and so are
+those that apply to one directory together. A directory whose ignore files exceed a limit is closed: nothing in it is
+indexed, rather than what they would have left out.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MAX_BYTES = 50 << 20
 """Default size cap of a file, bytes."""
 
 MAX_IGNORE_FILE = 1 << 20
-"""Largest ignore file, bytes; those of git's own repositories and templates stay below a tenth of it."""
+"""Largest ignore file, bytes; git's own test suite stays below a tenth of it."""
 
 MAX_TOGETHER = 2 << 20
 """Most characters of patterns that apply to one directory; wildcard patterns together as many as one file may have."""
@@ -258,9 +258,9 @@ class Ignore:
             below = path[len(self.root.rstrip("/")) + 1 :]
             tried.append((self._config.costliest(below, name, self.clock), self._config.size, self._config))
         cost, _, rules = max(tried, key=lambda each: (each[0].seconds, each[1]))
-        return (
-            rules.source if cost.rule is None else f"{rules.source}, line {cost.rule.number} ({shown(cost.rule.line)})"
-        )
+        if cost.rule is None:
+            return shown(rules.source)
+        return f"line {cost.rule.number} of {shown(rules.source)}, {shown(cost.rule.line)}"
 
     def _by_builtin_lists(self, name: str, is_dir: bool) -> Verdict:
         """The verdict of the built-in lists, which match names only."""

@@ -24,7 +24,7 @@ MAX_PATTERN = 4096
 """Longest pattern, bytes: no path that the system opens is longer (PATH_MAX of Linux)."""
 
 MAX_WILDCARDS = 5000
-"""Most patterns of one file that need a regular expression. Git's own collection of templates has less in all files."""
+"""Most patterns of one file that need a regular expression: what its matchers fill at most is 80 MiB of memory."""
 
 _MAX_NAME = 255  # bytes of a name on every usual file system: a longer literal matches none
 _SET_PATTERNS = 250  # of one RE2 set
@@ -151,7 +151,8 @@ class Rules:
         """Which pattern takes longest to match one entry: to name it, once an ignore file has proved slow.
 
         Args:
-            path, name: As in ``find``.
+            path: As in ``find``.
+            name: As in ``find``.
             clock: Seconds.
         """
         if self._fold:
@@ -223,7 +224,7 @@ class Rules:
         return best
 
     def _grouped(self, *, in_path: bool) -> list[_Matcher]:
-        """The wildcard patterns for names, or those for paths, in as few matchers as may be, the last patterns first."""
+        """The wildcard patterns for names, or those for paths, in few matchers, the last patterns first."""
         groups: list[list[int]] = []
         size = 0
         for index, flag in enumerate(self._in_path):
@@ -452,10 +453,10 @@ def translated(pattern: Pattern, *, fold: bool = False) -> bytes | None:
         elif byte == _QUESTION:
             expression, at = b"[^/]", at + 1
         else:
-            members, at = _class(text, at)
+            members, at = _class(text, at, fold=fold)
             if not members:
                 return None
-            expression = _members(members, fold=fold)
+            expression = _members(members)
         out.append(expression)
     return b"".join((*out, _literal(literal, fold=fold)))
 
@@ -474,8 +475,11 @@ def _stars(text: bytes, at: int, *, in_path: bool, begins_part: bool) -> tuple[b
     return b"[^/]*", end
 
 
-def _class(text: bytes, at: int) -> tuple[frozenset[int], int]:
-    """The bytes of the class that begins at ``at``, none if it is malformed; and where the pattern goes on."""
+def _class(text: bytes, at: int, *, fold: bool) -> tuple[frozenset[int], int]:
+    """The bytes of the class that begins at ``at``, none if it is malformed; and where the pattern goes on.
+
+    With ``fold`` a lower-case letter stands for the capital too.
+    """
     at += 1
     negated = text[at : at + 1] in (b"!", b"^")
     at += negated
@@ -515,13 +519,12 @@ def _class(text: bytes, at: int) -> tuple[frozenset[int], int]:
             previous = byte
             members.add(byte)
         at += 1
+    members |= {code + 32 for code in members if fold and 65 <= code <= 90}
     return frozenset(range(256)) - members if negated else frozenset(members), at + 1
 
 
-def _members(members: frozenset[int], *, fold: bool) -> bytes:
-    """A class of bytes, never the slash; with ``fold`` that of the lower-case bytes that stand for one of them."""
-    if fold:
-        members |= {code + 32 for code in members if 65 <= code <= 90}
+def _members(members: frozenset[int]) -> bytes:
+    """The expression of a class of bytes, never the slash."""
     out = bytearray(b"[")
     code = 0
     while code < 256:

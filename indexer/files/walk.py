@@ -36,8 +36,8 @@ DIRECTORY_S = 0.25
 """CPU seconds that it may take beyond that in one directory, for reading its ignore files and compiling them."""
 
 SPARE_S = 5.0
-"""CPU seconds that ``DIRECTORY_S`` may add up to in one walk; then a directory may take ``LEAST_S`` beyond its entries'
-share. So a folder costs at most what its entries may cost and these seconds, whatever its ignore files say."""
+"""CPU seconds that ``DIRECTORY_S`` may add up to in one walk; then a directory may take ``LEAST_S`` beyond its
+entries' share. So a folder's walk has a limit too, whatever its ignore files say."""
 
 LEAST_S = 0.025
 
@@ -170,7 +170,7 @@ def _judge(
         if levels and number % interval == 0 and clock() - began > allowed:
             note = (
                 f"matching it with the ignore rules took more than {allowed:.2g} s of CPU time, most of it "
-                f"{ignore.costliest(levels, entry.path)}; nothing in this directory is indexed until that is simplified"
+                f"{ignore.costliest(levels, entry.path)}; nothing new in it is indexed until that is simplified"
             )
             allowance.spend(clock() - began, len(entries))
             return _Judged([], levels, note, True)

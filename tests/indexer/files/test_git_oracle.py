@@ -80,8 +80,9 @@ def _plant(root: Path, paths: list[bytes]) -> list[bytes]:
 def _by_git(root: Path, paths: list[bytes], *settings: str) -> dict[bytes, int]:
     """The line that decides each path, 0 for none."""
     options = ("check-ignore", "--no-index", "-z", "--stdin", "--verbose", "--non-matching")
-    fields = _git(root, *settings, *options, data=b"".join(path + b"\0" for path in paths)).split(b"\0")
-    return {fields[at + 3]: int(fields[at + 1] or 0) for at in range(0, len(fields) - 3, 4)}
+    # "./", or git takes a colon for the beginning of what it calls pathspec magic
+    fields = _git(root, *settings, *options, data=b"".join(b"./" + path + b"\0" for path in paths)).split(b"\0")
+    return {fields[at + 3][2:]: int(fields[at + 1] or 0) for at in range(0, len(fields) - 3, 4)}
 
 
 def _by_rules(root: Path, paths: list[bytes], text: bytes, *, ignore_case: bool = False) -> dict[bytes, int]:
