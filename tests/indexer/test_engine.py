@@ -361,6 +361,36 @@ async def test_a_glob_narrows_and_one_that_matches_nothing_gives_no_hit(tmp_path
 
 
 @pytest.mark.slow
+async def test_a_glob_may_be_a_path_as_hits_show_it(tmp_path: Path, notes: Path) -> None:
+    other = tmp_path / "other [x]"
+    (other / "dup").mkdir(parents=True)
+    (other / "dup" / "other.md").write_text("a queen in another folder", encoding="utf-8")
+    async with engine_over(tmp_path / "data", notes, other) as engine:
+        await engine.index()
+
+        async def found(glob: str, folders: tuple[str, ...] | None = None) -> tuple[list[str], bool]:
+            answer = await engine.search(Query("queen", mode="keyword", scope=Scope(path_glob=glob, folders=folders)))
+            return names(answer.hits), any("No indexed file matches" in notice for notice in answer.notices)
+
+        for glob in (
+            "dup/*.md",
+            f"{other}/dup/*.md",
+            f"{other}/dup/other.md",
+            "dup",
+            f"{other}/dup",
+            f"{other}",
+            "*.MD",
+        ):
+            hits, said = await found(glob)
+            assert "other.md" in hits and not said, glob
+        assert (await found(f"{other}/**"))[0] == ["other.md"], "no file of another folder"
+        assert await found(f"{other}/dup/*.md", (str(notes),)) == ([], True), "a folder that was not asked for"
+        assert await found(f"{other}/nothing/*.md") == ([], True)
+        assert await found("*.xyz") == ([], True)
+        assert await found(f"{other}x/dup/*.md") == ([], True)
+
+
+@pytest.mark.slow
 async def test_pages_follow_each_other_without_gap_or_repeat(tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
