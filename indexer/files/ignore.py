@@ -426,7 +426,7 @@ def literal_ends(patterns: Iterable[str]) -> tuple[set[str], set[str], set[str]]
     prefixes: set[str] = set()
     suffixes: set[str] = set()
     for pattern in patterns:
-        literal = pattern.lower().removeprefix("!").removesuffix("/")
+        literal = pattern.lower().removeprefix("!").removeprefix("\\#").removesuffix("/")
         begin, star, _ = literal.partition("*")
         end = literal.rpartition("*")[2]
         if any(special in literal for special in "/?[\\") or not begin + end:
@@ -451,8 +451,8 @@ EXCLUDES = (
     # build output
     "build/", "dist/", "target/", ".next/", ".nuxt/", ".eggs/", "*.egg-info/", "*.pyc", "*.class", "*.o",
     # editors and desktops
-    ".idea/", ".DS_Store", "._*", "Thumbs.db", "desktop.ini", "~$*", ".~lock.*#", "*.swp", "*.swo", "*~", ".#*", "#*#",
-    "*.part", "*.crdownload", "*.partial",
+    ".idea/", ".DS_Store", "._*", "Thumbs.db", "desktop.ini", "~$*", ".~lock.*#", "*.swp", "*.swo", "*~", ".#*",
+    "\\#*#", "*.part", "*.crdownload", "*.partial",
     # bins and system areas of a disk
     "$RECYCLE.BIN/", "System Volume Information/", "lost+found/", ".Trash/", ".Trash-*/", ".Trashes/",
     ".Spotlight-V100/", ".fseventsd/", ".DocumentRevisions-V100/", ".snapshots/", ".zfs/",

@@ -33,7 +33,7 @@ ENTRY_S = 0.001
 and some fifty times what ordinary rules need."""
 
 DIRECTORY_S = 0.25
-"""CPU seconds that it may take beyond that in one directory, for reading its ignore files and compiling them."""
+"""CPU seconds that it may take beyond that in one directory: the first match compiles the patterns."""
 
 SPARE_S = 5.0
 """CPU seconds that ``DIRECTORY_S`` may add up to in one walk; then a directory may take ``LEAST_S`` beyond its
@@ -156,18 +156,18 @@ def _judge(
     """Apply the rules to the entries of a directory, for as long as its allowance lasts."""
     clock = ignore.clock
     allowed = allowance.of_directory(len(entries))
-    began = clock()
     levels = ignore.enter(levels, directory, {entry.name for entry in entries})
     if levels and levels[0].closed:
-        allowance.spend(clock() - began, len(entries))
         return _Judged([], levels, levels[0].closed, True)
+    began = clock()  # reading the ignore files costs less than reading any other file of their size
     # Asking for the time takes a tenth of a match, so it is asked seldom where a match cannot take long.
     interval = 1 if levels and levels[0].wildcards > 100 else 16
+    last = len(entries) - 1
     judged: list[tuple[os.DirEntry[str], bool, Verdict]] = []
     for number, entry in enumerate(entries):
         is_dir = entry.is_dir(follow_symlinks=False)
         judged.append((entry, is_dir, ignore.entry_verdict(levels, entry.path, entry.name, is_dir)))
-        if levels and number % interval == 0 and clock() - began > allowed:
+        if levels and (number % interval == 0 or number == last) and clock() - began > allowed:
             note = (
                 f"matching it with the ignore rules took more than {allowed:.2g} s of CPU time, most of it "
                 f"{ignore.costliest(levels, entry.path)}; nothing new in it is indexed until that is simplified"
