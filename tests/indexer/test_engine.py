@@ -437,3 +437,32 @@ async def test_a_phrase_is_found_though_many_texts_are_better_for_its_words(tmp_
     assert names(loose.hits) != ["phrase.txt"]
     assert names(exact.hits) == ["phrase.txt"] and exact.next_offset is None
     assert len(absent.hits) == 1
+
+
+@pytest.mark.slow
+async def test_hostile_ignore_files_close_their_directories_and_all_else_is_indexed(
+    tmp_path: Path, notes: Path
+) -> None:
+    hostile = tmp_path / "hostile"
+    deep = hostile / "vendor" / Path(*["a"] * 60)
+    deep.mkdir(parents=True)
+    (deep / "x.txt").write_text("a zebrafish in the depth", encoding="utf-8")
+    (hostile / "vendor" / ".gitignore").write_text("**/a/" * 8 + "**/c/*.txt\n", encoding="utf-8")
+    (hostile / "closed").mkdir()
+    (hostile / "closed" / "y.txt").write_text("a zebrafish behind a door", encoding="utf-8")
+    (hostile / "closed" / ".gitignore").write_bytes(b"x" * ((1 << 20) + 1))
+    (hostile / ".gitignore").write_text("?" * 5000 + "\n", encoding="utf-8")
+    (hostile / "good.md").write_text("a zebrafish in the budget", encoding="utf-8")
+    async with engine_over(tmp_path / "data", hostile, notes) as engine:
+        for _ in range(2):  # the second scan finds what the first wrote
+            await engine.index()
+            answer = await engine.search(Query("zebrafish", mode="keyword"))
+            assert names(answer.hits) == ["good.md", "x.txt"] or names(answer.hits) == ["x.txt", "good.md"]
+            assert names((await engine.search(Query("queen", mode="keyword"))).hits)
+            told = {Path(each.path).name: each.reason for each in engine.status(verbose=True).folders[0].problems}
+            assert "1 MiB for an ignore file" in told["closed"] and "line 1" in told["hostile"]
+        (hostile / "closed" / ".gitignore").unlink()
+        (hostile / ".gitignore").unlink()
+        await engine.index()
+        assert "y.txt" in names((await engine.search(Query("zebrafish", mode="keyword"))).hits)
+        assert not engine.status(verbose=True).folders[0].problems
