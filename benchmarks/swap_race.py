@@ -186,6 +186,11 @@ def index_again(home: Home, made: Scene, done: threading.Event, scans: Counter[s
                 scans["index commands that went on for 30 s"] += 1
 
 
+def is_indexed(client: Client) -> bool:
+    folders = client.status()["folders"]
+    return len(folders) == 2 and all(each["last_scan"] and not each["files"]["pending"] for each in folders)
+
+
 def descriptors(pid: int) -> int:
     return len(os.listdir(f"/proc/{pid}/fd"))
 
@@ -196,7 +201,7 @@ def run(seconds: float) -> bool:
         made, home = scene(Path(base)), Home(Path(base) / "home")
         try:
             reader, searcher = (home.client(str(made.folder), str(made.second)).begin() for _ in range(2))
-            while len(searcher.found("lantern")) < 1 or searcher.status()["totals"]["files"]["pending"]:
+            while not is_indexed(searcher):
                 time.sleep(0.2)
             before = descriptors(home.owner())
             done, swaps, scans = threading.Event(), Counter[str](), Counter[str]()

@@ -27,13 +27,12 @@ from functools import cache
 from io import FileIO
 from typing import Any
 
-_NOT_HERE = 0
-"""A flag that this system lacks."""
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 """A FIFO that replaced a file opens at once and is refused then, instead of waiting for a writer."""
-_LIST = os.O_RDONLY | getattr(os, "O_DIRECTORY", _NOT_HERE)
-_STEP = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", _NOT_HERE) | getattr(os, "O_NOFOLLOW", 0)
+_LIST = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+_PASS = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
 """A directory on the way: O_PATH needs no right to list it."""
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 class NotRegularFile(OSError):
@@ -83,7 +82,7 @@ def stat_inside(path: str, root: str) -> os.stat_result:
     with open_root(root) as top:
         if not above:
             return os.stat(name, dir_fd=top, follow_symlinks=False)
-        directory = _open(top, above, _STEP)
+        directory = _open(top, above, _PASS)
         try:
             return os.stat(name, dir_fd=directory, follow_symlinks=False)
         finally:
@@ -98,7 +97,7 @@ def open_root(root: str) -> Iterator[int]:
         OSError: It cannot be opened; ELOOP when it is a link.
     """
     try:
-        descriptor = os.open(root, _STEP)
+        descriptor = os.open(root, _PASS | _NO_LINK)
     except NotADirectoryError:
         raise _link_or_file(root) from None
     try:
@@ -197,7 +196,7 @@ def _has_openat2() -> bool:
     if sys.platform != "linux" or os.uname().machine == "alpha":
         return False
     try:
-        os.close(_open_beneath(_AT_FDCWD, ".", _STEP))
+        os.close(_open_beneath(_AT_FDCWD, ".", _PASS))
     except OSError as error:
         return error.errno not in (errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.E2BIG)
     return True
@@ -240,11 +239,11 @@ def _open_by_parts(top: int, relative: str, flags: int) -> int:
     at = top
     try:
         for part in above:
-            inner = _open_part(at, part, _STEP)
+            inner = _open_part(at, part, _PASS | _NO_LINK)
             if at != top:
                 os.close(at)
             at = inner
-        return _open_part(at, name, flags | os.O_NOFOLLOW)
+        return _open_part(at, name, flags | _NO_LINK)
     finally:
         if at != top:
             os.close(at)

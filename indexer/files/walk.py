@@ -21,7 +21,7 @@ from typing import Literal
 from indexer.errors import FolderError
 from indexer.files.ignore import Ignore, Level
 from indexer.files.open_inside import OpenTree, stat_inside
-from indexer.types import File
+from indexer.types import File, signed_inode
 
 # Paths are str with surrogates, and this runs for every file of the tree: hence os.path, not pathlib.
 
@@ -142,7 +142,7 @@ def _file_or_skipped(path: str, root: str, found: os.stat_result, max_bytes: int
         return Skipped(path, f"{size:,.1f} MiB, over the limit of {limit:g} MiB (max_file_mb)", "large")
     if found.st_size and _is_placeholder(found, now):
         return Skipped(path, "its content is not on this disk; opening it would download it", "placeholder")
-    return File(path, root, found.st_size, found.st_mtime_ns)
+    return File(path, root, found.st_size, found.st_mtime_ns, signed_inode(found))
 
 
 def _special(mode: int) -> str:

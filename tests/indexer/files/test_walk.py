@@ -43,7 +43,7 @@ def test_files_come_with_size_and_time(root: Path) -> None:
     file.parent.mkdir()
     file.write_text("text")
     os.utime(file, ns=(1, 1_700_000_000_123_456_789))
-    expected = File(str(file), str(root), 4, file.stat().st_mtime_ns)
+    expected = File(str(file), str(root), 4, file.stat().st_mtime_ns, file.stat().st_ino)
     assert look(root) == ({str(file): expected}, {})
     assert one(file, root) == expected
 
