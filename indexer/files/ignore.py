@@ -25,6 +25,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
+from indexer.files.open_inside import open_file
 from indexer.files.patterns import MAX_WILDCARDS, Compile, Cost, Rule, Rules
 
 # Ignore -------------------------------------------------------------------------------------------------------------
@@ -309,6 +310,9 @@ class Ignore:
                 return levels_outside
         return levels
 
+    def _is_inside(self, path: str) -> bool:
+        return path.startswith(self.root.rstrip("/") + "/")
+
     def _rules(self, file: str) -> Rules | _Unusable | None:
         """The rules of an ignore file, None if there is none. Only regular files are read, as in git."""
         try:
@@ -325,7 +329,7 @@ class Ignore:
         if rules is not None:
             return rules
         try:
-            with open(file, "rb") as stream:
+            with open_file(file, self.root if self._is_inside(file) else os.path.dirname(file)) as stream:
                 text = os.fsdecode(stream.read(MAX_IGNORE_FILE).removeprefix(b"\xef\xbb\xbf"))
         except OSError:
             return None
