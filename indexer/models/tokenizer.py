@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -124,6 +125,19 @@ def read_tokenizer(path: Path) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def counts_a_sample() -> bool:
+    """Whether the library counts the words of a small text right in this process, by a vocabulary of two words."""
+    from tokenizers import Tokenizer  # noqa: PLC0415 - a start imports this module
+
+    small = {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "Whitespace"},
+        "model": {"type": "WordLevel", "vocab": {"sample": 0, "other": 1}, "unk_token": "other"},
+    }
+    return len(Tokenizer.from_str(json.dumps(small)).encode("sample of a text").ids) == 4
 
 
 def tokenizer_file(directory: str) -> Path:
