@@ -6,14 +6,14 @@ import errno
 import hashlib
 import os
 import re
-import stat
 from dataclasses import dataclass, replace
-from pathlib import Path
+from io import FileIO
 
 from indexer.documents import formats
 from indexer.documents.plain import read_notebook, read_plain
 from indexer.errors import ParseFailed, ParseSkipped
-from indexer.types import Document, Unit
+from indexer.files.open_inside import NotRegularFile, open_file
+from indexer.types import Document, File, Unit
 
 PARSERS = "parsers/2"
 """Version of the readers of all formats: any change of their text or locators raises it."""
@@ -79,17 +79,14 @@ class Parsed:
     mtime_ns: int
 
 
-def format_of(path: str) -> formats.Format:
-    """The format of a file by its name and first bytes; reads ``formats.HEAD`` bytes, none for known binaries.
+def format_of(path: str, source: FileIO) -> formats.Format:
+    """The format of an open file by its name and first bytes; reads ``formats.HEAD`` bytes.
 
     Raises:
-        ParseSkipped: It is not a regular file, or binary.
-        ParseFailed: It cannot be opened.
+        ParseSkipped: It is binary.
+        ParseFailed: It cannot be read.
     """
-    named = formats.by_name(path)
-    if named is not None and named.family == "binary":
-        raise ParseSkipped(f"not text: .{named.name} files are not indexed")
-    found = formats.by_content(read_head(path, formats.HEAD), named)
+    found = formats.by_content(_read_head(source, formats.HEAD), formats.by_name(path))
     if found.family == "binary":
         raise ParseSkipped("binary file")
     return found
@@ -114,10 +111,29 @@ def read_document(path: str, data: bytes, limits: ParseLimits) -> Document:
     return _without_surrogates(document)
 
 
-def parse_here(path: str, limits: ParseLimits) -> Parsed:
-    """Read and parse a file in this process, with the errors of ``read_source`` and ``read_document``."""
-    source: Source = read_source(path, limits.max_bytes)
-    return Parsed(read_document(path, source.data, limits), source.sha256, source.size, source.mtime_ns)
+def parse_here(path: str, source: FileIO, limits: ParseLimits) -> Parsed:
+    """Read and parse an open file in this process.
+
+    Args:
+        path: What it is called: its suffix says what it may be.
+        source: The file, open for reading; all its bytes are read, wherever it stands.
+        limits: What it may cost.
+
+    Raises:
+        ParseSkipped, ParseFailed: As ``read_source`` and ``read_document``.
+    """
+    found = read_source(source, limits.max_bytes)
+    return Parsed(read_document(path, found.data, limits), found.sha256, found.size, found.mtime_ns)
+
+
+def parse_if_plain(file: File, limits: ParseLimits) -> Parsed | None:
+    """Parse a file here if that is only decoding, None if it needs a parser process.
+
+    Raises:
+        ParseSkipped, ParseFailed: As ``open_source``, ``format_of`` and ``parse_here``.
+    """
+    with open_source(file.path, file.folder) as source:
+        return parse_here(file.path, source, limits) if format_of(file.path, source).in_process else None
 
 
 def _read(path: str, data: bytes, kind: formats.Format, limits: ParseLimits) -> Document:
@@ -172,7 +188,6 @@ def _replace_surrogates(text: str) -> str:
 # The bytes of a file ------------------------------------------------------------------------------------------------
 # Regular files only, never through a link, and never a mixture of two versions.
 
-_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _BLOCK = 1 << 20
 
 
@@ -193,57 +208,63 @@ class Source:
     mtime_ns: int
 
 
-def read_source(path: str, max_bytes: int) -> Source:
-    """Read a file whole; a file that changes meanwhile is read once more.
+def open_source(path: str, root: str) -> FileIO:
+    """Open a file of a folder, without following a link in any part of its path. Known binaries are not opened.
 
     Raises:
-        ParseSkipped: It is not a regular file, or larger than ``max_bytes``.
-        ParseFailed: It cannot be opened or read, or changed during both readings.
+        ParseSkipped: It is binary by its name, or not a regular file, or a link is on the way.
+        ParseFailed: It cannot be opened.
+    """
+    named = formats.by_name(path)
+    if named is not None and named.family == "binary":
+        raise ParseSkipped(f"not text: .{named.name} files are not indexed")
+    try:
+        return open_file(path, root)
+    except OSError as error:
+        raise _explain(error) from error
+
+
+def read_source(source: FileIO, max_bytes: int) -> Source:
+    """Read an open file whole; one that changes meanwhile is read once more.
+
+    Raises:
+        ParseSkipped: It is larger than ``max_bytes``.
+        ParseFailed: It cannot be read, or changed during both readings.
     """
     try:
-        return _read_once(path, max_bytes) or _read_once(path, max_bytes) or _raise_changing()
+        return _read_once(source, max_bytes) or _read_once(source, max_bytes) or _raise_changing()
     except OSError as error:
         raise _explain(error) from error
 
 
-def read_head(path: str, length: int) -> bytes:
-    """The first ``length`` bytes, with the errors of ``read_source``."""
+def _read_head(source: FileIO, length: int) -> bytes:
     try:
-        descriptor = os.open(path, _FLAGS)
-        with os.fdopen(descriptor, "rb", buffering=0) as stream:
-            _require_regular(os.fstat(descriptor))
-            return stream.read(length) or b""
+        source.seek(0)
+        return source.read(length) or b""
     except OSError as error:
         raise _explain(error) from error
 
 
-def _read_once(path: str, max_bytes: int) -> Source | None:
+def _read_once(source: FileIO, max_bytes: int) -> Source | None:
     """Read once; None when the file changed meanwhile."""
-    descriptor = os.open(path, _FLAGS)
-    with os.fdopen(descriptor, "rb", buffering=0) as stream:
-        before = _require_regular(os.fstat(descriptor))
-        if before.st_size > max_bytes:
+    before = os.fstat(source.fileno())
+    source.seek(0)
+    digest, blocks, size = hashlib.sha256(), [], 0
+    if before.st_size > max_bytes:
+        raise ParseSkipped(f"larger than the limit of {max_bytes / 1e6:.0f} MB")
+    while block := source.read(_BLOCK):
+        size += len(block)
+        if size > max_bytes:
             raise ParseSkipped(f"larger than the limit of {max_bytes / 1e6:.0f} MB")
-        digest, blocks, size = hashlib.sha256(), [], 0
-        while block := stream.read(_BLOCK):
-            size += len(block)
-            if size > max_bytes:
-                raise ParseSkipped(f"larger than the limit of {max_bytes / 1e6:.0f} MB")
-            digest.update(block)
-            blocks.append(block)
-        after, named = os.fstat(descriptor), Path(path).lstat()
-    same = _version(before) == _version(after) == _version(named) and size == after.st_size
+        digest.update(block)
+        blocks.append(block)
+    after = os.fstat(source.fileno())
+    same = _version(before) == _version(after) and size == after.st_size
     return Source(b"".join(blocks), digest.hexdigest(), size, after.st_mtime_ns) if same else None
 
 
-def _require_regular(status: os.stat_result) -> os.stat_result:
-    if not stat.S_ISREG(status.st_mode):
-        raise ParseSkipped("not a regular file")
-    return status
-
-
-def _version(status: os.stat_result) -> tuple[int, int, int, int]:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+def _version(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
 
 
 def _raise_changing() -> Source:
@@ -251,10 +272,16 @@ def _raise_changing() -> Source:
 
 
 def _explain(error: OSError) -> ParseFailed:
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
         return ParseFailed("the file is gone")
     if isinstance(error, PermissionError):
         return ParseFailed("permission denied: give this user the right to read the file")
+    if isinstance(error, NotRegularFile):
+        return ParseSkipped("not a regular file")
+    if error.errno == errno.ENXIO:  # a socket
+        return ParseSkipped("not a regular file")
     if error.errno == errno.ELOOP:
-        return ParseSkipped("a symbolic link; links are not followed")
+        return ParseSkipped("a symbolic link, or behind one; links are not followed")
+    if error.errno == errno.EXDEV:
+        return ParseSkipped("outside the folder")
     return ParseFailed(f"the file cannot be read: {error.strerror or error}")

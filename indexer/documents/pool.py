@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import anyio
 from anyio import to_thread
 
-from indexer.documents.parse import LibraryMissing, Parsed, ParseLimits, format_of, parse_here
+from indexer.documents.parse import LibraryMissing, Parsed, ParseLimits, parse_if_plain
 from indexer.documents.pool_status import PoolStatus, PoolTiming, State, Step, WorkerLog, missing_text, remedy
 from indexer.documents.worker_process import (
     NoInterpreter,
@@ -115,9 +115,9 @@ class Parsers:
             ParserDied: The process that read it crashed, hung or was killed.
             ParsersUnavailable: It needs a parser process and none can be started.
         """
-        found = await to_thread.run_sync(format_of, file.path)
-        if found.in_process:
-            return await to_thread.run_sync(parse_here, file.path, self._limits)
+        parsed = await to_thread.run_sync(parse_if_plain, file, self._limits)
+        if parsed is not None:
+            return parsed
         async with self._limiter:
             self._retry_pool()
             if self._step == "pool":
@@ -149,7 +149,7 @@ class Parsers:
                     self._idle_workers.add(parser)
                 return None
             try:
-                made = await parser.prepare(file.path, self._limits, file.size, order)
+                made = await parser.prepare(file, self._limits, order)
                 self._deaths_in_a_row = 0
                 return made
             except ChunkingUnavailable as error:
@@ -242,7 +242,7 @@ class Parsers:
 
     async def _parse_with(self, parser: ParserProcess, file: File) -> Parsed:
         try:
-            return await parser.parse(file.path, self._limits, file.size)
+            return await parser.parse(file, self._limits)
         finally:
             await self._release(parser)
 
@@ -271,7 +271,7 @@ class Parsers:
         self._processes.append(parser)
         self._network, self._missing = parser.network, parser.missing
         try:
-            return await parser.parse(file.path, self._limits, file.size)
+            return await parser.parse(file, self._limits)
         finally:
             self._parsed += 1
             self._processes.remove(parser)

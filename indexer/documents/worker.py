@@ -12,17 +12,18 @@ import ctypes
 import importlib
 import os
 import signal
+import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from io import FileIO
 from math import ceil
-from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from indexer.documents import worker_protocol
-from indexer.documents.parse import WALL_CLOCK_FACTOR, LibraryMissing, ParseLimits, format_of, parse_here
-from indexer.documents.worker_protocol import ChunkRequest, chunk_document
+from indexer.documents.parse import WALL_CLOCK_FACTOR, LibraryMissing, format_of, open_source, parse_here
+from indexer.documents.worker_protocol import ChunkRequest, Request, chunk_document
 from indexer.errors import ParseFailed, SlotUnavailable
 from indexer.models.tokenizer import open_counter
 from indexer.text.chunk import TokenCounter
@@ -117,8 +118,10 @@ def main(arguments: list[str] | None = None, open_counter: OpenCounter = open_co
     options = argparse.ArgumentParser(prog="indexer.documents.worker")
     options.add_argument("--memory", type=int, default=0, help="bytes of private memory")
     options.add_argument("--once", action="store_true", help="answer one file, then end")
+    options.add_argument("--files", type=int, help="descriptor of the socket that the open files come over")
     chosen = options.parse_args(arguments)
     requests, answers = _channels()
+    files = None if chosen.files is None else socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=chosen.files)
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     network = confine(chosen.memory)
@@ -134,7 +137,10 @@ def main(arguments: list[str] | None = None, open_counter: OpenCounter = open_co
     _send(answers, greeting)
     counter = lru_cache(maxsize=4)(open_counter)
     while (message := worker_protocol.read_frame(requests)) is not None:
-        for answer in _answers(*worker_protocol.parse_request(message), counter):
+        asked = worker_protocol.parse_request(message)
+        # An error here ends the process: the next request must not get this one's file.
+        source = None if files is None else worker_protocol.receive_descriptor(files)
+        for answer in _answers(asked, source, counter):
             _send(answers, answer if answer.get("more") else answer | {"peak_bytes": _peak_memory()})
         if chosen.once:
             break
@@ -165,20 +171,19 @@ def _can_import(name: str) -> bool:
     return True
 
 
-def _answers(
-    path: str, limits: ParseLimits, order: ChunkRequest | None, counter: OpenCounter
-) -> Iterator[worker_protocol.Message]:
-    """The answer for one file. Any error becomes the file's reason here."""
+def _answers(asked: Request, given: FileIO | None, counter: OpenCounter) -> Iterator[worker_protocol.Message]:
+    """The answer for one file, the given one or, when None, its path. Any error becomes the file's reason here."""
+    limits = asked.limits
     try:
-        if order is None:
-            _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_for(Path(path).lstat().st_size)) + _ALARM_GRACE_S)
-            yield worker_protocol.parsed_message(parse_here(path, limits))
-        else:
-            yield from _prepare(path, limits, order, counter)
+        with given or open_source(asked.path, asked.folder) as source:
+            size = os.fstat(source.fileno()).st_size
+            _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_for(size)) + _ALARM_GRACE_S)
+            if asked.order is None:
+                yield worker_protocol.parsed_message(parse_here(asked.path, source, limits))
+            else:
+                yield from _prepare(asked, asked.order, source, counter)
     except ParseFailed as error:
         yield worker_protocol.failure_message(error)
-    except FileNotFoundError:
-        yield worker_protocol.failure_message(ParseFailed("the file is gone"))
     except MemoryError:
         limit = f"{limits.memory_bytes / 1e6:,.0f} MB"
         yield worker_protocol.failure_message(ParseFailed(f"needs more memory than the limit of {limit}")) | {
@@ -202,17 +207,17 @@ def _answers(
 
 
 def _prepare(
-    path: str, limits: ParseLimits, order: ChunkRequest, counter: OpenCounter
+    asked: Request, order: ChunkRequest, source: FileIO, counter: OpenCounter
 ) -> Iterator[worker_protocol.Message]:
     """Parse and chunk a file, with a time limit for each step."""
-    _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_for(Path(path).lstat().st_size)) + _ALARM_GRACE_S)
+    limits = asked.limits
     try:
         tokens = counter(order.tokenizer, order.limit, order.stamp)
     except (SlotUnavailable, OSError, ImportError) as error:
         yield worker_protocol.chunking_unavailable_message(str(error))
         return
-    format_of(path)  # raises for a binary file without reading all of it
-    parsed = parse_here(path, limits)
+    format_of(asked.path, source)  # raises for a binary file without reading all of it
+    parsed = parse_here(asked.path, source, limits)
     if order.known_sha256 and parsed.sha256 == order.known_sha256:
         yield from worker_protocol.prepared_messages(parsed, None)
         return

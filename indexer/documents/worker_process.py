@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +17,11 @@ from anyio import to_thread
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from indexer.documents import worker_protocol
-from indexer.documents.parse import WALL_CLOCK_FACTOR, Parsed, ParseLimits
+from indexer.documents.parse import WALL_CLOCK_FACTOR, Parsed, ParseLimits, open_source
 from indexer.documents.pool_status import WorkerLog
-from indexer.documents.worker_protocol import ChunkRequest, PreparedFile
+from indexer.documents.worker_protocol import ChunkRequest, PreparedFile, Request
 from indexer.errors import ParseFailed
+from indexer.types import File
 
 if TYPE_CHECKING:
     from anyio.abc import Process, TaskGroup
@@ -51,11 +54,13 @@ class ParserProcess:
         can_chunk: Whether it can also chunk files.
         retired: It must not get another file.
         frame_length: Bytes of the frame that is being received, None between frames.
+        files: The socket that open files go over; None where the system cannot hand them over.
     """
 
     process: Process
     incoming: BufferedByteReceiveStream
     log: WorkerLog
+    files: socket.socket | None = None
     network: str = ""
     missing: tuple[str, ...] = ()
     can_chunk: bool = False
@@ -72,50 +77,51 @@ class ParserProcess:
         """Whether it can be given a file."""
         return self.process.returncode is None and not self.retired and not _has_exited(self.pid)
 
-    async def parse(self, path: str, limits: ParseLimits, size: int) -> Parsed:
+    async def parse(self, file: File, limits: ParseLimits) -> Parsed:
         """Have one file parsed; kill the process if it does not answer in time.
 
         Raises:
             ParseSkipped: The file is not indexed on purpose.
-            ParseFailed: The file is damaged.
+            ParseFailed: The file is damaged, or cannot be opened.
             ParserDied: The file took too long or ended the process.
         """
-        (message,) = await self._exchange(worker_protocol.request(path, limits), limits, size)
+        (message,) = await self._exchange(Request(file.path, file.folder, limits), file.size)
         return worker_protocol.parsed_from(message)
 
-    async def prepare(self, path: str, limits: ParseLimits, size: int, order: ChunkRequest) -> PreparedFile:
+    async def prepare(self, file: File, limits: ParseLimits, order: ChunkRequest) -> PreparedFile:
         """Have one file parsed and chunked, as ``parse``.
 
         Raises:
             ChunkingUnavailable: The process cannot chunk.
             ParseSkipped, ParseFailed, ParserDied: As ``parse``.
         """
-        messages = await self._exchange(worker_protocol.request(path, limits, order), limits, size)
+        messages = await self._exchange(Request(file.path, file.folder, limits, order), file.size)
         if len(messages) <= 3:  # at most one of chunks
             return worker_protocol.prepared_from(messages)
         return await to_thread.run_sync(worker_protocol.prepared_from, messages)
 
-    async def _exchange(
-        self, request: worker_protocol.Message, limits: ParseLimits, size: int
-    ) -> list[worker_protocol.Message]:
+    async def _exchange(self, asked: Request, size: int) -> list[worker_protocol.Message]:
         """Send a request and receive its whole answer; kill the process if a part of it stays in the pipe."""
+        limits = asked.limits
         seconds = limits.time_for(size)
         messages: list[worker_protocol.Message] = []
-        try:
-            await self._send(request)
-            while not messages or messages[-1].get("more"):
-                messages.append(await self._receive_within(seconds))
-                if "characters" in messages[-1]:
-                    seconds = limits.time_to_chunk(messages[-1]["characters"])
-        except TimeoutError:
-            await self.kill()
-            raise ParserDied(f"took longer than the limit of {seconds:.0f} s; its parser was ended") from None
-        except (anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead, ValueError, OSError):
-            raise ParserDied(await self._death_reason(limits)) from None
-        except BaseException:
-            # Cancelled in the middle of an answer: nobody will read the rest.
-            await self.kill()
-            raise
+        with await to_thread.run_sync(open_source, asked.path, asked.folder) as source:
+            try:
+                await self._send(asked, source)
+                source.close()  # the process has its own now
+                while not messages or messages[-1].get("more"):
+                    messages.append(await self._receive_within(seconds))
+                    if "characters" in messages[-1]:
+                        seconds = limits.time_to_chunk(messages[-1]["characters"])
+            except TimeoutError:
+                await self.kill()
+                raise ParserDied(f"took longer than the limit of {seconds:.0f} s; its parser was ended") from None
+            except (anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead, ValueError, OSError):
+                raise ParserDied(await self._death_reason(limits)) from None
+            except BaseException:
+                # Cancelled in the middle of an answer: nobody will read the rest.
+                await self.kill()
+                raise
         peak = int(messages[-1].get("peak_bytes", 0))
         self.retired = bool(messages[-1].get("retire")) or 0 < limits.memory_bytes // 2 < peak
         return messages
@@ -182,11 +188,15 @@ class ParserProcess:
             if self.process.returncode is None and not _has_exited(self.pid):
                 with suppress(ProcessLookupError):
                     self.process.kill()
+            if self.files is not None:
+                self.files.close()
             await self.process.aclose()
 
-    async def _send(self, message: worker_protocol.Message) -> None:
+    async def _send(self, asked: Request, source: FileIO) -> None:
         assert self.process.stdin is not None
-        await self.process.stdin.send(worker_protocol.encode_frame(message))
+        if self.files is not None:
+            worker_protocol.send_descriptor(self.files, source.fileno())
+        await self.process.stdin.send(worker_protocol.encode_frame(worker_protocol.request_message(asked)))
 
     async def _receive(self) -> worker_protocol.Message:
         """Receive a message. If a call is cancelled within a message, the next call continues with it."""
@@ -231,15 +241,29 @@ async def start(launch: Launch, tasks: TaskGroup, log: WorkerLog) -> ParserProce
         NotStarted: The system refuses to start it.
     """
     arguments: dict[str, Any] = {"cwd": launch.directory, "env": launch.environment, "start_new_session": True}
+    command = list(launch.command)
+    files = theirs = None
     try:
+        if worker_protocol.CAN_PASS_DESCRIPTORS:
+            files, theirs = socket.socketpair()
+            files.setblocking(False)
+            command += ["--files", str(theirs.fileno())]
+            arguments["pass_fds"] = (theirs.fileno(),)
         # If this were cancelled, the process would be killed but never waited for.
         with anyio.CancelScope(shield=True):
-            process = await anyio.open_process(list(launch.command), **arguments)
-    except OSError as error:
-        raise NotStarted(f"{launch.interpreter} cannot be started: {error.strerror or error}") from None
+            process = await anyio.open_process(command, **arguments)
+    except BaseException as error:
+        if files is not None:
+            files.close()
+        if isinstance(error, OSError):
+            raise NotStarted(f"{launch.interpreter} cannot be started: {error.strerror or error}") from None
+        raise
+    finally:
+        if theirs is not None:
+            theirs.close()
     assert process.stdout is not None
     tasks.start_soon(_collect_stderr, process, log)
-    return ParserProcess(process, BufferedByteReceiveStream(process.stdout), log)
+    return ParserProcess(process, BufferedByteReceiveStream(process.stdout), log, files)
 
 
 async def start_ready(launch: Launch, tasks: TaskGroup, log: WorkerLog, seconds: float) -> ParserProcess:

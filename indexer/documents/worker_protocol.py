@@ -1,16 +1,20 @@
 """Messages between the pool and its workers: length-prefixed JSON, nothing that could run code.
 
 A frame is four bytes of length, big-endian, then that many bytes of UTF-8 JSON. Undecodable bytes in paths are lone
-surrogates. The answer for a file that is chunked too has several frames, none much larger than ``CHARS``, all but the
-last with ``more``: the length of its text, then its chunks column by column, then its row.
+surrogates. The open file of a request comes beside it. The answer for a file that is chunked too has several frames,
+none much larger than ``CHARS``, all but the last with ``more``: the length of its text, then its chunks column by
+column, then its row.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import socket
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from io import FileIO
 from typing import Any, BinaryIO, cast
 
 from indexer.documents.parse import LibraryMissing, Parsed, ParseLimits
@@ -107,6 +111,37 @@ def chunk_document(document: Document, counter: TokenCounter, limit: int, name: 
     return ChunkedDocument(chunks, words, language, dropped, tuple(a.reach for a in around))
 
 
+# Descriptors --------------------------------------------------------------------------------------------------------
+# The open file of a request goes over a socket of its own (SCM_RIGHTS), one for each request.
+
+CAN_PASS_DESCRIPTORS = hasattr(socket, "send_fds")
+"""Whether this system hands open files to another process."""
+_MARK = b"f"
+"""The byte that a descriptor travels with."""
+
+
+def send_descriptor(channel: socket.socket, descriptor: int) -> None:
+    """Hand a copy of an open file over; the caller keeps its own. Never waits: one is on the way at most.
+
+    Raises:
+        OSError: The other process has ended.
+    """
+    socket.send_fds(channel, [_MARK], [descriptor])
+
+
+def receive_descriptor(channel: socket.socket) -> FileIO:
+    """Wait for the next file that was handed over.
+
+    Raises:
+        OSError: The other process has ended, or sent no file.
+    """
+    _, descriptors, _, _ = socket.recv_fds(channel, len(_MARK), 1)
+    if not descriptors:
+        raise ConnectionError("no file came with the request")
+    os.set_inheritable(descriptors[0], False)
+    return FileIO(descriptors[0], "rb")
+
+
 # Frames -------------------------------------------------------------------------------------------------------------
 
 
@@ -145,15 +180,34 @@ class ChunkingUnavailable(Exception):
     """A worker cannot chunk files: it lacks the tokenizer, or the library that reads it; says why."""
 
 
-def request(path: str, limits: ParseLimits, order: ChunkRequest | None = None) -> Message:
-    """The request for one file; with a ``ChunkRequest`` it is chunked too."""
-    return {"path": path, "limits": asdict(limits), "chunk": asdict(order) if order else None}
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a worker is asked for: one file parsed, with a ``ChunkRequest`` chunked too.
+
+    Attributes:
+        path: What the file is called. The worker reads the open descriptor that comes with the request; it opens the
+            path itself only where the system cannot hand descriptors over (Windows).
+        folder: The root that the file is below.
+        limits: What it may cost.
+        order: How it is chunked; None for not at all.
+    """
+
+    path: str
+    folder: str
+    limits: ParseLimits
+    order: ChunkRequest | None = None
 
 
-def parse_request(message: Message) -> tuple[str, ParseLimits, ChunkRequest | None]:
-    """The path, the limits and the chunk request of a message."""
+def request_message(asked: Request) -> Message:
+    """The message for one file."""
+    order = asdict(asked.order) if asked.order else None
+    return {"path": asked.path, "folder": asked.folder, "limits": asdict(asked.limits), "chunk": order}
+
+
+def parse_request(message: Message) -> Request:
+    """The request in a message."""
     order = ChunkRequest(**message["chunk"]) if message.get("chunk") else None
-    return str(message["path"]), ParseLimits(**message["limits"]), order
+    return Request(str(message["path"]), str(message["folder"]), ParseLimits(**message["limits"]), order)
 
 
 def parsed_message(parsed: Parsed) -> Message:

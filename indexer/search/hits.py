@@ -9,21 +9,23 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from indexer.documents.parse import ParseLimits, format_of, parse_here
+from indexer.documents.parse import ParseLimits, parse_if_plain
 from indexer.errors import ParseFailed
+from indexer.files.open_inside import stat_inside
 from indexer.folders.state import Folders
 from indexer.indexing.manifest import Manifest
 from indexer.search.fusion import RankedChunk
 from indexer.text.chunk import holds_secret
 from indexer.text.language import detect
 from indexer.text.tokens import matches
-from indexer.types import Document, FileRow, Hit, Locator, Query, StoredChunk, Unit, parse_stored
+from indexer.types import Document, File, FileRow, Hit, Locator, Query, StoredChunk, Unit, parse_stored
 
 if TYPE_CHECKING:
     from indexer.store.store import Store
@@ -66,7 +68,7 @@ def make_hits(
     """
     changed = ChangedFiles()
     texts = [
-        (changed.relocate(hit.ranked.chunk.path, passage) if hit.stale else None) or passage
+        (changed.relocate(hit.ranked.chunk.path, hit.ranked.chunk.folder, passage) if hit.stale else None) or passage
         for hit, passage in zip(checked, texts, strict=True)
     ]
     limit = SNIPPET_CHARS * (1 + 2 * query.context)
@@ -150,17 +152,17 @@ def _check_file(ranked: RankedChunk, row: FileRow | None, folders: Folders) -> C
     """Compare a hit's file with its row; None when there is nothing left to cite."""
     chunk = ranked.chunk
     try:
-        stat = os.stat(chunk.path, follow_symlinks=False)
+        found = stat_inside(chunk.path, chunk.folder)
     except OSError:
         folder = folders.get(chunk.folder)
         if folder is not None and folder.available and os.path.isdir(folder.path):
             return None
         # The whole folder is away: its disk is not mounted, the file is not deleted.
         return CheckedHit(ranked, row.mtime_ns / 1e9 if row else 0.0, stale=True)
-    if not stat.st_size:
+    if not stat.S_ISREG(found.st_mode) or not found.st_size:
         return None
-    stale = row is None or (row.size, row.mtime_ns) != (stat.st_size, stat.st_mtime_ns)
-    return CheckedHit(ranked, stat.st_mtime, stale)
+    stale = row is None or (row.size, row.mtime_ns) != (found.st_size, found.st_mtime_ns)
+    return CheckedHit(ranked, found.st_mtime, stale)
 
 
 # Passages -----------------------------------------------------------------------------------------------------------
@@ -235,13 +237,14 @@ class ChangedFiles:
         self._documents: dict[str, Document | None] = {}
         self._bytes_left = MAX_ANSWER_BYTES
 
-    def relocate(self, path: str, passage: Passage) -> Passage | None:
+    def relocate(self, path: str, folder: str, passage: Passage) -> Passage | None:
         """Find a passage in the file as it is now, or what stands in its place.
 
         Lines of the passage that still stand somewhere say by how many lines it has moved.
 
         Args:
             path: The file, absolute.
+            folder: The root that it is below.
             passage: The passage as it was indexed.
 
         Returns:
@@ -249,21 +252,20 @@ class ChangedFiles:
             secret in it.
         """
         if path not in self._documents:
-            self._documents[path] = self._read(path)
+            self._documents[path] = self._read(path, folder)
         document, locator = self._documents[path], parse_stored(passage.locator)
         if document is None or locator is None:
             return None
         unit = next((u for u in document.units if (u.kind, u.name) == (locator.kind, locator.unit)), None)
         return None if unit is None else _relocated(unit, locator, passage.text)
 
-    def _read(self, path: str) -> Document | None:
-        if os.path.realpath(path) != path:
-            return None
+    def _read(self, path: str, folder: str) -> Document | None:
+        limits = ParseLimits(max_bytes=min(MAX_FILE_BYTES, self._bytes_left))
         try:
-            if not format_of(path).in_process:
-                return None
-            parsed = parse_here(path, ParseLimits(max_bytes=min(MAX_FILE_BYTES, self._bytes_left)))
+            parsed = parse_if_plain(File(path, folder, 0, 0), limits)
         except ParseFailed:
+            return None
+        if parsed is None:
             return None
         self._bytes_left -= parsed.size
         return None if any(holds_secret(unit.text) for unit in parsed.document.units) else parsed.document

@@ -42,7 +42,7 @@ def _indexed_file(path: str, manifest: Manifest, folders: Folders) -> FileRow:
     for candidate in candidates:
         normal = os.path.normpath(candidate)
         row = manifest.find(normal) or manifest.find_ignoring_unicode_form(normal)
-        if row is None or os.path.realpath(row.path) != row.path:
+        if row is None:
             continue
         if row.outcome != "indexed":
             raise QueryError(f"{normal} was not indexed: {row.reason}")

@@ -20,7 +20,7 @@ import os, sys, importlib, signal, time, socket, subprocess
 sys.path.insert(0, {ROOT!r})
 from indexer.documents import worker
 real = worker.parse_here
-def hostile(path, limits):
+def hostile(path, source, limits):
     name = os.path.basename(path)
     if name.startswith("crash"):
         sys.stderr.write("fatal error: the library broke\\n")
@@ -49,7 +49,7 @@ def hostile(path, limits):
         raise ModuleNotFoundError("No module named 'odd_reader'", name="odd_reader.inner")
     if name.startswith("odd"):
         raise LookupError("something nobody thought of")
-    return real(path, limits)
+    return real(path, source, limits)
 worker.parse_here = hostile
 worker._LIBRARIES = ("charset_normalizer",)
 asked = sys.argv.index("-m") + 1

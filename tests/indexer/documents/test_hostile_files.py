@@ -44,10 +44,10 @@ EXPECTED = {
 PARSE = """
 import os, sys
 from indexer.errors import ParseFailed
-from indexer.documents.parse import ParseLimits, parse_here
+from indexer.documents.parse import ParseLimits, open_source, parse_here
 for path in sys.argv[1:]:
     try:
-        for unit in parse_here(path, ParseLimits()).document.units:
+        for unit in parse_here(path, open_source(path, os.path.dirname(path)), ParseLimits()).document.units:
             print(unit.text)
     except ParseFailed as error:
         print("refused", error)

@@ -14,7 +14,7 @@ from indexer.documents.encoding import decode
 from indexer.documents.formats import by_content, by_name
 from indexer.documents.mail import read_mail
 from indexer.documents.markup import plain_markdown, sections
-from indexer.documents.parse import ParseLimits, format_of, parse_here, read_source
+from indexer.documents.parse import Parsed, ParseLimits, format_of, open_source, parse_here
 from indexer.documents.plain import read_notebook
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.text.chunk import redacted
@@ -37,6 +37,12 @@ PROSE = {
     "utf-16-be": "wide without a mark, mostly of Latin letters",
     "utf-32": "wider still",
 }
+
+
+def parsed_file(place: Path, limits: ParseLimits | None = None) -> Parsed:
+    with open_source(str(place), str(place.parent)) as source:
+        format_of(str(place), source)
+        return parse_here(str(place), source, limits or ParseLimits())
 
 
 @pytest.mark.parametrize("name", PROSE)
@@ -82,7 +88,7 @@ def test_content_corrects_the_name(path: str, head: bytes, family: str) -> None:
 def test_a_text_file_is_one_unit_with_its_own_line_ends(tmp_path: Path) -> None:
     place = tmp_path / "notes.md"
     place.write_bytes(b"\xef\xbb\xbf# A\r\n\r\n  text\r\n")
-    parsed = parse_here(str(place), ParseLimits())
+    parsed = parsed_file(place)
     assert [(u.kind, u.text) for u in parsed.document.units] == [("lines", "# A\r\n\r\n  text\r\n")]
     assert parsed.document.syntax == "markdown"
 
@@ -90,19 +96,19 @@ def test_a_text_file_is_one_unit_with_its_own_line_ends(tmp_path: Path) -> None:
 def test_a_table_of_text_is_a_sheet_whose_rows_are_the_files_lines(tmp_path: Path) -> None:
     place = tmp_path / "people.csv"
     place.write_text("a;b\n1;2\n", encoding="utf-8")
-    unit = parse_here(str(place), ParseLimits()).document.units[0]
+    unit = parsed_file(place).document.units[0]
     assert (unit.kind, unit.name, unit.text) == ("sheet", "people", "a;b\n1;2\n")
 
 
 def test_an_empty_file_is_indexed_without_units(tmp_path: Path) -> None:
     (tmp_path / "empty.txt").touch()
-    assert parse_here(str(tmp_path / "empty.txt"), ParseLimits()).document.units == ()
+    assert parsed_file(tmp_path / "empty.txt").document.units == ()
 
 
 def test_lone_surrogates_never_reach_the_text(tmp_path: Path) -> None:
     place = tmp_path / "odd.ipynb"
     place.write_text('{"cells": [{"cell_type": "markdown", "source": "a\\ud800b"}]}', encoding="utf-8")
-    assert parse_here(str(place), ParseLimits()).document.units[0].text == "a?b"
+    assert parsed_file(place).document.units[0].text == "a?b"
 
 
 def test_what_is_not_a_file_of_text_is_refused_with_a_reason(tmp_path: Path) -> None:
@@ -118,25 +124,25 @@ def test_what_is_not_a_file_of_text_is_refused_with_a_reason(tmp_path: Path) -> 
         ("gone.txt", ParseFailed, "gone"),
     ]:
         with pytest.raises(kind, match=words):
-            format_of(str(tmp_path / name))
+            parsed_file(tmp_path / name)
     with pytest.raises(ParseSkipped, match="larger than the limit of 0 MB"):
-        read_source(str(tmp_path / "real.txt"), 10)
+        parsed_file(tmp_path / "real.txt", ParseLimits(max_bytes=10))
     with pytest.raises(ParseSkipped, match="limit of 10 characters"):
-        parse_here(str(tmp_path / "real.txt"), ParseLimits(max_chars=10))
+        parsed_file(tmp_path / "real.txt", ParseLimits(max_chars=10))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_without_permission_says_so(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch(mode=0)
     with pytest.raises(ParseFailed, match="permission denied"):
-        format_of(str(tmp_path / "mine.txt"))
+        parsed_file(tmp_path / "mine.txt")
 
 
 def test_noise_under_a_documents_name_is_not_text(tmp_path: Path) -> None:
     place = tmp_path / "noise.eml"
     place.write_bytes(b"Subject: x\n\n" + bytes(range(1, 32)) * 50 + bytes(range(128, 256)) * 20)
     with pytest.raises(ParseFailed, match="not text"):
-        parse_here(str(place), ParseLimits())
+        parsed_file(place)
 
 
 def test_notebook_cells_keep_their_number_their_source_and_their_text_output() -> None:

@@ -10,7 +10,7 @@ from hostile import HOSTILE, described, script
 
 from indexer.config import ModelSettings
 from indexer.documents import worker_protocol
-from indexer.documents.parse import Parsed, ParseLimits, parse_here
+from indexer.documents.parse import Parsed, ParseLimits, parse_if_plain
 from indexer.documents.pool import ParserDied, Parsers, open_parsers
 from indexer.documents.pool_status import PoolTiming
 from indexer.documents.worker_protocol import ChunkedDocument, ChunkRequest, PreparedFile, chunk_document
@@ -68,7 +68,8 @@ async def test_a_file_cut_in_a_worker_has_the_chunks_it_would_have_here(tmp_path
         async with open_parsers() as parsers:
             for file in files:
                 made = await parsers.prepare(file, order(tokens))
-                parsed = parse_here(file.path, ParseLimits())
+                parsed = parse_if_plain(file, ParseLimits())
+                assert parsed is not None
                 here = chunk_document(parsed.document, tokens, tokens.limit, "notes/a.md")
                 assert made == PreparedFile(parsed.document.parser, parsed.sha256, parsed.size, parsed.mtime_ns, here)
                 again = await parsers.prepare(file, order(tokens, known_sha256=parsed.sha256))
