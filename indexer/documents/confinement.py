@@ -1,8 +1,8 @@
 """What a parser process gives up before the first byte of a document, and what then is really refused to it.
 
 A hostile document may take over a parser's native code, so that the limits which count are the kernel's. On Linux they
-come in four steps, each of which may be missing on a machine: ``STEPS``. Elsewhere, and beside them, there are resource
-limits and an audit hook, which binds Python code alone. Which limits hold is found out by trying (``refusals``).
+come in four steps, each of which may be missing on a machine: ``STEPS``. Elsewhere, and beside them, there are
+resource limits and an audit hook, which binds Python code alone. ``refusals`` tries what is refused.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ if sys.platform != "win32":
 STEPS = ("network", "changes", "reading", "calls")
 """network: an empty network namespace. changes: Landlock on everything but reading. reading: Landlock on opening files
 other than those of the interpreter and its libraries. calls: a filter of system calls. In the order they are taken."""
+
+LEFT_OUT = "left out: a library does not work with it"
+"""Why a step is not in force that the caller of ``confine`` did not want."""
 
 _CLONE_NEWNET = 0x40000000
 _CLONE_NEWUSER = 0x10000000
@@ -65,7 +68,7 @@ def confine(memory_bytes: int, without: Collection[str] = ()) -> Confinement:
     taken, unavailable = [], {}
     for name in STEPS:
         if name in without:
-            unavailable[name] = "left out"
+            unavailable[name] = LEFT_OUT
         elif sys.platform != "linux":
             unavailable[name] = "this system offers nothing of the kind"
         else:
@@ -199,8 +202,9 @@ def refusals(confinement: Confinement) -> tuple[str, ...]:
         "attributes": lambda: _forbidden(library.chmod(b"", 0)),
         "signals": lambda: _forbidden(library.kill(os.getppid(), 0)),
         "memory": lambda: _no_other_memory(library),
-        "reading": lambda: _forbidden(library.open(b"/etc/passwd", os.O_RDONLY))
-        and _forbidden(library.open(b"/", os.O_RDONLY)),
+        "reading": lambda: (
+            _forbidden(library.open(b"/etc/passwd", os.O_RDONLY)) and _forbidden(library.open(b"/", os.O_RDONLY))
+        ),
     }
     return tuple(name for name in REFUSALS if tries[name]())
 

@@ -18,7 +18,9 @@ WORD = "sample"
 """What the text of each document begins with."""
 _MAX_CHARS = 10_000
 _HTML = f"<html><body><h1>A title</h1><p>{WORD} of a page</p></body></html>".encode()
-_TEXT = f"{WORD}: Übermäßig große Bären fräßen köstliche Äpfel, während die Vögel überm See schöne Töne übten.".encode("cp1252")
+_TEXT = f"{WORD}: Übermäßig große Bären fräßen köstliche Äpfel, während die Vögel überm See schöne Töne übten.".encode(
+    "cp1252"
+)
 _CODE = Unit("lines", "", f"def {WORD}():\n    return 1\n" * 20)
 _PROSE = Unit("lines", "", f"{WORD} of a text that is cut.\n\nIt has two paragraphs.\n")
 

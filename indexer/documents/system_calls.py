@@ -1,9 +1,9 @@
 """A seccomp filter (Linux on x86-64 and ARM64): the system calls that reading a document takes, and no other.
 
 It names what is allowed. A call it does not name ends with EPERM, or with ENOSYS where the callers have another way:
-calls newer than this list, ``clone3`` (the C library then starts a thread by ``clone``, whose flags can be read here),
-``openat2`` and io_uring, whose arguments a filter cannot see. The numbers are those of ``asm/unistd_64.h`` (x86-64) and
-``asm-generic/unistd.h`` (ARM64).
+calls newer than this list, ``clone3`` (the C library then starts a thread by ``clone``, whose flags can be read
+here), ``openat2`` and io_uring, whose arguments a filter cannot see. The numbers are those of ``asm/unistd_64.h``
+(x86-64) and ``asm-generic/unistd.h`` (ARM64).
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _NONE = -1
 # Name: number on x86-64, number on ARM64. No argument of these is looked at: they act on memory, on descriptors that
 # are open already, on this process, or read clocks and names.
 _ALLOWED = {
-    "read": (0, 63), "write": (1, 64), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67), "pwrite64": (18, 68),
-    "preadv": (295, 69), "pwritev": (296, 70), "close": (3, 57), "close_range": (436, 436), "fstat": (5, 80),
+    "read": (0, 63), "write": (1, 64), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67),
+    "pwrite64": (18, 68), "preadv": (295, 69), "pwritev": (296, 70), "close": (3, 57), "close_range": (436, 436), "fstat": (5, 80),
     "newfstatat": (262, 79), "stat": (4, _NONE), "lstat": (6, _NONE), "statx": (332, 291), "fstatfs": (138, 44),
     "statfs": (137, 43), "lseek": (8, 62), "fadvise64": (221, 223), "mmap": (9, 222), "munmap": (11, 215),
     "mprotect": (10, 226), "mremap": (25, 216), "madvise": (28, 233), "msync": (26, 227), "brk": (12, 214),

@@ -64,7 +64,16 @@ def needed(outcome: dict[str, Any], left_out: tuple[str, ...]) -> None:
 
 
 ALL = ("network", "changes", "reading", "calls")
-LEFT_OUT = [(), ("network",), ("calls",), ("changes",), ("reading",), ("network", "calls"), ("changes", "reading"), ALL]
+LEFT_OUT = [
+    (),
+    ("network",),
+    ("calls",),
+    ("changes",),
+    ("reading",),
+    ("network", "calls"),
+    ("changes", "reading"),
+    ALL,
+]
 
 
 @pytest.mark.slow
