@@ -24,7 +24,7 @@ _REMOVE_AND_MAKE = sum(1 << bit for bit in range(4, 13))
 READING = READ_FILE | READ_DIR
 """Rights to open a file for reading and to list a directory."""
 CHANGING = EXECUTE | WRITE_FILE | _REMOVE_AND_MAKE | REFER | TRUNCATE | IOCTL_DEV | RESOLVE_UNIX
-"""Every other right: to start programs, write, delete, create, move, truncate, control devices, find sockets by path."""
+"""Every other right: to start programs, write, delete, create, move, truncate, control devices, find sockets."""
 _SINCE = {REFER: 2, TRUNCATE: 3, IOCTL_DEV: 5, RESOLVE_UNIX: 9}
 _NETWORK, _NETWORK_SINCE = 0b11, 4  # bind and connect of TCP
 _SCOPES, _SCOPES_SINCE = 0b11, 6  # abstract unix sockets and signals of processes outside

@@ -29,7 +29,8 @@ X86 = os.uname().machine == "x86_64"
 LIBRARY = ctypes.CDLL(None, use_errno=True)
 NUMBERS = {  # on x86-64, on ARM64
     "fork": (57, None), "clone": (56, 220), "execveat": (322, 281), "memfd_create": (319, 279), "openat2": (437, 437),
-    "mknodat": (259, 33), "setxattr": (188, 5), "utimensat": (280, 88), "fchmodat2": (452, 452), "pidfd_open": (434, 434),
+    "mknodat": (259, 33), "setxattr": (188, 5), "utimensat": (280, 88), "fchmodat2": (452, 452),
+    "pidfd_open": (434, 434),
     "pidfd_send_signal": (424, 424), "pidfd_getfd": (438, 438), "tkill": (200, 130), "tgkill": (234, 131),
     "rt_sigqueueinfo": (129, 138), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271),
     "io_uring_setup": (425, 425), "bpf": (321, 280), "perf_event_open": (298, 241), "keyctl": (250, 219),
@@ -173,8 +174,14 @@ ATTEMPTS: dict[str, tuple[set[str], Callable[[Place], bool]]] = {
     "open an IPv6 socket": (CALLS | {"old"}, lambda p: done(LIBRARY.socket(10, 1, 0))),
     "open a unix socket": (CALLS, lambda p: done(LIBRARY.socket(1, 1, 0))),
     "open a netlink socket": (CALLS | {"old"}, lambda p: done(LIBRARY.socket(NETLINK, 3, 0))),
-    "open a socket of a virtual machine": (CALLS | {"old"}, lambda p: allowed(LIBRARY.socket(VIRTUAL_SOCKETS, 1, 0))),
-    "open a socket of the kernel's cryptography": (CALLS | {"old"}, lambda p: allowed(LIBRARY.socket(KERNEL_CRYPTO, 5, 0))),
+    "open a socket of a virtual machine": (
+        CALLS | {"old"},
+        lambda p: allowed(LIBRARY.socket(VIRTUAL_SOCKETS, 1, 0)),
+    ),
+    "open a socket of the kernel's cryptography": (
+        CALLS | {"old"},
+        lambda p: allowed(LIBRARY.socket(KERNEL_CRYPTO, 5, 0)),
+    ),
     "open a packet socket": (CALLS | {"unprivileged"}, lambda p: allowed(LIBRARY.socket(PACKETS, 3, 0))),
     "connect to a unix socket": ({"calls", "unix"}, lambda p: connected(1, 1, local(p.path("stream")))),
     "connect to an abstract unix socket": (
@@ -208,7 +215,10 @@ ATTEMPTS: dict[str, tuple[set[str], Callable[[Place], bool]]] = {
     "fchmodat2": (CALLS | {"old"}, lambda p: allowed(call("fchmodat2", AT_FDCWD, p.path("no such"), 0o644, 0))),
     "fchmod of the given file": (CALLS, lambda p: LIBRARY.fchmod(p.given, 0o600) == 0),
     "chown": (CALLS, lambda p: LIBRARY.chown(p.path("other.txt"), os.getuid(), os.getgid()) == 0),
-    "set an extended attribute": (CALLS | {"old"}, lambda p: allowed(call("setxattr", p.path("other.txt"), b"user.x", b"1", 1, 0))),
+    "set an extended attribute": (
+        CALLS | {"old"},
+        lambda p: allowed(call("setxattr", p.path("other.txt"), b"user.x", b"1", 1, 0)),
+    ),
     "set times": (CALLS, lambda p: done(call("utimensat", AT_FDCWD, p.path("other.txt"), None, 0))),
     "mount": (CALLS | {"unprivileged"}, lambda p: allowed(call("mount", b"x", b"/no such", b"tmpfs", 0, None))),
     "read another file": (READ, lambda p: opened(p.path("other.txt"), os.O_RDONLY)),
@@ -217,7 +227,10 @@ ATTEMPTS: dict[str, tuple[set[str], Callable[[Place], bool]]] = {
     "read the system's users": (READ, lambda p: opened(b"/etc/passwd", os.O_RDONLY)),
     "read the own program's arguments": (READ, lambda p: opened(b"/proc/self/cmdline", os.O_RDONLY)),
     "read another process": (READ, lambda p: opened(b"/proc/%d/environ" % p.victim, os.O_RDONLY)),
-    "open the memory of another process": (READ | {"yama", "changes"}, lambda p: opened(b"/proc/%d/mem" % p.victim, os.O_RDONLY)),
+    "open the memory of another process": (
+        READ | {"yama", "changes"},
+        lambda p: opened(b"/proc/%d/mem" % p.victim, os.O_RDONLY),
+    ),
     "open the own memory for writing": (FILES | READ, lambda p: opened(b"/proc/self/mem", os.O_RDWR)),
     "open the given file again for writing": (FILES, lambda p: opened(b"/proc/self/fd/%d" % p.given, os.O_RDWR)),
     "signal": ({"calls", "scopes"}, lambda p: LIBRARY.kill(p.victim, SIGCONT) == 0),
@@ -242,7 +255,10 @@ ATTEMPTS: dict[str, tuple[set[str], Callable[[Place], bool]]] = {
     "userfaultfd": (CALLS | {"unprivileged"}, lambda p: allowed(call("userfaultfd", 1 << 30))),
     "a namespace of its own": (CALLS | {"unprivileged"}, lambda p: done(call("unshare", 0x00020000 | 0x10000000))),
     "chroot": (CALLS | {"unprivileged"}, lambda p: allowed(call("chroot", b"/no such"))),
-    "a file by its handle": (CALLS | {"old"}, lambda p: allowed(call("name_to_handle_at", AT_FDCWD, b"/no such", None, None, 0))),
+    "a file by its handle": (
+        CALLS | {"old"},
+        lambda p: allowed(call("name_to_handle_at", AT_FDCWD, b"/no such", None, None, 0)),
+    ),
     "another filter": (CALLS, lambda p: allowed(call("seccomp", 2, 0, None))),
 }  # fmt: skip
 if X86:

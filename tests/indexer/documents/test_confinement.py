@@ -32,14 +32,17 @@ def scratch(tmp_path: Path) -> Iterator[Path]:
         (tmp_path / name).write_text("text of it\n", encoding="utf-8")
     (tmp_path / "given.txt").write_text("given text\n", encoding="utf-8")
     (tmp_path / "removed").mkdir()
-    with socket.socket(socket.AF_UNIX) as stream, socket.socket(socket.AF_UNIX) as abstract:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams:
-            stream.bind(str(tmp_path / "stream"))
-            abstract.bind("\0" + str(tmp_path / "abstract"))
-            datagrams.bind(str(tmp_path / "datagrams"))
-            stream.listen()
-            abstract.listen()
-            yield tmp_path
+    with (
+        socket.socket(socket.AF_UNIX) as stream,
+        socket.socket(socket.AF_UNIX) as abstract,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as datagrams,
+    ):
+        stream.bind(str(tmp_path / "stream"))
+        abstract.bind("\0" + str(tmp_path / "abstract"))
+        datagrams.bind(str(tmp_path / "datagrams"))
+        stream.listen()
+        abstract.listen()
+        yield tmp_path
 
 
 def tried(scratch: Path, left_out: tuple[str, ...]) -> dict[str, Any]:
