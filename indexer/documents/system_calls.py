@@ -23,7 +23,8 @@ _NONE = -1
 _ALLOWED = {
     "read": (0, 63), "write": (1, 64), "readv": (19, 65), "writev": (20, 66), "pread64": (17, 67),
     "pwrite64": (18, 68), "preadv": (295, 69), "pwritev": (296, 70), "close": (3, 57), "close_range": (436, 436),
-    "fstat": (5, 80), "newfstatat": (262, 79), "stat": (4, _NONE), "lstat": (6, _NONE), "statx": (332, 291), "fstatfs": (138, 44),
+    "fstat": (5, 80), "newfstatat": (262, 79), "stat": (4, _NONE), "lstat": (6, _NONE), "statx": (332, 291),
+    "fstatfs": (138, 44),
     "statfs": (137, 43), "lseek": (8, 62), "fadvise64": (221, 223), "mmap": (9, 222), "munmap": (11, 215),
     "mprotect": (10, 226), "mremap": (25, 216), "madvise": (28, 233), "msync": (26, 227), "brk": (12, 214),
     "mincore": (27, 232), "mlock": (149, 228), "munlock": (150, 229), "rt_sigaction": (13, 134),
