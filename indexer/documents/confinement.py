@@ -26,6 +26,9 @@ other than those of the interpreter and its libraries. calls: a filter of system
 LEFT_OUT = "left out: a library does not work with it"
 """Why a step is not in force that the caller of ``confine`` did not want."""
 
+NOT_HERE = "this system offers nothing of the kind"
+"""Why no step is in force on a system that is no Linux."""
+
 _CLONE_NEWNET = 0x40000000
 _CLONE_NEWUSER = 0x10000000
 _EXTRA_ADDRESS_SPACE = 4 << 30
@@ -70,7 +73,7 @@ def confine(memory_bytes: int, without: Collection[str] = ()) -> Confinement:
         if name in without:
             unavailable[name] = LEFT_OUT
         elif sys.platform != "linux":
-            unavailable[name] = "this system offers nothing of the kind"
+            unavailable[name] = NOT_HERE
         else:
             try:
                 steps[name]()
@@ -176,6 +179,18 @@ REFUSALS = {
     "reading": "read a file of the user's other than the one it was given",
 }
 """What native code of a parser process may try, by name: each is refused, or it is possible."""
+REFUSED_BY = {
+    "network": ("network", "calls"),
+    "sockets": ("calls",),
+    "processes": ("calls",),
+    "programs": ("changes", "calls"),
+    "writing": ("changes", "calls"),
+    "attributes": ("calls",),
+    "signals": ("changes", "calls"),
+    "memory": ("changes", "calls"),
+    "reading": ("reading",),
+}
+"""The steps each of which refuses it; ``changes`` refuses signals from Landlock's version 6 on."""
 
 _AF_UNIX, _AF_INET, _AF_NETLINK = 1, 2, 16
 _SOCK_STREAM, _SOCK_DGRAM, _CLOEXEC = 1, 2, 0o2000000
