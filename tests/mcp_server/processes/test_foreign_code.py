@@ -1,6 +1,6 @@
-"""Code in the folder or the working directory, and an environment that points to it: the owner and its workers run none.
+"""Code in the folder or the working directory, and an environment that points to it: owner and workers run none.
 
-What a client's environment does to the process that the client itself starts, before any code of ours, is the client's.
+What a client's environment does to the process that it starts itself, before any code of ours, is the client's.
 """
 
 from __future__ import annotations
