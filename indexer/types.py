@@ -6,6 +6,7 @@ them). Times are seconds since the epoch (float), nanoseconds where the name say
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from enum import Enum
@@ -150,12 +151,30 @@ class File(NamedTuple):  # made for every file of every walk: a frozen dataclass
         folder: The configured root it was found under, absolute and resolved.
         size: Bytes.
         mtime_ns: Modification time in nanoseconds.
+        inode: As ``signed_inode`` gives it; 0 when nobody looked.
     """
 
     path: str
     folder: str
     size: int
     mtime_ns: int
+    inode: int = 0
+
+
+def signed_inode(status: os.stat_result) -> int:
+    """The file's inode number, negative when the file has more names than one (hard links).
+
+    A name that became a hard link to another file of the same size and time has changed. Numbers of files with one
+    name are not compared: some file systems (FAT, many over FUSE) make them up anew at each mount; none of those has
+    hard links.
+    """
+    number = status.st_ino & 0x7FFF_FFFF_FFFF_FFFF  # a column of the index has 63 bits
+    return -number if status.st_nlink > 1 else number
+
+
+def is_other_file(inode: int, known: int | None) -> bool:
+    """Whether two signed inode numbers say that a name leads to another file now; not when one is unknown."""
+    return known is not None and bool(inode and known) and min(inode, known) < 0 and abs(inode) != abs(known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +252,7 @@ class FileRow:
         attempts: How often reading this very version (size and mtime) has failed.
         indexed_at: When this row was written, seconds since the epoch.
         language: ISO 639-1 code of its text, empty when it shows none, None when nobody looked.
+        inode: As ``signed_inode`` when it was read, None when nobody looked.
     """
 
     path: str
@@ -248,6 +268,7 @@ class FileRow:
     attempts: int
     indexed_at: float
     language: str | None = None
+    inode: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from indexer.documents import formats
 from indexer.documents.plain import read_notebook, read_plain
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.files.open_inside import NotRegularFile, open_file
-from indexer.types import Document, File, Unit
+from indexer.types import Document, File, Unit, signed_inode
 
 PARSERS = "parsers/2"
 """Version of the readers of all formats: any change of their text or locators raises it."""
@@ -26,6 +26,10 @@ _NOISE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ufffd\ufffe\uffff]")
 
 class LibraryMissing(ParseSkipped):
     """The interpreter lacks the package that reads this format; the file is read once it is installed."""
+
+
+class FileReplaced(ParseSkipped):
+    """Since the file was seen something else has taken its name or that of a directory above it; look again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +75,14 @@ class Parsed:
         sha256: Hex digest of the file's bytes.
         size: Their number.
         mtime_ns: Modification time in nanoseconds.
+        inode: As ``signed_inode``.
     """
 
     document: Document
     sha256: str
     size: int
     mtime_ns: int
+    inode: int = 0
 
 
 def format_of(path: str, source: FileIO) -> formats.Format:
@@ -123,7 +129,7 @@ def parse_here(path: str, source: FileIO, limits: ParseLimits) -> Parsed:
         ParseSkipped, ParseFailed: As ``read_source`` and ``read_document``.
     """
     found = read_source(source, limits.max_bytes)
-    return Parsed(read_document(path, found.data, limits), found.sha256, found.size, found.mtime_ns)
+    return Parsed(read_document(path, found.data, limits), found.sha256, found.size, found.mtime_ns, found.inode)
 
 
 def parse_if_plain(file: File, limits: ParseLimits) -> Parsed | None:
@@ -200,19 +206,22 @@ class Source:
         sha256: Hex digest of ``data``.
         size: ``len(data)``.
         mtime_ns: Modification time in nanoseconds, the same before and after reading.
+        inode: As ``signed_inode``.
     """
 
     data: bytes
     sha256: str
     size: int
     mtime_ns: int
+    inode: int
 
 
 def open_source(path: str, root: str) -> FileIO:
     """Open a file of a folder, without following a link in any part of its path. Known binaries are not opened.
 
     Raises:
-        ParseSkipped: It is binary by its name, or not a regular file, or a link is on the way.
+        ParseSkipped: It is binary by its name.
+        FileReplaced: It is not a regular file, or a link is on the way.
         ParseFailed: It cannot be opened.
     """
     named = formats.by_name(path)
@@ -260,7 +269,7 @@ def _read_once(source: FileIO, max_bytes: int) -> Source | None:
         blocks.append(block)
     after = os.fstat(source.fileno())
     same = _version(before) == _version(after) and size == after.st_size
-    return Source(b"".join(blocks), digest.hexdigest(), size, after.st_mtime_ns) if same else None
+    return Source(b"".join(blocks), digest.hexdigest(), size, after.st_mtime_ns, signed_inode(after)) if same else None
 
 
 def _version(status: os.stat_result) -> tuple[int, int]:
@@ -276,12 +285,10 @@ def _explain(error: OSError) -> ParseFailed:
         return ParseFailed("the file is gone")
     if isinstance(error, PermissionError):
         return ParseFailed("permission denied: give this user the right to read the file")
-    if isinstance(error, NotRegularFile):
-        return ParseSkipped("not a regular file")
-    if error.errno == errno.ENXIO:  # a socket
-        return ParseSkipped("not a regular file")
+    if isinstance(error, NotRegularFile) or error.errno == errno.ENXIO:  # a socket
+        return FileReplaced("not a regular file")
     if error.errno == errno.ELOOP:
-        return ParseSkipped("a symbolic link, or behind one; links are not followed")
+        return FileReplaced("a symbolic link, or behind one; links are not followed")
     if error.errno == errno.EXDEV:
-        return ParseSkipped("outside the folder")
+        return FileReplaced("outside the folder")
     return ParseFailed(f"the file cannot be read: {error.strerror or error}")

@@ -90,6 +90,7 @@ class PreparedFile:
         sha256: Hex digest of its bytes.
         size: Their number.
         mtime_ns: Modification time in nanoseconds.
+        inode: As ``signed_inode``.
         chunked: Its chunks; None when the content is the one of ``ChunkRequest.known_sha256``.
     """
 
@@ -97,6 +98,7 @@ class PreparedFile:
     sha256: str
     size: int
     mtime_ns: int
+    inode: int
     chunked: ChunkedDocument | None
 
 
@@ -225,6 +227,7 @@ def parsed_message(parsed: Parsed) -> Message:
         "sha256": parsed.sha256,
         "size": parsed.size,
         "mtime_ns": parsed.mtime_ns,
+        "inode": parsed.inode,
         "units": [[unit.kind, unit.name, unit.text, unit.heading] for unit in document.units],
         "syntax": document.syntax,
         "parser": document.parser,
@@ -263,6 +266,7 @@ def prepared_messages(parsed: Parsed, made: ChunkedDocument | None) -> Iterator[
         "sha256": parsed.sha256,
         "size": parsed.size,
         "mtime_ns": parsed.mtime_ns,
+        "inode": parsed.inode,
         "parser": parsed.document.parser,
         "language": made.language if made else "",
         "dropped": made.dropped if made else 0,
@@ -288,7 +292,7 @@ def prepared_from(messages: Sequence[Message]) -> PreparedFile:
         words = tuple(token for message in messages if "texts" in message for token in message["tokens"])
         reach = tuple(count for message in messages if "texts" in message for count in message["reach"])
         made = ChunkedDocument(tuple(found), words, last["language"], last["dropped"], reach)
-    return PreparedFile(last["parser"], last["sha256"], last["size"], last["mtime_ns"], made)
+    return PreparedFile(last["parser"], last["sha256"], last["size"], last["mtime_ns"], last["inode"], made)
 
 
 def _columns(chunks: Sequence[Chunk], tokens: Sequence[str], reach: Sequence[int]) -> Message:
@@ -328,4 +332,4 @@ def parsed_from(message: Message) -> Parsed:
         raise ParseFailed(str(message.get("reason", "the parser gave no answer")))
     units = tuple(Unit(cast("UnitKind", kind), name, text, heading) for kind, name, text, heading in message["units"])
     document = Document(units, message["syntax"], message["parser"], message["title"])
-    return Parsed(document, message["sha256"], message["size"], message["mtime_ns"])
+    return Parsed(document, message["sha256"], message["size"], message["mtime_ns"], message["inode"])

@@ -23,6 +23,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from indexer.files.open_inside import open_file
+
 log = logging.getLogger(__name__)
 
 
@@ -423,6 +425,9 @@ class Ignore:
                 return levels_outside
         return levels
 
+    def _is_inside(self, path: str) -> bool:
+        return path.startswith(self.root.rstrip("/") + "/")
+
     def _rules(self, file: str) -> Rules | None:
         """The rules of an ignore file, None if there is none. Only regular files are read, as in git."""
         try:
@@ -436,7 +441,7 @@ class Ignore:
         if known is not None and known[0] == stamp:
             return known[1]
         try:
-            with open(file, "rb") as stream:
+            with open_file(file, self.root if self._is_inside(file) else os.path.dirname(file)) as stream:
                 text = os.fsdecode(stream.read(_MAX_IGNORE_FILE).removeprefix(b"\xef\xbb\xbf"))
         except OSError:
             return None

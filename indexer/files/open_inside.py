@@ -22,17 +22,17 @@ import stat
 import struct
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from io import FileIO
+from typing import Any
 
-_NOT_HERE = 0
-"""A flag that this system lacks."""
 _READ = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_BINARY", 0)
 """A FIFO that replaced a file opens at once and is refused then, instead of waiting for a writer."""
-_LIST = os.O_RDONLY | getattr(os, "O_DIRECTORY", _NOT_HERE)
-_STEP = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", _NOT_HERE) | getattr(os, "O_NOFOLLOW", 0)
+_LIST = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
+_PASS = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0)
 """A directory on the way: O_PATH needs no right to list it."""
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 class NotRegularFile(OSError):
@@ -82,7 +82,7 @@ def stat_inside(path: str, root: str) -> os.stat_result:
     with open_root(root) as top:
         if not above:
             return os.stat(name, dir_fd=top, follow_symlinks=False)
-        directory = _open(top, above, _STEP)
+        directory = _open(top, above, _PASS)
         try:
             return os.stat(name, dir_fd=directory, follow_symlinks=False)
         finally:
@@ -97,7 +97,7 @@ def open_root(root: str) -> Iterator[int]:
         OSError: It cannot be opened; ELOOP when it is a link.
     """
     try:
-        descriptor = os.open(root, _STEP)
+        descriptor = os.open(root, _PASS | _NO_LINK)
     except NotADirectoryError:
         raise _link_or_file(root) from None
     try:
@@ -106,22 +106,55 @@ def open_root(root: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-@contextmanager
-def open_directory(top: int, relative: str) -> Iterator[int]:
-    """A descriptor of a directory that can be listed.
+class OpenTree:
+    """A folder whose directories are listed below an open descriptor of its root; holds two descriptors at most.
 
     Args:
-        top: A descriptor of the root.
-        relative: As ``relative_path`` gives it.
+        root: The folder, absolute and resolved.
 
     Raises:
-        OSError: ELOOP when a part of the way is a link, ENOTDIR when it is no directory.
+        OSError: It cannot be opened; ELOOP when it is a link.
     """
-    descriptor = _open(top, relative, _LIST)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._prefix = len(os.path.join(root, ""))
+        self._descriptors = ExitStack()
+        self._top = -1 if sys.platform == "win32" else self._descriptors.enter_context(open_root(root))
+        self._listed = -1
+
+    def __enter__(self) -> OpenTree:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._listed >= 0:
+            self._close_listed()
+        self._descriptors.close()
+
+    def entries(self, directory: str) -> list[os.DirEntry[str]]:
+        """The entries of a directory. Their status can be asked for until the next call.
+
+        Args:
+            directory: Absolute, the root or below it, without a part ``..``.
+
+        Raises:
+            OSError: ELOOP when a part of the way is a link, ENOTDIR when it is no directory.
+        """
+        if self._listed >= 0:
+            self._close_listed()
+        relative = directory[self._prefix :] or "."
+        if sys.platform == "win32":
+            if not _is_below(os.path.realpath(directory), self._root):
+                raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), directory)
+            with os.scandir(directory) as listing:
+                return list(listing)
+        self._listed = _open(self._top, relative, _LIST)
+        with os.scandir(self._listed) as listing:
+            return list(listing)
+
+    def _close_listed(self) -> None:
+        os.close(self._listed)
+        self._listed = -1
 
 
 def relative_path(path: str, root: str) -> str:
@@ -148,12 +181,13 @@ def _open(top: int, relative: str, flags: int) -> int:
 
 # Linux: one call -----------------------------------------------------------------------------------------------------
 
-_OPENAT2 = 437
+_OPENAT2 = ctypes.c_long(437)
 """Number of the system call on every architecture but Alpha (linux/include/uapi/asm-generic/unistd.h)."""
+_OPEN_HOW_BYTES = ctypes.c_size_t(24)
 _RESOLVE = 0x08 | 0x04 | 0x02
 """RESOLVE_BENEATH, RESOLVE_NO_SYMLINKS, RESOLVE_NO_MAGICLINKS (linux/include/uapi/linux/openat2.h)."""
-_MOUNT_RACE_TRIES = 3
-"""EAGAIN: the kernel saw a rename or mount at the same moment, and asks for another try (openat2(2))."""
+_TRIES = 10
+"""EAGAIN: the kernel saw a rename or a mount at the same moment, and asks for another try (openat2(2))."""
 
 
 @cache
@@ -162,7 +196,7 @@ def _has_openat2() -> bool:
     if sys.platform != "linux" or os.uname().machine == "alpha":
         return False
     try:
-        os.close(_openat2(_AT_FDCWD, ".", _STEP))
+        os.close(_open_beneath(_AT_FDCWD, ".", _PASS))
     except OSError as error:
         return error.errno not in (errno.ENOSYS, errno.EPERM, errno.EINVAL, errno.E2BIG)
     return True
@@ -172,27 +206,28 @@ _AT_FDCWD = -100
 
 
 def _open_beneath(top: int, relative: str, flags: int) -> int:
-    for _ in range(_MOUNT_RACE_TRIES - 1):
-        try:
-            return _openat2(top, relative, flags)
-        except BlockingIOError:
-            continue
-    return _openat2(top, relative, flags)
-
-
-def _openat2(top: int, relative: str, flags: int) -> int:
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE)
-    while (descriptor := _syscall()(_OPENAT2, top, os.fsencode(relative), how, len(how))) < 0:
-        if (number := ctypes.get_errno()) != errno.EINTR:
-            raise OSError(number, os.strerror(number), relative)
-    return int(descriptor)
+    call, how, path = _system_call(), _open_how(flags), os.fsencode(relative)
+    for _ in range(_TRIES):
+        descriptor = call(_OPENAT2, top, path, how, _OPEN_HOW_BYTES)
+        if descriptor >= 0:
+            return int(descriptor)
+        number = ctypes.get_errno()
+        if number not in (errno.EINTR, errno.EAGAIN):
+            break
+    raise OSError(number, os.strerror(number), relative)
 
 
 @cache
-def _syscall() -> ctypes._NamedFuncPointer:
+def _open_how(flags: int) -> bytes:
+    """A ``struct open_how``: flags, mode, resolve (linux/include/uapi/linux/openat2.h)."""
+    return struct.pack("QQQ", flags | os.O_CLOEXEC, 0, _RESOLVE)
+
+
+@cache
+def _system_call() -> Any:
+    # Without argtypes, which cost a microsecond a call: the arguments have their C types already.
     function = ctypes.CDLL(None, use_errno=True).syscall
     function.restype = ctypes.c_long
-    function.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t)
     return function
 
 
@@ -204,11 +239,11 @@ def _open_by_parts(top: int, relative: str, flags: int) -> int:
     at = top
     try:
         for part in above:
-            inner = _open_part(at, part, _STEP)
+            inner = _open_part(at, part, _PASS | _NO_LINK)
             if at != top:
                 os.close(at)
             at = inner
-        return _open_part(at, name, flags | os.O_NOFOLLOW)
+        return _open_part(at, name, flags | _NO_LINK)
     finally:
         if at != top:
             os.close(at)

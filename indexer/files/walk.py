@@ -7,6 +7,7 @@ entered. A hard link cannot be told from the file itself: each is a file of the 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -19,9 +20,12 @@ from typing import Literal
 
 from indexer.errors import FolderError
 from indexer.files.ignore import Ignore, Level
-from indexer.types import File
+from indexer.files.open_inside import OpenTree, stat_inside
+from indexer.types import File, signed_inode
 
 # Paths are str with surrogates, and this runs for every file of the tree: hence os.path, not pathlib.
+
+_LINK = "a symbolic link; links are not followed, add the folder it points to"
 
 SkipKind = Literal["secret", "large", "link", "special", "placeholder", "unreadable"]
 
@@ -56,29 +60,34 @@ def walk(root: str, ignore: Ignore, below: str | None = None) -> Iterator[File |
     Raises:
         FolderError: The root cannot be listed, at the start or when a directory below it disappears.
     """
-    start = root if below is None else below
-    if start != root and (not _is_directory_without_links(start, root) or ignore.verdict(start, is_dir=True).ignored):
-        _check_root(root)
+    with _open_tree(root) as tree:
+        yield from _walk(tree, root, ignore, root if below is None else below)
+
+
+def _walk(tree: OpenTree, root: str, ignore: Ignore, start: str) -> Iterator[File | Skipped]:
+    if start != root and (not _is_directory(start, root) or ignore.verdict(start, is_dir=True).ignored):
         return
-    _check_root(root)
     now = time.time()
     around = ignore.levels_at(os.path.dirname(start)) if start != root else ignore.levels_outside
     stack: list[tuple[str, tuple[Level, ...]]] = [(start, around)]
     while stack:
         directory, levels = stack.pop()
         try:
-            with os.scandir(directory) as listing:
-                entries = list(listing)
-        except FileNotFoundError:
+            entries = tree.entries(directory)
+        except (FileNotFoundError, NotADirectoryError):
             _check_root(root)
             continue
         except OSError as error:
             _check_root(root)
+            if error.errno == errno.ELOOP:  # replaced since its parent was listed
+                yield Skipped(directory, _LINK, "link")
+                continue
             yield Skipped(directory, f"the directory cannot be read: {error.strerror}", "unreadable")
             continue
         levels = ignore.enter(levels, directory, {entry.name for entry in entries})
+        within = directory if directory.endswith(os.sep) else directory + os.sep
         for entry in entries:
-            path = entry.path
+            path = within + entry.name
             is_dir = entry.is_dir(follow_symlinks=False)
             verdict = ignore.entry_verdict(levels, path, entry.name, is_dir)
             if verdict.ignored:
@@ -104,13 +113,13 @@ def stat_file(path: str, root: str, ignore: Ignore) -> File | Skipped | None:
         None if the path does not exist (under exactly this name), is a directory, is behind a link or outside the
         root, or is ignored by a rule (but a secret is ``Skipped``).
     """
-    if not _is_below_without_links(path, root):
-        return None
     try:
-        found = os.lstat(path)
+        found = stat_inside(path, root)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EXDEV):
+            return None
         return Skipped(path, f"cannot be read: {error.strerror}", "unreadable")
     if not _has_listed_name(path, found):
         return None
@@ -126,14 +135,14 @@ def _file_or_skipped(path: str, root: str, found: os.stat_result, max_bytes: int
     mode = found.st_mode
     if not stat.S_ISREG(mode):
         if stat.S_ISLNK(mode):
-            return Skipped(path, "a symbolic link; links are not followed, add the folder it points to", "link")
+            return Skipped(path, _LINK, "link")
         return Skipped(path, f"{_special(mode)}, not a file", "special")
     if found.st_size > max_bytes:
         size, limit = found.st_size / (1 << 20), max_bytes / (1 << 20)
         return Skipped(path, f"{size:,.1f} MiB, over the limit of {limit:g} MiB (max_file_mb)", "large")
     if found.st_size and _is_placeholder(found, now):
         return Skipped(path, "its content is not on this disk; opening it would download it", "placeholder")
-    return File(path, root, found.st_size, found.st_mtime_ns)
+    return File(path, root, found.st_size, found.st_mtime_ns, signed_inode(found))
 
 
 def _special(mode: int) -> str:
@@ -176,15 +185,25 @@ def _has_listed_name(path: str, found: os.stat_result) -> bool:
     return True
 
 
-def _is_below_without_links(path: str, root: str) -> bool:
-    """Whether a path is below the root with no link on the way."""
-    parent = os.path.dirname(path)
-    inside = parent == root or parent.startswith(root.rstrip("/") + "/")
-    return inside and os.path.basename(path) not in ("", ".", "..") and os.path.realpath(parent) == parent
+def _is_directory(path: str, root: str) -> bool:
+    """Whether a path below the root is a directory, with no link on the way."""
+    try:
+        return stat.S_ISDIR(stat_inside(path, root).st_mode)
+    except OSError:
+        return False
 
 
-def _is_directory_without_links(path: str, root: str) -> bool:
-    return _is_below_without_links(path, root) and os.path.isdir(path) and not os.path.islink(path)
+def _open_tree(root: str) -> OpenTree:
+    _check_root(root)
+    try:
+        return OpenTree(root)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise FolderError(
+                f"{root} has become a symbolic link, which is not followed; its index is kept; "
+                "add the folder that it points to, or remove this one"
+            ) from error
+        raise _unlisted(root, error) from error
 
 
 def _check_root(root: str) -> None:
@@ -193,9 +212,13 @@ def _check_root(root: str) -> None:
         with os.scandir(root):
             return
     except OSError as error:
-        raise FolderError(
-            f"{root} cannot be listed ({error.strerror}); its index is kept; mount it, or remove the folder"
-        ) from error
+        raise _unlisted(root, error) from error
+
+
+def _unlisted(root: str, error: OSError) -> FolderError:
+    return FolderError(
+        f"{root} cannot be listed ({error.strerror}); its index is kept; mount it, or remove the folder"
+    )
 
 
 # Git excludes -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from indexer.documents.worker_protocol import ChunkRequest, PreparedFile, chunk_
 from indexer.errors import FolderError
 from indexer.files.walk import Skipped, stat_file, walk
 from indexer.folders.state import LiveFolder
-from indexer.types import File, FileRow, FileWrite
+from indexer.types import File, FileRow, FileWrite, is_other_file
 
 # Scanning the disk --------------------------------------------------------------------------------------------------
 
@@ -117,7 +117,9 @@ def find_changes(
 
 
 def _differs(file: File, row: FileRow) -> bool:
-    return file.size != row.size or file.mtime_ns != row.mtime_ns or file.folder != row.folder
+    if file.size != row.size or file.mtime_ns != row.mtime_ns or file.folder != row.folder:
+        return True
+    return is_other_file(file.inode, row.inode)
 
 
 def _must_reread(row: FileRow, usable: bool) -> bool:
@@ -172,7 +174,7 @@ async def prepare_file(
     cut = None
     if not order.known_sha256 or parsed.sha256 != order.known_sha256:
         cut = await to_thread.run_sync(chunk_document, document, folder.model.tokens, order.limit, order.name)
-    return PreparedFile(document.parser, parsed.sha256, parsed.size, parsed.mtime_ns, cut)
+    return PreparedFile(document.parser, parsed.sha256, parsed.size, parsed.mtime_ns, parsed.inode, cut)
 
 
 # What to write ------------------------------------------------------------------------------------------------------
@@ -193,6 +195,7 @@ def blank_row(file: File, folder: LiveFolder, attempts: int) -> FileRow:
         chunks=0,
         attempts=attempts,
         indexed_at=time.time(),
+        inode=file.inode,
     )
 
 
@@ -207,7 +210,7 @@ def index_entry(blank: FileRow, known: FileRow | None, prepared: PreparedFile) -
     """What to write of a prepared file: all of it, or only its row's size and time where its content is as before."""
     if prepared.chunked is None:
         assert known is not None, "nothing was known of the file, so its content cannot be the same"
-        return replace(known, size=prepared.size, mtime_ns=prepared.mtime_ns)
+        return replace(known, size=prepared.size, mtime_ns=prepared.mtime_ns, inode=prepared.inode)
     chunks, dropped = prepared.chunked.chunks, prepared.chunked.dropped
     row = replace(
         blank,
@@ -219,6 +222,7 @@ def index_entry(blank: FileRow, known: FileRow | None, prepared: PreparedFile) -
         reason=f"{dropped} passages with secrets left out" if dropped else "",
         chunks=len(chunks),
         language=prepared.chunked.language,
+        inode=prepared.inode,
     )
     return FileWrite(row, chunks, prepared.chunked.tokens, prepared.chunked.reach)
 

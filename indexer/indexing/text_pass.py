@@ -19,6 +19,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from indexer import waits
 from indexer.broadcast import Notifier
+from indexer.documents.parse import FileReplaced
 from indexer.documents.pool import LibraryMissing, ParserDied, Parsers, ParsersUnavailable
 from indexer.errors import FolderError, ParseFailed, ParseSkipped, StoreError, unwrap_group
 from indexer.folders.state import Folders, LiveFolder
@@ -230,6 +231,9 @@ class TextPass:
             # Without a recipe every scan tries the file again: the package may be installed by then.
             waiting = replace(blank, outcome="skipped", reason=str(error), recipe="")
             return None if known is not None and is_unchanged(known, waiting) else FileWrite(waiting)
+        except FileReplaced:
+            self._queue.add(folder.path, file.path)  # its size and time are another file's: a row would be wrong
+            return None
         except ParseSkipped as error:
             return FileWrite(replace(blank, outcome="skipped", reason=str(error)))
         except ParsersUnavailable as error:  # no fault of the file: it stays as it was and is tried again

@@ -25,7 +25,19 @@ from indexer.search.fusion import RankedChunk
 from indexer.text.chunk import holds_secret
 from indexer.text.language import detect
 from indexer.text.tokens import matches
-from indexer.types import Document, File, FileRow, Hit, Locator, Query, StoredChunk, Unit, parse_stored
+from indexer.types import (
+    Document,
+    File,
+    FileRow,
+    Hit,
+    Locator,
+    Query,
+    StoredChunk,
+    Unit,
+    is_other_file,
+    parse_stored,
+    signed_inode,
+)
 
 if TYPE_CHECKING:
     from indexer.store.store import Store
@@ -161,7 +173,11 @@ def _check_file(ranked: RankedChunk, row: FileRow | None, folders: Folders) -> C
         return CheckedHit(ranked, row.mtime_ns / 1e9 if row else 0.0, stale=True)
     if not stat.S_ISREG(found.st_mode) or not found.st_size:
         return None
-    stale = row is None or (row.size, row.mtime_ns) != (found.st_size, found.st_mtime_ns)
+    stale = (
+        row is None
+        or (row.size, row.mtime_ns) != (found.st_size, found.st_mtime_ns)
+        or is_other_file(signed_inode(found), row.inode)
+    )
     return CheckedHit(ranked, found.st_mtime, stale)
 
 

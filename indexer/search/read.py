@@ -8,7 +8,7 @@ from indexer.documents.pool import Parsers
 from indexer.errors import ParseFailed, QueryError
 from indexer.folders.state import Folders
 from indexer.indexing.manifest import Manifest
-from indexer.types import Document, File, FileRow, Locator, Reading, Unit
+from indexer.types import Document, File, FileRow, Locator, Reading, Unit, is_other_file
 
 UNITS_SHOWN = 50
 """Units listed with a reading, at most."""
@@ -29,7 +29,7 @@ async def read_document(
     except (ParseFailed, OSError) as error:
         raise QueryError(f"{row.path} cannot be read now: {error}") from None
     unit = _find_unit(parsed.document, wanted, row.path)
-    stale = (parsed.size, parsed.mtime_ns) != (row.size, row.mtime_ns)
+    stale = (parsed.size, parsed.mtime_ns) != (row.size, row.mtime_ns) or is_other_file(parsed.inode, row.inode)
     return _reading(row.path, parsed.document, unit, wanted, max_chars, stale=stale)
 
 

@@ -37,7 +37,7 @@ CHUNK_COLUMNS = ("chunk_id", "path", "folder", "ordinal", "text", "heading", "lo
 """The columns of a ``StoredChunk``, in the order of its fields."""
 FILE_COLUMNS = (
     *("path", "folder", "size", "mtime_ns", "sha256", "parser", "recipe", "outcome", "reason"),
-    *("chunks", "attempts", "indexed_at", "language"),
+    *("chunks", "attempts", "indexed_at", "language", "inode"),
 )
 """The columns of a ``FileRow``, in the order of its fields."""
 
@@ -55,7 +55,7 @@ def chunks_schema() -> Any:
     columns = {"path": text, "folder": text, "name": text, "ordinal": pa.int32(), "text": text, "heading": text}
     columns |= {"locator": text, "text_hash": text, "tokens": text, "size": long, "mtime_ns": long, "sha256": text}
     columns |= {"parser": text, "recipe": text, "outcome": text, "reason": text, "chunks": pa.int32()}
-    columns |= {"attempts": pa.int32(), "indexed_at": pa.float64(), "language": text}
+    columns |= {"attempts": pa.int32(), "indexed_at": pa.float64(), "language": text, "inode": long}
     fields = [pa.field("chunk_id", text, nullable=False), *(pa.field(name, kind) for name, kind in columns.items())]
     return pa.schema(fields, metadata={"format": str(FORMAT)})
 

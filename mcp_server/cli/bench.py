@@ -20,6 +20,7 @@ from indexer.config import Config
 from indexer.documents.encoding import decode
 from indexer.documents.formats import by_name
 from indexer.errors import QueryError
+from indexer.files.open_inside import open_file
 from indexer.files.walk import walk
 from indexer.folders.registry import KnownFolder
 from indexer.indexing.queue import ignore_rules
@@ -112,7 +113,8 @@ def _read_texts(folders: list[KnownFolder], config: Config) -> list[tuple[str, s
             if not isinstance(entry, File) or format_ is None or format_.family not in ("plain", "table"):
                 continue
             try:
-                found.append((entry.path, decode(Path(entry.path).read_bytes())))
+                with open_file(entry.path, entry.folder) as stream:
+                    found.append((entry.path, decode(stream.readall())))
             except OSError as error:
                 console.note(f"{entry.path} cannot be read: {error.strerror}")
     return found
@@ -322,7 +324,8 @@ def grep(question: str, paths: Sequence[str], top_k: int) -> list[tuple[str, str
     found: list[tuple[int, int, str, int]] = []
     for path in paths:
         try:
-            text = decode(Path(path).read_bytes())
+            with open_file(path, os.path.dirname(path)) as stream:
+                text = decode(stream.readall())
         except OSError:  # deleted or not readable: grep goes on too
             continue
         blocks: dict[int, list[str]] = {}

@@ -18,6 +18,7 @@ from mcp.client.stdio import stdio_client
 
 from indexer.documents.formats import by_name
 from indexer.errors import first_error
+from indexer.files.open_inside import open_file
 from indexer.files.walk import walk
 from indexer.folders.registry import KnownFolder, list_folders
 from indexer.indexing.queue import ignore_rules
@@ -215,15 +216,15 @@ def _samples_in(folder: str, config: Config) -> Iterator[Sample]:
         file_format = by_name(entry.path)
         if file_format is None or file_format.family not in ("plain", "table"):
             continue
-        word = _longest_word(Path(entry.path))
+        word = _longest_word(entry)
         if word:
             yield Sample(entry.path, word)
 
 
-def _longest_word(path: Path) -> str:
+def _longest_word(file: File) -> str:
     """Return the longest word of a UTF-8 file's beginning; empty when it has none, or is unreadable."""
     try:
-        with path.open("rb") as stream:
+        with open_file(file.path, file.folder) as stream:
             text = stream.read(HEAD_BYTES).decode(errors="ignore")
     except OSError:  # the status reports unreadable files
         return ""

@@ -71,7 +71,8 @@ async def test_a_file_cut_in_a_worker_has_the_chunks_it_would_have_here(tmp_path
                 parsed = parse_if_plain(file, ParseLimits())
                 assert parsed is not None
                 here = chunk_document(parsed.document, tokens, tokens.limit, "notes/a.md")
-                assert made == PreparedFile(parsed.document.parser, parsed.sha256, parsed.size, parsed.mtime_ns, here)
+                version = (parsed.sha256, parsed.size, parsed.mtime_ns, parsed.inode)
+                assert made == PreparedFile(parsed.document.parser, *version, here)
                 again = await parsers.prepare(file, order(tokens, known_sha256=parsed.sha256))
                 assert again is not None and again.chunked is None
             assert (parsers.status().missing, parsers.status().restarts) == ((), 0)
@@ -80,11 +81,11 @@ async def test_a_file_cut_in_a_worker_has_the_chunks_it_would_have_here(tmp_path
 def test_a_long_text_travels_in_frames_of_bounded_size() -> None:
     chunks = tuple(Chunk(n, "word é " * 300, f"H {n}", Locator("page", "3", n, n + 1)) for n in range(800))
     made = ChunkedDocument(chunks, tuple(f"word {n}" for n in range(800)), "en", 2)
-    parsed = Parsed(Document((Unit("lines", "", "x"),), "text", "plain/1"), "ab", 5, 6)
+    parsed = Parsed(Document((Unit("lines", "", "x"),), "text", "plain/1"), "ab", 5, 6, 7)
     sent = [worker_protocol.encode_frame(message)[4:] for message in worker_protocol.prepared_messages(parsed, made)]
     assert len(sent) > 2 and max(map(len, sent)) < 2 * worker_protocol.CHARS
     assert worker_protocol.prepared_from([worker_protocol.decode_frame(body) for body in sent]) == PreparedFile(
-        "plain/1", "ab", 5, 6, made
+        "plain/1", "ab", 5, 6, 7, made
     )
 
 
