@@ -136,12 +136,14 @@ _SYSTEM_PATHS = (
 )  # fmt: skip
 """Shared libraries, time zones, the fonts that pdfium measures text by, and how many processors libraries may use."""
 _PACKAGE_DIRECTORIES = ("site-packages", "dist-packages")
+_PACKAGES = ("xberg", "pypdfium2", "tokenizers")
+"""Packages by which a directory of any other name is known as one that holds installed packages."""
 
 
 def readable_paths() -> Iterator[str]:
     """The interpreter, its libraries, this package, and what they read of the system; nothing of the user's.
 
-    Of the search path for modules only directories for installed packages count: it may also hold a project of the
+    Of the search path for modules only directories of installed packages count: it may also hold a project of the
     user's, as the directory of a checkout does, of which this package is allowed alone.
     """
     yield from _SYSTEM_PATHS
@@ -149,7 +151,8 @@ def readable_paths() -> Iterator[str]:
     for prefix in {sys.prefix, sys.base_prefix, sys.exec_prefix}:
         yield from (os.path.join(prefix, name) for name in ("lib", "lib64"))
     for path in sys.path:
-        if os.path.basename(path.rstrip(os.sep)) in _PACKAGE_DIRECTORIES:
+        installed = os.path.basename(path.rstrip(os.sep)) in _PACKAGE_DIRECTORIES
+        if installed or any(os.path.exists(os.path.join(path, name)) for name in _PACKAGES):
             yield path
     yield os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     yield from _mapped_libraries()

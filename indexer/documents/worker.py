@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import cache
+from importlib.util import find_spec
 from io import FileIO
 from math import ceil
 from typing import BinaryIO, TextIO, TypeAlias
@@ -71,19 +72,20 @@ def main(arguments: list[str] | None = None, open_counter: OpenCounter = open_co
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
     _peak_memory()  # opens the file that tells it, while files may be opened
+    libraries = (*_LIBRARIES, *_CHUNKING_LIBRARIES)
+    installed = {name for name in libraries if find_spec(name) is not None}
     confinement = confine(chosen.memory, without=chosen.without.split(","))
-    missing = [name for name in _LIBRARIES if not _can_import(name)]
-    missing_for_chunking = [name for name in _CHUNKING_LIBRARIES if not _can_import(name)]
-    loaded = {*_LIBRARIES, *_CHUNKING_LIBRARIES} - {*missing, *missing_for_chunking}
+    loaded = [name for name in libraries if _can_import(name)]
+    failing = [] if chosen.no_samples else samples.failing(loaded)
     greeting = {
         "ready": True,
         "pid": os.getpid(),
         "steps": confinement.steps,
         "unavailable": confinement.unavailable,
         "refused": refusals(confinement),
-        "missing": [*missing, *missing_for_chunking],
-        "failing": () if chosen.no_samples else samples.failing(sorted(loaded)),
-        "can_chunk": not missing_for_chunking,
+        "missing": [name for name in libraries if name not in loaded],
+        "failing": [name for name in libraries if name in failing or (name in installed and name not in loaded)],
+        "can_chunk": set(_CHUNKING_LIBRARIES) <= set(loaded),
     }
     _send(answers, greeting)
     counter = _remembering(open_counter)
