@@ -17,6 +17,8 @@ KEYS = {each.name: table for table, kind in TABLES.items() for each in fields(ki
 FOLDER_KEYS = {each.name for each in fields(FolderSettings)}
 OTHERS = {
     "PYTHONPATH": "Python's own",
+    "PYTHONHOME": "Python's own",
+    "LD_PRELOAD": "the system's loader",
     "XDG_RUNTIME_DIR": "the system's place for sockets",
     "XDG_CONFIG_HOME": "the system's place for settings",
 }

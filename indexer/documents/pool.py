@@ -15,20 +15,33 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 from anyio import to_thread
 
 from indexer.documents.parse import LibraryMissing, Parsed, ParseLimits, parse_if_plain
-from indexer.documents.pool_status import PoolStatus, PoolTiming, State, Step, WorkerLog, missing_text, remedy
+from indexer.documents.pool_status import (
+    PoolStatus,
+    PoolTiming,
+    State,
+    Step,
+    WorkerLog,
+    failing_text,
+    missing_text,
+    network_of,
+    remedy,
+)
 from indexer.documents.worker_process import (
+    Launch,
     NoInterpreter,
     NotStarted,
     ParserDied,
     ParserProcess,
     interpreter_or_empty,
     launch,
+    start_confined,
     start_ready,
 )
 from indexer.documents.worker_protocol import ChunkingUnavailable, ChunkRequest, PreparedFile
@@ -101,8 +114,7 @@ class Parsers:
         self._step: Step = "pool"
         self._degraded_at = 0.0
         self._detail = ""
-        self._network = ""
-        self._missing: tuple[str, ...] = ()
+        self._parser: ParserProcess | None = None  # the last that started: what it said of itself holds for the next
         self._interpreter = interpreter_or_empty(interpreter)
 
     async def parse(self, file: File) -> Parsed:
@@ -169,6 +181,8 @@ class Parsers:
         """A snapshot; never waits."""
         running = [parser for parser in self._processes if parser.alive]
         state: State = "running" if running else "starting" if self._starting else "stopped"
+        told = self._parser
+        missing = told.missing if told else ()
         if self._step != "pool":
             state = "degraded" if self._step == "process per file" else "unavailable"
         return PoolStatus(
@@ -180,12 +194,14 @@ class Parsers:
             parsed=self._parsed,
             pids=tuple(parser.pid for parser in running),
             interpreter=self._interpreter,
-            network=self._network,
-            missing=self._missing,
+            network=network_of(told.steps) if told else "",
+            refused=told.refused if told else (),
+            limits_missing=tuple(f"{name}: {why}" for name, why in told.unavailable.items()) if told else (),
+            missing=missing,
             last_errors=self._log.last("error"),
             warnings=self._log.last("warning"),
-            detail=self._detail or missing_text(self._missing),
-            remedy=remedy(self._interpreter, self._missing, self._step, self._timing.retry),
+            detail=self._detail or missing_text(missing) or failing_text(told.failing if told else ()),
+            remedy=remedy(self._interpreter, missing, self._step, self._timing.retry),
         )
 
     async def close(self) -> None:
@@ -225,7 +241,7 @@ class Parsers:
                 self._detail = self._why(str(error))
                 continue
             self._processes.append(parser)
-            self._network, self._missing, self._detail = parser.network, parser.missing, ""
+            self._detail = ""
             return parser
         self._degrade("process per file", self._detail)
         return None
@@ -237,8 +253,24 @@ class Parsers:
             NoInterpreter: There is no Python or no worker module.
             NotStarted: It did not start.
         """
-        how = await to_thread.run_sync(lambda: launch(self._interpreter_setting, self._limits.memory_bytes, once=once))
-        return await start_ready(how, self._tasks, self._log, self._timing.ready)
+        setting, memory, told = self._interpreter_setting, self._limits.memory_bytes, self._parser
+        tried = told is not None and not told.missing
+
+        async def how(without: tuple[str, ...]) -> Launch:
+            make = partial(launch, setting, memory, once=once, without=without, samples=not tried)
+            return await to_thread.run_sync(make)
+
+        if told is not None and tried:
+            parser = await start_ready(await how(told.left_out), self._tasks, self._log, self._timing.ready)
+            parser.failing = told.failing
+        else:
+            parser = await start_confined(how, self._tasks, self._log, self._timing.ready)
+            if parser.left_out:
+                why = "a library does not work with them"
+                left_out = ", ".join(parser.left_out)
+                self._log.add(f"warning: parsers run without the limits {left_out}: {why}", parser.pid)
+        self._parser = parser
+        return parser
 
     async def _parse_with(self, parser: ParserProcess, file: File) -> Parsed:
         try:
@@ -269,7 +301,6 @@ class Parsers:
             self._degrade("plain text only", self._why(str(error)))
             raise ParsersUnavailable(f"waits for a parser process: {self._detail}") from None
         self._processes.append(parser)
-        self._network, self._missing = parser.network, parser.missing
         try:
             return await parser.parse(file, self._limits)
         finally:

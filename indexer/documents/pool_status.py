@@ -47,6 +47,8 @@ class PoolStatus:
     interpreter: Annotated[str, "The Python they run on; empty when none was found."]
     # namespace: no interface exists; blocked: Python code cannot connect
     network: Annotated[str, "How they are kept from the network; empty before the first start."]
+    refused: Annotated[tuple[str, ...], "What native code in them tried and was refused."]
+    limits_missing: Annotated[tuple[str, ...], "Limits that are not in force, and why."]
     missing: Annotated[tuple[str, ...], "Packages that Python lacks: their formats are not indexed."]
     last_errors: tuple[Complaint, ...]  # of the processes and of starting them, oldest first
     warnings: tuple[Complaint, ...]
@@ -57,6 +59,16 @@ class PoolStatus:
 def missing_text(missing: tuple[str, ...]) -> str:
     """What is wrong with an interpreter that lacks libraries, one sentence; empty when it has all."""
     return f"the interpreter lacks {', '.join(missing)}" if missing else ""
+
+
+def failing_text(failing: tuple[str, ...]) -> str:
+    """What is wrong with libraries that fail on a sound document, one sentence; empty when there are none."""
+    return f"{', '.join(failing)} fails on a small sample" if failing else ""
+
+
+def network_of(steps: tuple[str, ...]) -> str:
+    """How a process with these limits is kept from the network."""
+    return "namespace" if "network" in steps else "blocked"
 
 
 def remedy(interpreter: str, missing: tuple[str, ...], step: Step, retry: float) -> str:

@@ -1,27 +1,29 @@
 """The worker process: requests in on stdin, answers out on stdout, errors on stderr; parses files and chunks them.
 
-It confines itself, imports the document libraries, sends a ready frame, and answers one file at a time until its input
-ends. Whatever a file does to it, the pool sees an answer or the end of this process. Started as
-``python -u -m indexer.documents.worker``; it reads a model's tokenizer, never a model.
+It confines itself, imports the document libraries, tries each on a small sample, sends a ready frame, and answers one
+file at a time until its input ends. Whatever a file does to it, the pool sees an answer or the end of this process.
+Started as ``python -u -m indexer.documents.worker``; it reads a model's tokenizer, never a model.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import importlib
 import os
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import cache
+from importlib.util import find_spec
 from io import FileIO
 from math import ceil
-from typing import Any, BinaryIO, TypeAlias
+from typing import BinaryIO, TextIO, TypeAlias
 
-from indexer.documents import worker_protocol
+from indexer.documents import samples, worker_protocol
+from indexer.documents.confinement import STEPS, confine, refusals
 from indexer.documents.parse import WALL_CLOCK_FACTOR, LibraryMissing, format_of, open_source, parse_here
 from indexer.documents.worker_protocol import ChunkRequest, Request, chunk_document
 from indexer.errors import ParseFailed, SlotUnavailable
@@ -31,72 +33,15 @@ from indexer.text.chunk import TokenCounter
 if sys.platform != "win32":
     import resource
 
-# Sandbox ------------------------------------------------------------------------------------------------------------
-# What a worker process gives up before the first byte of a document: memory, network, child processes, writing.
-
-_CLONE_NEWNET = 0x40000000
-_CLONE_NEWUSER = 0x10000000
-_EXTRA_ADDRESS_SPACE = 4 << 30
-"""Bytes of address space beyond the memory limit: code, thread stacks and mapped files are not memory in use."""
-_FORBIDDEN_EVENTS = frozenset({
-    "socket.connect", "socket.bind", "socket.getaddrinfo", "socket.gethostbyname", "socket.sendto", "socket.sendmsg",
-    "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn",
-    "urllib.Request",
-})  # fmt: skip
-
-
-def confine(memory_bytes: int) -> str:
-    """Limit this process irrevocably; returns how the network is blocked: ``namespace`` or ``blocked``.
-
-    ``namespace`` (Linux, where the kernel permits): no network interface exists for any code of the process.
-    ``blocked``: Python code cannot open connections; the libraries are configured not to.
-    """
-    network = "namespace" if sys.platform == "linux" and _enter_empty_network_namespace() else "blocked"
-    sys.addaudithook(_forbid)
-    _set_limits(memory_bytes)
-    return network
-
-
-def _enter_empty_network_namespace() -> bool:
-    """Move into an empty network namespace: directly as root, else through a new user namespace."""
-    unshare = getattr(ctypes.CDLL(None, use_errno=True), "unshare", None)
-    if unshare is None:
-        return False
-    return bool(unshare(_CLONE_NEWNET) == 0 or unshare(_CLONE_NEWUSER | _CLONE_NEWNET) == 0)
-
-
-def _forbid(event: str, arguments: tuple[Any, ...]) -> None:
-    """Audit hook: no connection, no name resolution, no child process; asyncio's socket pair stays allowed."""
-    if event in _FORBIDDEN_EVENTS:
-        raise PermissionError(f"a parser process may not do this: {event}")
-
-
-def _set_limits(memory_bytes: int) -> None:
-    """Resource limits of POSIX: private memory, no core dump, no file written."""
-    if sys.platform == "win32":
-        return
-    _set_limit(resource.RLIMIT_CORE, 0)
-    _set_limit(resource.RLIMIT_FSIZE, 0)
-    if memory_bytes:
-        _set_limit(resource.RLIMIT_DATA, memory_bytes)
-        _set_limit(resource.RLIMIT_AS, memory_bytes + _EXTRA_ADDRESS_SPACE)
-
-
-def _set_limit(kind: int, value: int) -> None:
-    assert sys.platform != "win32"
-    _, hard = resource.getrlimit(kind)
-    most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    try:
-        resource.setrlimit(kind, (most, most))
-    except (ValueError, OSError):
-        sys.stderr.write(f"warning: resource limit {kind} could not be set\n")
-
-
 # Serving ------------------------------------------------------------------------------------------------------------
 
-OpenCounter: TypeAlias = Callable[[str, int, str], TokenCounter]
-"""Opens a token counter from the path of a tokenizer's file, a limit and a stamp."""
+OpenCounter: TypeAlias = Callable[[str, int, str, FileIO | None], TokenCounter]
+"""Opens a token counter from the path of a tokenizer's file, a limit, a stamp, and the file if it is open already."""
 
+Counters: TypeAlias = Callable[[ChunkRequest, FileIO | None], TokenCounter]
+"""The token counter of a request; it is opened, from the open file where there is one, the first time."""
+
+_MOST_COUNTERS = 4
 _LIBRARIES = ("pypdfium2", "xberg", "charset_normalizer")
 _CHUNKING_LIBRARIES = ("tokenizers", "semantic_text_splitter", "Stemmer", "tree_sitter")
 _NICENESS = 5
@@ -119,28 +64,36 @@ def main(arguments: list[str] | None = None, open_counter: OpenCounter = open_co
     options.add_argument("--memory", type=int, default=0, help="bytes of private memory")
     options.add_argument("--once", action="store_true", help="answer one file, then end")
     options.add_argument("--files", type=int, help="descriptor of the socket that the open files come over")
+    options.add_argument("--without", default="", help=f"limits to leave out, of {','.join(STEPS)}")
+    options.add_argument("--no-samples", action="store_true", help="do not try the libraries: another process has")
     chosen = options.parse_args(arguments)
     requests, answers = _channels()
     files = None if chosen.files is None else socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=chosen.files)
     if hasattr(os, "nice"):
         os.nice(_NICENESS)
-    network = confine(chosen.memory)
-    missing = [name for name in _LIBRARIES if not _can_import(name)]
-    missing_for_chunking = [name for name in _CHUNKING_LIBRARIES if not _can_import(name)]
+    _peak_memory()  # opens the file that tells it, while files may be opened
+    libraries = (*_LIBRARIES, *_CHUNKING_LIBRARIES)
+    installed = {name for name in libraries if find_spec(name) is not None}
+    confinement = confine(chosen.memory, without=chosen.without.split(","))
+    loaded = [name for name in libraries if _can_import(name)]
+    failing = [] if chosen.no_samples else samples.failing(loaded)
     greeting = {
         "ready": True,
         "pid": os.getpid(),
-        "network": network,
-        "missing": [*missing, *missing_for_chunking],
-        "can_chunk": not missing_for_chunking,
+        "steps": confinement.steps,
+        "unavailable": confinement.unavailable,
+        "refused": refusals(confinement),
+        "missing": [name for name in libraries if name not in loaded],
+        "failing": [name for name in libraries if name in failing or (name in installed and name not in loaded)],
+        "can_chunk": set(_CHUNKING_LIBRARIES) <= set(loaded),
     }
     _send(answers, greeting)
-    counter = lru_cache(maxsize=4)(open_counter)
+    counter = _remembering(open_counter)
     while (message := worker_protocol.read_frame(requests)) is not None:
         asked = worker_protocol.parse_request(message)
         # An error here ends the process: the next request must not get this one's file.
-        source = None if files is None else worker_protocol.receive_descriptor(files)
-        for answer in _answers(asked, source, counter):
+        given = () if files is None else worker_protocol.receive_descriptors(files)
+        for answer in _answers(asked, given, counter):
             _send(answers, answer if answer.get("more") else answer | {"peak_bytes": _peak_memory()})
         if chosen.once:
             break
@@ -171,17 +124,26 @@ def _can_import(name: str) -> bool:
     return True
 
 
-def _answers(asked: Request, given: FileIO | None, counter: OpenCounter) -> Iterator[worker_protocol.Message]:
-    """The answer for one file, the given one or, when None, its path. Any error becomes the file's reason here."""
+def _answers(asked: Request, given: Sequence[FileIO], counter: Counters) -> Iterator[worker_protocol.Message]:
+    """The answer for one file. Any error becomes the file's reason here.
+
+    Args:
+        asked: The file and how to read it.
+        given: The file, open, and the tokenizer's after it; empty where paths are opened here.
+        counter: Gives the token counter of a request.
+    """
     limits = asked.limits
     try:
-        with given or open_source(asked.path, asked.folder) as source:
+        with ExitStack() as opened:
+            files = [opened.enter_context(file) for file in given or [open_source(asked.path, asked.folder)]]
+            source = files[0]
             size = os.fstat(source.fileno()).st_size
             _alarm(ceil(WALL_CLOCK_FACTOR * limits.time_for(size)) + _ALARM_GRACE_S)
             if asked.order is None:
                 yield worker_protocol.parsed_message(parse_here(asked.path, source, limits))
             else:
-                yield from _prepare(asked, asked.order, source, counter)
+                tokenizer = files[1] if len(files) > 1 else None
+                yield from _prepare(asked, asked.order, source, lambda order: counter(order, tokenizer))
     except ParseFailed as error:
         yield worker_protocol.failure_message(error)
     except MemoryError:
@@ -207,12 +169,12 @@ def _answers(asked: Request, given: FileIO | None, counter: OpenCounter) -> Iter
 
 
 def _prepare(
-    asked: Request, order: ChunkRequest, source: FileIO, counter: OpenCounter
+    asked: Request, order: ChunkRequest, source: FileIO, counter: Callable[[ChunkRequest], TokenCounter]
 ) -> Iterator[worker_protocol.Message]:
     """Parse and chunk a file, with a time limit for each step."""
     limits = asked.limits
     try:
-        tokens = counter(order.tokenizer, order.limit, order.stamp)
+        tokens = counter(order)
     except (SlotUnavailable, OSError, ImportError) as error:
         yield worker_protocol.chunking_unavailable_message(str(error))
         return
@@ -229,6 +191,20 @@ def _prepare(
     )
 
 
+def _remembering(open_counter: OpenCounter) -> Counters:
+    known: dict[tuple[str, int, str], TokenCounter] = {}
+
+    def counter(order: ChunkRequest, file: FileIO | None) -> TokenCounter:
+        key = (order.tokenizer, order.limit, order.stamp)
+        if key not in known:
+            if len(known) >= _MOST_COUNTERS:
+                known.clear()
+            known[key] = open_counter(*key, file)
+        return known[key]
+
+    return counter
+
+
 def _alarm(seconds: int) -> None:
     """Have the kernel end this process after some seconds (0: cancel), even inside a library's loop."""
     if hasattr(signal, "alarm"):
@@ -243,12 +219,18 @@ def _peak_memory() -> int:
     its own. ``VmHWM`` belongs to the program that runs now.
     """
     if sys.platform == "linux":
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            return next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:")), 0)
+        status = _own_status()
+        status.seek(0)
+        return next((int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:")), 0)
     if sys.platform == "win32":
         return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak) * (1 if sys.platform == "darwin" else 1024)
+
+
+@cache
+def _own_status() -> TextIO:
+    return open("/proc/self/status", encoding="ascii", errors="replace")
 
 
 if __name__ == "__main__":

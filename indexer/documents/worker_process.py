@@ -6,8 +6,9 @@ import os
 import shutil
 import socket
 import sys
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,10 @@ from anyio import to_thread
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from indexer.documents import worker_protocol
+from indexer.documents.confinement import LEFT_OUT, STEPS
 from indexer.documents.parse import WALL_CLOCK_FACTOR, Parsed, ParseLimits, open_source
 from indexer.documents.pool_status import WorkerLog
-from indexer.documents.worker_protocol import ChunkRequest, PreparedFile, Request
+from indexer.documents.worker_protocol import ChunkingUnavailable, ChunkRequest, PreparedFile, Request
 from indexer.errors import ParseFailed
 from indexer.types import File
 
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 _EXIT_GRACE_S = 2.0
 """Seconds a process has to exit after its input ended."""
+_CRASHES = frozenset({-4, -5, -6, -7, -11, -31})
+"""Exit codes of a process whose code was at fault: SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGSEGV, SIGSYS."""
 _BLOCK = 4096
 """Bytes of stderr read at once."""
 _DECODED_INLINE = 65_536
@@ -36,7 +40,15 @@ _DECODED_INLINE = 65_536
 
 
 class NotStarted(Exception):
-    """A worker process did not start; says why."""
+    """A worker process did not start; says why.
+
+    Attributes:
+        crashed: Whether it ended by a fault of its own code.
+    """
+
+    def __init__(self, why: str, *, crashed: bool = False) -> None:
+        super().__init__(why)
+        self.crashed = crashed
 
 
 class ParserDied(ParseFailed):
@@ -49,8 +61,11 @@ class ParserProcess:
 
     Attributes:
         pid: Its process id.
-        network: How its network is blocked: ``namespace`` or ``blocked``.
+        steps: The limits on its native code that are in force, of ``confinement.STEPS``.
+        unavailable: For each other one why not.
+        refused: What was refused to its native code when it tried, of ``confinement.REFUSALS``.
         missing: Libraries it could not import.
+        failing: Libraries that did not read their sample.
         can_chunk: Whether it can also chunk files.
         retired: It must not get another file.
         frame_length: Bytes of the frame that is being received, None between frames.
@@ -61,8 +76,11 @@ class ParserProcess:
     incoming: BufferedByteReceiveStream
     log: WorkerLog
     files: socket.socket | None = None
-    network: str = ""
+    steps: tuple[str, ...] = ()
+    unavailable: dict[str, str] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    failing: tuple[str, ...] = ()
     can_chunk: bool = False
     retired: bool = False
     frame_length: int | None = None
@@ -71,6 +89,11 @@ class ParserProcess:
     def pid(self) -> int:
         """Its process id."""
         return self.process.pid
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """The limits that it was told to leave out."""
+        return tuple(name for name, why in self.unavailable.items() if why == LEFT_OUT)
 
     @property
     def alive(self) -> bool:
@@ -105,10 +128,11 @@ class ParserProcess:
         limits = asked.limits
         seconds = limits.time_for(size)
         messages: list[worker_protocol.Message] = []
-        with await to_thread.run_sync(open_source, asked.path, asked.folder) as source:
+        with ExitStack() as opened:
+            files = await to_thread.run_sync(_open_files, asked, opened)
             try:
-                await self._send(asked, source)
-                source.close()  # the process has its own now
+                await self._send(asked, files)
+                opened.close()  # the process has its own now
                 while not messages or messages[-1].get("more"):
                     messages.append(await self._receive_within(seconds))
                     if "characters" in messages[-1]:
@@ -161,14 +185,16 @@ class ParserProcess:
             raise NotStarted(f"not ready within {seconds:.0f} s") from None
         except (anyio.BrokenResourceError, anyio.EndOfStream, anyio.IncompleteRead, ValueError, OSError):
             code = await self._exit_code()
-            raise NotStarted(f"ended at the start ({_exit_text(code)})") from None
+            raise NotStarted(f"ended at the start ({_exit_text(code)})", crashed=code in _CRASHES) from None
         except BaseException:
             await self.kill()
             raise
         if not message.get("ready"):
             await self.kill()
             raise NotStarted("the interpreter is no parser: it did not say that it is ready")
-        self.network, self.missing = str(message["network"]), tuple(message["missing"])
+        self.steps, self.unavailable = tuple(message["steps"]), dict(message["unavailable"])
+        self.refused, self.missing = tuple(message["refused"]), tuple(message["missing"])
+        self.failing = tuple(message["failing"])
         self.can_chunk = bool(message.get("can_chunk"))
 
     async def close(self) -> None:
@@ -192,10 +218,10 @@ class ParserProcess:
                 self.files.close()
             await self.process.aclose()
 
-    async def _send(self, asked: Request, source: FileIO) -> None:
+    async def _send(self, asked: Request, files: Sequence[FileIO]) -> None:
         assert self.process.stdin is not None
         if self.files is not None:
-            worker_protocol.send_descriptor(self.files, source.fileno())
+            worker_protocol.send_descriptors(self.files, files)
         await self.process.stdin.send(worker_protocol.encode_frame(worker_protocol.request_message(asked)))
 
     async def _receive(self) -> worker_protocol.Message:
@@ -232,6 +258,22 @@ class ParserProcess:
         return f"the parser crashed on this file ({_exit_text(code)}){said}" + (
             f"; {memory}" if code in (-6, -9) else ""
         )
+
+
+def _open_files(asked: Request, opened: ExitStack) -> list[FileIO]:
+    """What a request is about, open until ``opened`` is closed: the file, and the tokenizer's if it is to be chunked.
+
+    Raises:
+        ParseSkipped, ParseFailed: As ``open_source``.
+        ChunkingUnavailable: The tokenizer's file cannot be opened.
+    """
+    files = [opened.enter_context(open_source(asked.path, asked.folder))]
+    if asked.order is not None:
+        try:
+            files.append(opened.enter_context(FileIO(asked.order.tokenizer, "rb")))
+        except OSError as error:
+            raise ChunkingUnavailable(f"{asked.order.tokenizer}: {error.strerror or error}") from None
+    return files
 
 
 async def start(launch: Launch, tasks: TaskGroup, log: WorkerLog) -> ParserProcess:
@@ -275,6 +317,50 @@ async def start_ready(launch: Launch, tasks: TaskGroup, log: WorkerLog, seconds:
     parser = await start(launch, tasks, log)
     await parser.wait_until_ready(seconds)
     return parser
+
+
+LESS: tuple[tuple[str, ...], ...] = (("reading",), ("calls",), ("changes",), ("network",), ("reading", "calls"), STEPS)
+"""What is left out, in this order, when a library does not bear all limits."""
+
+
+async def start_confined(
+    how: Callable[[tuple[str, ...]], Awaitable[Launch]], tasks: TaskGroup, log: WorkerLog, seconds: float
+) -> ParserProcess:
+    """Start a worker process with every limit or, if a library's sample fails then, with the most that it bears.
+
+    Where it fails without limits too, the library is at fault and every limit is kept.
+
+    Args:
+        how: How to start it without some steps; it is to try its samples.
+        tasks: As ``start``.
+        log: As ``start``.
+        seconds: As ``start_ready``.
+
+    Raises:
+        NotStarted: It was not ready within ``seconds``, or crashes whatever is left out.
+    """
+    first, why = None, None
+    try:
+        first = await start_ready(await how(()), tasks, log, seconds)
+        if not first.failing:
+            return first
+    except NotStarted as error:
+        if not error.crashed:
+            raise
+        why = error
+    for left_out in LESS:
+        try:
+            other = await start_ready(await how(left_out), tasks, log, seconds)
+        except NotStarted:
+            continue
+        if first is None or len(other.failing) < len(first.failing):
+            if first is not None:
+                await first.close()
+            return other
+        await other.close()
+    if first is None:
+        raise why or NotStarted("it crashes at its start")
+    return first
 
 
 async def _collect_stderr(process: Process, log: WorkerLog) -> None:
@@ -350,13 +436,17 @@ WORKER = "indexer.documents.worker"
 """The module that a worker process runs."""
 
 
-def launch(setting: str | None, memory_bytes: int, *, once: bool) -> Launch:
+def launch(
+    setting: str | None, memory_bytes: int, *, once: bool, without: Sequence[str] = (), samples: bool = True
+) -> Launch:
     """Find interpreter and worker module and say how to start them.
 
     Args:
         setting: A Python to use instead of this one: a file, a virtual environment's directory, or a command name.
         memory_bytes: The worker's memory limit.
         once: End after one file.
+        without: Steps of its confinement to leave out.
+        samples: Try each library on a sample before it says that it is ready.
 
     Raises:
         NoInterpreter: One of the two does not exist; names the paths tried.
@@ -366,7 +456,9 @@ def launch(setting: str | None, memory_bytes: int, *, once: bool) -> Launch:
     file = root.joinpath(*WORKER.split(".")).with_suffix(".py")
     if not file.is_file():
         raise NoInterpreter(f"the parser module is missing: looked at {file}; reinstall folder-mcp")
-    options = ("--memory", str(memory_bytes), *(("--once",) if once else ()))
+    options = ["--memory", str(memory_bytes), *(["--once"] if once else [])]
+    options += ["--without", ",".join(without)] if without else []
+    options += [] if samples else ["--no-samples"]
     # -u: nothing waits in a buffer. -P: neither the working directory nor a script's is searched for modules.
     command = (interpreter, "-u", "-P", "-m", WORKER, *options)
     environment = os.environ  # environment: a child gets a few variables of this process

@@ -114,7 +114,8 @@ def chunk_document(document: Document, counter: TokenCounter, limit: int, name: 
 
 
 # Descriptors --------------------------------------------------------------------------------------------------------
-# The open file of a request goes over a socket of its own (SCM_RIGHTS), one for each request.
+# What a request is about goes over a socket of its own (SCM_RIGHTS): the open file, and the tokenizer's where it is to
+# be chunked. A worker can open neither itself.
 
 CAN_PASS_DESCRIPTORS = hasattr(socket, "send_fds")
 """Whether this system hands open files to another process."""
@@ -122,26 +123,32 @@ _MARK = b"f"
 """The byte that a descriptor travels with."""
 
 
-def send_descriptor(channel: socket.socket, descriptor: int) -> None:
-    """Hand a copy of an open file over; the caller keeps its own. Never waits: one is on the way at most.
+_MOST_DESCRIPTORS = 2
+
+
+def send_descriptors(channel: socket.socket, files: Sequence[FileIO]) -> None:
+    """Hand copies of the open files of one request over; the caller keeps its own.
+
+    Never waits: those of one request are on the way at most.
 
     Raises:
         OSError: The other process has ended.
     """
-    socket.send_fds(channel, [_MARK], [descriptor])
+    socket.send_fds(channel, [_MARK], [file.fileno() for file in files])
 
 
-def receive_descriptor(channel: socket.socket) -> FileIO:
-    """Wait for the next file that was handed over.
+def receive_descriptors(channel: socket.socket) -> tuple[FileIO, ...]:
+    """Wait for the next files that were handed over, at least one.
 
     Raises:
         OSError: The other process has ended, or sent no file.
     """
-    _, descriptors, _, _ = socket.recv_fds(channel, len(_MARK), 1)
+    _, descriptors, _, _ = socket.recv_fds(channel, len(_MARK), _MOST_DESCRIPTORS)
     if not descriptors:
         raise ConnectionError("no file came with the request")
-    os.set_inheritable(descriptors[0], False)
-    return FileIO(descriptors[0], "rb")
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return tuple(FileIO(descriptor, "rb") for descriptor in descriptors)
 
 
 # Frames -------------------------------------------------------------------------------------------------------------
@@ -187,8 +194,8 @@ class Request:
     """What a worker is asked for: one file parsed, with a ``ChunkRequest`` chunked too.
 
     Attributes:
-        path: What the file is called. The worker reads the open descriptor that comes with the request; it opens the
-            path itself only where the system cannot hand descriptors over (Windows).
+        path: What the file is called. The worker reads the open descriptor that comes with the request, and so the
+            tokenizer's; it opens paths itself only where the system cannot hand descriptors over (Windows).
         folder: The root that the file is below.
         limits: What it may cost.
         order: How it is chunked; None for not at all.

@@ -48,7 +48,8 @@ class Recipe:
         lower_case: Whether text is lower-cased before the tokenizer.
         normalizes: Whether the chain itself ends in unit vectors.
         special_tokens: Whether the tokenizer adds its special tokens.
-        remote_code: Whether the model needs code from its own repository.
+        remote_code: Whether the model names code of its own repository; its files decide, for a model of the catalogue
+            too, as they may have been replaced.
     """
 
     architecture: str
@@ -94,7 +95,7 @@ def read_recipe(directory: Path, entry: Entry | None = None) -> Recipe:
         lower_case=bool(sentence.get("do_lower_case", False)),
         normalizes="Normalize" in names,
         special_tokens=not static,
-        remote_code=_needs_code(config, chain),
+        remote_code=_needs_code(directory, config, chain),
     )
 
 
@@ -161,8 +162,10 @@ def _length(root: Path, config: dict[str, Any], sentence: dict[str, Any], entry:
     return min(int(named), positions) if positions else int(named)
 
 
-def _needs_code(config: dict[str, Any], chain: list[Any]) -> bool:
-    return bool(config.get("auto_map")) or any(
+def _needs_code(directory: Path, config: dict[str, Any], chain: list[Any]) -> bool:
+    """Whether a module's class is not of the library, or the configuration of one names classes of the repository."""
+    own = [_dict(directory / str(module.get("path", "")) / "config.json") for module in chain]
+    return any(each.get("auto_map") for each in (config, *own)) or any(
         not str(m.get("type", "")).startswith("sentence_transformers.") for m in chain
     )
 

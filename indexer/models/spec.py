@@ -61,7 +61,7 @@ def resolve(
     export = find_prepared(data_dir, key, EXPORT_RECORD) if data_dir else None
     chosen, directory = _runtime(model, runtime, where, export[0] if export else None)
     checks = located.checks if directory == model.directory else export[1].checks if export else ()
-    if recipe.remote_code and chosen == "torch" and model.needs_code and not allow_remote_code:
+    if recipe.remote_code and chosen == "torch" and not allow_remote_code:
         raise SlotUnavailable(
             "incompatible",
             f"The model {name} runs only with code from its own repository.",
@@ -93,11 +93,6 @@ class _Model:
     located: Located
     directory: Path
     recipe: Recipe
-
-    @property
-    def needs_code(self) -> bool:
-        """Whether torch needs code of the model's repository; the catalogue knows better than the files."""
-        return self.entry.remote_code if self.entry else self.recipe.remote_code
 
     @property
     def onnx(self) -> str:
@@ -265,7 +260,7 @@ def _check_cross_encoder(name: str, directory: Path) -> None:
             f"{name} is no reranker: that is a sequence classification model with one label.",
             "Name one in search.rerank (folder-mcp models list shows some), or leave it empty.",
         )
-    if config.get("auto_map"):
+    if config.get("auto_map") or read_recipe(directory).remote_code:
         raise SlotUnavailable(
             "incompatible", f"The reranker {name} runs only with code from its own repository.", "Choose another one."
         )

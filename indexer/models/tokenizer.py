@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,25 +85,32 @@ def open_tokenizer(spec: ModelSpec) -> Tokens:
             f"The passage prompt of {spec.name} fills its window of {spec.max_tokens} tokens.",
             "Choose another model.",
         )
-    return Tokens(tokenizer, limit, _stamp(path, limit), str(path))
+    return Tokens(tokenizer, limit, _stamp(_content(path), limit), str(path))
 
 
-def open_counter(path: str, limit: int, stamp: str) -> Tokens:
+def open_counter(path: str, limit: int, stamp: str, file: FileIO | None = None) -> Tokens:
     """Open a tokenizer that another process has opened, by the attributes of its ``Tokens``.
+
+    Args:
+        path: See ``Tokens``.
+        limit: Likewise.
+        stamp: Likewise.
+        file: The file at ``path``, open, for a process that may not open it.
 
     Raises:
         SlotUnavailable: ``corrupt_files`` or ``offline_missing`` when its file is damaged, gone, or another by now.
         OSError: It cannot be read.
     """
-    tokenizer = read_tokenizer(Path(path))
-    if _stamp(Path(path), limit) != stamp:
+    content = _content(Path(path)) if file is None else file.readall()
+    tokenizer = _tokenizer_of(Path(path), content)
+    if _stamp(content, limit) != stamp:
         raise SlotUnavailable("corrupt_files", f"{path} has been replaced.", "Restart folder-mcp.")
     return Tokens(tokenizer, limit, stamp, path)
 
 
-def _stamp(path: Path, limit: int) -> str:
+def _stamp(content: bytes, limit: int) -> str:
     what = f"{limit}\n{LONGEST_RUN}\n{SEGMENT}\n".encode()
-    return hashlib.sha256(what + path.read_bytes()).hexdigest()[:12]
+    return hashlib.sha256(what + content).hexdigest()[:12]
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
@@ -110,13 +119,22 @@ def read_tokenizer(path: Path) -> Tokenizer:
     Raises:
         SlotUnavailable: As ``open_tokenizer``.
     """
+    return _tokenizer_of(path, _content(path))
+
+
+def _content(path: Path) -> bytes:
+    # Not read by the library: its errors do not distinguish a missing file from a damaged one.
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as e:
+        raise SlotUnavailable("offline_missing", f"{path} is gone.", "Pull the model again.") from e
+
+
+def _tokenizer_of(path: Path, content: bytes) -> Tokenizer:
     from tokenizers import Tokenizer  # noqa: PLC0415 - a start imports this module
 
     try:
-        # Not read by the library: its errors do not distinguish a missing file from a damaged one.
-        tokenizer = Tokenizer.from_buffer(path.read_bytes())
-    except FileNotFoundError as e:
-        raise SlotUnavailable("offline_missing", f"{path} is gone.", "Pull the model again.") from e
+        tokenizer = Tokenizer.from_buffer(content)
     except ValueError as e:
         raise SlotUnavailable(
             "corrupt_files", f"{path} is damaged: {e}", "Delete this model's files and pull it again."
@@ -124,6 +142,19 @@ def read_tokenizer(path: Path) -> Tokenizer:
     tokenizer.no_truncation()
     tokenizer.no_padding()
     return tokenizer
+
+
+def counts_a_sample() -> bool:
+    """Whether the library counts the words of a small text right in this process, by a vocabulary of two words."""
+    from tokenizers import Tokenizer  # noqa: PLC0415 - a start imports this module
+
+    small = {
+        "version": "1.0",
+        "added_tokens": [],
+        "pre_tokenizer": {"type": "Whitespace"},
+        "model": {"type": "WordLevel", "vocab": {"sample": 0, "other": 1}, "unk_token": "other"},
+    }
+    return len(Tokenizer.from_str(json.dumps(small)).encode("sample of a text").ids) == 4
 
 
 def tokenizer_file(directory: str) -> Path:

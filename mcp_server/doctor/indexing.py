@@ -10,7 +10,8 @@ from threading import Timer
 from typing import Any, BinaryIO, cast
 
 from indexer.documents import worker_protocol
-from indexer.documents.worker_process import Launch, NoInterpreter, find_interpreter, launch
+from indexer.documents.confinement import LEFT_OUT, NOT_HERE, REFUSALS, REFUSED_BY
+from indexer.documents.worker_process import LESS, Launch, NoInterpreter, find_interpreter, launch
 from indexer.errors import ConfigError, SlotUnavailable, StoreError
 from indexer.folders.model_availability import ModelResolver
 from indexer.folders.registry import list_folders
@@ -159,7 +160,7 @@ def parser_findings(
         yield Finding(name, "failure", str(error), "set PYTHON_PATH to a Python with folder-mcp's packages")
         return
     try:
-        greeting, errors = greet(started)
+        greeting, errors = _greeting_with_most_limits(setting, started, greet)
     except OSError as error:
         remedy = "set PYTHON_PATH to a Python that can be started"
         yield Finding(name, "failure", f"{interpreter} does not start: {error.strerror or error}", remedy)
@@ -175,9 +176,58 @@ def parser_findings(
         remedy = f"run: {interpreter} -m pip install {' '.join(missing)}"
         yield Finding(name, "failure", f"{interpreter} lacks {', '.join(missing)}", remedy)
         return
-    network = {"namespace": "no network exists for it", "blocked": "its Python code cannot connect"}
-    kept = network.get(str(greeting.get("network")), "")
-    yield Finding(name, "ok", f"{interpreter} starts with all its libraries" + (f"; {kept}" if kept else ""))
+    failing = ", ".join(greeting.get("failing", ()))
+    if failing:
+        remedy = f"run: {interpreter} -m pip install --force-reinstall {failing.replace(',', '')}"
+        yield Finding(name, "failure", f"{failing} does not read its sample with {interpreter}", remedy)
+    else:
+        yield Finding(name, "ok", f"{interpreter} starts with all its libraries, and each reads its sample")
+    yield from confinement_findings(greeting)
+
+
+def _greeting_with_most_limits(
+    setting: str | None, started: Launch, greet: Callable[[Launch], tuple[dict[str, Any] | None, str]]
+) -> tuple[dict[str, Any] | None, str]:
+    """What a process says that has every limit or, if its libraries fail then, the most that they bear."""
+    first = greet(started)
+    greeting, _ = first
+    if greeting is None or not greeting.get("failing"):
+        return first
+    for left_out in LESS:
+        other = greet(launch(setting, 0, once=True, without=left_out))
+        if other[0] is not None and len(other[0]["failing"]) < len(greeting["failing"]):
+            return other
+    return first
+
+
+def confinement_findings(greeting: Mapping[str, Any]) -> Iterator[Finding]:
+    """What the native code of a parser cannot do here, a finding for each; told by a process that has tried.
+
+    Args:
+        greeting: What it said when it was ready.
+    """
+    refused, unavailable = greeting.get("refused", ()), greeting.get("unavailable", {})
+    if not refused and set(unavailable.values()) == {NOT_HERE}:
+        detail = "a parser's Python code cannot connect or start a program; its native code can: nothing here binds it"
+        yield Finding("parser limits", "ok", detail)
+        return
+    for name, what in REFUSALS.items():
+        if name in refused:
+            yield Finding(f"parser limit, {name}", "ok", f"native code of a parser cannot {what}")
+        else:
+            reasons = {step: unavailable[step] for step in REFUSED_BY[name] if step in unavailable}
+            why = "; ".join(f"{step}: {reason}" for step, reason in reasons.items())
+            detail = f"native code of a parser can {what}" + (f" ({why})" if why else "")
+            yield Finding(f"parser limit, {name}", "warning", detail, _remedy_for(reasons))
+
+
+def _remedy_for(reasons: Mapping[str, str]) -> str:
+    """What to do to have a limit, by the steps that would set it and why they are not in force."""
+    if LEFT_OUT in reasons.values():
+        return "update the packages that read documents, then run folder-mcp doctor again"
+    if reasons.keys() & {"reading", "changes"}:
+        return "use a Linux kernel 5.13 or newer that starts with Landlock (lsm=...,landlock)"
+    return "nothing: this system offers no more"
 
 
 def greeting_of(started: Launch) -> tuple[dict[str, Any] | None, str]:

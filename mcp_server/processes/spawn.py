@@ -40,11 +40,8 @@ _USER_VARIABLES = frozenset(
         "TEMP",
         "TMP",
         "VIRTUAL_ENV",
-        "PYTHONPATH",
-        "PYTHONHOME",
         "PYTHON_PATH",
         "LD_LIBRARY_PATH",
-        "LD_PRELOAD",
         "DYLD_LIBRARY_PATH",
         "HTTP_PROXY",
         "HTTPS_PROXY",
@@ -71,17 +68,50 @@ _USER_VARIABLES = frozenset(
         "PROCESSOR_ARCHITECTURE",
     ]
 )
+_A_PACKAGE = "anyio"
+"""A package that an installation of this program has."""
 _USER_PREFIXES = ("LC_", "XDG_", "FOLDER_MCP_", "HF_", "CUDA_", "NVIDIA_", "ROCR_", "HIP_", "OMP_", "MKL_", "AWS_")
 
 
 def user_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the part of an environment that is the user's and not one client's, with our code on ``PYTHONPATH``."""
+    """Return the part of an environment that is the user's and not one client's, with our code on ``PYTHONPATH``.
+
+    What makes Python or the system's loader run code of other places (``PYTHONPATH``, ``PYTHONHOME``, ``LD_PRELOAD``)
+    is a client's: an editor sets it for the project that is open, which anybody may have written. The first two are
+    kept only where the installation itself depends on them.
+    """
     found = {
         name: value
         for name, value in environ.items()
         if name.upper() in _USER_VARIABLES or name.upper().startswith(_USER_PREFIXES)
     }
-    return _with_our_code(found)
+    return _with_our_code(found | needed_by_installation(environ))
+
+
+def needed_by_installation(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return ``PYTHONPATH`` where our packages are found by it alone, ``PYTHONHOME`` where Python's own library is."""
+    from importlib.machinery import PathFinder  # noqa: PLC0415 - a relay that finds a running owner does not need it
+
+    kept = {}
+    paths = [os.path.abspath(path) for path in environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    others = [path for path in sys.path if os.path.abspath(path or os.curdir) not in paths]
+    if paths and PathFinder.find_spec(_A_PACKAGE, others) is None:
+        kept["PYTHONPATH"] = environ["PYTHONPATH"]
+    if environ.get("PYTHONHOME") and sys.prefix == sys.base_prefix and not _finds_its_library():
+        kept["PYTHONHOME"] = environ["PYTHONHOME"]
+    return kept
+
+
+def _finds_its_library() -> bool:
+    """Whether this Python's library lies beside its program, or above it, where Python looks by itself."""
+    beside = os.path.dirname(os.path.realpath(sys.executable))
+    library = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    candidates = [("lib", library, "os.py"), ("Lib", "os.py"), ("lib64", library, "os.py")]
+    return any(
+        os.path.isfile(os.path.join(place, *parts))
+        for place in (beside, os.path.dirname(beside))
+        for parts in candidates
+    )
 
 
 def owner_arguments(location: Location, *, verbose: bool) -> list[str]:

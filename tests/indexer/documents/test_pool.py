@@ -12,6 +12,7 @@ import anyio
 import pytest
 from hostile import HOSTILE, described, gone, mail, script, still_well
 
+from indexer.documents.confinement import REFUSALS
 from indexer.documents.parse import ParseLimits
 from indexer.documents.pool import open_parsers
 from indexer.documents.pool_status import PoolTiming
@@ -53,6 +54,8 @@ async def test_a_document_comes_back_with_its_hash_and_the_plain_file_starts_no_
     assert parsed.document.title == "hello"
     assert (status.state, status.step, status.workers, status.busy, status.missing) == ("running", "pool", 1, 0, ())
     assert status.network in ("namespace", "blocked")
+    if sys.platform == "linux" and not status.limits_missing:
+        assert set(status.refused) == set(REFUSALS)
     assert status.interpreter == sys.executable
 
 

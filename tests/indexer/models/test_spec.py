@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_models import HIDDEN, write_bert, write_hub, write_json, write_static
+from tiny_models import HIDDEN, write_bert, write_hub, write_json, write_modules, write_static
 
 from indexer.errors import SlotUnavailable
 from indexer.models.spec import resolve
@@ -105,6 +105,21 @@ def test_code_of_the_model_runs_only_when_allowed(tmp_path: Path) -> None:
     assert resolve(directory, device="cpu", allow_remote_code=True).remote_code
     harmless = str(write_bert(tmp_path / "harmless"))
     assert not resolve(harmless, allow_remote_code=True).remote_code, "nothing asks for it"
+
+
+@pytest.mark.parametrize("where", ["modules.json", "config.json", "1_Pooling/config.json"])
+def test_the_files_of_a_catalogue_model_decide_whether_it_needs_code(tmp_path: Path, where: str) -> None:
+    """Its repository may have been replaced since: the catalogue's word is not asked."""
+    snapshot = write_hub(tmp_path, "BAAI/bge-small-en-v1.5", pooling="cls")
+    assert not resolve("bge-small-en-v1.5", hub_cache=tmp_path, device="cuda", allow_remote_code=True).remote_code
+    if where == "modules.json":
+        write_modules(snapshot, [("", "sentence_transformers.models.Transformer"), ("1_Own", "evil.Pooling")])
+    else:
+        found = json.loads((snapshot / where).read_text(encoding="utf-8"))
+        write_json(snapshot / where, found | {"auto_map": {"AutoModel": "evil.Model"}})
+    with pytest.raises(SlotUnavailable, match="runs only with code from its own repository"):
+        resolve("bge-small-en-v1.5", hub_cache=tmp_path, device="cuda")
+    assert resolve("bge-small-en-v1.5", hub_cache=tmp_path, device="cuda", allow_remote_code=True).remote_code
 
 
 def test_a_static_table_needs_no_torch(tmp_path: Path) -> None:

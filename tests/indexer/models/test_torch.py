@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import tokenizer, write_bert, write_static
+from tiny_models import tokenizer, write_bert, write_modules, write_static
 
+from indexer.errors import SlotUnavailable
 from indexer.models.loader import RuntimeLoader
 from indexer.models.spec import resolve
 from indexer.slot.embedder import Embedder, ModelSpec
@@ -115,6 +116,22 @@ def test_the_runtimes_agree_on_a_static_table(tmp_path: Path) -> None:
     texts = ["the lease", "how long is the notice period of the contract", "valve"]
     rows = [load(resolve(directory, device="cpu", runtime=k)).embed_passages(texts) for k in ("onnx", "torch")]  # type: ignore[arg-type]
     assert (rows[0] * rows[1]).sum(axis=1).min() >= 0.9999
+
+
+@pytest.mark.slow
+def test_a_class_of_a_local_directory_is_not_imported_unless_allowed(tmp_path: Path) -> None:
+    """The library's own refusal, for files that changed after they were looked at."""
+    directory, ran = write_bert(tmp_path / "m"), tmp_path / "ran"
+    spec = resolve(str(directory), device="cpu", runtime="torch")
+    (directory / "evil.py").write_text(f"import os\nos.mkdir({str(ran)!r})\n", encoding="utf-8")
+    own = [("", "sentence_transformers.models.Transformer"), ("1_Own", "evil.Pooling")]
+    (directory / "1_Own").mkdir()
+    write_modules(directory, own)
+    with pytest.raises(Exception, match=r"trust_remote_code|evil"):
+        load(spec)
+    assert not ran.exists()
+    with pytest.raises(SlotUnavailable, match="code from its own repository"):
+        resolve(str(directory), device="cpu", runtime="torch")
 
 
 def test_a_load_touches_no_network_and_writes_nothing_out(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tiny_models import write_bert, write_mpnet
 from indexer.errors import SlotUnavailable
 from indexer.models.prepare import Outcome, Request, due_preparations, preparation_lock, spec_of
 from mcp_server.cli.models import prepare_in_process
+from mcp_server.version import ROOT as CODE
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRON = dict(os.environ)
@@ -165,19 +166,27 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path, torch_only: Req
         subprocess.run(["umount", str(data)], check=True)
 
 
-def test_a_missing_exporter_is_named_and_not_held_against_the_model(tmp_path: Path, torch_only: Request) -> None:
+def searched(monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+    """Have the process search a directory for modules first, which a client cannot."""
+    path = os.pathsep.join([CODE, str(directory)])
+    monkeypatch.setattr("mcp_server.cli.models.user_environment", lambda environ: {**environ, "PYTHONPATH": path})
+
+
+def test_a_missing_exporter_is_named_and_not_held_against_the_model(
+    tmp_path: Path, torch_only: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
     hidden = tmp_path / "hidden" / "onnxscript"
     hidden.mkdir(parents=True)
     (hidden / "__init__.py").write_text("raise ImportError('No module named onnxscript', name='onnxscript')")
-    environ = ENVIRON | {"PYTHONPATH": str(hidden.parent)}
+    searched(monkeypatch, hidden.parent)
     with pytest.raises(SlotUnavailable, match="Making an ONNX form needs a package") as caught:
-        prepare_in_process(torch_only, environ, lambda stage: None)
+        prepare_in_process(torch_only, ENVIRON, lambda stage: None)
     assert caught.value.code == "dependency_missing" and caught.value.hint
     assert left(torch_only) == [] and len(due_preparations(torch_only)) == 1
 
 
 def test_what_libraries_print_is_no_answer_and_goes_to_the_log(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noisy = tmp_path / "noisy"
     noisy.mkdir()
@@ -197,8 +206,9 @@ def test_what_libraries_print_is_no_answer_and_goes_to_the_log(
     torch.save(load_file(directory / "model.safetensors"), directory / "pytorch_model.bin")
     (directory / "model.safetensors").unlink()
     request = Request(str(directory), str(tmp_path / "data"), str(tmp_path / "hub"), device="cpu")
+    searched(monkeypatch, noisy)
     with caplog.at_level("INFO"):
-        outcomes = prepare_in_process(request, ENVIRON | {"PYTHONPATH": str(noisy)}, lambda stage: None)
+        outcomes = prepare_in_process(request, ENVIRON, lambda stage: None)
     assert outcomes == [Outcome("safetensors", "")]
     assert "written to descriptor 1" in caplog.text
 

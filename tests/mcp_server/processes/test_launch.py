@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,23 @@ def test_the_owner_gets_the_users_environment_and_not_a_clients(tmp_path: Path) 
         "PYTHONSTARTUP": "x",
         "OPENAI_API_KEY": "secret",
     }
+    given |= {
+        "PYTHONHOME": "/project",
+        "LD_PRELOAD": "/project/x.so",
+        "PYTHONINSPECT": "1",
+        "PYTHONUSERBASE": "/project",
+    }
     wanted = {"PATH", "HOME", "LC_ALL", "FOLDER_MCP_CONFIG", "HF_HUB_OFFLINE", "https_proxy", "PYTHONPATH"}
     assert set(user_environment(given)) == wanted
-    assert user_environment(given)["PYTHONPATH"] == f"{ROOT}:/own"
+    assert user_environment(given)["PYTHONPATH"] == ROOT, "a client's own is for its project"
+
+
+def test_an_installation_that_is_found_by_pythonpath_alone_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "anyio").mkdir()
+    (tmp_path / "anyio" / "__init__.py").touch()
+    given = {"PYTHONPATH": f"{tmp_path}{os.pathsep}/project"}
+    assert user_environment(given)["PYTHONPATH"] == ROOT
+    monkeypatch.setattr(sys, "path", [str(tmp_path), "/project"])
+    assert user_environment(given)["PYTHONPATH"] == os.pathsep.join([ROOT, str(tmp_path), "/project"])
