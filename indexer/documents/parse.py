@@ -13,6 +13,7 @@ from pathlib import Path
 from indexer.documents import formats
 from indexer.documents.plain import read_notebook, read_plain
 from indexer.errors import ParseFailed, ParseSkipped
+from indexer.text.secrets import Allowed, blank
 from indexer.types import Document, Unit
 
 PARSERS = "parsers/2"
@@ -30,7 +31,7 @@ class LibraryMissing(ParseSkipped):
 
 @dataclass(frozen=True, slots=True)
 class ParseLimits:
-    """What one file may cost.
+    """What one file may cost, and what of it may be shown.
 
     Attributes:
         max_bytes: Size of a file, bytes.
@@ -42,6 +43,7 @@ class ParseLimits:
         chunk_seconds: CPU time to chunk an empty text, seconds.
         chunk_seconds_per_mchar: Additional time for each million characters.
         chunk_max_seconds: Most time for any text, seconds.
+        shown_secrets: Which secrets are not blanked, as ``secrets.Allowed``.
     """
 
     max_bytes: int = 200_000_000
@@ -53,6 +55,7 @@ class ParseLimits:
     chunk_seconds: float = 10.0
     chunk_seconds_per_mchar: float = 20.0
     chunk_max_seconds: float = 300.0
+    shown_secrets: Allowed = ()
 
     def time_for(self, size: int) -> float:
         """Seconds allowed for a file of ``size`` bytes."""
@@ -96,7 +99,7 @@ def format_of(path: str) -> formats.Format:
 
 
 def read_document(path: str, data: bytes, limits: ParseLimits) -> Document:
-    """Turn the bytes of the file at ``path`` into units of text; an empty file has none.
+    """Turn the bytes of the file at ``path`` into units of text without secrets; an empty file has none.
 
     Raises:
         ParseSkipped: Binary, encrypted, a scan, an archive, or beyond a limit.
@@ -111,7 +114,7 @@ def read_document(path: str, data: bytes, limits: ParseLimits) -> Document:
         raise ParseSkipped(f"more text than the limit of {limits.max_chars:,} characters")
     if kind.family not in ("plain", "table") and _is_noise(document):
         raise ParseFailed("damaged: what comes out of it is not text")
-    return _without_surrogates(document)
+    return _without_secrets(_without_surrogates(document), limits.shown_secrets)
 
 
 def parse_here(path: str, limits: ParseLimits) -> Parsed:
@@ -155,6 +158,24 @@ def _without_surrogates(document: Document) -> Document:
         for u in document.units
     )
     return replace(document, units=tuple(units), title=_replace_surrogates(document.title))
+
+
+def _without_secrets(document: Document, shown: Allowed) -> Document:
+    """The document with every secret blanked, in names and headings too; the only way from a parser to any reader.
+
+    Units keep their lines. A key block may go on in the next unit: a page, a row, a cell.
+    """
+    if shown is None:
+        return document
+    units, kinds, open_key = [], list[str](), False
+    for unit in document.units:
+        text = blank(unit.text, shown, syntax=document.syntax, open_key=open_key)
+        open_key = text.open_key
+        name, heading = (blank(part, shown) if part else None for part in (unit.name, unit.heading))
+        kinds += (*text.kinds, *(name.kinds if name else ()))
+        units.append(Unit(unit.kind, name.text if name else "", text.text, heading.text if heading else ""))
+    title = blank(document.title, shown).text
+    return replace(document, units=tuple(units), title=title, secrets=tuple(kinds))
 
 
 def _encodable(text: str) -> bool:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
@@ -22,6 +23,7 @@ from anyio import to_thread
 
 from indexer.documents.parse import LibraryMissing, Parsed, ParseLimits, format_of, parse_here
 from indexer.documents.pool_status import PoolStatus, PoolTiming, State, Step, WorkerLog, missing_text, remedy
+from indexer.documents.secret_policy import SecretPolicy
 from indexer.documents.worker_process import (
     NoInterpreter,
     NotStarted,
@@ -55,6 +57,7 @@ async def open_parsers(
     interpreter: str | None = None,
     limits: ParseLimits | None = None,
     timing: PoolTiming | None = None,
+    secrets: SecretPolicy | None = None,
 ) -> AsyncIterator[Parsers]:
     """Open a parser pool. No process starts before the first file that needs one; all are ended on exit.
 
@@ -63,9 +66,12 @@ async def open_parsers(
         interpreter: A Python to run them with instead of this one.
         limits: What one file may cost.
         timing: Time limits of the pool.
+        secrets: Which secrets are not blanked; None: all are.
     """
     async with anyio.create_task_group() as tasks:
-        parsers = Parsers(workers, interpreter, limits or ParseLimits(), timing or PoolTiming(), tasks)
+        parsers = Parsers(
+            workers, interpreter, limits or ParseLimits(), timing or PoolTiming(), tasks, secrets or SecretPolicy()
+        )
         try:
             yield parsers
         finally:
@@ -83,10 +89,12 @@ class Parsers:
         limits: ParseLimits,
         timing: PoolTiming,
         tasks: TaskGroup,
+        secrets: SecretPolicy,
     ) -> None:
         self.workers = workers
         self._interpreter_setting = interpreter
         self._limits = limits
+        self._secrets = secrets
         self._timing = timing
         self._tasks = tasks
         self._limiter = anyio.CapacityLimiter(workers)
@@ -117,7 +125,7 @@ class Parsers:
         """
         found = await to_thread.run_sync(format_of, file.path)
         if found.in_process:
-            return await to_thread.run_sync(parse_here, file.path, self._limits)
+            return await to_thread.run_sync(parse_here, file.path, self._limits_for(file))
         async with self._limiter:
             self._retry_pool()
             if self._step == "pool":
@@ -149,7 +157,7 @@ class Parsers:
                     self._idle_workers.add(parser)
                 return None
             try:
-                made = await parser.prepare(file.path, self._limits, file.size, order)
+                made = await parser.prepare(file.path, self._limits_for(file), file.size, order)
                 self._deaths_in_a_row = 0
                 return made
             except ChunkingUnavailable as error:
@@ -195,6 +203,11 @@ class Parsers:
         self._processes.clear()
         for parser, idle in zip(processes, idle_ones, strict=True):
             await (parser.close() if idle else parser.kill())
+
+    def _limits_for(self, file: File) -> ParseLimits:
+        """What a file may cost, and which of its secrets are shown."""
+        shown = self._secrets.shown_in(file.folder, file.path)
+        return self._limits if shown == self._limits.shown_secrets else replace(self._limits, shown_secrets=shown)
 
     async def _acquire(self) -> ParserProcess | None:
         """A process: an idle one that still runs, else a new one; None when none starts, and the pool has degraded."""
@@ -242,7 +255,7 @@ class Parsers:
 
     async def _parse_with(self, parser: ParserProcess, file: File) -> Parsed:
         try:
-            return await parser.parse(file.path, self._limits, file.size)
+            return await parser.parse(file.path, self._limits_for(file), file.size)
         finally:
             await self._release(parser)
 
@@ -271,7 +284,7 @@ class Parsers:
         self._processes.append(parser)
         self._network, self._missing = parser.network, parser.missing
         try:
-            return await parser.parse(file.path, self._limits, file.size)
+            return await parser.parse(file.path, self._limits_for(file), file.size)
         finally:
             self._parsed += 1
             self._processes.remove(parser)

@@ -23,7 +23,7 @@ from indexer.types import File
 
 # Paths are str with surrogates, and this runs for every file of the tree: hence os.path, not pathlib.
 
-SkipKind = Literal["secret", "large", "link", "special", "placeholder", "unreadable"]
+SkipKind = Literal["secret", "large", "link", "special", "placeholder", "unreadable", "unsupported"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Skipped:
         reason: Why, one sentence.
         kind: ``secret`` (a file, or a directory as a whole), ``large``, ``link``, ``special`` (pipe, socket, device),
             ``placeholder`` (its content is in a cloud), ``unreadable`` (a file, or a directory: its content is
-            unknown, so nothing below it may be taken for deleted).
+            unknown, so nothing below it may be taken for deleted), ``unsupported`` (of a kind nothing here reads).
     """
 
     path: str
