@@ -13,7 +13,7 @@ from pathlib import Path
 from indexer.documents import formats
 from indexer.documents.plain import read_notebook, read_plain
 from indexer.errors import ParseFailed, ParseSkipped
-from indexer.text.secrets import Allowed, blank
+from indexer.text.secrets import Allowed, Blanked, blank, find_secrets
 from indexer.types import Document, Unit
 
 PARSERS = "parsers/2"
@@ -167,15 +167,21 @@ def _without_secrets(document: Document, shown: Allowed) -> Document:
     """
     if shown is None:
         return document
-    units, kinds, open_key = [], list[str](), False
+    texts: list[Blanked] = []
     for unit in document.units:
-        text = blank(unit.text, shown, syntax=document.syntax, open_key=open_key)
-        open_key = text.open_key
-        name, heading = (blank(part, shown) if part else None for part in (unit.name, unit.heading))
-        kinds += (*text.kinds, *(name.kinds if name else ()))
-        units.append(Unit(unit.kind, name.text if name else "", text.text, heading.text if heading else ""))
-    title = blank(document.title, shown).text
-    return replace(document, units=tuple(units), title=title, secrets=tuple(kinds))
+        open_key = bool(texts) and texts[-1].open_key
+        texts.append(blank(unit.text, shown, syntax=document.syntax, open_key=open_key))
+    labels = "\n".join((document.title, *(part for unit in document.units for part in (unit.name, unit.heading))))
+    in_labels = find_secrets(labels, shown)
+    if not in_labels and not any(text.kinds for text in texts):
+        return document
+
+    def label(part: str) -> str:
+        return blank(part, shown).text if in_labels else part
+
+    units = (Unit(u.kind, label(u.name), t.text, label(u.heading)) for u, t in zip(document.units, texts, strict=True))
+    kinds = tuple(kind for text in texts for kind in text.kinds) or tuple(one.kind for one in in_labels)
+    return replace(document, units=tuple(units), title=label(document.title), secrets=kinds)
 
 
 def _encodable(text: str) -> bool:
