@@ -123,6 +123,24 @@ def patterns(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def secret_patterns(value: object) -> tuple[str, ...]:
+    """Check for a list of regular expressions in the syntax of RE2, each for a whole secret."""
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise ValueError('must be a list of regular expressions, such as ["ghp_EXAMPLE.*"]')
+    if value:
+        import re2  # noqa: PLC0415  # 12 ms that a configuration without such patterns does not need
+
+        options = re2.Options()
+        options.log_errors = False
+        for item in value:
+            try:
+                re2.compile(item, options)
+            except re2.error as error:
+                why = error.args[0].decode(errors="replace") if isinstance(error.args[0], bytes) else error
+                raise ValueError(f"has {item!r}, which is no regular expression of RE2 ({why}); correct it") from None
+    return tuple(value)
+
+
 def folder_path(value: object) -> str:
     """Check for a path: text, not empty, no NUL."""
     if not isinstance(value, str) or not value.strip() or "\0" in value:
@@ -204,6 +222,18 @@ class IndexSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SecretSettings:
+    """The ``[secrets]`` table: which keys, tokens and passwords are not blanked. A change reads every file again."""
+
+    allow: tuple[str, ...] = setting(
+        (), secret_patterns, "Secrets to show: regular expressions (RE2), each for a whole token."
+    )
+    allow_files: tuple[str, ...] = setting(
+        (), patterns, "Files in which nothing is blanked, in gitignore syntax, relative to each folder."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class OwnerSettings:
     """The ``[owner]`` table: the background process that all clients share."""
 
@@ -232,6 +262,7 @@ class Config:
     slot: SlotSettings = SlotSettings()
     search: SearchSettings = SearchSettings()
     index: IndexSettings = IndexSettings()
+    secrets: SecretSettings = SecretSettings()
     owner: OwnerSettings = OwnerSettings()
     parser_python: str | None = None
     hub_cache: Path = Path("~/.cache/huggingface/hub")
@@ -243,6 +274,7 @@ TABLES: Mapping[str, type[Any]] = MappingProxyType(
         "slot": SlotSettings,
         "search": SearchSettings,
         "index": IndexSettings,
+        "secrets": SecretSettings,
         "owner": OwnerSettings,
     }
 )
@@ -264,6 +296,7 @@ __all__ = [
     "ModelSettings",
     "OwnerSettings",
     "SearchSettings",
+    "SecretSettings",
     "SlotSettings",
     "load_config",
 ]

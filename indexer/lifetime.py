@@ -17,6 +17,7 @@ from indexer import waits
 from indexer.broadcast import Notifier
 from indexer.config import Config
 from indexer.documents.pool import Parsers, open_parsers
+from indexer.documents.secret_policy import SecretPolicy
 from indexer.errors import StoreBusy, StoreError
 from indexer.files.mounts import warnings
 from indexer.folders.model_availability import ModelResolver
@@ -106,8 +107,9 @@ async def open_components(
     store, refused = await _open_store(stack, config.data_dir / "index", read_only=read_only)
     detail = " ".join((str(refused or ""), *store.damage)).strip()
     manifest, queue = Manifest(await store.files()), WorkQueue()
+    secrets = SecretPolicy(config.secrets.allow, config.secrets.allow_files)
     parsers = await stack.enter_async_context(
-        open_parsers(workers=config.index.parser_workers, interpreter=config.parser_python)
+        open_parsers(workers=config.index.parser_workers, interpreter=config.parser_python, secrets=secrets)
     )
     slot, text_pass, embedding_pass = None, None, None
     if not isinstance(refused, StoreBusy) and not read_only:
@@ -117,7 +119,7 @@ async def open_components(
         text_pass = TextPass(store, parsers, *arguments)
         embedding_pass = EmbeddingPass(store, slot, *arguments)
     reranker = partial(shared.models.reranker, config.search.rerank) if config.search.rerank else None
-    search = SearchContext(store, slot, manifest, queue, shared.folders, config.search, reranker)
+    search = SearchContext(store, slot, manifest, queue, shared.folders, config.search, reranker, secrets)
     about_disk = await anyio.to_thread.run_sync(warnings, config.data_dir)
     passes = (text_pass, embedding_pass)
     return Components(store, manifest, parsers, queue, search, slot, *passes, refused, about_disk), detail

@@ -204,12 +204,14 @@ class Document:
             such as ``python``.
         parser: Name and version of what read it, for example ``plain/1`` or ``pdf/1``.
         title: The document's own title, or empty.
+        secrets: The kind of each secret that was blanked in it, in order.
     """
 
     units: tuple[Unit, ...]
     syntax: str
     parser: str
     title: str = ""
+    secrets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

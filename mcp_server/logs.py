@@ -1,4 +1,7 @@
-"""Logging: warnings to stderr, everything to a rotating file. Never to stdout: that belongs to the protocol."""
+"""Logging: warnings to stderr, everything to a rotating file. Never to stdout: that belongs to the protocol.
+
+Secrets are blanked in every line: messages and tracebacks quote names of files and what libraries say of their text.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,24 @@ KEPT_FILES = 3
 _QUIET_LIBRARIES = ("httpx", "httpx2", "httpcore", "mcp", "watchfiles", "urllib3", "filelock", "huggingface_hub")
 
 
-class OneLineFormatter(logging.Formatter):
-    """One line for people; the log file has the traceback."""
+class BlankingFormatter(logging.Formatter):
+    """As its base class, with every secret blanked, in the traceback too."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the line, or lines with a traceback."""
+        from indexer.text.secrets import blank  # noqa: PLC0415 - a relay that logs nothing does not need it
+
+        return blank(self.text_of(record)).text
+
+    def text_of(self, record: logging.LogRecord) -> str:
+        """Return what would be written without blanking."""
+        return super().format(record)
+
+
+class OneLineFormatter(BlankingFormatter):
+    """One line for people; the log file has the traceback."""
+
+    def text_of(self, record: logging.LogRecord) -> str:
         """Return the message alone."""
         return "folder-mcp: " + " ".join(record.getMessage().split())
 
@@ -51,7 +68,7 @@ def configure(folder: Path | None, *, verbose: bool = False) -> Path | None:
     root.setLevel(logging.DEBUG if verbose else logging.INFO)
     stderr = logging.StreamHandler(sys.stderr)
     stderr.setLevel(logging.DEBUG if verbose else logging.WARNING)
-    stderr.setFormatter(logging.Formatter("folder-mcp: %(levelname)s: %(message)s") if verbose else OneLineFormatter())
+    stderr.setFormatter(BlankingFormatter("folder-mcp: %(levelname)s: %(message)s") if verbose else OneLineFormatter())
     root.addHandler(stderr)
     for name in _QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -70,6 +87,6 @@ def _to_file(root: logging.Logger, folder: Path) -> Path | None:
     except OSError as error:
         root.warning("no log file: %s", error)
         return None
-    file.setFormatter(logging.Formatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(BlankingFormatter("%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s"))
     root.addHandler(file)
     return path

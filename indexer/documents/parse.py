@@ -13,6 +13,7 @@ from indexer.documents import formats
 from indexer.documents.plain import read_notebook, read_plain
 from indexer.errors import ParseFailed, ParseSkipped
 from indexer.files.open_inside import NotRegularFile, open_file
+from indexer.text.secrets import Allowed, Blanked, blank, find_secrets
 from indexer.types import Document, File, Unit, signed_inode
 
 PARSERS = "parsers/2"
@@ -34,7 +35,7 @@ class FileReplaced(ParseSkipped):
 
 @dataclass(frozen=True, slots=True)
 class ParseLimits:
-    """What one file may cost.
+    """What one file may cost, and what of it may be shown.
 
     Attributes:
         max_bytes: Size of a file, bytes.
@@ -46,6 +47,7 @@ class ParseLimits:
         chunk_seconds: CPU time to chunk an empty text, seconds.
         chunk_seconds_per_mchar: Additional time for each million characters.
         chunk_max_seconds: Most time for any text, seconds.
+        shown_secrets: Which secrets are not blanked, as ``secrets.Allowed``.
     """
 
     max_bytes: int = 200_000_000
@@ -57,6 +59,7 @@ class ParseLimits:
     chunk_seconds: float = 10.0
     chunk_seconds_per_mchar: float = 20.0
     chunk_max_seconds: float = 300.0
+    shown_secrets: Allowed = ()
 
     def time_for(self, size: int) -> float:
         """Seconds allowed for a file of ``size`` bytes."""
@@ -99,7 +102,7 @@ def format_of(path: str, source: FileIO) -> formats.Format:
 
 
 def read_document(path: str, data: bytes, limits: ParseLimits) -> Document:
-    """Turn the bytes of the file at ``path`` into units of text; an empty file has none.
+    """Turn the bytes of the file at ``path`` into units of text without secrets; an empty file has none.
 
     Raises:
         ParseSkipped: Binary, encrypted, a scan, an archive, or beyond a limit.
@@ -114,7 +117,7 @@ def read_document(path: str, data: bytes, limits: ParseLimits) -> Document:
         raise ParseSkipped(f"more text than the limit of {limits.max_chars:,} characters")
     if kind.family not in ("plain", "table") and _is_noise(document):
         raise ParseFailed("damaged: what comes out of it is not text")
-    return _without_surrogates(document)
+    return _without_secrets(_without_surrogates(document), limits.shown_secrets)
 
 
 def parse_here(path: str, source: FileIO, limits: ParseLimits) -> Parsed:
@@ -177,6 +180,30 @@ def _without_surrogates(document: Document) -> Document:
         for u in document.units
     )
     return replace(document, units=tuple(units), title=_replace_surrogates(document.title))
+
+
+def _without_secrets(document: Document, shown: Allowed) -> Document:
+    """The document with every secret blanked, in names and headings too; the only way from a parser to any reader.
+
+    Units keep their lines. A key block may go on in the next unit: a page, a row, a cell.
+    """
+    if shown is None:
+        return document
+    texts: list[Blanked] = []
+    for unit in document.units:
+        open_key = bool(texts) and texts[-1].open_key
+        texts.append(blank(unit.text, shown, syntax=document.syntax, open_key=open_key))
+    labels = "\n".join((document.title, *(part for unit in document.units for part in (unit.name, unit.heading))))
+    in_labels = find_secrets(labels, shown)
+    if not in_labels and not any(text.kinds for text in texts):
+        return document
+
+    def label(part: str) -> str:
+        return blank(part, shown).text if in_labels else part
+
+    units = (Unit(u.kind, label(u.name), t.text, label(u.heading)) for u, t in zip(document.units, texts, strict=True))
+    kinds = tuple(kind for text in texts for kind in text.kinds) or tuple(one.kind for one in in_labels)
+    return replace(document, units=tuple(units), title=label(document.title), secrets=kinds)
 
 
 def _encodable(text: str) -> bool:

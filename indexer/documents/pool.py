@@ -15,6 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ from indexer.documents.pool_status import (
     network_of,
     remedy,
 )
+from indexer.documents.secret_policy import SecretPolicy
 from indexer.documents.worker_process import (
     Launch,
     NoInterpreter,
@@ -68,6 +70,7 @@ async def open_parsers(
     interpreter: str | None = None,
     limits: ParseLimits | None = None,
     timing: PoolTiming | None = None,
+    secrets: SecretPolicy | None = None,
 ) -> AsyncIterator[Parsers]:
     """Open a parser pool. No process starts before the first file that needs one; all are ended on exit.
 
@@ -76,9 +79,12 @@ async def open_parsers(
         interpreter: A Python to run them with instead of this one.
         limits: What one file may cost.
         timing: Time limits of the pool.
+        secrets: Which secrets are not blanked; None: all are.
     """
     async with anyio.create_task_group() as tasks:
-        parsers = Parsers(workers, interpreter, limits or ParseLimits(), timing or PoolTiming(), tasks)
+        parsers = Parsers(
+            workers, interpreter, limits or ParseLimits(), timing or PoolTiming(), tasks, secrets or SecretPolicy()
+        )
         try:
             yield parsers
         finally:
@@ -96,10 +102,12 @@ class Parsers:
         limits: ParseLimits,
         timing: PoolTiming,
         tasks: TaskGroup,
+        secrets: SecretPolicy,
     ) -> None:
         self.workers = workers
         self._interpreter_setting = interpreter
         self._limits = limits
+        self._secrets = secrets
         self._timing = timing
         self._tasks = tasks
         self._limiter = anyio.CapacityLimiter(workers)
@@ -127,7 +135,7 @@ class Parsers:
             ParserDied: The process that read it crashed, hung or was killed.
             ParsersUnavailable: It needs a parser process and none can be started.
         """
-        parsed = await to_thread.run_sync(parse_if_plain, file, self._limits)
+        parsed = await to_thread.run_sync(parse_if_plain, file, self._limits_for(file))
         if parsed is not None:
             return parsed
         async with self._limiter:
@@ -161,7 +169,7 @@ class Parsers:
                     self._idle_workers.add(parser)
                 return None
             try:
-                made = await parser.prepare(file, self._limits, order)
+                made = await parser.prepare(file, self._limits_for(file), order)
                 self._deaths_in_a_row = 0
                 return made
             except ChunkingUnavailable as error:
@@ -211,6 +219,11 @@ class Parsers:
         self._processes.clear()
         for parser, idle in zip(processes, idle_ones, strict=True):
             await (parser.close() if idle else parser.kill())
+
+    def _limits_for(self, file: File) -> ParseLimits:
+        """What a file may cost, and which of its secrets are shown."""
+        shown = self._secrets.shown_in(file.folder, file.path)
+        return self._limits if shown == self._limits.shown_secrets else replace(self._limits, shown_secrets=shown)
 
     async def _acquire(self) -> ParserProcess | None:
         """A process: an idle one that still runs, else a new one; None when none starts, and the pool has degraded."""
@@ -274,7 +287,7 @@ class Parsers:
 
     async def _parse_with(self, parser: ParserProcess, file: File) -> Parsed:
         try:
-            return await parser.parse(file, self._limits)
+            return await parser.parse(file, self._limits_for(file))
         finally:
             await self._release(parser)
 
@@ -302,7 +315,7 @@ class Parsers:
             raise ParsersUnavailable(f"waits for a parser process: {self._detail}") from None
         self._processes.append(parser)
         try:
-            return await parser.parse(file, self._limits)
+            return await parser.parse(file, self._limits_for(file))
         finally:
             self._parsed += 1
             self._processes.remove(parser)

@@ -19,8 +19,9 @@ from typing import Any, BinaryIO, cast
 
 from indexer.documents.parse import LibraryMissing, Parsed, ParseLimits
 from indexer.errors import ParseFailed, ParseSkipped
-from indexer.text.chunk import TokenCounter, chunk, redacted, surroundings
+from indexer.text.chunk import TokenCounter, chunk, surroundings
 from indexer.text.language import detect
+from indexer.text.secrets import blank
 from indexer.text.tokens import tokens
 from indexer.types import Chunk, Document, Locator, Unit, UnitKind
 
@@ -67,17 +68,17 @@ class ChunkedDocument:
     """The chunks of a document.
 
     Attributes:
-        chunks: Its chunks in order, without those that hold secrets.
+        chunks: Its chunks in order.
         tokens: For each chunk, its search tokens separated by single spaces.
         language: ISO 639-1 code of its text, empty when it shows none.
-        dropped: How many chunks held secrets.
+        secrets: The kind of each secret that was blanked in it.
         reach: As ``FileWrite.reach``.
     """
 
     chunks: tuple[Chunk, ...]
     tokens: tuple[str, ...]
     language: str
-    dropped: int
+    secrets: tuple[str, ...] = ()
     reach: tuple[int, ...] = ()
 
 
@@ -104,13 +105,13 @@ class PreparedFile:
 
 def chunk_document(document: Document, counter: TokenCounter, limit: int, name: str) -> ChunkedDocument:
     """Cut a document into chunks of at most ``limit`` tokens, with the search tokens of each."""
-    chunks, dropped = redacted(chunk(document, counter, limit))
+    chunks, secrets = chunk(document, counter, limit), document.secrets
     language = detect("\n".join(c.text for c in chunks[:_LANGUAGE_CHUNKS]))
     if not language:  # code, tables, names: no paragraphs
-        return ChunkedDocument(chunks, tuple(tokens(c.text, c.heading, name, "") for c in chunks), "", dropped)
+        return ChunkedDocument(chunks, tuple(tokens(c.text, c.heading, name, "") for c in chunks), "", secrets)
     around = surroundings(document, chunks)
     words = tuple(tokens(c.text, c.heading, name, language, a.texts) for c, a in zip(chunks, around, strict=True))
-    return ChunkedDocument(chunks, words, language, dropped, tuple(a.reach for a in around))
+    return ChunkedDocument(chunks, words, language, secrets, tuple(a.reach for a in around))
 
 
 # Descriptors --------------------------------------------------------------------------------------------------------
@@ -216,7 +217,10 @@ def request_message(asked: Request) -> Message:
 def parse_request(message: Message) -> Request:
     """The request in a message."""
     order = ChunkRequest(**message["chunk"]) if message.get("chunk") else None
-    return Request(str(message["path"]), str(message["folder"]), ParseLimits(**message["limits"]), order)
+    limits = dict(message["limits"])
+    if limits.get("shown_secrets") is not None:
+        limits["shown_secrets"] = tuple(limits["shown_secrets"])
+    return Request(str(message["path"]), str(message["folder"]), ParseLimits(**limits), order)
 
 
 def parsed_message(parsed: Parsed) -> Message:
@@ -232,13 +236,14 @@ def parsed_message(parsed: Parsed) -> Message:
         "syntax": document.syntax,
         "parser": document.parser,
         "title": document.title,
+        "secrets": list(document.secrets),
     }
 
 
 def failure_message(error: ParseFailed) -> Message:
-    """The message for a file that gave no text."""
+    """The message for a file that gave no text; a library's error may quote the file."""
     outcome = "lacking" if isinstance(error, LibraryMissing) else "skipped"
-    return {"outcome": outcome if isinstance(error, ParseSkipped) else "failed", "reason": str(error)}
+    return {"outcome": outcome if isinstance(error, ParseSkipped) else "failed", "reason": blank(str(error)).text}
 
 
 def chunking_unavailable_message(reason: str) -> Message:
@@ -269,7 +274,7 @@ def prepared_messages(parsed: Parsed, made: ChunkedDocument | None) -> Iterator[
         "inode": parsed.inode,
         "parser": parsed.document.parser,
         "language": made.language if made else "",
-        "dropped": made.dropped if made else 0,
+        "secrets": list(made.secrets) if made else [],
     }
 
 
@@ -291,7 +296,7 @@ def prepared_from(messages: Sequence[Message]) -> PreparedFile:
         found = [row for message in messages if "texts" in message for row in _rows(message)]
         words = tuple(token for message in messages if "texts" in message for token in message["tokens"])
         reach = tuple(count for message in messages if "texts" in message for count in message["reach"])
-        made = ChunkedDocument(tuple(found), words, last["language"], last["dropped"], reach)
+        made = ChunkedDocument(tuple(found), words, last["language"], tuple(last["secrets"]), reach)
     return PreparedFile(last["parser"], last["sha256"], last["size"], last["mtime_ns"], last["inode"], made)
 
 
@@ -331,5 +336,5 @@ def parsed_from(message: Message) -> Parsed:
     if message.get("outcome") != "indexed":
         raise ParseFailed(str(message.get("reason", "the parser gave no answer")))
     units = tuple(Unit(cast("UnitKind", kind), name, text, heading) for kind, name, text, heading in message["units"])
-    document = Document(units, message["syntax"], message["parser"], message["title"])
+    document = Document(units, message["syntax"], message["parser"], message["title"], tuple(message["secrets"]))
     return Parsed(document, message["sha256"], message["size"], message["mtime_ns"], message["inode"])

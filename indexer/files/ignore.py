@@ -474,6 +474,9 @@ SECRETS = (
     ".vault-token", "*.tfstate", "*.tfstate.backup", "credentials", "credentials.json", "client_secret*.json",
     "service-account*.json", "service_account*.json", "secrets.yml", "secrets.yaml", "secrets.toml", "secrets.json",
     ".ssh/", ".gnupg/", ".aws/", ".azure/", ".kube/", ".docker/", ".password-store/", "keychains/", "gcloud/",
+    # exports of password stores, wallets
+    "passwords.txt", "passwords.xlsx", "passwords.ods", "*passwords.csv", "bitwarden_export*",
+    "lastpass_export*", "*.1pux", "*.1pif", "wallet.dat",
     # browser profiles
     ".mozilla/", ".thunderbird/", "google-chrome/", "chromium/", "bravesoftware/", "cookies.sqlite", "key4.db",
     "logins.json", "login data", "cookies",

@@ -30,7 +30,7 @@ from indexer.types import File, signed_inode
 
 _LINK = "a symbolic link; links are not followed, add the folder it points to"
 
-SkipKind = Literal["secret", "large", "link", "special", "placeholder", "unreadable", "pattern"]
+SkipKind = Literal["secret", "large", "link", "special", "placeholder", "unreadable", "pattern", "unsupported"]
 
 ENTRY_S = 0.001
 """CPU seconds that matching may take for each entry of a directory: less than reading and committing a file takes,
@@ -56,7 +56,8 @@ class Skipped:
         kind: ``secret`` (a file, or a directory as a whole), ``large``, ``link``, ``special`` (pipe, socket, device),
             ``placeholder`` (its content is in a cloud), ``unreadable`` (a file, or a directory: its content is
             unknown, so nothing below it may be taken for deleted; also one whose ignore files exceed a limit),
-            ``pattern`` (a directory that was walked: a pattern of its ignore files does not count).
+            ``pattern`` (a directory that was walked: a pattern of its ignore files does not count),
+            ``unsupported`` (of a kind nothing here reads).
     """
 
     path: str

@@ -12,6 +12,7 @@ from anyio import to_thread
 
 from indexer.broadcast import Notifier
 from indexer.config import Config, ModelSettings
+from indexer.documents.secret_policy import SecretPolicy
 from indexer.errors import SlotUnavailable
 from indexer.folders.state import FolderModel, Folders, LiveFolder
 from indexer.models.catalogue import languages_of, lookup
@@ -31,6 +32,7 @@ class ModelResolver:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._secrets = SecretPolicy(config.secrets.allow, config.secrets.allow_files).stamp
         self._lock = threading.Lock()
         self._resolved: dict[str, FolderModel] = {}
         self._rerankers: dict[str, RerankModel] = {}
@@ -79,8 +81,8 @@ class ModelResolver:
             spec = self._spec(name)
             tokens = open_tokenizer(spec)
         except SlotUnavailable as problem:
-            return FolderModel(name, None, problem, self._embedded_tokens(), None)
-        return FolderModel(name, spec, None, tokens, self._languages(name))
+            return FolderModel(name, None, problem, self._embedded_tokens(), None, self._secrets)
+        return FolderModel(name, spec, None, tokens, self._languages(name), self._secrets)
 
     def _resolve_reranker(self, name: str) -> RerankModel:
         try:

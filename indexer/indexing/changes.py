@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Set
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from anyio import to_thread
@@ -12,8 +13,10 @@ from anyio import to_thread
 from indexer.documents.pool import Parsers
 from indexer.documents.worker_protocol import ChunkRequest, PreparedFile, chunk_document
 from indexer.errors import FolderError
+from indexer.files.open_inside import open_file
 from indexer.files.walk import Skipped, stat_file, walk
 from indexer.folders.state import LiveFolder
+from indexer.text.secrets import blank, find_secrets
 from indexer.types import File, FileRow, FileWrite, is_other_file
 
 # Scanning the disk --------------------------------------------------------------------------------------------------
@@ -44,7 +47,48 @@ def scan_paths(folder: LiveFolder, paths: tuple[str, ...], had_files: bool) -> t
             else:
                 skipped[entry.path] = entry
     _check_mounted(folder.path, had_files)
+    for entry in _refused(folder.path, files, skipped):
+        files.pop(entry.path, None)
+        skipped.pop(entry.path, None)
+        shown = Skipped(blank(entry.path, syntax=_AS_CODE).text, entry.reason, entry.kind)
+        skipped[shown.path] = shown
     return list(files.values()), list(skipped.values())
+
+
+_AS_CODE = "python"
+"""In a path nothing is assigned, so that a name like ``token=1`` is none."""
+_ZIP = b"PK\x03\x04"
+
+
+def _refused(root: str, files: Mapping[str, File], skipped: Mapping[str, Skipped]) -> list[Skipped]:
+    """What the walk could not tell: paths that hold a secret, and Keynote files, which are named as keys are."""
+    found = []
+    below = len(root) + 1
+    paths = [*files, *skipped]
+    if find_secrets("\n".join(path[below:] for path in paths), syntax=_AS_CODE):
+        for path in paths:
+            if secrets := find_secrets(path[below:], syntax=_AS_CODE):
+                found.append(Skipped(path, f"its name holds a secret ({secrets[0].kind}); rename it", "secret"))
+    for entry in skipped.values():
+        if entry.kind == "secret" and entry.path.lower().endswith(".key") and _begins_with(entry.path, root, _ZIP):
+            found.append(Skipped(entry.path, "Keynote presentations cannot be read", "unsupported"))
+    return found
+
+
+def _begins_with(path: str, root: str, magic: bytes) -> bool:
+    try:
+        with open_file(path, root) as stream:
+            return stream.read(len(magic)) == magic
+    except OSError:
+        return False
+
+
+def blanked_sentence(kinds: Sequence[str]) -> str:
+    """How many secrets of a file are blanked, and which; empty for none."""
+    if not kinds:
+        return ""
+    counts = ", ".join(f"{count} × {kind}" if count > 1 else kind for kind, count in Counter(kinds).most_common())
+    return f"{len(kinds)} secret{'s' * (len(kinds) > 1)} blanked ({counts})"
 
 
 def _check_mounted(root: str, had_files: bool) -> None:
@@ -211,7 +255,7 @@ def index_entry(blank: FileRow, known: FileRow | None, prepared: PreparedFile) -
     if prepared.chunked is None:
         assert known is not None, "nothing was known of the file, so its content cannot be the same"
         return replace(known, size=prepared.size, mtime_ns=prepared.mtime_ns, inode=prepared.inode)
-    chunks, dropped = prepared.chunked.chunks, prepared.chunked.dropped
+    chunks = prepared.chunked.chunks
     row = replace(
         blank,
         size=prepared.size,
@@ -219,7 +263,7 @@ def index_entry(blank: FileRow, known: FileRow | None, prepared: PreparedFile) -
         sha256=prepared.sha256,
         parser=prepared.parser,
         outcome="indexed",
-        reason=f"{dropped} passages with secrets left out" if dropped else "",
+        reason=blanked_sentence(prepared.chunked.secrets),
         chunks=len(chunks),
         language=prepared.chunked.language,
         inode=prepared.inode,

@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from indexer.documents.formats import by_name
 from indexer.documents.parse import ParseLimits, parse_if_plain
+from indexer.documents.secret_policy import BLANK_ALL, SecretPolicy
 from indexer.errors import ParseFailed
 from indexer.files.open_inside import stat_inside
 from indexer.folders.state import Folders
 from indexer.indexing.manifest import Manifest
 from indexer.search.fusion import RankedChunk
-from indexer.text.chunk import holds_secret
 from indexer.text.language import detect
+from indexer.text.secrets import Allowed, blank
 from indexer.text.tokens import matches
 from indexer.types import (
     Document,
@@ -71,17 +73,25 @@ class Passage:
 
 
 def make_hits(
-    checked: Sequence[CheckedHit], texts: Sequence[Passage], tokens: Sequence[str], query: Query
+    checked: Sequence[CheckedHit],
+    texts: Sequence[Passage],
+    tokens: Sequence[str],
+    query: Query,
+    secrets: SecretPolicy = BLANK_ALL,
 ) -> list[Hit]:
     """Cut passages to hits; those of changed text files are read again.
+
+    Secrets are blanked here once more: rows of an earlier program hold some until their file is read again.
 
     Without ``query.max_chars`` every hit has ``SNIPPET_CHARS``, more when neighbours were asked for. With it the hits
     share that many characters; those that would have fewer than ``MIN_SNIPPET_CHARS`` are left out, from the end.
     """
     changed = ChangedFiles()
+    shown = [secrets.shown_in(hit.ranked.chunk.folder, hit.ranked.chunk.path) for hit in checked]
     texts = [
-        (changed.relocate(hit.ranked.chunk.path, hit.ranked.chunk.folder, passage) if hit.stale else None) or passage
-        for hit, passage in zip(checked, texts, strict=True)
+        (changed.relocate(hit.ranked.chunk.path, hit.ranked.chunk.folder, passage, allowed) if hit.stale else None)
+        or Passage(passage.locator, _blanked(passage.text, hit.ranked.chunk.path, allowed))
+        for hit, passage, allowed in zip(checked, texts, shown, strict=True)
     ]
     limit = SNIPPET_CHARS * (1 + 2 * query.context)
     if query.max_chars is not None:
@@ -92,7 +102,7 @@ def make_hits(
             path=hit.ranked.chunk.path,
             folder=hit.ranked.chunk.folder,
             locator=passage.locator,
-            heading=hit.ranked.chunk.heading,
+            heading=blank(hit.ranked.chunk.heading, allowed).text,
             snippet=snippet(passage.text, tokens, limit),
             score=hit.ranked.score,
             matched=hit.ranked.matched,
@@ -100,8 +110,13 @@ def make_hits(
             stale=hit.stale,
             folded=hit.ranked.folded,
         )
-        for hit, passage in zip(checked, texts, strict=False)
+        for hit, passage, allowed in zip(checked, texts, shown, strict=False)
     ]
+
+
+def _blanked(text: str, path: str, allowed: Allowed) -> str:
+    named = by_name(path)
+    return blank(text, allowed, syntax=named.syntax if named else "").text
 
 
 def equal_share(lengths: Sequence[int], total: int) -> int:
@@ -253,7 +268,7 @@ class ChangedFiles:
         self._documents: dict[str, Document | None] = {}
         self._bytes_left = MAX_ANSWER_BYTES
 
-    def relocate(self, path: str, folder: str, passage: Passage) -> Passage | None:
+    def relocate(self, path: str, folder: str, passage: Passage, shown: Allowed = ()) -> Passage | None:
         """Find a passage in the file as it is now, or what stands in its place.
 
         Lines of the passage that still stand somewhere say by how many lines it has moved.
@@ -262,21 +277,21 @@ class ChangedFiles:
             path: The file, absolute.
             folder: The root that it is below.
             passage: The passage as it was indexed.
+            shown: Which secrets of the file are not blanked.
 
         Returns:
-            None when it cannot be found cheaply and safely: the file is not plain text, large, unreadable, or has a
-            secret in it.
+            None when it cannot be found cheaply and safely: the file is not plain text, large, or unreadable.
         """
         if path not in self._documents:
-            self._documents[path] = self._read(path, folder)
+            self._documents[path] = self._read(path, folder, shown)
         document, locator = self._documents[path], parse_stored(passage.locator)
         if document is None or locator is None:
             return None
         unit = next((u for u in document.units if (u.kind, u.name) == (locator.kind, locator.unit)), None)
         return None if unit is None else _relocated(unit, locator, passage.text)
 
-    def _read(self, path: str, folder: str) -> Document | None:
-        limits = ParseLimits(max_bytes=min(MAX_FILE_BYTES, self._bytes_left))
+    def _read(self, path: str, folder: str, shown: Allowed) -> Document | None:
+        limits = ParseLimits(max_bytes=min(MAX_FILE_BYTES, self._bytes_left), shown_secrets=shown)
         try:
             parsed = parse_if_plain(File(path, folder, 0, 0), limits)
         except ParseFailed:
@@ -284,7 +299,7 @@ class ChangedFiles:
         if parsed is None:
             return None
         self._bytes_left -= parsed.size
-        return None if any(holds_secret(unit.text) for unit in parsed.document.units) else parsed.document
+        return parsed.document
 
 
 def _relocated(unit: Unit, locator: Locator, indexed: str) -> Passage:

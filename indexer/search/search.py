@@ -17,6 +17,7 @@ from anyio import from_thread
 from anyio.to_thread import run_sync
 
 from indexer.config import SearchSettings
+from indexer.documents.secret_policy import BLANK_ALL, SecretPolicy
 from indexer.errors import QueryError, SlotUnavailable, StoreError, unwrap_group
 from indexer.folders.state import Folders, LiveFolder
 from indexer.indexing.manifest import Manifest
@@ -75,6 +76,7 @@ class SearchContext:
         slot: None in a process that holds no model.
         reranker: Finds the reranker that is configured; it may read files, so call it in a worker thread. None when
             none is configured.
+        secrets: Which secrets of a passage are shown.
     """
 
     store: Store
@@ -84,6 +86,7 @@ class SearchContext:
     folders: Folders
     settings: SearchSettings
     reranker: Callable[[], RerankModel] | None = None
+    secrets: SecretPolicy = BLANK_ALL
 
 
 async def answer_query(query: Query, context: SearchContext) -> Answer:
@@ -104,7 +107,7 @@ async def answer_query(query: Query, context: SearchContext) -> Answer:
     ranking, reranking = await _rerank(ranking, query, parsed, context, started + context.settings.wait)
     page, more = await run_sync(_check_files, ranking, query, context, version)
     texts = await passages(context.store, page, query.context)
-    hits = await run_sync(make_hits, page, texts, parsed.tokens, query)
+    hits = await run_sync(make_hits, page, texts, parsed.tokens, query, context.secrets)
 
     coverage = tuple(_coverage(folder, context) for folder in folders)
     notices = _notices(folders, coverage, context.store.health.rebuilding)

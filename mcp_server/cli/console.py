@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from mcp_server.protocol.untrusted import clean, one_line
+from mcp_server.protocol.untrusted import clean, sentence
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -34,5 +34,5 @@ def note(text: str) -> None:
 
 
 def complain(text: str) -> None:
-    """Write an error to stderr, in one line."""
-    print("folder-mcp: " + one_line(text), file=sys.stderr, flush=True)
+    """Write an error to stderr, in one line, its secrets blanked."""
+    print("folder-mcp: " + sentence(text), file=sys.stderr, flush=True)

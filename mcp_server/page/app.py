@@ -22,6 +22,7 @@ from mcp_server.engine_port import to_json
 from mcp_server.page import api
 from mcp_server.page.open_requests import OpenRequests, ShutdownNotice
 from mcp_server.protocol.results import StatusResult
+from mcp_server.protocol.untrusted import without_secrets
 
 if TYPE_CHECKING:
     from mcp_server.engine_port import EnginePort
@@ -113,7 +114,7 @@ def _endpoint(
         try:
             document = await call(await engine(), parsed)
         except FolderMcpError as error:
-            raise HTTPException(422, str(error)) from None
+            raise HTTPException(422, without_secrets(str(error))) from None
         # Paths may hold bytes that are not text: JSON can escape what UTF-8 cannot say.
         return Response(json.dumps(document).encode("ascii"), headers={"content-type": "application/json"})
 

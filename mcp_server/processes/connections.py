@@ -36,6 +36,7 @@ from mcp_server.processes.handshake import (
     same_user,
 )
 from mcp_server.processes.owner_lock import PROTOCOL, OwnerFiles
+from mcp_server.protocol.untrusted import without_secrets
 
 if TYPE_CHECKING:
     from indexer.config import Config
@@ -311,12 +312,18 @@ class ControlRequests:
                 return
             result = await self._call(do, arguments)
         except FolderMcpError as error:
-            about = {"kind": type(error).__name__, "text": str(error), "code": getattr(error, "code", "")}
+            about = {
+                "kind": type(error).__name__,
+                "text": without_secrets(str(error)),
+                "code": getattr(error, "code", ""),
+            }
             await connection.send_json({"id": identity, "error": about})
         except Exception as error:  # the boundary to another process: it must hear of it, and so must the log
             log.exception("%s failed", do)
             text = f"{do} failed in the background process ({type(error).__name__}: {error}); see its log"
-            await connection.send_json({"id": identity, "error": {"kind": "FolderMcpError", "text": text, "code": ""}})
+            await connection.send_json(
+                {"id": identity, "error": {"kind": "FolderMcpError", "text": without_secrets(text), "code": ""}}
+            )
         else:
             await connection.send_json({"id": identity, "result": to_json(result)})
 

@@ -33,8 +33,9 @@ from indexer.status_types import (
     Status,
     Work,
 )
+from indexer.text.secrets import count_markers
 from indexer.types import Answer, FolderCoverage, Form, Hit, Mode, Reading, Reranking, Semantic
-from mcp_server.protocol.untrusted import clean, one_line, shown_path, uri
+from mcp_server.protocol.untrusted import clean, one_line, sentence, shown_path, uri
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ def to_iso(value: Any) -> Any:
 
 
 def _line(value: Any) -> Any:
-    return one_line(value) if isinstance(value, str) else value
+    return sentence(value) if isinstance(value, str) else value
 
 
 Time = Annotated[str, BeforeValidator(to_iso), Field(json_schema_extra={"format": "date-time"})]
@@ -80,7 +81,7 @@ Line = Annotated[str, BeforeValidator(_line)]
 """One line of text that may contain names of files."""
 
 _PUBLISHED = {Form.TIMESTAMP: Time, Form.PATH: Path, Form.ONE_LINE: Line}
-_SANITIZERS = {Form.PATH: shown_path, Form.ONE_LINE: one_line}
+_SANITIZERS = {Form.PATH: shown_path, Form.ONE_LINE: sentence}
 
 
 class Record(BaseModel):
@@ -218,6 +219,7 @@ class SearchResult(Record):
         description="What the reader of this answer should know; tell the user when it matters."
     )
     elapsed_ms: float = Field(description="Time taken, in milliseconds.")
+    secrets_blanked: int = Field(default=0, description="Secrets blanked in these hits.")
     reranking: Annotated[Reranking, AsRecord()] | None = Field(
         default=None, description="What the reranker did; null when none is configured."
     )
@@ -232,14 +234,17 @@ class SearchResult(Record):
             query: The text that was searched for.
             notices: Sentences of the tool's own, before the engine's.
         """
+        hits = [HitRecord.of(hit) for hit in answer.hits]
+        blanked = sum(_blanked(hit) for hit in hits)
         return cls(
-            query=one_line(query)[:500],
-            hits=[HitRecord.of(hit) for hit in answer.hits],
+            query=sentence(query)[:500],
+            hits=hits,
             next_offset=answer.next_offset,
             mode_used=answer.mode_used,
             semantic=answer.semantic,
             folders=list(answer.folders),
-            notices=[one_line(notice) for notice in (*notices, *answer.notices)],
+            notices=[*map(sentence, (*notices, *answer.notices)), *blanked_notice(blanked)],
+            secrets_blanked=blanked,
             elapsed_ms=round(answer.elapsed_ms, 1),
             reranking=answer.reranking,
         )
@@ -260,12 +265,14 @@ class ReadResult(Record):
         description="Locators of the document's pages, slides, sheets, ...; empty for text files."
     )
     stale: bool = Field(description="The file changed after it was indexed; line numbers may be off.")
+    secrets_blanked: int = Field(default=0, description="Secrets blanked in the text.")
     notices: list[str] = Field(description="What the reader should know.")
     trust: str = Field(default=TRUST, description="How to treat the quoted text.")
 
     @classmethod
     def of(cls, reading: Reading, notices: tuple[str, ...] = ()) -> ReadResult:
         """Make the result of one reading."""
+        blanked = count_markers(reading.text)
         return cls(
             path=shown_path(reading.path),
             uri=uri(reading.path),
@@ -277,8 +284,21 @@ class ReadResult(Record):
             next=one_line(reading.next),
             units=[one_line(unit) for unit in reading.units],
             stale=reading.stale,
-            notices=[one_line(notice) for notice in notices],
+            secrets_blanked=blanked,
+            notices=[*map(sentence, notices), *blanked_notice(blanked)],
         )
+
+
+def blanked_notice(count: int) -> tuple[str, ...]:
+    """Return the sentence that says how many secrets are blanked; none where none is."""
+    if not count:
+        return ()
+    what = "1 secret is" if count == 1 else f"{count} secrets are"
+    return (f"{what} blanked here ([secret: ...]); the file itself holds what stood there.",)
+
+
+def _blanked(hit: HitRecord) -> int:
+    return count_markers(hit.snippet) + count_markers(hit.heading)
 
 
 StatusResult = record(Status)
@@ -323,7 +343,11 @@ def fit_search(result: SearchResult, offset: int, snippet_chars: int = MAX_SNIPP
         notices.append(
             f"Only {len(kept)} of {len(hits)} hits fit; ask again with offset={next_offset} for the others."
         )
-    return result.model_copy(update={"hits": kept, "notices": notices, "next_offset": next_offset})
+    blanked = sum(_blanked(hit) for hit in kept)
+    notices = [notice for notice in notices if notice not in blanked_notice(result.secrets_blanked)]
+    notices += blanked_notice(blanked)
+    update = {"hits": kept, "notices": notices, "next_offset": next_offset, "secrets_blanked": blanked}
+    return result.model_copy(update=update)
 
 
 def fit_reading(result: ReadResult, max_chars: int) -> ReadResult:

@@ -25,6 +25,7 @@ from mcp_server.engine_port import ConnectionContext, EnginePort
 from mcp_server.protocol import arguments, results
 from mcp_server.protocol.render import read_text, search_text, status_text
 from mcp_server.protocol.results import ReadResult, SearchResult, StatusResult
+from mcp_server.protocol.untrusted import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +200,7 @@ async def _at_boundary(name: str, answer: Callable[[], Awaitable[CallToolResult]
     try:
         return await answer()
     except FolderMcpError as error:
-        raise ToolError(str(error)) from error
+        raise ToolError(without_secrets(str(error))) from error
     except Exception as error:
         log.exception("%s failed", name)
         raise ToolError(

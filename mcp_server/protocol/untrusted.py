@@ -3,6 +3,7 @@
 A file may contain instructions for the model that reads it (prompt injection). We cannot judge text, but we can make
 sure that it cannot be invisible (tag characters, reversed direction), cannot control a terminal (escape sequences),
 and cannot pretend to have ended (a fence with a new random number for every answer).
+Secrets are blanked in documents before (``indexer.text.secrets``); here in sentences that quote names or queries.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import re
 import secrets
 from pathlib import Path
+
+from indexer.text.secrets import blank
 
 # C0 and C1 controls without tab and line feed; bidirectional controls; interlinear marks; tag characters;
 # lone surrogates, which no JSON writer accepts. Zero-width joiners stay: emoji, Persian and Hindi need them.
@@ -32,6 +35,16 @@ def clean(text: str) -> str:
 def one_line(text: str) -> str:
     """Return ``text`` cleaned, with runs of white space made one space."""
     return " ".join(clean(text).split())
+
+
+def sentence(text: str) -> str:
+    """Return one line for people that may quote a path, a query or a library's error: cleaned, its secrets blanked."""
+    return without_secrets(one_line(text))
+
+
+def without_secrets(text: str) -> str:
+    """Return ``text`` with every secret blanked."""
+    return blank(text).text
 
 
 def shown_path(path: str) -> str:

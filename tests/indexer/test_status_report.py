@@ -36,7 +36,7 @@ async def test_coverage_is_told_by_format_with_reasons_and_secrets_by_name(tmp_p
         await engine.index()
         later = engine.status()
     found = {count.format: count for count in status.folders[0].formats}
-    assert found["md"] == FormatCounts("md", 3, 0, 0, (ReasonCount("1 passages with secrets left out", 1),))
+    assert found["md"] == FormatCounts("md", 3, 0, 0, (ReasonCount("1 secret blanked (AWS key id)", 1),))
     assert found["png"] == FormatCounts("png", 0, 1, 0, (ReasonCount("not text: .png files are not indexed", 1),))
     assert (found["eml"].failed, found["other"].skipped) == (1, 1)
     assert [Path(p.path).name for p in status.folders[0].problems] == ["crash.eml", ".env", "c.md", "pixels.png"]

@@ -17,9 +17,7 @@ from indexer.documents.markup import plain_markdown, sections
 from indexer.documents.parse import Parsed, ParseLimits, format_of, open_source, parse_here
 from indexer.documents.plain import read_notebook
 from indexer.errors import ParseFailed, ParseSkipped
-from indexer.text.chunk import redacted
 from indexer.text.structure import line_of, line_span, line_starts
-from indexer.types import Chunk, Locator
 
 PROSE = {
     "cp1252": "Größe und Übermaß: Die Prüfung der Straßenlampen erfolgt jährlich im Frühjahr, größere Schäden früher.",
@@ -223,35 +221,3 @@ def test_lines_are_counted_as_grep_counts_them() -> None:
     assert [line_of(starts, text.index(word)) for word in ("one", "two", "still", "four")] == [1, 2, 2, 4]
     assert line_span(text, 2, 3) == "two\rstill two\x0c\u2028still two\n\n"
     assert (line_span(text, 4, 99), line_span(text, 5, 9), line_span(text, 0, 0)) == ("four", "", text)
-
-
-def chunks(*texts: str) -> tuple[Chunk, ...]:
-    return tuple(Chunk(n, text, "", Locator("lines", "", n + 1, n + 1)) for n, text in enumerate(texts))
-
-
-@pytest.mark.parametrize(
-    "secret",
-    [
-        "-----BEGIN RSA PRIVATE KEY-----",
-        "key = AKIA" + "ABCDEFGHIJKLMNOP",
-        "token: ghp_" + "a1B2" * 9,
-        "xoxb-" + "1234567890-abcdef",
-        "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dBjftJeZ4CVPmB92K27uhbUJU1p1r",
-    ],
-)
-def test_a_chunk_with_a_secret_is_dropped_and_counted(secret: str) -> None:
-    kept, dropped = redacted(chunks("before", f"x {secret} y", "after"))
-    assert ([c.ordinal for c in kept], dropped) == ([0, 2], 1)
-
-
-def test_a_long_private_key_is_dropped_to_its_end_and_a_quoted_first_line_alone() -> None:
-    start, end = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA", "BBBB\n-----END OPENSSH PRIVATE KEY-----"
-    assert redacted(chunks("a", start, "MIIE" * 9, end, "b"))[1] == 3
-    assert redacted(chunks("a", start, *["prose goes on"] * 30))[1] == 1
-
-
-def test_words_about_secrets_are_no_secrets() -> None:
-    innocent = chunks(
-        "AKIA is a prefix", "the private key", "ghp_ tokens", "eyJ", "sk-learn is a library of estimators"
-    )
-    assert redacted(innocent) == (innocent, 0)

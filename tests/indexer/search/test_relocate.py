@@ -60,13 +60,18 @@ def test_rows_of_a_table_are_followed_too(tmp_path: Path) -> None:
     [
         ("letter.eml", "the body"),
         ("large.md", "x" * (MAX_FILE_BYTES + 1)),
-        ("keys.md", "AKIA" + "ABCDEFGHIJKLMNOP"),
         ("nothing.md", ""),
         ("binary.md", "a\0b" + "\0" * 6 + "\1"),
     ],
 )
 def test_what_is_not_cheap_or_not_safe_is_not_read(tmp_path: Path, name: str, line: str) -> None:
     assert relocated(written(tmp_path, [line], name), Passage("lines 1", "the body")) is None
+
+
+def test_a_secret_in_a_changed_file_is_blanked(tmp_path: Path) -> None:
+    token = "gh" + "p_" + "a1B2" * 9
+    found = ChangedFiles().relocate(written(tmp_path, [f"the token is {token}"]), Passage("lines 1", "the body"))
+    assert found == Passage("lines 1", "the token is [secret: GitHub token]")
 
 
 def test_a_file_behind_a_link_is_not_read(tmp_path: Path) -> None:
