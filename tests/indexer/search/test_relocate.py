@@ -70,7 +70,7 @@ def test_what_is_not_cheap_or_not_safe_is_not_read(tmp_path: Path, name: str, li
 
 def test_a_secret_in_a_changed_file_is_blanked(tmp_path: Path) -> None:
     token = "gh" + "p_" + "a1B2" * 9
-    found = ChangedFiles().relocate(written(tmp_path, [f"the token is {token}"]), Passage("lines 1", "the body"))
+    found = relocated(written(tmp_path, [f"the token is {token}"]), Passage("lines 1", "the body"))
     assert found == Passage("lines 1", "the token is [secret: GitHub token]")
 
 
