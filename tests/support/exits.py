@@ -114,10 +114,11 @@ def _tool_calls(words: Sequence[str], paths: Sequence[str]) -> dict[str, list[di
         for mode in MODES
         for context in (0, MAX_CONTEXT)
     ]
-    searches += [{"query": "words", "folders": [path]} for path in paths]
+    few = [path for path in paths if path.count("-") or path.count(".") != 1][:6]
+    searches += [{"query": path, "folders": [path]} for path in few]
     reads = [{"path": path, "max_chars": ALL_CHARS} for path in paths]
-    reads += [{"path": path + "x"} for path in paths]
-    reads += [{"path": path, "locator": path} for path in paths]
+    reads += [{"path": path + "x"} for path in few]
+    reads += [{"path": path, "locator": path} for path in few]
     return {"search": searches, "read": reads, "status": [{"verbose": True}, {}]}
 
 
