@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from broken_files import FILES
+from documents import docx, epub, odt, opendocument, pdf, pptx, xlsx
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux offers limits that bind native code")
 
@@ -147,6 +149,38 @@ def test_a_user_without_privileges_gets_the_same_limits(scratch: Path) -> None:
     if not {"changes", "reading", "calls"} <= set(steps.split()):
         pytest.skip(f"this system does not offer {unavailable}")
     assert set(refused.split()) == set(REFUSALS)
+
+
+SOUND = {
+    "a.docx": docx([(1, "Title"), (0, "words of it")]),
+    "a.xlsx": xlsx({"Sheet": [["one", "two"]]}),
+    "a.pptx": pptx([("Title", "words of it")]),
+    "a.odt": odt([(1, "Title"), (0, "words of it")]),
+    "a.odp": opendocument("presentation", "<draw:page><text:p>words of it</text:p></draw:page>"),
+    "a.epub": epub([("Title", "words of it")]),
+    "a.pdf": pdf(["words of it"]),
+    "a.html": b"<h1>Title</h1><p>words of it",
+    "a.rtf": rb"{\rtf1 words of it}",
+    "a.eml": b"Subject: title\n\nwords of it\n",
+    "a.ipynb": b'{"cells": [{"cell_type": "code", "source": "words of it", "outputs": []}]}',
+    "a.txt": "größere Wörter für alle".encode("cp1252"),
+    "b.txt": "会議の記録は三日以内に全員へ送る".encode("shift_jis"),
+    "c.txt": "Договор может быть расторгнут".encode("koi8-r"),
+    "a.py": b"def f():\n    return 1\n",
+}
+BROKEN = ("truncated.docx", "noise.pdf", "own_child.pdf", "encrypted.docx", "noise.doc", "deep.eml", "entities.docx")
+
+
+@pytest.mark.slow
+def test_every_format_gives_the_same_text_or_reason_with_every_limit_and_with_none(tmp_path: Path) -> None:
+    files = SOUND | {name: FILES[name]() for name in BROKEN}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    script = SCRIPT.parents[2] / "benchmarks" / "confined.py"
+    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    refused = sum(1 for name in BROKEN if name != "entities.docx")
+    assert done.stdout.startswith(f"{len(files)} files, {len(files)} the same ({refused} refused)")
 
 
 def test_rights_that_a_kernel_does_not_know_are_left_out() -> None:
