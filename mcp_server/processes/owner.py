@@ -29,6 +29,7 @@ from mcp_server import logs
 from mcp_server.engine_port import ConnectionContext
 from mcp_server.page.port import PageServer
 from mcp_server.processes import handshake, timing
+from mcp_server.processes.accepting import PendingHandshakes, accept_connections
 from mcp_server.processes.connections import (
     Address,
     ConnectionInfo,
@@ -40,7 +41,7 @@ from mcp_server.processes.connections import (
     listen,
 )
 from mcp_server.processes.open_engine import open_real
-from mcp_server.processes.owner_lock import PROTOCOL, Location, OwnerFiles, OwnerLock
+from mcp_server.processes.owner_lock import PROTOCOL, Location, OwnerFiles, OwnerLock, passed_over_sentence
 from mcp_server.state_files import write_state
 from mcp_server.version import newer, release
 
@@ -87,6 +88,7 @@ class Owner:
         self._http = http
         self._check = SelfCheck(location, config, owner_files, lock)
         self._connections = Connections(location.fingerprint)
+        self._handshakes = PendingHandshakes()
         self._page = PageServer(
             owner_files.directory, self._engine_when_open, lambda: self._connections.registered({"kind": "page"})
         )
@@ -126,8 +128,10 @@ class Owner:
             accepting = anyio.CancelScope()
 
             async def accept() -> None:
-                with accepting, suppress(anyio.ClosedResourceError):  # closed while a connection was being accepted
-                    await listener.serve(lambda stream: self._accept(stream, address), tasks)
+                with accepting:
+                    await accept_connections(
+                        listener, lambda stream: self._accept(stream, address), tasks, self._handshakes
+                    )
 
             tasks.start_soon(accept)
             tasks.start_soon(self._end_on_signals)
@@ -197,7 +201,9 @@ class Owner:
     def _complete_owner(self, status: OwnerStatus) -> OwnerStatus:
         """Add the clients, and what is wrong with the configuration, to the owner's part of a status."""
         relays = self._connections.status()
-        detail = " ".join(filter(None, (status.detail, self._config_problem)))
+        # Commands take a detail of an owner that still opens for the reason why it does not.
+        passed_over = passed_over_sentence(self._owner_files) if status.state in ("serving", "read_only") else ""
+        detail = " ".join(filter(None, (status.detail, self._config_problem, passed_over)))
         return replace(status, relays=relays, clients=len(relays), detail=detail)
 
     def _end_wedged(self, reason: str) -> None:
@@ -213,7 +219,9 @@ class Owner:
     async def _accept(self, stream: SocketStream, address: Address) -> None:
         async with stream:
             about = {"instance": self._check.instance, "version": release(), "pid": os.getpid()}
-            connection = await accept_handshake(stream, address, about)
+            connection = None
+            with self._handshakes.limited():
+                connection = await accept_handshake(stream, address, about)
             if connection is None or self._over.is_set() or connection.handshake.get("kind") == "check":
                 return  # a check must not keep an owner that nobody uses
             with self._connections.registered(connection.handshake) as info:
@@ -342,6 +350,8 @@ def run_owner(
         report(f"ERROR {error}")
         return 2, False
     logs.configure(logs.folder_for(config.data_dir), verbose=verbose)
+    if owner_files.passed_over:
+        log.warning("%s", passed_over_sentence(owner_files))
     # The SDK makes very many objects that live for ever: collecting them takes a tenth of the time of its import.
     gc.disable()
 

@@ -77,7 +77,9 @@ def test_a_token_that_protects_nothing_is_refused(text: str, tmp_path: Path) -> 
         read_token(file)
 
 
-async def knock(path: str, authorization: bytes | None, engine: FakeEngine) -> tuple[int, dict[str, Any], bool]:
+async def knock(
+    path: str, authorization: bytes | None, engine: FakeEngine, host: bytes = b"127.0.0.1:8765"
+) -> tuple[int, dict[str, Any], bool]:
     """Send one request; return status, document, and whether it came through."""
     through: list[bool] = []
     sent: list[dict[str, Any]] = []
@@ -90,8 +92,9 @@ async def knock(path: str, authorization: bytes | None, engine: FakeEngine) -> t
     async def send(message: Any) -> None:
         sent.append(message)
 
-    headers = [] if authorization is None else [(b"authorization", authorization)]
-    await require_token(inner, TOKEN, engine.status)({"type": "http", "path": path, "headers": headers}, None, send)
+    headers = [(b"host", host), *([] if authorization is None else [(b"authorization", authorization)])]
+    app = require_token(inner, TOKEN, engine.status, ("search.example:8765", "search.example"))
+    await app({"type": "http", "path": path, "headers": headers}, None, send)
     return sent[0]["status"], json.loads(sent[1]["body"]), bool(through)
 
 
