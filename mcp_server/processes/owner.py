@@ -87,6 +87,7 @@ class Owner:
         self._opener = opener
         self._http = http
         self._check = SelfCheck(location, config, owner_files, lock)
+        self._about = {"instance": self._check.instance, "version": release(), "pid": os.getpid()}
         self._connections = Connections(location.fingerprint)
         self._handshakes = PendingHandshakes()
         self._page = PageServer(
@@ -217,24 +218,26 @@ class Owner:
     # Connections -----------------------------------------------------------------------------------------------
 
     async def _accept(self, stream: SocketStream, address: Address) -> None:
-        async with stream:
-            about = {"instance": self._check.instance, "version": release(), "pid": os.getpid()}
-            connection = None
-            with self._handshakes.limited():
-                connection = await accept_handshake(stream, address, about)
-            if connection is None or self._over.is_set() or connection.handshake.get("kind") == "check":
-                return  # a check must not keep an owner that nobody uses
-            with self._connections.registered(connection.handshake) as info:
-                try:
-                    if info.kind == "client":
-                        await self._serve(connection, info)
-                    elif info.kind == "control":
-                        requests = ControlRequests(self._engine_when_open, self._end_on_request, self._page.address)
-                        await requests.serve(connection)
-                    elif info.kind == "presence":  # a command at work: the owner stays while it is connected
-                        await connection.receive_line()
-                except Exception:  # one connection must not take the others with it
-                    log.exception("the connection of process %d failed", info.pid)
+        try:
+            async with stream:
+                connection = None
+                with self._handshakes.limited():
+                    connection = await accept_handshake(stream, address, self._about)
+                if connection is None or self._over.is_set() or connection.handshake.get("kind") == "check":
+                    return  # a check must not keep an owner that nobody uses
+                with self._connections.registered(connection.handshake) as info:
+                    await self._serve_kind(connection, info)
+        except Exception:  # one connection must not take the others with it
+            log.exception("a connection failed")
+
+    async def _serve_kind(self, connection: LineStream, info: ConnectionInfo) -> None:
+        if info.kind == "client":
+            await self._serve(connection, info)
+        elif info.kind == "control":
+            requests = ControlRequests(self._engine_when_open, self._end_on_request, self._page.address)
+            await requests.serve(connection)
+        elif info.kind == "presence":  # a command at work: the owner stays while it is connected
+            await connection.receive_line()
 
     async def _serve(self, connection: LineStream, info: ConnectionInfo) -> None:
         engine = await self._engine_when_open()
@@ -465,6 +468,8 @@ class SelfCheck:
             return True  # our own loop is busy: slow, but not another process
         except (handshake.OwnerNotFound, handshake.HandshakeRefused):
             return False
+        except OSError:  # no descriptor for a socket of our own: nothing is known
+            return True
         connection.close()
         return bool(answer.get("instance") == self.instance)
 
@@ -477,8 +482,9 @@ class SelfCheck:
 
     def touch(self) -> None:
         """Update the times of our files: some systems delete what was not used for days in temporary directories."""
-        for path in Path(self._owner_files.directory).iterdir():
-            os.utime(path)
+        with suppress(OSError):  # one has been replaced, or no descriptor is left
+            for path in Path(self._owner_files.directory).iterdir():
+                os.utime(path)
 
     def changed_config(self) -> bool:
         """Whether the configuration has changed since it was read.

@@ -226,6 +226,11 @@ def _held_elsewhere(files: OwnerFiles) -> bool:
     return any(each != files.directory and _held_in(each) for each in directories)
 
 
+def _taken_over(files: OwnerFiles) -> str:
+    """Return why the directory is not ours any more, empty if it is: it may have been removed, and made by another."""
+    return (_refusal(os.path.dirname(files.directory)) or _refusal(files.directory)) if files.shared else ""
+
+
 class OwnerLock:
     """The lock of a data directory's owner: exclusive, held until ``release`` or the end of the process."""
 
@@ -234,7 +239,11 @@ class OwnerLock:
         self._fd = -1
 
     def acquire(self) -> bool:
-        """Acquire the lock without waiting; False when another process has it."""
+        """Acquire the lock without waiting; False when another process has it.
+
+        Raises:
+            OSError: The file cannot be locked, or its directory is not this user's any more.
+        """
         for _ in range(100):
             fd = os.open(self.owner_files.lock_file, os.O_RDWR | os.O_CREAT, 0o600)
             if not _flock(fd, shared=False):
@@ -247,6 +256,9 @@ class OwnerLock:
                 if _held_elsewhere(self.owner_files):
                     self.release()
                     return False
+                if reason := _taken_over(self.owner_files):
+                    self.release()
+                    raise PermissionError(reason)
                 if hasattr(os, "register_at_fork"):
                     os.register_at_fork(after_in_child=self.release)  # a fork must not go on holding it
                 return True
