@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from indexer.config import Config
-from indexer.errors import ConfigError, FolderError
+from indexer.errors import ConfigError, FolderError, StoreError
+from indexer.store.private_directory import make_private
 
 Source = Literal["config", "added"]
 
@@ -290,8 +291,10 @@ def _write_added(data_dir: Path, folders: Sequence[KnownFolder]) -> None:
 def _locked(data_dir: Path) -> Iterator[None]:
     """Hold the folders lock of the data directory; others wait the milliseconds it takes."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(data_dir)
         lock = os.open(data_dir / "folders.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except StoreError as error:
+        raise FolderError(str(error)) from error
     except OSError as error:
         raise FolderError(f"{data_dir}: cannot be written ({error.strerror}); choose another --data-dir") from error
     try:
