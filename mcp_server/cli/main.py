@@ -36,6 +36,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str], opener: Opener = open_
         The exit code.
     """
     args = parse(argv)
+    if args.command != "serve":  # which says that they are closed
+        _open_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that an ASCII terminal lacks must not end a command
             stream.reconfigure(errors="replace")
@@ -57,6 +59,15 @@ def main(argv: Sequence[str], environ: Mapping[str, str], opener: Opener = open_
     except Exception as error:
         return _failed(error, verbose=args.verbose)
     return code
+
+
+def _open_standard_descriptors() -> None:
+    """Open what we were started without: else the next file that is opened becomes stdout."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
 
 
 def _function(command: str) -> Callable[[Call], int]:
