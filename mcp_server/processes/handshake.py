@@ -203,8 +203,14 @@ def connect(endpoint: dict[str, Any], limit: float) -> socket.socket:
         address = ("127.0.0.1", int(endpoint["port"]))
         found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        found.settimeout(max(0.001, limit))
-        found.connect(address)
+        if found.family == socket.AF_INET:
+            found.settimeout(max(0.001, limit))
+            found.connect(address)
+        else:  # with a time-out of Python's the connection would be refused where the other side's queue is full
+            _set_send_limit(found, max(0.001, limit))
+            found.connect(address)
+            _set_send_limit(found, 0.0)
+            found.settimeout(max(0.001, limit))
         if found.family == socket.AF_INET:
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         elif not same_user(found):
@@ -212,12 +218,19 @@ def connect(endpoint: dict[str, Any], limit: float) -> socket.socket:
     except OwnerNotFound:
         found.close()
         raise
-    except TimeoutError:  # the backlog is full: the owner has stopped accepting
+    except (TimeoutError, BlockingIOError):  # the backlog is full: the owner has stopped accepting
         raise HandshakeTimeout(LineSocket(found)) from None
     except (OSError, ValueError, OverflowError) as error:
         found.close()
         raise OwnerNotFound(str(error)) from error
     return found
+
+
+def _set_send_limit(connection: socket.socket, seconds: float) -> None:
+    """Limit how long connecting and sending block in the kernel; 0 is for ever."""
+    whole = int(seconds)
+    limit = struct.pack("ll", whole, int((seconds - whole) * 1e6))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
 def same_user(connection: socket.socket) -> bool:
