@@ -116,6 +116,52 @@ async def test_health_and_readiness_need_no_token(engine: FakeEngine) -> None:
     assert await knock("/ready", None, engine) == (200, {"keyword": "serving", "semantic": "serving"}, False)
 
 
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        (b"search.example", 200),
+        (b"SEARCH.example:8765", 200),
+        (b"127.0.0.1:9", 200),
+        (b"10.1.2.3:8765", 200),  # a container's probe
+        (b"[::1]:8765", 200),
+        (b"[2001:db8::1]", 200),
+        (b"evil.example:8765", 421),
+        (b"127.0.0.1.evil.example", 421),
+        (b"", 421),
+        (b"[]", 421),
+        (b"\xff", 421),
+    ],
+)
+async def test_a_name_that_was_made_to_point_here_learns_nothing(
+    path: str, host: bytes, status: int, engine: FakeEngine
+) -> None:
+    assert (await knock(path, None, engine, host))[0] == status
+
+
+async def test_readiness_asks_the_engine_once_a_second_whoever_asks_how_often(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, asked = [100.0], []
+    monkeypatch.setattr("mcp_server.processes.http.time.monotonic", lambda: now[0])
+
+    def status() -> Any:
+        asked.append(now[0])
+        return engine.status()
+
+    app = require_token(lambda *_: None, TOKEN, status, ())  # type: ignore[arg-type,return-value]
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    for step in range(40):
+        now[0] = 100.0 + step / 20
+        await app({"type": "http", "path": "/ready", "headers": [(b"host", b"127.0.0.1")]}, None, send)
+    assert asked == [100.0, 101.0]
+    assert sum(message.get("status") == 200 for message in sent) == 40
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Home, str, dict[str, str]]]:
     home = Home(tmp_path)
