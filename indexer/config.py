@@ -345,7 +345,7 @@ def _config_file(flag: Path | None, environ: Mapping[str, str]) -> tuple[Path, b
     """The file to read, and whether it was named by flag or environment variable."""
     named = flag or _path(environ.get("FOLDER_MCP_CONFIG"))
     if named is not None:
-        return _absolute(named, Path.cwd()), True
+        return _absolute(named), True
     import platformdirs  # noqa: PLC0415  # 22 ms that a named file does not need
 
     return Path(platformdirs.user_config_dir(_NAME, appauthor=False)) / "config.toml", False
@@ -360,9 +360,9 @@ def _default_data_dir() -> Path:
 def _hub_cache(environ: Mapping[str, str]) -> Path:
     """Where the hub's own library looks: HF_HUB_CACHE, else HF_HOME/hub, else the user's cache directory."""
     if environ.get("HF_HUB_CACHE"):
-        return _absolute(Path(environ["HF_HUB_CACHE"]), Path.cwd())
+        return _absolute(Path(environ["HF_HUB_CACHE"]))
     home = environ.get("HF_HOME") or f"{environ.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
-    return _absolute(Path(home), Path.cwd()) / "hub"
+    return _absolute(Path(home)) / "hub"
 
 
 def _read_toml(file: Path, *, named: bool) -> dict[str, Any] | None:
@@ -394,7 +394,7 @@ def _from_table(table: dict[str, Any], file: Path, data_dir_named: Path | None) 
     folders = _folders(table.get("folders", []), file)
     in_file = _checked(folder_path, table["data_dir"], "data_dir", file) if "data_dir" in table else None
     if data_dir_named is not None:
-        data_dir = _absolute(data_dir_named, Path.cwd())
+        data_dir = _absolute(data_dir_named)
     else:
         data_dir = _absolute(Path(in_file), file.parent) if in_file else _default_data_dir()
     return Config(data_dir=data_dir, folders=folders, **tables)
@@ -460,9 +460,19 @@ def _path(text: str | None) -> Path | None:
     return Path(text) if text else None
 
 
-def _absolute(path: Path, base: Path) -> Path:
-    """Absolute, ``~`` expanded, ``..`` resolved by name; links are kept, and nothing need exist."""
+def _absolute(path: Path, base: Path | None = None) -> Path:
+    """Absolute, ``~`` expanded, ``..`` resolved by name; links are kept, and nothing need exist.
+
+    Args:
+        path: Any spelling of it.
+        base: Where relative paths begin; None is the working directory, which may be gone, and is asked only for them.
+    """
     try:
-        return Path(os.path.normpath(base / path.expanduser()))
+        expanded = path.expanduser()
+        if not expanded.is_absolute():
+            expanded = (base or Path.cwd()) / expanded
+        return Path(os.path.normpath(expanded))
     except RuntimeError as error:
         raise ConfigError(f"{path}: there is no such user's home directory; write the path in full") from error
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: the working directory does not exist any more; write the path in full") from error

@@ -35,6 +35,7 @@ from indexer.slot.embedder import Loader
 from indexer.slot.slot import ModelSlot, open_slot
 from indexer.slot.slot_types import GpuStatus, SlotSettings
 from indexer.status_types import WorkCounters
+from indexer.store.private_directory import make_private
 from indexer.store.resources import prepare_process
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Components:
 
     Attributes:
         refused: Why the index cannot be written although it should be; None when it can, or need not be.
-        warnings: What is wrong with the location of the data directory, one sentence each.
+        warnings: What is or was wrong with the data directory, one sentence each.
     """
 
     store: Store
@@ -104,7 +105,7 @@ async def open_components(
     Raises:
         StoreError: The index cannot be opened.
     """
-    store, refused = await _open_store(stack, config.data_dir / "index", read_only=read_only)
+    store, refused, closed = await _open_store(stack, config.data_dir, read_only=read_only)
     detail = " ".join((str(refused or ""), *store.damage)).strip()
     manifest, queue = Manifest(await store.files()), WorkQueue()
     secrets = SecretPolicy(config.secrets.allow, config.secrets.allow_files)
@@ -122,24 +123,30 @@ async def open_components(
     search = SearchContext(store, slot, manifest, queue, shared.folders, config.search, reranker, secrets)
     about_disk = await anyio.to_thread.run_sync(warnings, config.data_dir)
     passes = (text_pass, embedding_pass)
-    return Components(store, manifest, parsers, queue, search, slot, *passes, refused, about_disk), detail
+    about = (closed, *about_disk) if closed else about_disk
+    return Components(store, manifest, parsers, queue, search, slot, *passes, refused, about), detail
 
 
-async def _open_store(stack: AsyncExitStack, directory: Path, *, read_only: bool) -> tuple[Store, StoreError | None]:
-    """The store, only for reading when it cannot be written now, and why.
+async def _open_store(
+    stack: AsyncExitStack, data_dir: Path, *, read_only: bool
+) -> tuple[Store, StoreError | None, str]:
+    """The store, only for reading when it cannot be written now, and why; whether its directory was closed to others.
 
     Raises:
         StoreError: It cannot be read either.
     """
     open_store = await anyio.to_thread.run_sync(_load_store)
+    directory, closed = data_dir / "index", ""
     try:
-        return await stack.enter_async_context(open_store(directory, read_only=read_only)), None
+        if not read_only:
+            closed = await anyio.to_thread.run_sync(make_private, data_dir)
+        return await stack.enter_async_context(open_store(directory, read_only=read_only)), None, closed
     except StoreError as error:
         if error.code not in TEMPORARY_CODES:
             raise
         refused = error
     try:
-        return await stack.enter_async_context(open_store(directory, read_only=True)), refused
+        return await stack.enter_async_context(open_store(directory, read_only=True)), refused, closed
     except StoreError as worse:
         raise refused from worse
 
@@ -160,7 +167,7 @@ async def run_passes(components: Components, config: Config, shared: SharedState
     if components.slot is None or components.text_pass is None or components.embedding_pass is None:
         if components.refused is None:
             await anyio.sleep_forever()
-        await _wait_until_writable(components.store)
+        await _wait_until_writable(components.store, config.data_dir)
         return
     await _remove_unlisted(components, shared)
     for folder in shared.folders:
@@ -184,10 +191,18 @@ async def run_passes(components: Components, config: Config, shared: SharedState
             tasks.start_soon(watch_folders, shared.folders, components.queue, folders_changed, shared.notifier)
 
 
-async def _wait_until_writable(store: Store) -> None:
+async def _wait_until_writable(store: Store, data_dir: Path) -> None:
     """Try now and then: nothing reports that a disk has space again, or that the other writer has ended."""
-    while not await anyio.to_thread.run_sync(store.could_write):  # noqa: ASYNC110
+    while not await anyio.to_thread.run_sync(_could_write, store, data_dir):  # noqa: ASYNC110
         await anyio.sleep(waits.INDEX_RETRY_S)
+
+
+def _could_write(store: Store, data_dir: Path) -> bool:
+    try:
+        make_private(data_dir)
+    except StoreError:
+        return False
+    return store.could_write()
 
 
 async def _remove_unlisted(components: Components, shared: SharedState) -> None:

@@ -36,7 +36,7 @@ def _numbers(version: str) -> tuple[int, ...]:
         digits = part[: len(part) - len(part.lstrip("0123456789"))]
         if not digits:
             break
-        found.append(int(digits))
+        found.append(int(digits[:18]))  # a longer one is nonsense, and ``int`` refuses thousands of digits
         if digits != part:
             break
     while found and not found[-1]:

@@ -15,9 +15,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from indexer.config import Config
-from indexer.errors import ConfigError, FolderError
+from indexer.errors import ConfigError, FolderError, StoreError
+from indexer.store.private_directory import make_private
 
 Source = Literal["config", "added"]
 
@@ -290,8 +292,10 @@ def _write_added(data_dir: Path, folders: Sequence[KnownFolder]) -> None:
 def _locked(data_dir: Path) -> Iterator[None]:
     """Hold the folders lock of the data directory; others wait the milliseconds it takes."""
     try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(data_dir)
         lock = os.open(data_dir / "folders.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except StoreError as error:
+        raise FolderError(str(error)) from error
     except OSError as error:
         raise FolderError(f"{data_dir}: cannot be written ({error.strerror}); choose another --data-dir") from error
     try:
@@ -323,12 +327,26 @@ NOT_FILES = ("/dev", "/proc", "/sys")
 def resolved(path: str) -> str:
     """Absolute, ``~`` expanded, links resolved as far as the path exists.
 
+    Args:
+        path: A path, or the ``file://`` address of one.
+
     Raises:
-        FolderError: It is empty or has a NUL.
+        FolderError: It is empty or has a NUL, is an address on another machine, or the working directory it begins in
+            is gone.
     """
+    named = path
+    if path.startswith("file:"):
+        address = urlsplit(path)
+        if address.netloc not in ("", "localhost"):
+            raise FolderError(f"{printable(path)} is on another machine; only local folders are indexed")
+        # A name may hold "?" and "#", which an address written by hand leaves bare.
+        path = os.fsdecode(unquote_to_bytes(path[len("file:") :].removeprefix(f"//{address.netloc}")))
     if "\0" in path or not path:
-        raise FolderError(f"{path!r} is not a path; name a folder")
-    return os.path.realpath(os.path.expanduser(path))
+        raise FolderError(f"{named!r} is not a path; name a folder")
+    try:
+        return os.path.realpath(os.path.expanduser(path))
+    except FileNotFoundError as error:
+        raise FolderError(f"{named}: the working directory does not exist any more; write the path in full") from error
 
 
 def check_folder(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -21,8 +22,16 @@ def run_doctor(call: Call) -> int:
     """Run every check; 0 when nothing has failed, 1 otherwise."""
     args = call.args
     settings = read_settings(args.config, args.data_dir, call.environ, user_config_path())
-    findings = run_checks(CheckInputs(settings, this_machine(call.environ), Path.cwd()))
+    findings = run_checks(CheckInputs(settings, this_machine(call.environ), _working_directory()))
     return _print_document(findings) if args.json else _print_lines(findings)
+
+
+def _working_directory() -> Path:
+    """Return the working directory; the root where it does not exist any more."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return Path(os.sep)
 
 
 def _print_lines(findings: Iterable[Finding]) -> int:

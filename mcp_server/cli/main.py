@@ -16,6 +16,7 @@ from mcp_server.cli import console
 from mcp_server.cli.arguments import COMMANDS, parse
 from mcp_server.cli.call import Call
 from mcp_server.processes.open_engine import open_real
+from mcp_server.processes.owner_lock import NoRuntimeDirectory
 
 if TYPE_CHECKING:
     from mcp_server.engine_port import Opener
@@ -35,6 +36,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str], opener: Opener = open_
         The exit code.
     """
     args = parse(argv)
+    if args.command != "serve":  # which says that they are closed
+        _open_standard_descriptors()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # characters that an ASCII terminal lacks must not end a command
             stream.reconfigure(errors="replace")
@@ -45,7 +48,8 @@ def main(argv: Sequence[str], environ: Mapping[str, str], opener: Opener = open_
         elif args.command != "serve":  # it does this itself: it claims stdin and stdout first
             logs.configure(logs.folder_for(call.config.data_dir), verbose=args.verbose)
         code = _function(args.command)(call)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         console.complain("interrupted; what was finished is kept")
         return INTERRUPTED
@@ -55,6 +59,15 @@ def main(argv: Sequence[str], environ: Mapping[str, str], opener: Opener = open_
     except Exception as error:
         return _failed(error, verbose=args.verbose)
     return code
+
+
+def _open_standard_descriptors() -> None:
+    """Open what we were started without: else the next file that is opened becomes stdout."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
 
 
 def _function(command: str) -> Callable[[Call], int]:
@@ -74,5 +87,8 @@ def _failed(error: Exception, *, verbose: bool) -> int:
         return 2 if isinstance(cause, ConfigError | FolderError) else 1
     if isinstance(cause, BrokenPipeError):
         return 0
+    if isinstance(cause, NoRuntimeDirectory):
+        console.complain(str(cause))
+        return 1
     console.complain(f"failed with {type(cause).__name__}: {cause}; run it again with -v for the details")
     return 1

@@ -16,7 +16,7 @@ from mcp_server.cli import console
 from mcp_server.cli.call import Call
 from mcp_server.processes import timing
 from mcp_server.processes.handshake import HandshakeRefused, HandshakeTimeout, OwnerNotFound, handshake_request
-from mcp_server.processes.owner_lock import is_held
+from mcp_server.processes.owner_lock import holder, is_held
 from mcp_server.processes.remote_engine import connector_for
 from mcp_server.protocol.wire import claim_wire
 from mcp_server.state_files import read_state
@@ -63,7 +63,7 @@ def run_stop(call: Call) -> int:
     if not is_held(files):
         console.say("no background process is running")
         return 0
-    pid = read_state(files.state_file).get("pid")
+    pid = holder(files, read_state(files.state_file).get("pid"))
     why = "did not end in time"
     try:
         line, answer = attachment.dial(handshake_request("control"))
@@ -73,11 +73,13 @@ def run_stop(call: Call) -> int:
     except (OwnerNotFound, HandshakeRefused) as error:
         why = f"cannot be reached ({error})"
     else:
-        pid = answer.get("pid", pid)
         if line.send_and_wait_for_close({"id": 1, "do": "stop"}, timing.STOP_S):
-            console.say(f"stopped process {pid}")
+            console.say(f"stopped process {answer.get('pid', pid)}")
             return 0
-    if call.args.force and isinstance(pid, int):
+    if pid is None:
+        console.complain(f"the background process {why}, and the system does not tell which process it is; end it")
+        return 1
+    if call.args.force:
         os.kill(pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
         console.say(f"killed process {pid}, which {why}")
         return 0

@@ -27,6 +27,8 @@ def serve_stdio(call: Call, config: Config | ConfigError, wire: Wire) -> NoRetur
         wire: The descriptors of the client.
     """
     answered = anyio.Event()
+    if call.args.read_only:  # it replaces an owner that does not answer: the first call waits for the index already
+        answered.set()
     host = Host(config, _opener(call), folders=call.args.folders, answered=answered, notices=_notices(call))
     leave(serve(create_server(host.connect), wire, answered))
 

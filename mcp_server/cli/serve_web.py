@@ -18,6 +18,7 @@ from mcp_server.engine_port import EnginePort
 from mcp_server.page.port import PageServer
 from mcp_server.processes.connections import listen
 from mcp_server.processes.http import PATH, TOKEN_FILE, HttpEndpoint, bind_http
+from mcp_server.processes.launch import absolute_folder
 from mcp_server.processes.owner import Owner, exit_after_delay, exit_now
 from mcp_server.processes.owner_lock import OwnerLock, locate, owner_files_for
 from mcp_server.processes.remote_engine import RemoteEngine
@@ -45,7 +46,7 @@ def serve_http(call: Call) -> int:
         bound, token, hosts = bind_http(
             args.http, config.data_dir, hosts=args.host, certificate=certificate, allow_remote=args.allow_remote
         )
-        folders = tuple(os.path.abspath(os.path.expanduser(folder)) for folder in args.folders)
+        folders = tuple(absolute_folder(folder) for folder in args.folders)
         logs.configure(logs.folder_for(config.data_dir), verbose=args.verbose)
         http = HttpEndpoint(bound, token, hosts, certificate, folders)
         owner = Owner(location, config, lock.owner_files, lock, call.opener, http)
@@ -94,7 +95,8 @@ async def _serve_page(call: Call, engine: EnginePort) -> None:
 
 def _show_address(call: Call, url: str) -> None:
     console.say(url)
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     if not call.args.open:
         return
     page = redirect_file(call, url)

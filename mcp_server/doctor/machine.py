@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import tomllib
@@ -24,6 +25,7 @@ from indexer.errors import StoreError
 from indexer.files.mounts import mount_table, silent_parts, synchronised
 from indexer.models.loader import Accelerator, detect_accelerator, torch_build
 from mcp_server.doctor.checks import CheckInputs, Finding
+from mcp_server.processes.owner_lock import user_name
 
 DISTRIBUTION = "folder-mcp"
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
@@ -296,6 +298,12 @@ def data_directory_findings(data_dir: Path, mounts: Sequence[tuple[str, str]] | 
     """
     existing = _nearest_existing(data_dir)
     yield _writable(data_dir, existing)
+    if sys.platform != "win32":
+        yield _private(data_dir, existing)
+        parent = _parent_of_others(data_dir)
+        if parent:
+            detail = f"other users can write in {parent}, and put a directory of theirs in the place of {data_dir}"
+            yield Finding("way to the data directory", "warning", detail, f"run: chmod go-w {parent}; or {_MOVE}")
     if mounts is not None:
         yield _local(data_dir, mounts)
     synced = synchronised(data_dir)
@@ -345,6 +353,43 @@ def _writable(data_dir: Path, existing: Path) -> Finding:
     if existing != data_dir:
         return Finding(name, "ok", f"{data_dir} is not there yet; it can be made in {existing}")
     return Finding(name, "ok", f"{data_dir} can be written")
+
+
+def _private(data_dir: Path, existing: Path) -> Finding:
+    """Look who can enter the data directory; it is closed to others when the index is next opened for writing."""
+    name = "data directory's access"
+    if existing != data_dir:
+        return Finding(name, "ok", "it will be made for this user alone (mode 0700)")
+    found = data_dir.stat()
+    mode = f"mode {stat.S_IMODE(found.st_mode):04o}"
+    if found.st_uid != os.geteuid():
+        detail = f"{data_dir} belongs to {user_name(found.st_uid)} ({mode}), who can read your documents' text in it"
+        return Finding(name, "failure", detail, "choose a directory of your own, with --data-dir")
+    if found.st_mode & 0o077:
+        detail = f"other users of this machine can enter {data_dir} ({mode})"
+        remedy = f"run: chmod 700 {data_dir}; it is done when the index is next opened for writing, too"
+        return Finding(name, "warning", detail, remedy)
+    return Finding(name, "ok", f"only this user can enter it ({mode})")
+
+
+def _parent_of_others(data_dir: Path) -> str:
+    """Return the first directory on the way in which others can replace what leads to the data directory; or nothing.
+
+    Both ways count: the one that was named, and the one without links.
+    """
+    ways = dict.fromkeys([*data_dir.parents, *Path(os.path.realpath(data_dir)).parents])
+    for each in ways:
+        try:
+            found = each.stat()
+        except OSError:
+            continue
+        if found.st_mode & stat.S_ISVTX:  # as in /tmp: only the owner of an entry can replace it
+            continue
+        own_group = found.st_gid == os.getgid() == os.getuid()  # a group of this user alone, as many systems have it
+        others = stat.S_IWOTH | (0 if own_group else stat.S_IWGRP)
+        if found.st_mode & others or found.st_uid not in (0, os.geteuid()):
+            return str(each)
+    return ""
 
 
 def _local(data_dir: Path, mounts: Sequence[tuple[str, str]]) -> Finding:

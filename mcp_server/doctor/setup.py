@@ -22,7 +22,7 @@ from mcp_server.doctor.checks import CheckInputs, Finding, Settings
 from mcp_server.doctor.machine import mounts_or_none
 from mcp_server.processes import timing
 from mcp_server.processes.handshake import HandshakeRefused, HandshakeTimeout, OwnerNotFound, dial, handshake_request
-from mcp_server.processes.owner_lock import OwnerFiles, is_held, owner_files_for
+from mcp_server.processes.owner_lock import OwnerFiles, is_held, owner_files_for, passed_over_sentence
 from mcp_server.state_files import read_state
 from mcp_server.version import release
 
@@ -65,6 +65,9 @@ def owner_findings(locate_files: Callable[[], OwnerFiles], version: str) -> Iter
         remedy = "give this user a private directory for it; until then each client does everything by itself"
         yield Finding(name, "warning", f"it has nowhere to live: {error}", remedy)
         return
+    if files.passed_over:
+        remedy = "nothing, or have that directory removed by its owner or an administrator"
+        yield Finding("runtime directory", "warning", passed_over_sentence(files), remedy)
     if not is_held(files):
         yield Finding(name, "ok", "none is running; the first client starts it")
         return

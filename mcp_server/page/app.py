@@ -21,6 +21,7 @@ from indexer.errors import FolderMcpError
 from mcp_server.engine_port import to_json
 from mcp_server.page import api
 from mcp_server.page.open_requests import OpenRequests, ShutdownNotice
+from mcp_server.page.unproven import proven, token_matches
 from mcp_server.protocol.results import StatusResult
 from mcp_server.protocol.untrusted import without_secrets
 
@@ -36,6 +37,10 @@ TYPES = {
 }
 MAX_BODY = 64_000
 """Bytes of a request."""
+BODY_S = 30.0
+"""Seconds in which a request's body has to arrive."""
+MAX_STREAMS = 32
+"""Streams of events at a time: pages that are open and visible."""
 EngineWhenOpen = Callable[[], "Awaitable[EnginePort]"]
 
 
@@ -64,8 +69,12 @@ def application(
             raise HTTPException(400, "a nonce of 16 to 128 characters")
         return JSONResponse({"proof": proof(token, nonce)})
 
+    streams = anyio.CapacityLimiter(MAX_STREAMS)
+
     async def stream_status(request: Request) -> Any:
-        return StatusStream(engine, viewed, shutdown)
+        if not streams.available_tokens:
+            raise HTTPException(429, f"{MAX_STREAMS} pages are open already; close one")
+        return StatusStream(engine, viewed, shutdown, streams)
 
     routes = [
         Route("/", _asset("index.html")),
@@ -102,10 +111,14 @@ def _endpoint(
 
     async def answer(request: Request) -> Response:
         body = b""
-        async for part in request.stream():
-            body += part
-            if len(body) > MAX_BODY:
-                raise HTTPException(413, "the question is too long")
+        try:
+            with anyio.fail_after(BODY_S):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > MAX_BODY:
+                        raise HTTPException(413, "the question is too long")
+        except TimeoutError:
+            raise HTTPException(408, f"the question was not complete within {BODY_S:g} s") from None
         try:
             parsed = request_type.model_validate_json(body)
         except ValidationError as error:
@@ -137,13 +150,19 @@ class StatusStream:
         engine: Callable[[], Awaitable[EnginePort]],
         viewed: Callable[[], AbstractContextManager[Any]],
         shutdown: ShutdownNotice,
+        streams: anyio.CapacityLimiter,
     ) -> None:
         self._engine = engine
         self._viewed = viewed
         self._shutdown = shutdown
+        self._streams = streams
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Send events until the page closes or the owner ends."""
+        async with self._streams:
+            await self._send_stream(receive, send)
+
+    async def _send_stream(self, receive: Any, send: Any) -> None:
         head = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"x-accel-buffering", b"no")]
         await send({"type": "http.response.start", "status": 200, "headers": head})
         with self._viewed():
@@ -222,6 +241,8 @@ def with_access_check(inner: App, port: int, token: str, open_requests: OpenRequ
         with open_requests.counted():
             refusal = _refusal(scope, hosts, origins, token)
             if refusal is None:
+                if scope["path"].startswith("/api/") and scope["path"] != PUBLIC_PATH:
+                    proven(scope)
                 await inner(scope, receive, send_with_headers)
             else:
                 await _send_error(send_with_headers, *refusal)
@@ -254,7 +275,7 @@ def _refusal(scope: Scope, hosts: set[bytes], origins: set[bytes], token: str) -
 
 def _has_token(headers: dict[bytes, list[bytes]], token: str) -> bool:
     given = headers.get(b"authorization", [])
-    return len(given) == 1 and hmac.compare_digest(given[0], f"Bearer {token}".encode())
+    return len(given) == 1 and token_matches(given[0], f"Bearer {token}".encode())
 
 
 async def _send_error(send: Send, status: int, why: str) -> None:

@@ -8,6 +8,7 @@ the server prove that it knows the token before it sends it (``/api/hello``).
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import socket
@@ -20,10 +21,13 @@ import anyio
 import anyio.to_thread
 
 from mcp_server.page.open_requests import OpenRequests, ShutdownNotice
+from mcp_server.page.unproven import RETRY_S
 from mcp_server.state_files import read_state, write_state
 
 if TYPE_CHECKING:
     from mcp_server.engine_port import EnginePort
+
+log = logging.getLogger(__name__)
 
 
 STATE_FILE = "page.json"
@@ -79,7 +83,11 @@ class PageServer:
             while True:
                 assert self._bound is not None
                 await anyio.wait_readable(self._bound)
-                await self._serve(self._bound)
+                try:
+                    await self._serve(self._bound)
+                except OSError as error:  # no descriptors, as a rule: a page must not end the owner
+                    log.warning("the page cannot be served for now: %s", error)
+                    await anyio.sleep(RETRY_S)
         finally:
             if self._bound is not None:
                 self._bound.close()
@@ -152,19 +160,17 @@ def _import_application() -> Callable[..., Any]:
     return application
 
 
-# The web server -----------------------------------------------------------------------------------------------------
-
-
 async def serve_web(app: Any, listening: socket.socket, ended: Callable[[], Awaitable[None]]) -> None:
     """Serve an application on a socket until ``ended`` returns or the task is cancelled; closes the socket."""
     import uvicorn  # noqa: PLC0415 - not before a browser is there
+
+    from mcp_server.page.web_server import WebServer  # noqa: PLC0415
 
     config = uvicorn.Config(
         app, log_config=None, access_log=False, lifespan="off", ws="none", server_header=False, proxy_headers=False,
         timeout_graceful_shutdown=1,
     )  # fmt: skip
-    server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # signals are the owner's
+    server = WebServer(config)
 
     async def end() -> None:
         try:

@@ -17,7 +17,7 @@ from mcp_server.processes.handshake import (
     dial,
     handshake_request,
 )
-from mcp_server.processes.owner_lock import Location, OwnerFiles, is_held, owner_files_for
+from mcp_server.processes.owner_lock import Location, OwnerFiles, is_held, owner_files_for, owner_files_now
 from mcp_server.processes.spawn import Candidate, owner_arguments
 from mcp_server.state_files import read_state
 from mcp_server.version import newer, release
@@ -122,6 +122,7 @@ class OwnerConnector:
     def _attach(self, request: dict[str, Any], limit: float, *, start: bool) -> Attached | NoOwner | OwnerUnresponsive:
         deadline, pause, reason = time.monotonic() + limit, 0.01, ""
         while (left := deadline - time.monotonic()) > 0:
+            self.owner_files = owner_files_now(self.owner_files)
             try:
                 return Attached(*self.dial(request, left))
             except HandshakeTimeout as error:

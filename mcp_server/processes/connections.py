@@ -28,6 +28,7 @@ from mcp_server.processes import timing
 from mcp_server.processes.handshake import (
     MAX_HANDSHAKE,
     PROTOCOL_KEY,
+    HandshakeTimeout,
     OwnerNotFound,
     connect,
     nonce,
@@ -35,7 +36,7 @@ from mcp_server.processes.handshake import (
     proof_is_valid,
     same_user,
 )
-from mcp_server.processes.owner_lock import PROTOCOL, OwnerFiles
+from mcp_server.processes.owner_lock import PROTOCOL, OwnerFiles, fits_socket
 from mcp_server.protocol.untrusted import without_secrets
 
 if TYPE_CHECKING:
@@ -75,12 +76,12 @@ def listen(owner_files: OwnerFiles, instance: str, *, tcp: bool = False) -> Addr
     Args:
         owner_files: Their directory gets the socket.
         instance: Of this owner; part of the address if the usual one is taken.
-        tcp: Listen on loopback instead of a unix socket, as on Windows.
+        tcp: Listen on loopback instead of a unix socket, as on Windows and where the directory's path is too long.
 
     Raises:
         OSError: No address can be bound.
     """
-    if tcp or sys.platform == "win32":
+    if tcp or sys.platform == "win32" or not fits_socket(owner_files.directory):
         listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         listening.bind(("127.0.0.1", 0))
         token = nonce()
@@ -90,8 +91,9 @@ def listen(owner_files: OwnerFiles, instance: str, *, tcp: bool = False) -> Addr
         path = Path(owner_files.directory) / "owner.sock"
         for old in (path, *Path(owner_files.directory).glob("owner-*.sock")):
             if not _answers(old):
-                old.unlink(missing_ok=True)
-        if path.exists():  # another process answers there; it is not the owner, for we hold the lock
+                with contextlib.suppress(OSError):  # a directory, perhaps
+                    old.unlink(missing_ok=True)
+        if os.path.lexists(path):  # another process answers there; it is not the owner, for we hold the lock
             path = path.with_name(f"owner-{instance[:8]}.sock")
         listening, token = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), ""
         listening.bind(str(path))
@@ -108,6 +110,8 @@ def _answers(path: Path) -> bool:
         connect({"kind": "unix", "path": str(path)}, 1.0).close()
     except OwnerNotFound:
         return False
+    except HandshakeTimeout as error:  # it has stopped accepting, and lives
+        error.connection.close()
     return True
 
 
@@ -434,10 +438,10 @@ class Connections:
         Args:
             handshake: The other side's half.
         """
-        named = handshake.get("folders")
+        named, pid = handshake.get("folders"), handshake.get("pid")
         one = ConnectionInfo(
             kind=str(handshake.get("kind")),
-            pid=int(handshake.get("pid") or 0),
+            pid=pid if isinstance(pid, int) else 0,
             version=str(handshake.get("version", "")),
             folders=tuple(str(folder) for folder in named) if isinstance(named, list) else (),
             fingerprint=str(handshake.get("config", "")),

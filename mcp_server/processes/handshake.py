@@ -20,7 +20,7 @@ import sys
 import time
 
 from mcp_server.processes.owner_lock import PROTOCOL, OwnerFiles
-from mcp_server.state_files import read_state
+from mcp_server.state_files import read_regular_file, read_state
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,7 +91,10 @@ class LineSocket:
                 raise ValueError("not a line of ours")
         self.socket.settimeout(None)
         line, self.unread = self.unread.split(b"\n", 1)
-        document = json.loads(line)
+        try:
+            document = json.loads(line)
+        except RecursionError:
+            raise ValueError("not a line of ours") from None
         if not isinstance(document, dict):
             raise ValueError("not a line of ours")
         return document
@@ -132,12 +135,14 @@ def dial(
         The connection, ready for the protocol, and the owner's answer.
 
     Raises:
-        NotThere: There is no owner behind the address.
-        Silent: It does not answer in time.
-        Refused: It does not accept us.
+        OwnerNotFound: There is no owner behind the address.
+        HandshakeTimeout: It does not answer in time.
+        HandshakeRefused: It does not accept us.
     """
     deadline = time.monotonic() + limit
-    connection = LineSocket(connect(endpoint or read_state(owner_files.state_file).get("endpoint"), limit))
+    if endpoint is None:
+        endpoint = _checked_endpoint(read_state(owner_files.state_file).get("endpoint"), owner_files)
+    connection = LineSocket(connect(endpoint, limit))
     try:
         if connection.socket.family == socket.AF_INET:
             request = {**request, "proof": _authenticate(connection, _token(owner_files), deadline)}
@@ -162,24 +167,50 @@ def handshake_request(kind: str, **parameters: Any) -> dict[str, Any]:
     return {PROTOCOL_KEY: PROTOCOL, "kind": kind, "pid": os.getpid(), **parameters}
 
 
-def connect(endpoint: Any, limit: float) -> socket.socket:
-    """Connect to an endpoint as an owner's state file has it.
+def _checked_endpoint(endpoint: Any, owner_files: OwnerFiles) -> dict[str, Any]:
+    """Return the endpoint of a state file, which may hold anything: a socket in the owner's own directory, or a port.
 
     Raises:
-        NotThere: Nothing listens there, or the state file has none.
+        OwnerNotFound: It is neither.
     """
+    if isinstance(endpoint, dict) and endpoint.get("kind") == "unix":
+        name = os.path.basename(str(endpoint.get("path")))
+        if name.startswith("owner") and name.endswith(".sock"):
+            return {"kind": "unix", "path": os.path.join(owner_files.directory, name)}
+    elif isinstance(endpoint, dict) and endpoint.get("kind") == "tcp":
+        port = endpoint.get("port")
+        if type(port) is int and 0 < port < 65536:
+            return {"kind": "tcp", "port": port}
+    raise OwnerNotFound("no owner has said where it listens")
+
+
+def connect(endpoint: dict[str, Any], limit: float) -> socket.socket:
+    """Connect to an endpoint: a unix socket of this user's, or a port on loopback, whatever else it names.
+
+    Args:
+        endpoint: ``{"kind": "unix", "path": ...}`` or ``{"kind": "tcp", "port": ...}``.
+        limit: Seconds to wait.
+
+    Raises:
+        OwnerNotFound: Nothing listens there, or another user does.
+        HandshakeTimeout: The other side has stopped accepting.
+        OSError: No socket can be made.
+    """
+    if endpoint["kind"] == "unix":
+        address: Any = str(endpoint["path"])
+        found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    else:
+        address = ("127.0.0.1", int(endpoint["port"]))
+        found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
-        if endpoint["kind"] == "unix":
-            address: Any = str(endpoint["path"])
-            found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        else:
-            address = ("127.0.0.1", int(endpoint["port"]))
-            found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    except (TypeError, KeyError, ValueError):
-        raise OwnerNotFound("no owner has said where it listens") from None
-    try:
-        found.settimeout(max(0.001, limit))
-        found.connect(address)
+        if found.family == socket.AF_INET:
+            found.settimeout(max(0.001, limit))
+            found.connect(address)
+        else:  # with a time-out of Python's the connection would be refused where the other side's queue is full
+            _set_send_limit(found, max(0.001, limit))
+            found.connect(address)
+            _set_send_limit(found, 0.0)
+            found.settimeout(max(0.001, limit))
         if found.family == socket.AF_INET:
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         elif not same_user(found):
@@ -187,12 +218,19 @@ def connect(endpoint: Any, limit: float) -> socket.socket:
     except OwnerNotFound:
         found.close()
         raise
-    except TimeoutError:  # the backlog is full: the owner has stopped accepting
+    except (TimeoutError, BlockingIOError):  # the backlog is full: the owner has stopped accepting
         raise HandshakeTimeout(LineSocket(found)) from None
-    except OSError as error:
+    except (OSError, ValueError, OverflowError) as error:
         found.close()
         raise OwnerNotFound(str(error)) from error
     return found
+
+
+def _set_send_limit(connection: socket.socket, seconds: float) -> None:
+    """Limit how long connecting and sending block in the kernel; 0 is for ever."""
+    whole = int(seconds)
+    limit = struct.pack("ll", whole, int((seconds - whole) * 1e6))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
 def same_user(connection: socket.socket) -> bool:
@@ -233,5 +271,4 @@ def _authenticate(connection: LineSocket, token: str, deadline: float) -> str:
 
 
 def _token(owner_files: OwnerFiles) -> str:
-    with open(owner_files.token_file, encoding="ascii") as stream:
-        return stream.read().strip()
+    return read_regular_file(owner_files.token_file, 4096).decode("ascii").strip()

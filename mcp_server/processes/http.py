@@ -7,18 +7,20 @@ stated that a proxy in front of it does that.
 from __future__ import annotations
 
 import contextlib
-import hmac
 import ipaddress
 import json
 import os
+import re
 import secrets
 import socket
+import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from indexer.errors import ConfigError
+from mcp_server.page.unproven import proven, token_matches
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 DEFAULT = "127.0.0.1:8765"
 TOKEN_FILE = "http-token"  # noqa: S105 - its name
 PATH = "/mcp"
+READY_S = 1.0
+"""Seconds for which an answer of ``/ready`` is used again."""
 
 Scope = MutableMapping[str, Any]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -57,14 +61,14 @@ class HttpEndpoint:
         import uvicorn  # noqa: PLC0415 - only where somebody asked for HTTP
         from mcp.server.transport_security import TransportSecuritySettings  # noqa: PLC0415
 
+        from mcp_server.page.web_server import WebServer  # noqa: PLC0415
+
         origins = [f"{scheme}://{host}" for host in self.hosts for scheme in ("http", "https")]
         security = TransportSecuritySettings(allowed_hosts=list(self.hosts), allowed_origins=origins)
-        app = require_token(server.streamable_http_app(transport_security=security), self.token, status)
+        app = require_token(server.streamable_http_app(transport_security=security), self.token, status, self.hosts)
         files = {"ssl_certfile": self.certificate[0], "ssl_keyfile": self.certificate[1]} if self.certificate else {}
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False, **files)  # type: ignore[arg-type]
-        running = uvicorn.Server(config)
-        running.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # signals are the owner's
-        await running.serve([self.socket])
+        await WebServer(config).serve([self.socket])
 
 
 def bind_http(
@@ -128,30 +132,70 @@ def read_token(file: Path) -> str:
     return token
 
 
-def require_token(inner: App, token: str, status: Callable[[], Status]) -> App:
-    """Return an application that answers ``/health`` and ``/ready``, and every other request only with the token."""
+def require_token(inner: App, token: str, status: Callable[[], Status], hosts: Sequence[str]) -> App:
+    """Return an application that answers ``/health`` and ``/ready``, and every other request only with the token.
+
+    Args:
+        inner: Gets the requests with the token; checks Host and Origin itself.
+        token: What clients must send.
+        status: Returns the engine's status; asked once a ``READY_S``, whoever asks how often.
+        hosts: Names under which this server is known; an IP address is one too.
+    """
+    readiness = _Readiness(status)
 
     async def app(scope: Scope, receive: Any, send: Send) -> None:
         if scope["type"] != "http":
             await inner(scope, receive, send)
+        elif scope["path"] in ("/health", "/ready") and not _host_is_known(scope, hosts):
+            await _answer(send, 421, {"error": "this server has another name"})
         elif scope["path"] == "/health":
             await _answer(send, 200, {"alive": True})
         elif scope["path"] == "/ready":
-            services = status().services
-            served = services.keyword != "unavailable"
-            await _answer(send, 200 if served else 503, {"keyword": services.keyword, "semantic": services.semantic})
+            await _answer(send, *readiness.answer())
         elif not _has_token(scope, token):
             await _answer(send, 401, {"error": "missing or wrong token"}, (b"www-authenticate", b"Bearer"))
         else:
+            proven(scope)
             await inner(scope, receive, send)
 
     return app
 
 
+class _Readiness:
+    """The answer of ``/ready``, kept for a moment: a status costs milliseconds, and anybody may ask."""
+
+    def __init__(self, status: Callable[[], Status]) -> None:
+        self._status = status
+        self._until = 0.0
+        self._answer: tuple[int, dict[str, Any]] = (503, {})
+
+    def answer(self) -> tuple[int, dict[str, Any]]:
+        """Return the HTTP status and the document."""
+        if time.monotonic() >= self._until:
+            services = self._status().services
+            code = 503 if services.keyword == "unavailable" else 200
+            self._answer = (code, {"keyword": services.keyword, "semantic": services.semantic})
+            self._until = time.monotonic() + READY_S
+        return self._answer
+
+
+def _host_is_known(scope: Scope, hosts: Sequence[str]) -> bool:
+    """Whether the Host header is one of ours, or an IP address: a page of another site always comes under a name."""
+    given = dict(scope["headers"]).get(b"host", b"").decode("latin-1").lower()
+    if given in {host.lower() for host in hosts}:
+        return True
+    name = re.sub(r":[0-9]{1,5}$", "", given) if not given.endswith("]") else given
+    try:
+        ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
+
+
 def _has_token(scope: Scope, token: str) -> bool:
     """Whether a request has the token; takes the same time whatever is wrong with it."""
     given = dict(scope["headers"]).get(b"authorization", b"")
-    return hmac.compare_digest(given, f"Bearer {token}".encode())
+    return token_matches(given, f"Bearer {token}".encode())
 
 
 async def _answer(send: Send, status: int, document: dict[str, Any], *headers: tuple[bytes, bytes]) -> None:

@@ -63,6 +63,15 @@ def parse_relay_arguments(argv: Sequence[str]) -> RelayArguments | None:
     return found
 
 
+def absolute_folder(folder: str) -> str:
+    """Return a folder of the command line as another process understands it; a ``file://`` address as it is.
+
+    Raises:
+        OSError: It is relative, and the working directory does not exist any more.
+    """
+    return folder if folder.startswith("file:") else os.path.abspath(os.path.expanduser(folder))
+
+
 def run_relay(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     """Become a relay if the command line asks for one; returns when it asks for something else.
 
@@ -70,14 +79,14 @@ def run_relay(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     the owner's files. ``cli`` then serves in this process, and explains.
     """
     arguments = parse_relay_arguments(argv)
-    if arguments is None or sys.stdin is None or sys.stdin.isatty():
+    if arguments is None or sys.stdin is None or sys.stdout is None or sys.stdin.isatty():
         return
     # Not at the top: `folder-mcp --help` comes through this module and needs no sockets and no threads.
     from mcp_server.processes import relay  # noqa: PLC0415
 
     try:
         location = locate(arguments.config, arguments.data_dir, environ)
-        folders = [os.path.abspath(os.path.expanduser(folder)) for folder in arguments.folders]
+        folders = [absolute_folder(folder) for folder in arguments.folders]
         client = relay.Relay.of(location, folders, environ, verbose=arguments.verbose)
     except (OSError, ValueError):
         return

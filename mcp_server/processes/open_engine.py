@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from mcp_server.processes.owner_lock import OwnerLock, owner_files_for
+from mcp_server.processes.owner_lock import NoRuntimeDirectory, OwnerLock, owner_files_for
 from mcp_server.state_files import write_state
 from mcp_server.version import release
 
@@ -103,7 +103,11 @@ def running(config: Config) -> RemoteEngine | None:
 
 @contextmanager
 def _owner_lock(config: Config, *, wanted: bool) -> Iterator[bool]:
-    """Hold the owner lock for a block, if wanted, without an endpoint to dial. Yields whether we have it."""
+    """Hold the owner lock for a block, if wanted, without an endpoint to dial. Yields whether we may write.
+
+    Where no directory can be had for the lock, there is no owner either: the index's own lock, in the data directory,
+    keeps its writers apart.
+    """
     held = False
     with ExitStack() as stack:
         try:
@@ -113,6 +117,9 @@ def _owner_lock(config: Config, *, wanted: bool) -> Iterator[bool]:
             if held:
                 state = {"pid": os.getpid(), "version": release(), "endpoint": None}
                 write_state(lock.owner_files.state_file, state)
+        except NoRuntimeDirectory as error:
+            log.warning("%s; working without a background process", error)
+            held = True
         except OSError as error:
             log.warning("the data directory cannot be claimed: %s", error)
             stack.close()

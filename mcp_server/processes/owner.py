@@ -29,6 +29,7 @@ from mcp_server import logs
 from mcp_server.engine_port import ConnectionContext
 from mcp_server.page.port import PageServer
 from mcp_server.processes import handshake, timing
+from mcp_server.processes.accepting import PendingHandshakes, accept_connections
 from mcp_server.processes.connections import (
     Address,
     ConnectionInfo,
@@ -40,7 +41,7 @@ from mcp_server.processes.connections import (
     listen,
 )
 from mcp_server.processes.open_engine import open_real
-from mcp_server.processes.owner_lock import PROTOCOL, Location, OwnerFiles, OwnerLock
+from mcp_server.processes.owner_lock import PROTOCOL, Location, OwnerFiles, OwnerLock, passed_over_sentence
 from mcp_server.state_files import write_state
 from mcp_server.version import newer, release
 
@@ -86,7 +87,9 @@ class Owner:
         self._opener = opener
         self._http = http
         self._check = SelfCheck(location, config, owner_files, lock)
+        self._about = {"instance": self._check.instance, "version": release(), "pid": os.getpid()}
         self._connections = Connections(location.fingerprint)
+        self._handshakes = PendingHandshakes()
         self._page = PageServer(
             owner_files.directory, self._engine_when_open, lambda: self._connections.registered({"kind": "page"})
         )
@@ -126,8 +129,10 @@ class Owner:
             accepting = anyio.CancelScope()
 
             async def accept() -> None:
-                with accepting, suppress(anyio.ClosedResourceError):  # closed while a connection was being accepted
-                    await listener.serve(lambda stream: self._accept(stream, address), tasks)
+                with accepting:
+                    await accept_connections(
+                        listener, lambda stream: self._accept(stream, address), tasks, self._handshakes
+                    )
 
             tasks.start_soon(accept)
             tasks.start_soon(self._end_on_signals)
@@ -197,7 +202,9 @@ class Owner:
     def _complete_owner(self, status: OwnerStatus) -> OwnerStatus:
         """Add the clients, and what is wrong with the configuration, to the owner's part of a status."""
         relays = self._connections.status()
-        detail = " ".join(filter(None, (status.detail, self._config_problem)))
+        # Commands take a detail of an owner that still opens for the reason why it does not.
+        passed_over = passed_over_sentence(self._owner_files) if status.state in ("serving", "read_only") else ""
+        detail = " ".join(filter(None, (status.detail, self._config_problem, passed_over)))
         return replace(status, relays=relays, clients=len(relays), detail=detail)
 
     def _end_wedged(self, reason: str) -> None:
@@ -211,22 +218,26 @@ class Owner:
     # Connections -----------------------------------------------------------------------------------------------
 
     async def _accept(self, stream: SocketStream, address: Address) -> None:
-        async with stream:
-            about = {"instance": self._check.instance, "version": release(), "pid": os.getpid()}
-            connection = await accept_handshake(stream, address, about)
-            if connection is None or self._over.is_set() or connection.handshake.get("kind") == "check":
-                return  # a check must not keep an owner that nobody uses
-            with self._connections.registered(connection.handshake) as info:
-                try:
-                    if info.kind == "client":
-                        await self._serve(connection, info)
-                    elif info.kind == "control":
-                        requests = ControlRequests(self._engine_when_open, self._end_on_request, self._page.address)
-                        await requests.serve(connection)
-                    elif info.kind == "presence":  # a command at work: the owner stays while it is connected
-                        await connection.receive_line()
-                except Exception:  # one connection must not take the others with it
-                    log.exception("the connection of process %d failed", info.pid)
+        try:
+            async with stream:
+                connection = None
+                with self._handshakes.limited():
+                    connection = await accept_handshake(stream, address, self._about)
+                if connection is None or self._over.is_set() or connection.handshake.get("kind") == "check":
+                    return  # a check must not keep an owner that nobody uses
+                with self._connections.registered(connection.handshake) as info:
+                    await self._serve_kind(connection, info)
+        except Exception:  # one connection must not take the others with it
+            log.exception("a connection failed")
+
+    async def _serve_kind(self, connection: LineStream, info: ConnectionInfo) -> None:
+        if info.kind == "client":
+            await self._serve(connection, info)
+        elif info.kind == "control":
+            requests = ControlRequests(self._engine_when_open, self._end_on_request, self._page.address)
+            await requests.serve(connection)
+        elif info.kind == "presence":  # a command at work: the owner stays while it is connected
+            await connection.receive_line()
 
     async def _serve(self, connection: LineStream, info: ConnectionInfo) -> None:
         engine = await self._engine_when_open()
@@ -342,6 +353,8 @@ def run_owner(
         report(f"ERROR {error}")
         return 2, False
     logs.configure(logs.folder_for(config.data_dir), verbose=verbose)
+    if owner_files.passed_over:
+        log.warning("%s", passed_over_sentence(owner_files))
     # The SDK makes very many objects that live for ever: collecting them takes a tenth of the time of its import.
     gc.disable()
 
@@ -455,6 +468,8 @@ class SelfCheck:
             return True  # our own loop is busy: slow, but not another process
         except (handshake.OwnerNotFound, handshake.HandshakeRefused):
             return False
+        except OSError:  # no descriptor for a socket of our own: nothing is known
+            return True
         connection.close()
         return bool(answer.get("instance") == self.instance)
 
@@ -467,8 +482,9 @@ class SelfCheck:
 
     def touch(self) -> None:
         """Update the times of our files: some systems delete what was not used for days in temporary directories."""
-        for path in Path(self._owner_files.directory).iterdir():
-            os.utime(path)
+        with suppress(OSError):  # one has been replaced, or no descriptor is left
+            for path in Path(self._owner_files.directory).iterdir():
+                os.utime(path)
 
     def changed_config(self) -> bool:
         """Whether the configuration has changed since it was read.

@@ -2,24 +2,32 @@
 
 const KEY = "folder-mcp token";
 
-/** Take the token out of the address, where it is at the first visit; it is kept for this tab alone. */
+/** Take a token out of the address, where it is at the first visit; empty if there is none. */
 function take() {
   const given = location.hash.slice(1);
-  if (given.length < 32) return false; // a place in the page, or nothing
-  sessionStorage.setItem(KEY, given);
+  if (given.length < 32) return ""; // a place in the page, or nothing
   history.replaceState(null, "", location.pathname);
+  return given;
+}
+
+export const token = () => sessionStorage.getItem(KEY) ?? ""; // kept for this tab alone
+
+/** Keep a token from the address. A tab that has one takes another only if the owner knows that one: any page can link here. */
+async function keep(given) {
+  if (!given || given === token()) return false;
+  if (token() && !(await isOurs(given).catch(() => false))) return false;
+  sessionStorage.setItem(KEY, given);
   return true;
 }
 
-take();
-addEventListener("hashchange", () => take() && location.reload()); // a new address in an old tab
-
-export const token = () => sessionStorage.getItem(KEY) ?? "";
+let live = false; // the stream of an owner that has proved itself is open: nobody else can have the port
 
 /** Ask; returns the answer's document. Throws an Error with a sentence for people. */
 export async function ask(what, question, signal) {
+  await ready;
   let answer;
   try {
+    if (!live && !(await isOurs())) throw new Error("not the owner");
     answer = await fetch(`/api/${what}`, {
       method: "POST", body: JSON.stringify(question), signal,
       headers: { authorization: `Bearer ${token()}`, "content-type": "application/json" },
@@ -36,15 +44,18 @@ export async function ask(what, question, signal) {
 const hex = (bytes) => [...new Uint8Array(bytes)].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /** Whether whoever has our port knows the token: asked before it is said to anybody. */
-async function isOurs() {
+async function isOurs(known = token()) {
   const nonce = hex(crypto.getRandomValues(new Uint8Array(24)));
   const answer = await fetch(`/api/hello?nonce=${nonce}`);
   if (!answer.ok) return false;
   const text = new TextEncoder();
-  const secret = await crypto.subtle.importKey("raw", text.encode(token()), { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
+  const secret = await crypto.subtle.importKey("raw", text.encode(known), { name: "HMAC", hash: "SHA-256" }, false, ["sign"]);
   const expected = hex(await crypto.subtle.sign("HMAC", secret, text.encode(`folder-mcp|page|${nonce}`)));
   return (await answer.json()).proof === expected;
 }
+
+const ready = keep(take());
+addEventListener("hashchange", () => void keep(take()).then((other) => other && location.reload()));
 
 /** Cut a stream of server-sent events into [name, document] pairs. */
 async function* events(body) {
@@ -79,6 +90,7 @@ const AGAIN = [500, 1000, 2000, 5000];
 
 /** Tell `heard` of every event, and `state` of the connection ("live", "lost", "stranger", "resting", why), for ever. */
 export async function listen(heard, state) {
+  await ready;
   let attempt = 0;
   for (;;) {
     if (document.hidden && attempt) {
@@ -100,6 +112,7 @@ export async function listen(heard, state) {
         if (answer.status === 401) state("stranger");
         if (answer.ok) {
           attempt = 0;
+          live = true;
           let why = "";
           for await (const [name, document] of events(answer.body)) {
             if (name === "end") why = document.why;
@@ -114,6 +127,7 @@ export async function listen(heard, state) {
     } catch {
       state("lost", "");
     }
+    live = false;
     clearTimeout(timer);
     document.removeEventListener("visibilitychange", watch);
     await pause(AGAIN[Math.min(attempt, AGAIN.length - 1)]);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -14,9 +16,49 @@ def test_a_good_data_directory_is_ok_and_left_as_it_was(tmp_path: Path) -> None:
     found = list(data_directory_findings(tmp_path, LOCAL))
     assert {finding.verdict for finding in found} == {"ok"}
     assert {finding.name for finding in found} == {
-        "data directory", "data directory's disk", "disk space", "hard links"
+        "data directory", "data directory's access", "data directory's disk", "disk space", "hard links"
     }  # fmt: skip
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes")
+def test_a_data_directory_that_others_can_enter_is_a_warning_and_left_as_it_is(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    data.chmod(0o755)
+    found = by_name(data_directory_findings(data, LOCAL))["data directory's access"]
+    assert found.verdict == "warning" and "mode 0755" in found.detail and f"chmod 700 {data}" in found.remedy
+    assert stat.S_IMODE(data.stat().st_mode) == 0o755
+    data.chmod(0o700)
+    found = by_name(data_directory_findings(data, LOCAL))["data directory's access"]
+    assert found.verdict == "ok" and "mode 0700" in found.detail
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root can make a directory of another user")
+def test_a_data_directory_of_another_user_is_a_failure(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    os.chown(data, 65534, 65534)
+    found = by_name(data_directory_findings(data, LOCAL))["data directory's access"]
+    assert found.verdict == "failure" and "(65534)" in found.detail
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes")
+@pytest.mark.parametrize("by", ["path", "link"])
+def test_a_way_to_the_data_directory_that_others_can_change_is_a_warning(tmp_path: Path, by: str) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "data").mkdir(mode=0o700)
+    data = shared / "data"
+    if by == "link":  # in both directions: where the link is, and what it leads through
+        data = tmp_path / "link"
+        data.symlink_to(shared / "data")
+    assert "way to the data directory" not in by_name(data_directory_findings(data, LOCAL))
+    shared.chmod(0o777)
+    found = by_name(data_directory_findings(data, LOCAL))["way to the data directory"]
+    assert found.verdict == "warning" and str(shared) in found.detail
+    shared.chmod(0o1777)  # as /tmp: others cannot rename what is not theirs
+    assert "way to the data directory" not in by_name(data_directory_findings(data, LOCAL))
 
 
 def test_a_data_directory_to_come_is_not_made(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 from pages import Page, served
 
+from mcp_server.page import app, web_server
 from mcp_server.page.port import STATE_FILE, PageServer
 
 
@@ -298,6 +299,64 @@ def test_a_long_query_is_cut_as_the_tool_cuts_it_and_said_so(page: Page) -> None
 def test_what_is_no_json_is_refused(page: Page) -> None:
     assert knock(page, "/api/search", b"{")[0] == 400
     assert knock(page, "/api/search")[0] == 405
+
+
+# What one of them may take -----------------------------------------------------------------------------------------
+
+
+def test_streams_of_events_are_bounded(own_page: Page) -> None:
+    address = urlsplit(own_page.origin)
+    opened = []
+    try:
+        for _ in range(app.MAX_STREAMS):
+            connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
+            opened.append(connection)
+            connection.request("GET", "/api/live", headers={"Authorization": f"Bearer {own_page.token}"})
+            assert connection.getresponse().status == 200
+        status, _, body = knock(own_page, "/api/live")
+        assert (status, "close one" in json.loads(body)["error"]) == (429, True)
+        assert asked(own_page, "files")["total"] == 0
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+def test_a_body_that_does_not_come_is_not_waited_for_for_ever(own_page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    monkeypatch.setattr(app, "BODY_S", 0.02)
+    address = urlsplit(own_page.origin)
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=30) as slow:
+        head = f"POST /api/search HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: Bearer {own_page.token}\r\n"
+        slow.sendall(f"{head}Content-Length: 20\r\n\r\n{{".encode())
+        assert slow.recv(4096).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: {host}\r\nX: "], ids=len)
+def test_a_connection_that_shows_no_token_in_time_is_closed(
+    own_page: Page, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    import socket
+
+    monkeypatch.setattr(web_server, "PROOF_S", 0.05)
+    address = urlsplit(own_page.origin)
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=30) as slow:
+        slow.sendall(sent)
+        assert slow.recv(4096) == b""
+    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=30)
+    try:  # one that has shown it stays: its second request comes later than that
+        for _ in range(2):
+            connection.request("POST", "/api/files", b"{}", {"Authorization": f"Bearer {own_page.token}"})
+            assert connection.getresponse().read()
+            own_page.portal.call(_wait, 0.1)
+    finally:
+        connection.close()
+
+
+async def _wait(seconds: float) -> None:
+    import anyio
+
+    await anyio.sleep(seconds)
 
 
 # The next owner --------------------------------------------------------------------------------------------------

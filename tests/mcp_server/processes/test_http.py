@@ -77,7 +77,9 @@ def test_a_token_that_protects_nothing_is_refused(text: str, tmp_path: Path) -> 
         read_token(file)
 
 
-async def knock(path: str, authorization: bytes | None, engine: FakeEngine) -> tuple[int, dict[str, Any], bool]:
+async def knock(
+    path: str, authorization: bytes | None, engine: FakeEngine, host: bytes = b"127.0.0.1:8765"
+) -> tuple[int, dict[str, Any], bool]:
     """Send one request; return status, document, and whether it came through."""
     through: list[bool] = []
     sent: list[dict[str, Any]] = []
@@ -90,8 +92,9 @@ async def knock(path: str, authorization: bytes | None, engine: FakeEngine) -> t
     async def send(message: Any) -> None:
         sent.append(message)
 
-    headers = [] if authorization is None else [(b"authorization", authorization)]
-    await require_token(inner, TOKEN, engine.status)({"type": "http", "path": path, "headers": headers}, None, send)
+    headers = [(b"host", host), *([] if authorization is None else [(b"authorization", authorization)])]
+    app = require_token(inner, TOKEN, engine.status, ("search.example:8765", "search.example"))
+    await app({"type": "http", "path": path, "headers": headers}, None, send)
     return sent[0]["status"], json.loads(sent[1]["body"]), bool(through)
 
 
@@ -111,6 +114,52 @@ async def test_the_token_opens(engine: FakeEngine) -> None:
 async def test_health_and_readiness_need_no_token(engine: FakeEngine) -> None:
     assert await knock("/health", None, engine) == (200, {"alive": True}, False)
     assert await knock("/ready", None, engine) == (200, {"keyword": "serving", "semantic": "serving"}, False)
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready"])
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        (b"search.example", 200),
+        (b"SEARCH.example:8765", 200),
+        (b"127.0.0.1:9", 200),
+        (b"10.1.2.3:8765", 200),  # a container's probe
+        (b"[::1]:8765", 200),
+        (b"[2001:db8::1]", 200),
+        (b"evil.example:8765", 421),
+        (b"127.0.0.1.evil.example", 421),
+        (b"", 421),
+        (b"[]", 421),
+        (b"\xff", 421),
+    ],
+)
+async def test_a_name_that_was_made_to_point_here_learns_nothing(
+    path: str, host: bytes, status: int, engine: FakeEngine
+) -> None:
+    assert (await knock(path, None, engine, host))[0] == status
+
+
+async def test_readiness_asks_the_engine_once_a_second_whoever_asks_how_often(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, asked = [100.0], []
+    monkeypatch.setattr("mcp_server.processes.http.time.monotonic", lambda: now[0])
+
+    def status() -> Any:
+        asked.append(now[0])
+        return engine.status()
+
+    app = require_token(lambda *_: None, TOKEN, status, ())  # type: ignore[arg-type,return-value]
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    for step in range(40):
+        now[0] = 100.0 + step / 20
+        await app({"type": "http", "path": "/ready", "headers": [(b"host", b"127.0.0.1")]}, None, send)
+    assert asked == [100.0, 101.0]
+    assert sum(message.get("status") == 200 for message in sent) == 40
 
 
 @pytest.fixture

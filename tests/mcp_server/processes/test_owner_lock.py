@@ -84,7 +84,7 @@ def test_a_link_where_the_runtime_directory_should_be_is_refused(tmp_path: Path)
     elsewhere.mkdir(mode=0o700)
     base.mkdir(mode=0o700)
     (base / name).symlink_to(elsewhere)
-    with pytest.raises(PermissionError, match="not a directory of this user"):
+    with pytest.raises(PermissionError, match="is a link"):
         owner_files_for(str(tmp_path / "data"), str(base))
 
 

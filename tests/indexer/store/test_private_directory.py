@@ -1,0 +1,162 @@
+"""The data directory is closed to other users, or not written to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from engines import settings
+from fakes import FakeLoader
+
+from indexer.engine import open_engine
+from indexer.errors import FolderError, StoreError
+from indexer.folders.registry import add_folder
+from indexer.store import private_directory
+from indexer.store.private_directory import make_private
+
+NOBODY = 65534
+AS_ROOT = pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root can act as another user")
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="modes")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def as_nobody(program: str) -> str:
+    """Run a program as another user; return what it says."""
+    dropped = f"import os; os.setgroups([]); os.setgid({NOBODY}); os.setuid({NOBODY})\n{program}"
+    done = subprocess.run([sys.executable, "-S", "-c", dropped], capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A directory that other users can reach."""
+    made = Path(tempfile.mkdtemp(prefix="fm-", dir="/tmp"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+def test_a_new_directory_is_for_the_user_alone(tmp_path: Path) -> None:
+    assert make_private(tmp_path / "data") == ""
+    assert mode(tmp_path / "data") == 0o700
+
+
+@pytest.mark.parametrize("open_to_others", [0o755, 0o770, 0o711, 0o777, 0o701])
+def test_one_that_others_can_enter_is_closed_to_them_with_all_below_it(tmp_path: Path, open_to_others: int) -> None:
+    inner = tmp_path / "data" / "index" / "tables" / "chunks.lance"
+    inner.mkdir(parents=True)
+    for each in (inner, *inner.parents[:3]):
+        each.chmod(open_to_others)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    outside.chmod(0o755)
+    (tmp_path / "data" / "link").symlink_to(outside)
+    said = make_private(tmp_path / "data")
+    assert f"mode {open_to_others:04o}" in said
+    assert {mode(each) for each in (inner, *inner.parents[:3])} == {0o700}
+    assert mode(outside) == 0o755  # what a link names is another matter
+    assert make_private(tmp_path / "data") == ""
+
+
+def test_a_link_to_a_directory_counts_as_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real").chmod(0o755)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert make_private(tmp_path / "link")
+    assert mode(tmp_path / "real") == 0o700
+
+
+def test_one_that_stays_open_is_refused_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File systems without modes accept the change and do not make it."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data").chmod(0o755)
+    monkeypatch.setattr(private_directory, "_close_to_others", lambda _: None)
+    with pytest.raises(StoreError, match=r"cannot be closed to them.*choose a directory") as caught:
+        make_private(tmp_path / "data")
+    assert caught.value.code == "permission"
+
+
+def test_a_directory_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+    with pytest.raises(StoreError, match=r"belongs to another user.*--data-dir"):
+        make_private(tmp_path / "data")
+    with pytest.raises(FolderError, match="belongs to another user"):
+        add_folder(settings(tmp_path / "data"), str(tmp_path))
+
+
+@AS_ROOT
+def test_another_user_is_refused_for_real(reachable: Path) -> None:
+    data = reachable / "data"
+    data.mkdir()
+    data.chmod(0o777)
+    root = Path(__file__).resolve().parents[3]
+    said = as_nobody(
+        f"import sys; sys.path[:0] = {[str(root)]!r}\n"
+        "from pathlib import Path\n"
+        "from indexer.store.private_directory import make_private\n"
+        f"make_private(Path({str(data)!r}))"
+    )
+    if "ModuleNotFoundError" in said or "Permission denied: '/" in said:
+        pytest.skip("another user cannot read the program here")
+    assert "belongs to another user (number 0)" in said
+    assert mode(data) == 0o777
+
+
+@AS_ROOT
+@pytest.mark.slow
+async def test_another_user_finds_no_word_of_a_private_file_in_the_index(
+    reachable: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data, notes = reachable / "data", reachable / "notes"
+    data.mkdir()
+    data.chmod(0o755)
+    notes.mkdir()
+    (notes / "a.md").write_text("A private word: zebrafish budget.\n", encoding="utf-8")
+    (notes / "a.md").chmod(0o600)
+    search = (
+        "import os\n"
+        f"files = [os.path.join(d, f) for d, _, fs in os.walk({str(data)!r}) for f in fs]\n"
+        "print(len(files), sum(b'zebrafish' in open(f, 'rb').read() for f in files))"
+    )
+    (data / "open.txt").write_text("zebrafish", encoding="utf-8")
+    (data / "open.txt").chmod(0o644)
+    assert as_nobody(search) == "1 1\n"  # before: the trial itself works
+    async with open_engine(settings(data), version="1", loader=FakeLoader()) as engine:
+        await engine.add_folder(str(notes))
+        await engine.index()
+    assert as_nobody(search) == "0 0\n"
+    assert any(b"zebrafish" in each.read_bytes() for each in (data / "index").rglob("*") if each.is_file())
+    assert "was open to other users of this machine (mode 0755)" in caplog.text
+    assert mode(data) == 0o700
+
+
+@pytest.mark.slow
+async def test_an_index_in_a_directory_that_stays_open_is_read_and_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, notes = tmp_path / "data", tmp_path / "notes"
+    notes.mkdir()
+    (notes / "a.md").write_text("The zebrafish swims.\n", encoding="utf-8")
+    async with open_engine(settings(data), version="1", loader=FakeLoader()) as engine:
+        await engine.add_folder(str(notes))
+        await engine.index()
+    data.chmod(0o755)
+    monkeypatch.setattr(private_directory, "_close_to_others", lambda _: None)
+    async with open_engine(settings(data), version="1", loader=FakeLoader()) as engine:
+        async for status in engine.watch():
+            if status.owner.state not in ("uninitialized", "initializing"):
+                break
+        assert status.owner.state == "read_only"
+        assert "open to other users" in status.owner.detail
+        assert status.index.state == "permission"
