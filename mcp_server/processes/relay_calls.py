@@ -7,6 +7,9 @@ repeated, once; for every other call it is unknown whether it was done, and the 
 from __future__ import annotations
 
 import json
+import os
+
+from mcp_server.protocol.lines import MAX_BATCH, encoded, parsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +38,6 @@ LISTEN = "subscriptions/listen"
 """A request that stays unanswered for as long as the client listens: repeated to every new server."""
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 """The key of a notification that names its request to listen."""
-OWN_ID_PREFIX = "folder-mcp/"
-"""Ids of the relay's own requests begin with it."""
 LOST = -32002
 """Error code of a call whose server was lost. (-32000 and -32001 are the SDK's.)"""
 
@@ -46,7 +47,7 @@ class OpenRequest:
 
     Attributes:
         line: The client's line.
-        name: The method, and the tool if it is a call of one.
+        name: The method, and the tool if it is a call of one; "a malformed request" without a method.
         read_only: Whether it may be repeated.
         repeated: Whether it has been.
         progress_token: Under which the client gets progress, or None.
@@ -55,13 +56,16 @@ class OpenRequest:
     __slots__ = ("line", "name", "progress_token", "read_only", "repeated")
 
     def __init__(self, line: bytes, message: dict[str, Any]) -> None:
-        method, params = message["method"], message.get("params")
+        method, params = message.get("method"), message.get("params")
         params = params if isinstance(params, dict) else {}
-        tool = params.get("name") if method == "tools/call" else None
+        tool = str(params.get("name")) if method == "tools/call" else ""
         meta = params.get("_meta")
         self.line = line
-        self.name = f"{method} {tool}" if tool else str(method)
-        self.read_only = tool in READ_ONLY_TOOLS if method == "tools/call" else method in READ_ONLY_METHODS
+        self.name = f"{method} {tool}".rstrip() if isinstance(method, str) else "a malformed request"
+        if not isinstance(method, str):
+            self.read_only = True  # every server refuses it
+        else:
+            self.read_only = tool in READ_ONLY_TOOLS if method == "tools/call" else method in READ_ONLY_METHODS
         self.progress_token = meta.get("progressToken") if isinstance(meta, dict) else None
         self.repeated = False
 
@@ -70,11 +74,11 @@ class Calls:
     """One client's requests in flight, its handshake and its subscriptions.
 
     Attributes:
-        open: Requests without an answer, by id as JSON text; without those to listen.
+        open: Requests without an answer, in order, by id as JSON text; without those to listen.
     """
 
     def __init__(self) -> None:
-        self.open: dict[str, OpenRequest] = {}
+        self.open: dict[str, list[OpenRequest]] = {}  # a client may use an id twice
         self._listen_requests: dict[str, bytes] = {}
         self._acknowledged: set[str] = set()
         self._subscribed: dict[str, dict[str, Any]] = {}
@@ -83,18 +87,20 @@ class Calls:
         self._initialized = False
         self._replays = 0
         self._repeated_tokens: set[str] = set()
+        self._own_prefix = f"folder-mcp/{os.urandom(8).hex()}/"  # of our own requests; no client has such an id
 
     def sent(self, line: bytes) -> None:
-        """Record a line from the client."""
+        """Record a line from the client, which is no batch."""
         message = _object(line)
         method = message.get("method")
-        if not isinstance(method, str):
+        if method is None and ("result" in message or "error" in message):
             return
         if "id" in message:
+            key = json.dumps(message["id"])
             if method == LISTEN:
-                self._listen_requests[json.dumps(message["id"])] = line
+                self._listen_requests[key] = line
                 return
-            self.open[json.dumps(message["id"])] = OpenRequest(line, message)
+            self.open.setdefault(key, []).append(OpenRequest(line, message))
             if method == "initialize" and not self._initialized:
                 self._initialize_line = line
             self._record_subscription(message)
@@ -104,7 +110,7 @@ class Calls:
             params = message.get("params")
             if isinstance(params, dict):
                 key = json.dumps(params.get("requestId"))
-                self.open.pop(key, None)
+                self._close(key, -1)
                 self._listen_requests.pop(key, None)
 
     def received(self, line: bytes) -> bool:
@@ -115,10 +121,10 @@ class Calls:
         if "id" not in message:
             return True
         key = json.dumps(message["id"])
-        if str(message["id"]).startswith(OWN_ID_PREFIX):
+        if message["id"] is not None and str(message["id"]).startswith(self._own_prefix):
             return False
         self._listen_requests.pop(key, None)
-        request = self.open.pop(key, None)
+        request = self._close(key, 0)
         if request is not None and request.name == "initialize" and "result" in message:
             self._initialized = True
         return True
@@ -131,24 +137,35 @@ class Calls:
             unsent: Lines that were never sent to it.
         """
         errors, repeated = [], []
-        for key, request in list(self.open.items()):
-            if request.line in unsent:
-                continue
-            if request.read_only and not request.repeated:
-                request.repeated = True
-                repeated.append(request.line)
-                if request.progress_token is not None:
-                    self._repeated_tokens.add(json.dumps(request.progress_token))
-            else:
-                del self.open[key]
-                errors.append(_error(json.loads(key), request, reason))
+        for key, requests in list(self.open.items()):
+            for request in list(requests):
+                if request.line in unsent:
+                    continue
+                if request.read_only and not request.repeated:
+                    request.repeated = True
+                    repeated.append(request.line)
+                    if request.progress_token is not None:
+                        self._repeated_tokens.add(json.dumps(request.progress_token))
+                else:
+                    self._close(key, requests.index(request))
+                    errors.append(_error(json.loads(key), request, reason))
         return errors, repeated
 
     def unsent(self, reason: str) -> list[bytes]:
         """There is no server. Return answers for all open requests."""
-        errors = [_error(json.loads(key), request, reason) for key, request in self.open.items()]
+        errors = [_error(json.loads(key), each, reason) for key, requests in self.open.items() for each in requests]
         self.open.clear()
         return errors
+
+    def _close(self, key: str, which: int) -> OpenRequest | None:
+        """Record that a request is answered or cancelled; return it. ``which`` of those with the same id."""
+        requests = self.open.get(key)
+        if not requests:
+            return None
+        request = requests.pop(which)
+        if not requests:
+            del self.open[key]
+        return request
 
     def replay(self) -> bytes:
         """Return the handshake for a new server, empty when the client's protocol has none, or it is not finished."""
@@ -162,7 +179,7 @@ class Calls:
         subscriptions = [
             {
                 "jsonrpc": "2.0",
-                "id": f"{OWN_ID_PREFIX}again/{number}",
+                "id": f"{self._own_prefix}again/{number}",
                 "method": "resources/subscribe",
                 "params": params,
             }
@@ -182,7 +199,7 @@ class Calls:
         return "method" not in message and message.get("id") == self._replay_id()
 
     def _replay_id(self) -> str:
-        return f"{OWN_ID_PREFIX}replay/{self._replays}"
+        return f"{self._own_prefix}replay/{self._replays}"
 
     def _is_repetition(self, message: dict[str, Any]) -> bool:
         """Whether the client must not get this notification a second time.
@@ -207,9 +224,9 @@ class Calls:
         params = message.get("params")
         if not isinstance(params, dict):
             return
-        if message["method"] == "resources/subscribe":
+        if message.get("method") == "resources/subscribe":
             self._subscribed[json.dumps(params.get("uri"))] = params
-        elif message["method"] == "resources/unsubscribe":
+        elif message.get("method") == "resources/unsubscribe":
             self._subscribed.pop(json.dumps(params.get("uri")), None)
 
 
@@ -223,9 +240,22 @@ def _error(identity: Any, request: OpenRequest, reason: str) -> bytes:
     return json.dumps({"jsonrpc": "2.0", "id": identity, "error": error}).encode("ascii") + b"\n"
 
 
+def split_batch(line: bytes) -> list[bytes]:
+    """Return the messages of a batch as lines of their own, and every other line as it is."""
+    if not line.lstrip().startswith(b"["):
+        return [line]
+    try:
+        batch = parsed(line)
+    except (ValueError, RecursionError):
+        return [line]  # the server says what is wrong with it
+    if not isinstance(batch, list) or not 0 < len(batch) <= MAX_BATCH:
+        return [line]
+    return [encoded(message) for message in batch]
+
+
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        message = json.loads(line)
+        message = parsed(line)
     except (ValueError, RecursionError):
         return {}
     return message if isinstance(message, dict) else {}
