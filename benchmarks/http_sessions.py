@@ -8,7 +8,7 @@ search after the other with a pause of 50 ms, on a connection that it keeps; its
 
 - sessions: initialize, ``tools/list``, a search, gone; once with DELETE, once without.
 - slow: each sends a request's head, then its body one byte a second.
-- deaf: each asks for ``tools/list`` again and again and reads nothing.
+- deaf: each asks for ``tools/list`` once a second and reads nothing; then as fast as it can.
 - idle: connections that send nothing; then sessions that hold an event stream open (GET).
 
 Memory is the resident set of the server process, descriptors are those that it has open; both after the load has left.
@@ -310,13 +310,19 @@ async def send_slowly(connection: Connection, outcomes: Counter[str]) -> None:
             await anyio.sleep(1)
 
 
-async def read_nothing(connection: Connection, outcomes: Counter[str]) -> None:
-    await connection.begin()
-    outcomes["begun"] += 1
-    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}).encode()
-    while True:
-        await connection.stream.send(connection.head("POST", len(body)) + body)
-        outcomes["asked"] += 1
+def read_nothing(pause: float) -> Callable[[Connection, Counter[str]], Awaitable[None]]:
+    """Ask again and again with a pause of so many seconds, and read nothing after the handshake."""
+
+    async def ask(connection: Connection, outcomes: Counter[str]) -> None:
+        await connection.begin()
+        outcomes["begun"] += 1
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {}}).encode()
+        while True:
+            await connection.stream.send(connection.head("POST", len(body)) + body)
+            outcomes["asked"] += 1
+            await anyio.sleep(pause)
+
+    return ask
 
 
 async def send_nothing(connection: Connection, outcomes: Counter[str]) -> None:
@@ -334,6 +340,10 @@ async def hold_stream(connection: Connection, outcomes: Counter[str]) -> None:
         await connection.stream.receive()
 
 
+def _hits(answer: dict[str, Any]) -> list[Any]:
+    return list(answer.get("result", {}).get("structuredContent", {}).get("hits", ()))
+
+
 async def measure(options: argparse.Namespace, served: Served) -> list[dict[str, Any]]:
     async def alone(served: Served, outcomes: Counter[str]) -> None:
         await anyio.sleep(options.seconds / 2)
@@ -345,12 +355,20 @@ async def measure(options: argparse.Namespace, served: Served) -> list[dict[str,
             (f"{many} sessions, without DELETE", sessions(many, options.at_once, delete=False)),
         ],
         "slow": [(f"{options.slow} that send a byte a second", held(options.slow, options.seconds, send_slowly))],
-        "deaf": [(f"{options.slow} that read nothing", held(options.slow, options.seconds, read_nothing))],
+        "deaf": [
+            (f"{options.slow} that ask and read nothing", held(options.slow, options.seconds, read_nothing(1.0))),
+            (f"{options.slow} that flood and read nothing", held(options.slow, options.seconds, read_nothing(0.0))),
+        ],
         "idle": [
             (f"{options.idle} that send nothing", held(options.idle, options.seconds, send_nothing)),
             (f"{options.idle} with an event stream", held(options.idle, options.seconds, hold_stream)),
         ],
     }
+    with anyio.fail_after(300):  # until the folder is indexed and everything has been loaded
+        async with connected(served) as connection:
+            await connection.begin()
+            while not _hits((await connection.search(notes.vocabulary()[0]))[1]):
+                await anyio.sleep(0.5)
     rows = [await measured("alone", served, alone)]
     for name, each in loads.items():
         if options.only in ("", name):
@@ -368,11 +386,12 @@ def main() -> None:
     parser.add_argument("--only", default="", choices=["", "sessions", "slow", "deaf", "idle"])
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
+    before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as base, serving(Path(base)) as served:
         rows = anyio.run(measure, options, served)
     print(report.table(rows))
     if options.keep:
-        report.keep("http_sessions", rows)
+        report.keep("http_sessions", {"rows": rows}, before)
 
 
 if __name__ == "__main__":

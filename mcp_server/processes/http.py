@@ -57,11 +57,22 @@ class HttpEndpoint:
         import uvicorn  # noqa: PLC0415 - only where somebody asked for HTTP
         from mcp.server.transport_security import TransportSecuritySettings  # noqa: PLC0415
 
+        from mcp_server.processes.http_connection import BoundedConnection  # noqa: PLC0415
+        from mcp_server.processes.http_sessions import session_application  # noqa: PLC0415
+
         origins = [f"{scheme}://{host}" for host in self.hosts for scheme in ("http", "https")]
         security = TransportSecuritySettings(allowed_hosts=list(self.hosts), allowed_origins=origins)
-        app = require_token(server.streamable_http_app(transport_security=security), self.token, status)
+        app = require_token(session_application(server, security), self.token, status)
         files = {"ssl_certfile": self.certificate[0], "ssl_keyfile": self.certificate[1]} if self.certificate else {}
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False, **files)  # type: ignore[arg-type]
+        config = uvicorn.Config(
+            app,
+            http=BoundedConnection,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            server_header=False,
+            **files,  # type: ignore[arg-type]
+        )
         running = uvicorn.Server(config)
         running.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # signals are the owner's
         await running.serve([self.socket])

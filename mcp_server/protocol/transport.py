@@ -23,9 +23,10 @@ from mcp.server.lowlevel import Server
 from mcp.server.runner import serve_dual_era_loop
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCMessage, JSONRPCRequest, jsonrpc_message_adapter
+from pydantic_core import PydanticSerializationError
 
 from mcp_server.engine_port import ConnectionContext
-from mcp_server.protocol.lines import LineBuffer, TooLong, encoded, read_line
+from mcp_server.protocol.lines import LineBuffer, TooLong, encoded, read_line, repaired
 from mcp_server.protocol.wire import Wire
 
 log = logging.getLogger(__name__)
@@ -271,7 +272,10 @@ def messages_in(line: bytes | TooLong) -> tuple[list[SessionMessage], list[bytes
 
 def line_of(item: SessionMessage) -> bytes:
     """Return a message to the client as one line without its end."""
-    return item.message.model_dump_json(by_alias=True, exclude_unset=True).encode()
+    try:
+        return item.message.model_dump_json(by_alias=True, exclude_unset=True).encode()
+    except PydanticSerializationError:  # text that is no Unicode
+        return encoded(repaired(item.message.model_dump(by_alias=True, exclude_unset=True)))
 
 
 async def serve_connection(server: Server[Any], incoming: Incoming, outgoing: Outgoing, context: object) -> None:
