@@ -12,6 +12,7 @@ search after the other with a pause of 50 ms, on a connection that it keeps; its
 - idle: connections that send nothing; then sessions that hold an event stream open (GET).
 
 Memory is the resident set of the server process, descriptors are those that it has open; both after the load has left.
+The machine's CPU seconds are of all processes, ours, the server's and others' (two cores: twice the seconds at most).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ sys.path[:0] = [str(ROOT / "tests" / "support"), str(ROOT)]
 
 import anyio
 import notes
+import psutil
 import report
 
 VERSION = "2025-11-25"
@@ -60,6 +62,10 @@ class Served:
     def memory_mib(self) -> float:
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
         return round(int(status.split("VmRSS:")[1].split()[0]) / 1024, 1)
+
+    def cpu_s(self) -> float:
+        times = psutil.Process(self.pid).cpu_times()
+        return float(times.user + times.system)
 
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
@@ -223,16 +229,19 @@ Load = Callable[[Served, Counter[str]], Awaitable[None]]
 async def measured(what: str, served: Served, load: Load) -> dict[str, Any]:
     """Run a load beside the honest client; return the row."""
     honest, outcomes = Honest(served), Counter[str]()
-    began = time.perf_counter()
+    began, cpu, everywhere = time.perf_counter(), served.cpu_s(), report.cpu_everywhere()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(honest.run)
         await load(served, outcomes)
         seconds = time.perf_counter() - began
+        cpu, everywhere = served.cpu_s() - cpu, report.cpu_everywhere() - everywhere
         tasks.cancel_scope.cancel()
     await anyio.sleep(3.0)
     row = {
         "load": what,
         "seconds": round(seconds, 1),
+        "server CPU s": round(cpu, 1),
+        "machine CPU s": round(everywhere, 1),
         "outcomes": ", ".join(f"{name} {count}" for name, count in sorted(outcomes.items())),
         "honest searches": len(honest.took),
         **(report.percentiles(honest.took) if honest.took else {}),

@@ -175,8 +175,8 @@ def path_from(text: str) -> str:
     Raises:
         QueryError: The address is not of a local file, or the path holds characters that no file name has.
     """
-    path = _path_of_address(text) if text.startswith("file:") else text
     try:
+        path = _path_of_address(text) if text.startswith("file:") else text
         valid = b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
         valid = False
@@ -194,7 +194,7 @@ def _path_of_address(text: str) -> str:
     if host not in ("", "localhost"):
         raise QueryError(f"path {text[:200]!r} is on another machine; only local files are indexed")
     # A name may hold "?" and "#", which an address written by hand leaves bare.
-    return os.fsdecode(unquote_to_bytes(text[len("file:") :].removeprefix(f"//{host}")))
+    return os.fsdecode(unquote_to_bytes(os.fsencode(text[len("file:") :].removeprefix(f"//{host}"))))
 
 
 def roots_of(names: Sequence[str], roots: Sequence[str]) -> tuple[str, ...]:
