@@ -20,7 +20,7 @@ from mcp_server.processes.handshake import (
     handshake_request,
 )
 from mcp_server.processes.owner_lock import Location, wait_until_released
-from mcp_server.processes.relay_calls import Calls, split_batch
+from mcp_server.processes.relay_calls import Calls
 from mcp_server.processes.relay_server import (
     ServerConnection,
     exit_now,
@@ -133,15 +133,15 @@ class Relay:
         exit_now(0)
 
     def _on_client_lines(self, lines: list[bytes | TooLong]) -> None:
+        """Pass messages on, those of a batch one by one; whatever is none is answered here."""
         accepted: list[bytes] = []
         for line in lines:
-            if isinstance(line, TooLong):
-                for error in read_line(line)[1]:
-                    self._to_client(encoded(error) + b"\n")
-            else:
-                accepted += [each + b"\n" for each in split_batch(line)]
-        for line in accepted:
-            self._calls.sent(line)
+            messages, errors = read_line(line)
+            for error in errors:
+                self._to_client(encoded(error) + b"\n")
+            for message in messages:
+                accepted.append(encoded(message) + b"\n")
+                self._calls.sent(accepted[-1], message)
         if self._server is None or self._replaying:
             self._unsent.extend(accepted)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 
-from mcp_server.protocol.lines import MAX_BATCH, encoded, parsed
+from mcp_server.protocol.lines import parsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class OpenRequest:
 
     Attributes:
         line: The client's line.
-        name: The method, and the tool if it is a call of one; "a malformed request" without a method.
+        name: The method, and the tool if it is a call of one.
         read_only: Whether it may be repeated.
         repeated: Whether it has been.
         progress_token: Under which the client gets progress, or None.
@@ -56,16 +56,13 @@ class OpenRequest:
     __slots__ = ("line", "name", "progress_token", "read_only", "repeated")
 
     def __init__(self, line: bytes, message: dict[str, Any]) -> None:
-        method, params = message.get("method"), message.get("params")
+        method, params = message["method"], message.get("params")
         params = params if isinstance(params, dict) else {}
         tool = str(params.get("name")) if method == "tools/call" else ""
         meta = params.get("_meta")
         self.line = line
-        self.name = f"{method} {tool}".rstrip() if isinstance(method, str) else "a malformed request"
-        if not isinstance(method, str):
-            self.read_only = True  # every server refuses it
-        else:
-            self.read_only = tool in READ_ONLY_TOOLS if method == "tools/call" else method in READ_ONLY_METHODS
+        self.name = f"{method} {tool}".rstrip()
+        self.read_only = tool in READ_ONLY_TOOLS if method == "tools/call" else method in READ_ONLY_METHODS
         self.progress_token = meta.get("progressToken") if isinstance(meta, dict) else None
         self.repeated = False
 
@@ -89,11 +86,11 @@ class Calls:
         self._repeated_tokens: set[str] = set()
         self._own_prefix = f"folder-mcp/{os.urandom(8).hex()}/"  # of our own requests; no client has such an id
 
-    def sent(self, line: bytes) -> None:
-        """Record a line from the client, which is no batch."""
-        message = _object(line)
+    def sent(self, line: bytes, message: dict[str, Any] | None = None) -> None:
+        """Record a line from the client; ``message`` is what it holds, where that is known already."""
+        message = _object(line) if message is None else message
         method = message.get("method")
-        if method is None and ("result" in message or "error" in message):
+        if not isinstance(method, str):
             return
         if "id" in message:
             key = json.dumps(message["id"])
@@ -224,9 +221,9 @@ class Calls:
         params = message.get("params")
         if not isinstance(params, dict):
             return
-        if message.get("method") == "resources/subscribe":
+        if message["method"] == "resources/subscribe":
             self._subscribed[json.dumps(params.get("uri"))] = params
-        elif message.get("method") == "resources/unsubscribe":
+        elif message["method"] == "resources/unsubscribe":
             self._subscribed.pop(json.dumps(params.get("uri")), None)
 
 
@@ -238,19 +235,6 @@ def _error(identity: Any, request: OpenRequest, reason: str) -> bytes:
         text = f"{request.name} was not answered: {reason}. {unknown}"
     error = {"code": LOST, "message": text, "data": {"retryable": request.read_only, "reason": reason}}
     return json.dumps({"jsonrpc": "2.0", "id": identity, "error": error}).encode("ascii") + b"\n"
-
-
-def split_batch(line: bytes) -> list[bytes]:
-    """Return the messages of a batch as lines of their own, and every other line as it is."""
-    if not line.lstrip().startswith(b"["):
-        return [line]
-    try:
-        batch = parsed(line)
-    except (ValueError, RecursionError):
-        return [line]  # the server says what is wrong with it
-    if not isinstance(batch, list) or not 0 < len(batch) <= MAX_BATCH:
-        return [line]
-    return [encoded(message) for message in batch]
 
 
 def _object(line: bytes) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def parsed(line: bytes) -> Any:
         RecursionError: It is nested much deeper.
     """
     text = line.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
-    document = json.loads(text, strict=False, parse_constant=_refuse_constant)
+    document = json.loads(text, strict=False, parse_float=_finite, parse_constant=_refuse_constant)
     if line.count(b"[") + line.count(b"{") > MAX_DEPTH and _is_deep(document):
         raise ValueError(f"it is nested deeper than {MAX_DEPTH} lists and objects")
     return document
@@ -269,6 +269,13 @@ def _is_deep(document: Any) -> bool:
             if isinstance(inner, dict | list)
         ]
     return bool(level)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {text[:20]} is too large")
+    return number
 
 
 def _refuse_constant(name: str) -> None:

@@ -72,7 +72,8 @@ def test_an_id_with_half_a_character_comes_back_as_it_was() -> None:
 def test_a_number_that_is_no_number_is_no_json() -> None:
     for number in (b"NaN", b"Infinity", b"-Infinity"):
         assert only_error(b'{"jsonrpc":"2.0","id":3,"method":"ping","params":{"x":%s}}' % number) == (3, PARSE_ERROR)
-    assert only_error(b'{"jsonrpc":"2.0","id":1e999,"method":"ping"}') == (None, INVALID_REQUEST)
+    assert only_error(b'{"jsonrpc":"2.0","id":1e999,"method":"ping"}') == (None, PARSE_ERROR)
+    assert only_error(b'{"jsonrpc":"2.0","id":5,"method":"ping","params":{"a":-1e999}}') == (5, PARSE_ERROR)
     assert only_error(b'{"jsonrpc":"2.0","id":%s,"method":"ping"}' % (b"9" * 5000)) == (None, PARSE_ERROR)
 
 
