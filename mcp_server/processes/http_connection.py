@@ -8,7 +8,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 UNREAD_S = 30.0
 """Seconds for which a client may read nothing of what is sent to it; then its connection ends."""
-MAX_AHEAD = 256 * 1024
+MAX_AHEAD = 64 * 1024
 """Bytes of further requests that a client may send before it is answered. uvicorn reads on at each answer, without
 a limit of its own; clients of MCP wait for each answer, or open another connection."""
 
