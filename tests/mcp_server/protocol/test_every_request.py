@@ -14,10 +14,12 @@ from fakes_engine import FakeEngine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mcp.server import MCPServer
+from mcp.shared.message import SessionMessage
+from mcp.types import JSONRPCResponse
 from odd_messages import HANDSHAKE, MODERN, STRAY, expects_no_result, requests
 
 from mcp_server.engine_port import ConnectionContext
-from mcp_server.protocol.transport import serve_lines
+from mcp_server.protocol.transport import line_of, serve_lines
 
 Shared = tuple[MCPServer[ConnectionContext], list[ConnectionContext]]
 
@@ -136,3 +138,28 @@ async def test_what_comes_before_the_first_request_is_kept_in_bounds(shared_serv
     notes = [b'{"jsonrpc":"2.0","method":"notifications/progress","params":{}}'] * 5000
     answers = await conversation(shared_server[0], [*notes, *opening(modern=False), ping(modern=False)], last="last")
     assert answered(answers) == Counter(["first", "last"])
+
+
+@pytest.mark.parametrize("path", ["file:///x%FFy", "a\ud800b", "a\x00b", "~\x00", "\udcff", "file://[::1", "%ff%fe"])
+async def test_an_answer_about_a_path_that_is_no_text_is_text(path: str, shared_server: Shared) -> None:
+    call = asked("tools/call", "a", {"name": "read", "arguments": {"path": path}})
+    answers = await conversation(shared_server[0], [*opening(modern=False), call, ping(modern=False)], last="last")
+    (answer,) = [each for each in answers if each["id"] == "a"]
+    assert answer["result"]["isError"]
+    assert "search" in answer["result"]["content"][0]["text"]
+    assert answered(answers)["last"] == 1
+
+
+def test_an_answer_that_is_no_text_is_repaired_and_sent() -> None:
+    """The last barrier, for what no tool has repaired: a line that cannot be written would end the connection."""
+    message = JSONRPCResponse(jsonrpc="2.0", id="a\udc80", result={"text": "b\ud800"})
+    assert json.loads(line_of(SessionMessage(message)))["result"] == {"text": "b\ufffd"}
+
+
+@pytest.mark.parametrize("nothing", [None, "", "null", "None", " undefined ", [], ["null"], [None, ""]])
+async def test_null_in_every_spelling_means_not_given(nothing: object, shared_server: Shared) -> None:
+    names = ("top_k", "offset", "folders", "path_glob", "modified_after", "mode", "file_types", "context", "max_chars")
+    call = asked("tools/call", "a", {"name": "search", "arguments": {"query": "x", **dict.fromkeys(names, nothing)}})
+    answers = await conversation(shared_server[0], [*opening(modern=False), call, ping(modern=False)], last="last")
+    (answer,) = [each for each in answers if each["id"] == "a"]
+    assert not answer["result"].get("isError"), answer
