@@ -305,7 +305,7 @@ ANSWERS = (
         ('"id": identity if _can_be_answered(identity) else None', '"id": None'),
     ),
     mutant(
-        "half characters are passed on", LINES, "tests/mcp_server/protocol/test_lines.py::test_text_that_is_no_unicode",
+        "half characters go on", LINES, "tests/mcp_server/protocol/test_lines.py::test_text_that_is_no_unicode",
         ("return repaired(message), None", "return message, None"),
     ),
     mutant(
