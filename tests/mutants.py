@@ -297,7 +297,63 @@ PREPARE = (
 )  # fmt: skip
 
 
-MUTANTS = (*LOCK, *POLICY, *SLOT, *PREPARE)
+LINES, EVERY = "mcp_server/protocol/lines.py", "tests/mcp_server/protocol/test_every_request.py"
+HTTP, HTTP_TESTS = "mcp_server/processes/http_sessions.py", "tests/mcp_server/processes/test_http_sessions.py"
+ANSWERS = (
+    mutant(
+        "errors lose the id", LINES, f"{EVERY}::test_each_id_is_answered_once",
+        ('"id": identity if _can_be_answered(identity) else None', '"id": None'),
+    ),
+    mutant(
+        "half characters go on", LINES, "tests/mcp_server/protocol/test_lines.py::test_text_that_is_no_unicode",
+        ("return repaired(message), None", "return message, None"),
+    ),
+    mutant(
+        "malformed parameters are dropped", LINES, f"{EVERY}::test_each_id_is_answered_once",
+        ('return None, problem if "id" in document else None', "return None, None"),
+    ),
+    mutant(
+        "a result that is no text ends the connection", "mcp_server/protocol/transport.py",
+        f"{EVERY}::test_an_answer_that_is_no_text",
+        ("    except PydanticSerializationError:", "    except KeyError:"),
+    ),
+    mutant(
+        "any id that looks like ours is dropped", "mcp_server/processes/relay_calls.py",
+        "tests/mcp_server/processes/test_relay_calls.py::test_no_id_of_a_client_is_taken",
+        ('f"folder-mcp/{os.urandom(8).hex()}/"', '"folder-mcp/"'),
+    ),
+    mutant(
+        "the newest session ends", HTTP, f"{HTTP_TESTS}::test_the_session_used_longest_ago",
+        ("            self._sessions.move_to_end(session_id)\n", ""),
+    ),
+    mutant(
+        "a session with a call ends", HTTP, f"{HTTP_TESTS}::test_a_session_with_a_call_in_flight",
+        ("if not each.in_flight), None)", "if each), None)"),
+    ),
+    mutant(
+        "an id in use is served", HTTP, f"{HTTP_TESTS}::test_an_id_that_is_in_use",
+        ("str(identity) in session.in_flight", "not identity"),
+    ),
+    mutant(
+        "errors of the SDK keep the id null", HTTP, f"{HTTP_TESTS}::test_errors_of_the_sdk",
+        ("self.status >= HTTPStatus.BAD_REQUEST and", "self.status < 0 and"),
+    ),
+    mutant(
+        "a slow body is waited for", HTTP, f"{HTTP_TESTS}::test_a_body_that_comes_too_slowly",
+        ("with anyio.move_on_after(BODY_S):", "with anyio.move_on_after(BODY_S * 100):"),
+    ),
+    mutant(
+        "requests ahead are kept", "mcp_server/processes/http_connection.py", f"{HTTP_TESTS}::test_requests_ahead",
+        ("len(ahead) + len(data) > MAX_AHEAD", "len(ahead) + len(data) < 0"),
+    ),
+    mutant(
+        "a client that reads nothing is waited for", "mcp_server/processes/http_connection.py",
+        f"{HTTP_TESTS}::test_a_client_that_reads_nothing",
+        ("self._unread = self.loop.call_later(UNREAD_S, self.transport.abort)", "pass"),
+    ),
+)  # fmt: skip
+
+MUTANTS = (*LOCK, *POLICY, *SLOT, *PREPARE, *ANSWERS)
 
 
 def caught(change: Mutant, copy: Path) -> tuple[str, float]:

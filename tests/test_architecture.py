@@ -72,7 +72,7 @@ BOUNDARIES = {
     "mcp": r"mcp_server/",
     "pydantic": r"mcp_server/",
     "starlette": r"mcp_server/(page/|processes/http\.py)",
-    "uvicorn": r"mcp_server/(page/(port|web_server)|processes/http)\.py",
+    "uvicorn": r"mcp_server/(page/(port|web_server)|processes/(http|http_connection))\.py",
     "rich": r"mcp_server/cli/",
     "argparse": r"mcp_server/|indexer/documents/worker\.py|indexer/models/",
 }

@@ -98,16 +98,20 @@ class Manifest:
 
         File systems keep names as typed, or decomposed; a client that repeats a name may compose it.
         """
+        same = self.all_ignoring_unicode_form(path)
+        return same[0] if len(same) == 1 else None
+
+    def all_ignoring_unicode_form(self, path: str) -> list[FileRow]:
+        """The rows of all files whose names differ from ``path`` in Unicode normal form at most."""
         if path.isascii():
-            return None
+            return []
         composed = unicodedata.normalize("NFC", path)
-        same = [
+        return [
             row
             for rows in self._folders.values()
             for known, row in rows.items()
             if not known.isascii() and unicodedata.normalize("NFC", known) == composed
         ]
-        return same[0] if len(same) == 1 else None
 
     def below(self, folder: str, target: str) -> dict[str, FileRow]:
         """Rows of ``target`` itself and of everything below it."""

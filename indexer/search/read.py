@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from indexer.documents.pool import Parsers
 from indexer.errors import ParseFailed, QueryError
@@ -47,6 +48,12 @@ def _indexed_file(path: str, manifest: Manifest, folders: Folders) -> FileRow:
         if row.outcome != "indexed":
             raise QueryError(f"{normal} was not indexed: {row.reason}")
         return row
+    alike = [row.path for each in candidates for row in manifest.all_ignoring_unicode_form(os.path.normpath(each))]
+    if len(alike) > 1:
+        addresses = ", ".join(sorted(Path(one).as_uri() for one in alike)[:5])
+        raise QueryError(
+            f"{path} could be one of {len(alike)} files that are spelled alike: {addresses}; give one of these"
+        )
     raise QueryError(f"{path} is not an indexed file; give a path exactly as search returned it")
 
 

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import time
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from mcp_server.processes.handshake import (
     same_user,
 )
 from mcp_server.processes.owner_lock import PROTOCOL, OwnerFiles, fits_socket
+from mcp_server.protocol.lines import MAX_LINE, LineBuffer, TooLong
 from mcp_server.protocol.untrusted import without_secrets
 
 if TYPE_CHECKING:
@@ -44,10 +46,6 @@ if TYPE_CHECKING:
     from mcp_server.engine_port import ConnectionContext, EnginePort
 
 log = logging.getLogger(__name__)
-
-
-MAX_LINE = 64 * 1024 * 1024
-"""Bytes of one message; a longer line ends the connection."""
 
 
 class Address:
@@ -134,6 +132,8 @@ class LineStream:
     def __init__(self, stream: SocketStream) -> None:
         self._stream = stream
         self._buffer = bytearray()
+        self._lines = LineBuffer()
+        self._received: deque[bytes | TooLong] = deque()
         self._sending = anyio.Lock()
         self.handshake: dict[str, Any] = {}
 
@@ -155,6 +155,22 @@ class LineStream:
         found = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
         return found
+
+    async def receive_bounded(self) -> bytes | TooLong | None:
+        """Return the next line without its end, or the ends of one that is too long; None at the end.
+
+        Once this has been called, ``receive_line`` must not be.
+        """
+        while not self._received:
+            if self._buffer:
+                data, self._buffer = bytes(self._buffer), bytearray()
+            else:
+                try:
+                    data = await self._stream.receive()
+                except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+                    return None
+            self._received.extend(self._lines.feed(data))
+        return self._received.popleft()
 
     async def send_line(self, line: bytes) -> None:
         """Send one line, given without its end; ignored if the other side has closed the connection."""
@@ -370,17 +386,20 @@ class CallsInFlight:
 
     def __init__(self) -> None:
         self.draining = False
-        self._open: set[Any] = set()
+        self._open: Counter[Any] = Counter()  # a client may use an id twice
         self._none_open = Notifier()
         self.first_answered = anyio.Event()
 
     def started(self, identity: Any) -> None:
         """Record a call."""
-        self._open.add(identity)
+        self._open[identity] += 1
 
     def finished(self, identity: Any) -> None:
         """Record that a call was answered or cancelled."""
-        self._open.discard(identity)
+        if isinstance(identity, str | int) and identity in self._open:
+            self._open[identity] -= 1
+            if not self._open[identity]:
+                del self._open[identity]
         self.first_answered.set()
         if not self._open:
             self._none_open.notify()

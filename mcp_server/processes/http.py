@@ -62,12 +62,22 @@ class HttpEndpoint:
         from mcp.server.transport_security import TransportSecuritySettings  # noqa: PLC0415
 
         from mcp_server.page.web_server import WebServer  # noqa: PLC0415
+        from mcp_server.processes.http_connection import BoundedConnection  # noqa: PLC0415
+        from mcp_server.processes.http_sessions import session_application  # noqa: PLC0415
 
         origins = [f"{scheme}://{host}" for host in self.hosts for scheme in ("http", "https")]
         security = TransportSecuritySettings(allowed_hosts=list(self.hosts), allowed_origins=origins)
-        app = require_token(server.streamable_http_app(transport_security=security), self.token, status, self.hosts)
+        app = require_token(session_application(server, security), self.token, status, self.hosts)
         files = {"ssl_certfile": self.certificate[0], "ssl_keyfile": self.certificate[1]} if self.certificate else {}
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False, **files)  # type: ignore[arg-type]
+        config = uvicorn.Config(
+            app,
+            http=BoundedConnection,
+            log_config=None,
+            access_log=False,
+            lifespan="on",
+            server_header=False,
+            **files,  # type: ignore[arg-type]
+        )
         await WebServer(config).serve([self.socket])
 
 

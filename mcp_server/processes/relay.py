@@ -31,6 +31,7 @@ from mcp_server.processes.relay_server import (
     owner_server,
 )
 from mcp_server.processes.spawn import location_arguments, start_server
+from mcp_server.protocol.lines import LineBuffer, TooLong, encoded, read_line
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -119,30 +120,32 @@ class Relay:
     # The client ------------------------------------------------------------------------------------------------
 
     def _read_client(self) -> None:
-        parts: list[bytes] = []
+        buffer = LineBuffer()
         try:
             while data := os.read(self._read_fd, 65536):
-                parts.append(data)
-                if b"\n" in data:
-                    whole, last = b"".join(parts).rsplit(b"\n", 1)
-                    self._enqueue(self._on_client_lines, whole + b"\n")
-                    parts = [last]
+                if lines := buffer.feed(data):
+                    self._enqueue(self._on_client_lines, lines)
         except OSError:
             pass
-        if rest := b"".join(parts):
-            self._enqueue(self._on_client_lines, rest + b"\n")
+        self._enqueue(self._on_client_lines, buffer.end())
         self._enqueue(self._on_client_left)
         time.sleep(CLOSE_GRACE + 0.1)  # the loop may be blocked in a write to a client that reads nothing
         exit_now(0)
 
-    def _on_client_lines(self, lines: bytes) -> None:
-        each = lines.splitlines(keepends=True)
-        for line in each:
-            self._calls.sent(line)
+    def _on_client_lines(self, lines: list[bytes | TooLong]) -> None:
+        """Pass messages on, those of a batch one by one; whatever is none is answered here."""
+        accepted: list[bytes] = []
+        for line in lines:
+            messages, errors = read_line(line)
+            for error in errors:
+                self._to_client(encoded(error) + b"\n")
+            for message in messages:
+                accepted.append(encoded(message) + b"\n")
+                self._calls.sent(accepted[-1], message)
         if self._server is None or self._replaying:
-            self._unsent.extend(each)
+            self._unsent.extend(accepted)
         else:
-            self._send(lines)
+            self._send(b"".join(accepted))
 
     def _on_client_left(self) -> None:
         self._end_at = time.monotonic() + CLOSE_GRACE

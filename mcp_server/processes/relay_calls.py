@@ -7,6 +7,9 @@ repeated, once; for every other call it is unknown whether it was done, and the 
 from __future__ import annotations
 
 import json
+import os
+
+from mcp_server.protocol.lines import parsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,8 +38,6 @@ LISTEN = "subscriptions/listen"
 """A request that stays unanswered for as long as the client listens: repeated to every new server."""
 SUBSCRIPTION = "io.modelcontextprotocol/subscriptionId"
 """The key of a notification that names its request to listen."""
-OWN_ID_PREFIX = "folder-mcp/"
-"""Ids of the relay's own requests begin with it."""
 LOST = -32002
 """Error code of a call whose server was lost. (-32000 and -32001 are the SDK's.)"""
 
@@ -57,10 +58,10 @@ class OpenRequest:
     def __init__(self, line: bytes, message: dict[str, Any]) -> None:
         method, params = message["method"], message.get("params")
         params = params if isinstance(params, dict) else {}
-        tool = params.get("name") if method == "tools/call" else None
+        tool = str(params.get("name")) if method == "tools/call" else ""
         meta = params.get("_meta")
         self.line = line
-        self.name = f"{method} {tool}" if tool else str(method)
+        self.name = f"{method} {tool}".rstrip()
         self.read_only = tool in READ_ONLY_TOOLS if method == "tools/call" else method in READ_ONLY_METHODS
         self.progress_token = meta.get("progressToken") if isinstance(meta, dict) else None
         self.repeated = False
@@ -70,11 +71,11 @@ class Calls:
     """One client's requests in flight, its handshake and its subscriptions.
 
     Attributes:
-        open: Requests without an answer, by id as JSON text; without those to listen.
+        open: Requests without an answer, in order, by id as JSON text; without those to listen.
     """
 
     def __init__(self) -> None:
-        self.open: dict[str, OpenRequest] = {}
+        self.open: dict[str, list[OpenRequest]] = {}  # a client may use an id twice
         self._listen_requests: dict[str, bytes] = {}
         self._acknowledged: set[str] = set()
         self._subscribed: dict[str, dict[str, Any]] = {}
@@ -83,18 +84,20 @@ class Calls:
         self._initialized = False
         self._replays = 0
         self._repeated_tokens: set[str] = set()
+        self._own_prefix = f"folder-mcp/{os.urandom(8).hex()}/"  # of our own requests; no client has such an id
 
-    def sent(self, line: bytes) -> None:
-        """Record a line from the client."""
-        message = _object(line)
+    def sent(self, line: bytes, message: dict[str, Any] | None = None) -> None:
+        """Record a line from the client; ``message`` is what it holds, where that is known already."""
+        message = _object(line) if message is None else message
         method = message.get("method")
         if not isinstance(method, str):
             return
         if "id" in message:
+            key = json.dumps(message["id"])
             if method == LISTEN:
-                self._listen_requests[json.dumps(message["id"])] = line
+                self._listen_requests[key] = line
                 return
-            self.open[json.dumps(message["id"])] = OpenRequest(line, message)
+            self.open.setdefault(key, []).append(OpenRequest(line, message))
             if method == "initialize" and not self._initialized:
                 self._initialize_line = line
             self._record_subscription(message)
@@ -104,7 +107,7 @@ class Calls:
             params = message.get("params")
             if isinstance(params, dict):
                 key = json.dumps(params.get("requestId"))
-                self.open.pop(key, None)
+                self._close(key, -1)
                 self._listen_requests.pop(key, None)
 
     def received(self, line: bytes) -> bool:
@@ -115,10 +118,10 @@ class Calls:
         if "id" not in message:
             return True
         key = json.dumps(message["id"])
-        if str(message["id"]).startswith(OWN_ID_PREFIX):
+        if message["id"] is not None and str(message["id"]).startswith(self._own_prefix):
             return False
         self._listen_requests.pop(key, None)
-        request = self.open.pop(key, None)
+        request = self._close(key, 0)
         if request is not None and request.name == "initialize" and "result" in message:
             self._initialized = True
         return True
@@ -131,24 +134,35 @@ class Calls:
             unsent: Lines that were never sent to it.
         """
         errors, repeated = [], []
-        for key, request in list(self.open.items()):
-            if request.line in unsent:
-                continue
-            if request.read_only and not request.repeated:
-                request.repeated = True
-                repeated.append(request.line)
-                if request.progress_token is not None:
-                    self._repeated_tokens.add(json.dumps(request.progress_token))
-            else:
-                del self.open[key]
-                errors.append(_error(json.loads(key), request, reason))
+        for key, requests in list(self.open.items()):
+            for request in list(requests):
+                if request.line in unsent:
+                    continue
+                if request.read_only and not request.repeated:
+                    request.repeated = True
+                    repeated.append(request.line)
+                    if request.progress_token is not None:
+                        self._repeated_tokens.add(json.dumps(request.progress_token))
+                else:
+                    self._close(key, requests.index(request))
+                    errors.append(_error(json.loads(key), request, reason))
         return errors, repeated
 
     def unsent(self, reason: str) -> list[bytes]:
         """There is no server. Return answers for all open requests."""
-        errors = [_error(json.loads(key), request, reason) for key, request in self.open.items()]
+        errors = [_error(json.loads(key), each, reason) for key, requests in self.open.items() for each in requests]
         self.open.clear()
         return errors
+
+    def _close(self, key: str, which: int) -> OpenRequest | None:
+        """Record that a request is answered or cancelled; return it. ``which`` of those with the same id."""
+        requests = self.open.get(key)
+        if not requests:
+            return None
+        request = requests.pop(which)
+        if not requests:
+            del self.open[key]
+        return request
 
     def replay(self) -> bytes:
         """Return the handshake for a new server, empty when the client's protocol has none, or it is not finished."""
@@ -162,7 +176,7 @@ class Calls:
         subscriptions = [
             {
                 "jsonrpc": "2.0",
-                "id": f"{OWN_ID_PREFIX}again/{number}",
+                "id": f"{self._own_prefix}again/{number}",
                 "method": "resources/subscribe",
                 "params": params,
             }
@@ -182,7 +196,7 @@ class Calls:
         return "method" not in message and message.get("id") == self._replay_id()
 
     def _replay_id(self) -> str:
-        return f"{OWN_ID_PREFIX}replay/{self._replays}"
+        return f"{self._own_prefix}replay/{self._replays}"
 
     def _is_repetition(self, message: dict[str, Any]) -> bool:
         """Whether the client must not get this notification a second time.
@@ -225,7 +239,7 @@ def _error(identity: Any, request: OpenRequest, reason: str) -> bytes:
 
 def _object(line: bytes) -> dict[str, Any]:
     try:
-        message = json.loads(line)
+        message = parsed(line)
     except (ValueError, RecursionError):
         return {}
     return message if isinstance(message, dict) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -20,6 +21,8 @@ from pydantic import ValidationError
 
 from indexer.errors import QueryError
 from indexer.types import MAX_QUERY
+from mcp_server.protocol.lines import repaired
+from mcp_server.protocol.untrusted import clean
 
 SYNONYMS = {
     "top_k": ("limit", "k", "n", "max_results", "num_results", "count", "size"),
@@ -36,6 +39,9 @@ SYNONYMS = {
     "verbose": ("detailed", "details", "full"),
 }
 """What models call our arguments when they guess."""
+
+NULLS = ("", "null", "none", "undefined")
+"""What models write for an argument that they do not want to give, in lower case."""
 
 Schema = Mapping[str, Any]
 """The JSON schema of a tool's arguments."""
@@ -63,15 +69,23 @@ def _nearest(name: str, known: list[str]) -> list[str]:
 def normalized(schema: Schema, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments as they were meant, where that is unambiguous.
 
-    Nulls and empty text for optional arguments mean "not given". A number becomes text where text is expected, a list
-    of one its element, text with a JSON list that list; the words of a choice match in any case.
+    Nulls, also those written as text, and empty text for optional arguments mean "not given". A number becomes text
+    where text is expected, a list of one its element, text with a JSON list that list; the words of a choice match in
+    any case.
     """
     required = schema.get("required", ())
     return {
         name: _normalized_value(schema["properties"].get(name, {}), value)
         for name, value in arguments.items()
-        if name in required or value not in (None, "", [])
+        if name in required or not _is_nothing(value)
     }
+
+
+def _is_nothing(value: Any) -> bool:
+    """Whether an argument is null, empty, or null as models write it in text; a list of these too."""
+    if isinstance(value, list):
+        return all(_is_nothing(each) for each in value)
+    return value is None or (isinstance(value, str) and value.strip().lower() in NULLS)
 
 
 def _normalized_value(field: Schema, value: Any) -> Any:
@@ -132,6 +146,8 @@ def _expected(field: Schema) -> str:
     return names.get(str(field.get("type")), "")
 
 
+_NO_TEXT = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+
 # From arguments to a query ------------------------------------------------------------------------------------------
 # Query text, paths, folder names and dates, for tools, commands and the page.
 
@@ -139,9 +155,12 @@ def _expected(field: Schema) -> str:
 def cut_query(text: str) -> tuple[str, tuple[str, ...]]:
     """Return the part of a query that is used, and a notice if the query is longer.
 
+    Control characters and halves of characters, which no text has, become spaces.
+
     Raises:
         QueryError: The query is empty.
     """
+    text = _NO_TEXT.sub(" ", text)
     if not text.strip():
         raise QueryError("query is empty; say what to look for, in words or as a question")
     if len(text) <= MAX_QUERY:
@@ -154,16 +173,28 @@ def path_from(text: str) -> str:
     """Return the path that ``text`` names: a ``file://`` address, a path with ``~``, or a path as it is.
 
     Raises:
-        QueryError: The address is not of a local file.
+        QueryError: The address is not of a local file, or the path holds characters that no file name has.
     """
-    if text.startswith("file:"):
-        address = urlsplit(text)
-        if address.netloc not in ("", "localhost"):
-            raise QueryError(f"path {text[:200]!r} is on another machine; only local files are indexed")
-        # A name may hold "?" and "#", which an address written by hand leaves bare.
-        tail = text[len("file:") :].removeprefix(f"//{address.netloc}")
-        return os.fsdecode(unquote_to_bytes(tail))
-    return os.path.expanduser(text)
+    try:
+        path = _path_of_address(text) if text.startswith("file:") else text
+        valid = b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        valid = False
+    if not valid:
+        raise QueryError(f"path {text[:200]!r} holds characters that no file name has; give it exactly as search did")
+    return path if text.startswith("file:") else os.path.expanduser(path)
+
+
+def _path_of_address(text: str) -> str:
+    """Return the path of a ``file:`` address; its percent escapes are taken out once."""
+    try:
+        host = urlsplit(text).netloc
+    except ValueError:
+        raise QueryError(f"path {text[:200]!r} is not an address of a file; give the path as search did") from None
+    if host not in ("", "localhost"):
+        raise QueryError(f"path {text[:200]!r} is on another machine; only local files are indexed")
+    # A name may hold "?" and "#", which an address written by hand leaves bare.
+    return os.fsdecode(unquote_to_bytes(os.fsencode(text[len("file:") :].removeprefix(f"//{host}"))))
 
 
 def roots_of(names: Sequence[str], roots: Sequence[str]) -> tuple[str, ...]:
@@ -243,16 +274,22 @@ class ArgumentMiddleware(Extension):
             tool.fn_metadata.validate_arguments(params.arguments)
         except ValidationError as error:
             return _error(f"{tool.name}: {validation_message(tool.parameters, error)}")
-        return _without_prefix(await call_next(ctx), f"Error executing tool {tool.name}: ")
+        return _writable(await call_next(ctx), f"Error executing tool {tool.name}: ")
 
 
-def _without_prefix(result: HandlerResult, prefix: str) -> HandlerResult:
-    if isinstance(result, CallToolResult) and result.is_error:
+def _writable(result: HandlerResult, prefix: str) -> HandlerResult:
+    """Return a result that every JSON writer takes: a name that is no text would end the connection."""
+    if isinstance(result, CallToolResult):
         for part in result.content:
             if isinstance(part, TextContent):
-                part.text = part.text.removeprefix(prefix)
+                part.text = _told(part.text.removeprefix(prefix)) if result.is_error else repaired(part.text)
+        result.structured_content = repaired(result.structured_content)
     return result
 
 
 def _error(text: str) -> CallToolResult:
-    return CallToolResult(content=[TextContent(type="text", text=text)], is_error=True)
+    return CallToolResult(content=[TextContent(type="text", text=_told(text))], is_error=True)
+
+
+def _told(text: str) -> str:
+    return clean(repaired(text))

@@ -12,20 +12,21 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from concurrent.futures import CancelledError
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
 import anyio
 from anyio.lowlevel import EventLoopToken, current_token
 from mcp.server import MCPServer
 from mcp.server.lowlevel import Server
 from mcp.server.runner import serve_dual_era_loop
-from mcp.server.stdio import stdio_server
 from mcp.shared.message import SessionMessage
-from mcp.types import JSONRPCRequest
+from mcp.types import JSONRPCMessage, JSONRPCRequest, jsonrpc_message_adapter
+from pydantic_core import PydanticSerializationError
 
 from mcp_server.engine_port import ConnectionContext
+from mcp_server.protocol.lines import LineBuffer, TooLong, encoded, read_line, repaired
 from mcp_server.protocol.wire import Wire
 
 log = logging.getLogger(__name__)
@@ -65,18 +66,23 @@ class StdinLines:
         self._fd = fd
         self._ended = ended
         # Unbounded: the thread never waits for the receiver, so none of its calls is pending when the loop closes.
-        self._send, self._receive = anyio.create_memory_object_stream[str](math.inf)
+        self._send, self._receive = anyio.create_memory_object_stream[bytes | TooLong](math.inf)
 
-    def __aiter__(self) -> AsyncIterator[str]:
+    def __aiter__(self) -> AsyncIterator[bytes | TooLong]:
         thread = threading.Thread(target=self._pump, args=(current_token(),), name="stdin", daemon=True)
         thread.start()
         return self._receive.__aiter__()
 
     def _pump(self, token: EventLoopToken) -> None:
+        def pass_on(lines: list[bytes | TooLong]) -> None:
+            for line in lines:
+                anyio.from_thread.run_sync(self._send.send_nowait, line, token=token)
+
+        buffer = LineBuffer()
         try:
-            with os.fdopen(self._fd, encoding="utf-8", errors="replace", newline="\n") as stream:
-                for line in stream:
-                    anyio.from_thread.run_sync(self._send.send_nowait, line, token=token)
+            while data := os.read(self._fd, 65536):
+                pass_on(buffer.feed(data))
+            pass_on(buffer.end())
         except OSError as error:
             log.warning("stdin: %s", error)
         except (RuntimeError, anyio.ClosedResourceError, anyio.BrokenResourceError, CancelledError):
@@ -95,17 +101,10 @@ class StdoutWriter:
         self._fd = fd
         self._answered = answered
         self._limit = anyio.CapacityLimiter(1)
-        self._pending: list[str] = []
 
-    async def write(self, text: str) -> None:
-        """Buffer ``text`` for the next ``flush``."""
-        self._pending.append(text)
-
-    async def flush(self) -> None:
-        """Write the buffer."""
-        data = "".join(self._pending).encode("utf-8", errors="replace")
-        self._pending.clear()
-        await anyio.to_thread.run_sync(_write_all, self._fd, data, abandon_on_cancel=True, limiter=self._limit)
+    async def write(self, line: bytes) -> None:
+        """Write one line, given without its end."""
+        await anyio.to_thread.run_sync(_write_all, self._fd, line + b"\n", abandon_on_cancel=True, limiter=self._limit)
         self._answered()
 
 
@@ -134,21 +133,31 @@ def serve(server: MCPServer[ConnectionContext], wire: Wire, answered: anyio.Even
 
 
 async def _run(server: MCPServer[ConnectionContext], wire: Wire, answered: anyio.Event, ending: ProcessExit) -> None:
-    low = server._lowlevel_server
-    lines, out = StdinLines(wire.read, ending.begin), StdoutWriter(wire.write, answered.set)
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(_exit_on_signal, ending, group.cancel_scope)
             group.start_soon(_exit_with_parent, wire.parent, ending, group.cancel_scope)
-            async with (
-                stdio_server(stdin=cast(Any, lines), stdout=cast(Any, out)) as (incoming, outgoing),
-                low.lifespan(low) as context,
-            ):
-                await serve_connection(low, incoming, outgoing, context)
-                ending.begin()
+            await serve_wire(server._lowlevel_server, wire, ended=ending.begin, answered=answered.set)
+            ending.begin()
             group.cancel_scope.cancel()
     finally:
         ending.begin(1)
+
+
+async def serve_wire(
+    server: Server[Any], wire: Wire, *, ended: Callable[[], None], answered: Callable[[], None]
+) -> None:
+    """Serve the client on the wire until it leaves.
+
+    Args:
+        server: The low-level server; its lifespan is entered.
+        wire: Where the client writes and reads.
+        ended: Called, from another thread, when the client has closed its end.
+        answered: Called after each line that was written.
+    """
+    lines, out = StdinLines(wire.read, ended), StdoutWriter(wire.write, answered)
+    async with server.lifespan(server) as context:
+        await serve_lines(server, lines, out.write, context)
 
 
 async def _exit_on_signal(ending: ProcessExit, scope: anyio.CancelScope) -> None:
@@ -204,7 +213,69 @@ def _write_all(fd: int, data: bytes) -> None:
 
 Incoming = Any  # the SDK's ReadStream[SessionMessage | Exception]; its protocols are private
 Outgoing = Any  # the SDK's WriteStream[SessionMessage]
-Message = SessionMessage | Exception
+Message = SessionMessage
+MAX_EARLY = 100
+"""Messages before the first request that are kept: a notification or two in practice."""
+
+
+async def serve_lines(
+    server: Server[Any],
+    lines: AsyncIterable[bytes | TooLong],
+    write: Callable[[bytes], Awaitable[None]],
+    context: object,
+    *,
+    received: Callable[[JSONRPCMessage], None] = lambda _: None,
+    sent: Callable[[JSONRPCMessage], None] = lambda _: None,
+) -> None:
+    """Serve one client that sends lines, until they end. Whatever is no message is answered with an error.
+
+    Args:
+        server: The low-level server.
+        lines: From the client.
+        write: Sends one line, given without its end, to the client.
+        context: What the lifespan yields.
+        received: Called with each message before the server gets it.
+        sent: Called with each message of the server when it has been written.
+    """
+    to_server, incoming = anyio.create_memory_object_stream[Message](0)
+    outgoing, to_client = anyio.create_memory_object_stream[SessionMessage](0)
+
+    async def read() -> None:
+        async with to_server:
+            async for line in lines:
+                messages, errors = messages_in(line)
+                for error in errors:
+                    await write(error)
+                for message in messages:
+                    received(message.message)
+                    await to_server.send(message)
+
+    async def answer() -> None:
+        async with to_client:
+            async for item in to_client:
+                await write(line_of(item))
+                sent(item.message)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(read)
+        group.start_soon(answer)
+        await serve_connection(server, incoming, outgoing, context)
+        group.cancel_scope.cancel()
+
+
+def messages_in(line: bytes | TooLong) -> tuple[list[SessionMessage], list[bytes]]:
+    """Return the messages of a client's line, and the lines that answer what is none."""
+    messages, errors = read_line(line)
+    found = [SessionMessage(jsonrpc_message_adapter.validate_python(message, by_name=False)) for message in messages]
+    return found, [encoded(error) for error in errors]
+
+
+def line_of(item: SessionMessage) -> bytes:
+    """Return a message to the client as one line without its end."""
+    try:
+        return item.message.model_dump_json(by_alias=True, exclude_unset=True).encode()
+    except PydanticSerializationError:  # text that is no Unicode
+        return encoded(repaired(item.message.model_dump(by_alias=True, exclude_unset=True)))
 
 
 async def serve_connection(server: Server[Any], incoming: Incoming, outgoing: Outgoing, context: object) -> None:
@@ -241,12 +312,14 @@ async def _answer_probes(
     """Answer probes until another request comes; return that, and the messages before it."""
     first_messages: list[Message] = []
     async for item in incoming:
-        message = getattr(item, "message", None)
-        if isinstance(message, JSONRPCRequest) and message.method == "server/discover":
+        message = item.message
+        is_request = isinstance(message, JSONRPCRequest)
+        if is_request and message.method == "server/discover":
             await _answer_probe(server, item, outgoing, context)
             continue
-        first_messages.append(item)
-        if isinstance(message, JSONRPCRequest):
+        if is_request or len(first_messages) < MAX_EARLY:
+            first_messages.append(item)
+        if is_request:
             break
     return first_messages
 

@@ -80,6 +80,8 @@ def test_a_relay_is_the_standard_library_alone() -> None:
         "mcp_server.processes",
         "mcp_server.state_files",
         "mcp_server.processes.timing",
+        "mcp_server.protocol",
+        "mcp_server.protocol.lines",
         "mcp_server.version",
     }
     assert ours == beside | room

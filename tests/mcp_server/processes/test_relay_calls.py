@@ -194,3 +194,31 @@ def test_subscriptions_follow_the_replayed_handshake_and_their_answers_stay_here
     (again,) = [json.loads(each) for each in after.removeprefix(greeted).splitlines()]
     assert (again["method"], again["params"]) == ("resources/subscribe", {"uri": "folder-mcp://status"})
     assert not calls.received(answer(again["id"]))
+
+
+def test_two_calls_with_one_id_are_both_kept_until_each_is_answered() -> None:
+    calls = Calls()
+    first, second = line("ping", 7), line("tools/list", 7)
+    calls.sent(first)
+    calls.sent(second)
+    calls.received(answer(7))
+    assert calls.lost("it ended", []) == ([], [second])
+    calls.received(answer(7))
+    assert not calls.open
+
+
+@pytest.mark.parametrize("name", [["search"], {"a": 1}, None, 5, "search\ud800"])
+def test_a_tool_whose_name_is_none_is_a_call_like_others(name: object) -> None:
+    calls = Calls()
+    calls.sent(line("tools/call", 7, name=name))
+    errors, repeated = calls.lost("it ended", [])
+    assert (len(errors), repeated) == (1, [])
+    assert json.loads(errors[0])["id"] == 7
+
+
+@pytest.mark.parametrize("identity", ["folder-mcp/replay/1", "folder-mcp/", "", None, 0])
+def test_no_id_of_a_client_is_taken_for_one_of_ours(identity: object) -> None:
+    calls = Calls()
+    calls.sent(json.dumps({"jsonrpc": "2.0", "id": identity, "method": "ping"}).encode())
+    assert calls.received(answer(identity))
+    assert not calls.open
