@@ -33,6 +33,7 @@ LAYERS = [
     {"indexer.status_report"},
     {"indexer.engine"},
     {"mcp_server.engine_port"},
+    {"mcp_server.access"},
     {"mcp_server.protocol", "mcp_server.clients"},
     {"mcp_server.page"},
     {"mcp_server.processes"},
