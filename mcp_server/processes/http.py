@@ -44,6 +44,7 @@ class HttpEndpoint:
         hosts: Values that the Host header may have.
         certificate: Files of certificate and key, None for plain HTTP.
         folders: Searched by default by its clients; all when empty.
+        only: Whether its clients may see nothing else.
     """
 
     socket: socket.socket
@@ -51,6 +52,7 @@ class HttpEndpoint:
     hosts: tuple[str, ...]
     certificate: tuple[str, str] | None = None
     folders: tuple[str, ...] = ()
+    only: bool = False
 
     async def serve(self, server: Server[Any], status: Callable[[], Status]) -> None:
         """Serve until cancelled."""
