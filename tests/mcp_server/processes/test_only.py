@@ -120,6 +120,16 @@ def test_a_limit_is_the_folder_however_it_is_spelled(home: Home, spelled: str) -
 
 @pytest.mark.slow
 @LINUX
+def test_a_limit_holds_in_a_process_that_serves_its_client_alone(home: Home) -> None:
+    home.command("index", str(home.base / "other"), "--no-daemon")
+    client = home.client(str(home.notes), words=["--only", "--no-daemon"]).begin()
+    assert client.finds("signing")
+    assert home.owners() == []
+    sees_only(client, home.notes, home.notes / "keys.md", home.base / "other")
+
+
+@pytest.mark.slow
+@LINUX
 def test_a_limit_to_what_is_no_folder_shows_nothing(home: Home) -> None:
     free = home.client(str(home.base / "other")).begin()
     assert free.finds(SECRET)
@@ -144,7 +154,7 @@ def test_a_limit_without_a_folder_is_wrong_usage(home: Home, words: tuple[str, .
 @LINUX
 async def test_over_http_the_folders_are_the_limit_of_every_client(home: Home) -> None:
     other = home.base / "other"
-    assert home.command("index", str(other), "--no-daemon").returncode == 0
+    home.command("index", str(other), "--no-daemon")  # its model is missing: by word only
     words = ["serve", "--http", "127.0.0.1:0", "--only", *home.flags, str(home.notes)]
     command = [sys.executable, "-m", "mcp_server", *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
