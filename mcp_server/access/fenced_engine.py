@@ -142,9 +142,9 @@ class FencedEngine:
         """
         raise FolderError(NO_CHANGES)
 
-    def folders(self) -> Sequence[KnownFolder]:
+    def folders(self) -> tuple[KnownFolder, ...]:
         """Return the indexed folders that may be seen; a part of one as a folder of its own, without its settings."""
-        return [KnownFolder(e.path, e.known.model) if e.is_part else e.known for e in self._visible()]
+        return tuple(KnownFolder(e.path, e.known.model) if e.is_part else e.known for e in self._visible())
 
     def connected(self) -> AbstractContextManager[None]:
         """Count a client for as long as it is connected."""
