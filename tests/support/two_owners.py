@@ -5,11 +5,16 @@ Each folder has words that nobody ever asks for: where one of them is in an answ
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from mcp import Client, MCPError
+
+from mcp_server.protocol.status_resource import URI
 
 COMMON = "The quarterly meeting moved to the large office on the third level."
 
@@ -136,3 +141,71 @@ LOCATORS = (None, "lines 1-3", "lines 100000", "page 1", 'section "Plan"', 'shee
 def words_in(answer: str, words: Sequence[str]) -> list[str]:
     """Words of the other one that are in an answer."""
     return [word for word in words if word in answer]
+
+
+@dataclass
+class Matrix:
+    """The tries of one user, and what leaked."""
+
+    client: Client
+    forbidden: tuple[str, ...]
+    roots: tuple[str, ...]
+    heard: list[str]
+    tries: int = 0
+    leaks: list[str] = field(default_factory=list)
+    hits: int = 0
+
+    async def call(self, tool: str, **arguments: Any) -> str:
+        """Call a tool; return the text of its error, or nothing."""
+        self.tries += 1
+
+        async def progress(done: float, total: float | None, message: str | None) -> None:
+            self.heard.append(str(message))
+
+        result = await self.client.call_tool(tool, arguments, progress_callback=progress)
+        self.look(f"{tool} {arguments}", result.model_dump_json())
+        for hit in (result.structured_content or {}).get("hits", ()):
+            self.hits += 1
+            if not any(hit["path"].startswith(root + "/") for root in self.roots) or hit["folder"] not in self.roots:
+                self.leaks.append(f"{arguments}: {hit['path']}")
+        return result.content[0].text if result.is_error else ""
+
+    def look(self, tried: str, answer: str) -> None:
+        found = words_in(answer, self.forbidden) + words_in(" ".join(self.heard), self.forbidden)
+        self.heard.clear()
+        if found:
+            self.leaks.append(f"{tried}: {found}: {answer[:300]}")
+
+
+async def try_everything(matrix: Matrix, own: Path, other: Person) -> None:
+    schemas = {tool.name: tool.input_schema for tool in (await matrix.client.list_tools()).tools}
+    matrix.look("tools/list", json.dumps(schemas))
+    for arguments in searches(own, other, schemas["search"]):
+        await matrix.call("search", **arguments)
+    for forbidden, unknown in reads(own, other):
+        for locator in LOCATORS:
+            texts = [
+                (await matrix.call("read", path=path, **({"locator": locator} if locator else {}))).replace(path, "")
+                for path in (forbidden, unknown)
+            ]
+            assert texts[0] == texts[1] != "", f"{forbidden} with {locator} reads otherwise than {unknown}"
+    for verbose in (False, True):
+        await matrix.call("status", verbose=verbose)
+    await try_protocol(matrix, other)
+
+
+async def try_protocol(matrix: Matrix, other: Person) -> None:
+    """What is no tool: resources, completion, prompts."""
+    client = matrix.client
+    for uri in (URI, f"{URI}/{other.root.name}", f"file://{other.root}/plan.md", f"folder-mcp://{other.root}"):
+        matrix.tries += 1
+        try:
+            matrix.look(uri, (await client.read_resource(uri)).model_dump_json())
+        except MCPError as error:
+            matrix.look(uri, str(error).replace(uri, ""))
+    for ask in (client.list_resources, client.list_resource_templates, client.list_prompts):
+        matrix.tries += 1
+        try:
+            matrix.look(ask.__name__, (await ask()).model_dump_json())
+        except MCPError as error:
+            matrix.look(ask.__name__, str(error))
