@@ -123,6 +123,11 @@ class FencedEngine:
             report,
             folders=tuple(folder for folder in report.folders if folder in whole),
             work=Work(),
+            incomplete_because=tuple(
+                sentence
+                for sentence in report.incomplete_because
+                if not _quotes(sentence, foreign_models(self._engine.status(), self._visible()), self._visible())
+            ),
             problems=tuple(problem for problem in report.problems if self.access.admits(problem.path)),
         )
 
@@ -183,7 +188,8 @@ class FencedEngine:
     def _shown_answer(
         self, answer: Answer, chosen: Sequence[VisibleFolder], visible: Sequence[VisibleFolder]
     ) -> Answer:
-        foreign = foreign_models(self._engine.status(), visible)
+        speaks = answer.semantic.reason or answer.notices  # else there is nothing to look through
+        foreign = foreign_models(self._engine.status(), visible) if speaks else frozenset[str]()
         hits = tuple(_shown_hit(hit, visible) for hit in answer.hits if self._admits(hit.path, chosen))
         coverage = {each.path: each for each in answer.folders}
         counted = self._counted(chosen)
