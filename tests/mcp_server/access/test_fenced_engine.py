@@ -154,7 +154,7 @@ class Busy(FakeEngine):
             warm_until=9.0,
             last_used_at=8.0,
         )
-        relay = RelayStatus(77, "1", 1.0, ("/other/folder",), True)
+        relay = RelayStatus(4_242_424_242, "1", 1.0, ("/other/folder",), True)
         owner: OwnerStatus = replace(status.owner, relays=(relay,), clients=5, detail="not indexed: /other is away")
         mine = replace(
             status.folders[0], detail="waits for other-model, which is in the slot", position=3, state="blocked"
@@ -181,7 +181,7 @@ def test_nothing_that_others_do_is_in_a_status(busy: Busy, notes: Path) -> None:
     view = fenced(busy, notes)
     status = view.status(verbose=True)
     text = str(to_json(status))
-    assert words_in(text, ["other-model", "/other", "k2", "damaged", "77", "/data", "secret"]) == []
+    assert words_in(text, ["other-model", "/other", "k2", "damaged", "4242424242", "/data", "secret"]) == []
     assert (status.slot, status.owner.clients, status.owner.relays) == (SlotStatus(), 1, ())
     assert (status.folders[0].detail, status.folders[0].position) == ("waits for the model, which is busy", 1)
     assert status.index.disk_bytes is None
