@@ -230,6 +230,26 @@ async def test_where_nothing_may_be_seen_a_search_finds_nothing_and_a_read_knows
     assert busy.asked == [], "the engine was never asked"
 
 
+async def test_a_forbidden_path_and_an_unknown_one_take_the_same_way_and_never_reach_the_engine(
+    busy: Busy, notes: Path
+) -> None:
+    read: list[str] = []
+
+    async def recorded(path: str, locator: str | None = None, *, max_chars: int = 16_000) -> Any:
+        read.append(path)
+        return await FakeEngine.read(busy, path, locator, max_chars=max_chars)
+
+    busy.read = recorded  # type: ignore[method-assign]
+    other = busy.folders()[1].path
+    for path in (f"{other}/secret.md", f"{other}/nothing.md", "/nowhere/x.md", f"{notes}/../other/secret.md", "/"):
+        with pytest.raises(QueryError, match=f"^{UNKNOWN_FILE}$"):
+            await fenced(busy, notes).read(path)
+    assert read == []
+    with pytest.raises(QueryError, match=f"^{UNKNOWN_FILE}$"):
+        await fenced(busy, notes).read(f"{notes}/nothing.md")
+    assert read == [f"{notes}/nothing.md"]
+
+
 async def test_what_the_engine_returns_is_looked_at_once_more(busy: Busy, notes: Path) -> None:
     async def everything(query: Query) -> Any:
         return await FakeEngine.search(busy, replace(query, scope=Scope()))
