@@ -47,14 +47,15 @@ def serve_http(call: Call) -> int:
         )
         folders = tuple(os.path.abspath(os.path.expanduser(folder)) for folder in args.folders)
         logs.configure(logs.folder_for(config.data_dir), verbose=args.verbose)
-        http = HttpEndpoint(bound, token, hosts, certificate, folders)
+        http = HttpEndpoint(bound, token, hosts, config.data_dir, certificate, folders, config.oidc)
         owner = Owner(location, config, lock.owner_files, lock, call.opener, http)
         host, port = bound.getsockname()[:2]
         url = f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
 
         def ready() -> None:
             console.note(f"serving {url}; clients need the header `Authorization: Bearer TOKEN`,")
-            console.note(f"with the token in {config.data_dir / TOKEN_FILE}")
+            console.note(f"with the token in {config.data_dir / TOKEN_FILE}, which sees every folder, or one of")
+            console.note("their own: folder-mcp access add NAME --folder FOLDER")
 
         async def live() -> int:
             return await owner.run(listen(lock.owner_files, os.urandom(4).hex()), ready, exit_after_delay)
