@@ -1,79 +1,83 @@
-"""What one request may see, and the engine that shows it no more than that."""
+"""What one request may see: who asks, the folders, and which of the indexed folders that leaves."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-from mcp_server.engine_port import EnginePort
 
 if TYPE_CHECKING:
     from indexer.folders.registry import KnownFolder
-    from indexer.history import History
-    from indexer.status_types import IndexReport, Status
-    from indexer.types import Answer, Query, Reading
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who asks, and what may be seen.
+    """Who asks, and what may be seen. Paths are compared as text, part by part: no link is followed here.
 
     Attributes:
         user: Name of a token, or the identity provider's subject; empty for the user at this machine.
         client: The program, as its ``clientInfo`` says.
-        folders: Absolute paths that may be seen with all below them; None is all.
+        folders: Absolute paths, links resolved, that may be seen with all below them; None is all.
     """
 
     user: str = ""
     client: str = ""
     folders: tuple[str, ...] | None = None
 
+    def admits(self, path: str) -> bool:
+        """Whether a path may be seen: it is one of the folders, or below one."""
+        return self.folders is None or any(is_within(path, folder) for folder in self.folders)
 
-class FencedEngine:
-    """Implements ``EnginePort`` over another engine; answers as if only the allowed folders were indexed."""
+    def narrowed(self, folders: Sequence[str]) -> Access:
+        """Return the access to what is in these folders too."""
+        if self.folders is None:
+            return replace(self, folders=tuple(folders))
+        both = [one for one in self.folders if any(is_within(one, other) for other in folders)]
+        both += [other for other in folders if self.admits(other)]
+        return replace(self, folders=tuple(dict.fromkeys(both)))
 
-    def __init__(self, engine: EnginePort, access: Access) -> None:
-        self._engine = engine
-        self.access = access
 
-    async def search(self, query: Query) -> Answer:
-        """Answer a query from the allowed folders."""
-        raise NotImplementedError
+@dataclass(frozen=True, slots=True)
+class VisibleFolder:
+    """An indexed folder, or a part of one, that may be seen.
 
-    async def read(self, path: str, locator: str | None = None, *, max_chars: int = 16_000) -> Reading:
-        """Return the text of an indexed file of the allowed folders."""
-        raise NotImplementedError
+    Attributes:
+        path: What may be seen, with all below it.
+        known: The indexed folder that has it.
+    """
 
-    def status(self, *, verbose: bool = False) -> Status:
-        """Return a snapshot of what may be seen."""
-        raise NotImplementedError
+    path: str
+    known: KnownFolder
 
-    def watch(self) -> AsyncIterator[Status]:
-        """Yield a snapshot now and after every change of what may be seen."""
-        raise NotImplementedError
+    @property
+    def is_part(self) -> bool:
+        """Whether it is less than the indexed folder."""
+        return self.path != self.known.path
 
-    async def history(self, after: float = 0.0) -> History:
-        """Return what happened in the last hour, as far as it may be seen."""
-        raise NotImplementedError
+    @property
+    def below(self) -> str:
+        """Its path below the indexed folder; empty for all of it."""
+        return os.path.relpath(self.path, self.known.path) if self.is_part else ""
 
-    async def index(self, folders: Sequence[str] | None = None) -> IndexReport:
-        """Index the allowed folders."""
-        raise NotImplementedError
 
-    async def add_folder(self, path: str, model: str | None = None) -> KnownFolder:
-        """Refuse: folders are the user's own decision."""
-        raise NotImplementedError
+def visible_folders(access: Access, known: Iterable[KnownFolder]) -> tuple[VisibleFolder, ...]:
+    """Return what of the indexed folders may be seen: each whole, or its parts that are allowed."""
+    found: list[VisibleFolder] = []
+    for folder in known:
+        if access.admits(folder.path):
+            found.append(VisibleFolder(folder.path, folder))
+            continue
+        parts = sorted({part for part in access.folders or () if is_within(part, folder.path)}, key=len)
+        for part in parts:
+            if not any(each.known is folder and is_within(part, each.path) for each in found):
+                found.append(VisibleFolder(part.rstrip(os.sep), folder))
+    return tuple(found)
 
-    async def remove_folder(self, path: str) -> object:
-        """Refuse: folders are the user's own decision."""
-        raise NotImplementedError
 
-    def folders(self) -> Sequence[KnownFolder]:
-        """Return the allowed folders that are indexed."""
-        raise NotImplementedError
-
-    def connected(self) -> AbstractContextManager[None]:
-        """Count a client for as long as it is connected."""
-        return self._engine.connected()
+def is_within(path: str, folder: str) -> bool:
+    """Whether a path is a folder or below it; ``/a/bc`` is not within ``/a/b``. A path with ``..`` in it never is."""
+    if os.pardir in path.split(os.sep):
+        return False
+    folder = folder.rstrip(os.sep)
+    return path.rstrip(os.sep) == folder or path.startswith(folder + os.sep)

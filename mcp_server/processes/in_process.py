@@ -176,7 +176,7 @@ class FailedEngine:
             raise AttributeError(name)
         return self._refuse
 
-    def status(self, *, verbose: bool = False) -> Status:
+    def status(self, *, verbose: bool = False, parts: Sequence[str] = ()) -> Status:
         """Show the error."""
         return Status(
             at=time.time(),
