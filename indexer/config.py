@@ -38,7 +38,7 @@ T = TypeVar("T")
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
 _PROVIDER = re.compile(r"(https://[^\s/?#@]+|http://(127\.0\.0\.1|\[::1\]|localhost)(:\d+)?)(/[^\s?#]*)?")
 SIGNATURES = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-"""Algorithms by which an identity provider may sign: those with a public key; never ``none``, never a shared secret."""
+"""Algorithms by which an identity provider may sign, all with a public key; not ``none``, no shared secret."""
 LOCAL_PREFIXES = ("/", "~", "./", "../")
 """How the name of a model starts that is a local directory."""
 
@@ -253,7 +253,7 @@ class OwnerSettings:
 class OidcSettings:
     """The ``[oidc]`` table: the identity provider whose tokens ``serve --http`` takes."""
 
-    issuer: str = setting("", issuer_or_none, "Identity provider (OpenID Connect) whose tokens are taken; empty: none.")
+    issuer: str = setting("", issuer_or_none, "Identity provider (OpenID Connect) whose tokens are taken, or empty.")
     audience: str = setting("", text_or_none, "What a token must be made for (aud); required with issuer.")
     resource: str = setting("", address_or_none, "Address clients use for this server, to tell them the provider.")
     groups_claim: str = setting("groups", text_or_none, "Claim that names the user's groups; dots lead into objects.")

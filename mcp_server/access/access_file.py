@@ -13,7 +13,7 @@ import threading
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,9 @@ def parse(text: str, file: Path) -> Grants:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise AccessFileError(f"{file}: not valid TOML: {error}; nobody gets in by it until that is corrected") from None
+        raise AccessFileError(
+            f"{file}: not valid TOML: {error}; nobody gets in by it until that is corrected"
+        ) from None
     except RecursionError:
         raise AccessFileError(f"{file}: nested too deep; nobody gets in by it until that is corrected") from None
     reader = _Reader(text, file)
@@ -145,7 +147,9 @@ class _Reader:
             raise self.error((*path, "groups"), f'groups of {name} must be a list of names, such as ["team"]')
         for one in names:
             if one not in groups:
-                raise self.error((*path, "groups"), f"{name} is in group {one!r}, which is missing; add [groups.{one}]")
+                raise self.error(
+                    (*path, "groups"), f"{name} is in group {one!r}, which is missing; add [groups.{one}]"
+                )
         folders = self._folders((*path, "folders"), table.get("folders", []))
         folders = _unique([*folders, *(folder for one in names for folder in groups[one])])
         return Grant(name, digest, folders, tuple(names), self._expires(path, table), str(table.get("created", "")))
@@ -200,9 +204,9 @@ def moment(value: object) -> float:
     if isinstance(value, str):
         value = date.fromisoformat(value) if len(value) == 10 else datetime.fromisoformat(value)
     if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=timezone.utc)).timestamp()
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     if isinstance(value, date):
-        return (datetime.combine(value, time(), timezone.utc) + timedelta(days=1)).timestamp()
+        return (datetime.combine(value, time(), UTC) + timedelta(days=1)).timestamp()
     raise ValueError("neither date nor time")
 
 
@@ -232,7 +236,9 @@ def read_text(file: Path) -> str:
     except FileNotFoundError:
         return ""
     except (OSError, ValueError) as error:
-        raise AccessFileError(f"{file}: cannot be read ({error}); nobody gets in by it until that is corrected") from None
+        raise AccessFileError(
+            f"{file}: cannot be read ({error}); nobody gets in by it until that is corrected"
+        ) from None
 
 
 class AccessFile:

@@ -247,4 +247,3 @@ def http_client() -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
         timeout=httpx2.Timeout(FETCH_S), follow_redirects=False, limits=httpx2.Limits(max_connections=2)
     )
-

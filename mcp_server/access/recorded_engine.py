@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 from indexer.types import Answer, Query, Reading
@@ -21,6 +22,10 @@ class RecordedEngine:
         self._engine = engine
         self._record = record
         self._asker = asker
+
+    def as_asker(self, client: str) -> EnginePort:
+        """Return the same engine for another asker of this program."""
+        return recorded(self._engine, self._record, replace(self._asker, client=client))
 
     async def search(self, query: Query) -> Answer:
         """Search, and record which files had hits."""

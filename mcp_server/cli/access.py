@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import BaseModel, Field
@@ -13,12 +13,12 @@ from pydantic import BaseModel, Field
 from indexer.errors import ConfigError, FolderMcpError
 from indexer.folders.registry import list_folders
 from mcp_server.access.access_file import ACCESS_FILE, NAME, AccessFileError, Grant, moment, parse, read_text
-from mcp_server.record.reading import last_answers
 from mcp_server.access.tokens import digest_of, new_token
 from mcp_server.cli import console
 from mcp_server.cli.call import Call
 from mcp_server.clients.edit import put_entry, remove_entry
 from mcp_server.clients.entry import ClientError
+from mcp_server.record.reading import last_answers
 
 
 class AccessRecord(BaseModel):
@@ -63,10 +63,12 @@ def _add(call: Call) -> int:
     if not NAME.fullmatch(args.name):
         raise ConfigError(f"{args.name[:80]!r} is no name for a token; take letters, digits, - and _, 64 at most")
     if not args.folder and not args.group:
-        raise ConfigError(f"say what {args.name} may see: --folder FOLDER, or --group TEAM; each may be given more than once")
+        raise ConfigError(
+            f"say what {args.name} may see: --folder FOLDER, or --group TEAM; each may be given more than once"
+        )
     expires = _expiry(args.expires) if args.expires else None
     token = new_token()
-    entry: dict[str, object] = {"token_sha256": digest_of(token), "created": _written(datetime.now(timezone.utc))}
+    entry: dict[str, object] = {"token_sha256": digest_of(token), "created": _written(datetime.now(UTC))}
     if args.folder:
         entry["folders"] = [_folder(one) for one in args.folder]
     if args.group:
@@ -76,7 +78,9 @@ def _add(call: Call) -> int:
 
     def add(text: str) -> str:
         if args.name in parse(text, file).users:
-            raise ConfigError(f"there is a token for {args.name} already; folder-mcp access remove {args.name} ends it")
+            raise ConfigError(
+                f"there is a token for {args.name} already; folder-mcp access remove {args.name} ends it"
+            )
         return put_entry("toml", text, ["users", args.name], entry)
 
     grant = parse(change_file(file, add), file).users[args.name]
@@ -116,7 +120,7 @@ def _list(call: Call) -> int:
     file = call.config.data_dir / ACCESS_FILE
     grants = parse(read_text(file), file)
     used = last_answers(call.config.data_dir)
-    now = datetime.now(timezone.utc).timestamp()
+    now = datetime.now(UTC).timestamp()
     found = AccessList(
         users=[_record(grant, now, used.get(grant.name)) for grant in grants.users.values()],
         groups={name: list(folders) for name, folders in grants.groups.items()},
@@ -169,13 +173,13 @@ def _expiry(text: str) -> datetime:
             expires = datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError):
         raise ConfigError(f"--expires {text}: no date; write 2026-12-31 or 2026-12-31T18:00") from None
-    if expires <= datetime.now(timezone.utc):
+    if expires <= datetime.now(UTC):
         raise ConfigError(f"--expires {text}: that is over; give a day that is to come")
     return expires
 
 
 def _written(when: datetime) -> str:
-    text = when.astimezone(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+    text = when.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     moment(text)
     return text
 

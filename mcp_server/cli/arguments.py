@@ -278,9 +278,7 @@ COMMANDS = {
         "a page in the browser that shows it live, searches, and lists what failed", _ui, "serve_web:run_ui"
     ),
     "models": Command("list the embedding models, or fetch one", _models, "models:run_models"),
-    "access": Command(
-        "tokens of their own for `serve --http`, each for some folders", _access, "access:run_access"
-    ),
+    "access": Command("tokens of their own for `serve --http`, each for some folders", _access, "access:run_access"),
     "log": Command("which files were shown, when and to whom", _log, "log:run_log"),
     "doctor": Command("look for everything that could be wrong, with a remedy for each", _doctor, "doctor:run_doctor"),
     "bench": Command(

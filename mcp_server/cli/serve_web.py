@@ -12,6 +12,7 @@ import anyio
 
 from indexer.errors import ConfigError, FolderMcpError
 from mcp_server import logs
+from mcp_server.access.recorded_engine import RecordedEngine
 from mcp_server.cli import console
 from mcp_server.cli.call import Call
 from mcp_server.engine_port import EnginePort
@@ -83,7 +84,7 @@ async def _serve_page(call: Call, engine: EnginePort) -> None:
     """Serve the page of an engine in this process."""
 
     async def this_engine() -> EnginePort:
-        return engine
+        return engine.as_asker("page") if isinstance(engine, RecordedEngine) else engine
 
     port = PageServer("", this_engine, engine.connected)
     async with anyio.create_task_group() as tasks:

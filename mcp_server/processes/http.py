@@ -69,7 +69,9 @@ class HttpEndpoint:
         files = {"ssl_certfile": self.certificate[0], "ssl_keyfile": self.certificate[1]} if self.certificate else {}
         async with open_access(self.token, self.data_dir, self.oidc) as access:
             app = with_health(require_access(protocol, access), status)
-            config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False, **files)  # type: ignore[arg-type]
+            config = uvicorn.Config(
+                app, log_config=None, access_log=False, lifespan="on", server_header=False, **files
+            )  # type: ignore[arg-type]
             running = uvicorn.Server(config)
             running.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # signals are the owner's
             await running.serve([self.socket])

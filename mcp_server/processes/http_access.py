@@ -129,7 +129,10 @@ async def _still(verifier: AccessVerifier, token: str, granted: GrantedToken) ->
         now = await verifier.verify_token(token)
     except ProviderUnavailable:
         return False
-    return now is not None and (principal_components(now), now.access) == (principal_components(granted), granted.access)
+    return now is not None and (principal_components(now), now.access) == (
+        principal_components(granted),
+        granted.access,
+    )
 
 
 class _Answer:

@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +81,7 @@ class Record:
         problem: Why the last line could not be written; empty when it was.
     """
 
-    def __init__(
-        self, data_dir: Path | None, settings: RecordSettings, now: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, data_dir: Path | None, settings: RecordSettings, now: Callable[[], float] = time.time) -> None:
         """Keep what is needed; writes nothing yet.
 
         Args:
@@ -207,7 +205,7 @@ def _open(file: Path) -> int:
 
 
 def _timestamp(at: float) -> str:
-    return datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _encoded(line: Mapping[str, Any]) -> bytes:
@@ -233,7 +231,7 @@ def remove_old(directory: Path, days: int, now: float) -> None:
     Raises:
         OSError: One cannot be deleted.
     """
-    today = datetime.fromtimestamp(now, timezone.utc).date()
+    today = datetime.fromtimestamp(now, UTC).date()
     oldest = (today - timedelta(days=days)).isoformat()
     total = 0
     for file in reversed(files_of(directory)):
