@@ -30,6 +30,9 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _USER_KEYS = ("token_sha256", "folders", "groups", "expires", "created")
 
 
+NOBODY = "nobody gets in by it until that is corrected"
+
+
 class AccessFileError(ConfigError):
     """``access.toml`` is wrong: names the file, the line and the remedy."""
 
@@ -85,11 +88,9 @@ def parse(text: str, file: Path) -> Grants:
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise AccessFileError(
-            f"{file}: not valid TOML: {error}; nobody gets in by it until that is corrected"
-        ) from None
+        raise AccessFileError(f"{file}: not valid TOML: {error}; {NOBODY}") from None
     except RecursionError:
-        raise AccessFileError(f"{file}: nested too deep; nobody gets in by it until that is corrected") from None
+        raise AccessFileError(f"{file}: nested too deep; {NOBODY}") from None
     reader = _Reader(text, file)
     for key in document:
         if key not in ("users", "groups"):
@@ -113,9 +114,7 @@ class _Reader:
         self._file = file
 
     def error(self, path: tuple[str, ...], what: str) -> AccessFileError:
-        return AccessFileError(
-            f"{self._file}: line {self._line_of(path)}: {what}; nobody gets in by this file until that is corrected"
-        )
+        return AccessFileError(f"{self._file}: line {self._line_of(path)}: {what}; {NOBODY}")
 
     def tables(self, document: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
         found = document.get(kind, {})
@@ -227,18 +226,14 @@ def read_text(file: Path) -> str:
         with file.open("rb") as stream:
             about = os.fstat(stream.fileno())
             if os.name == "posix" and (about.st_uid != os.getuid() or about.st_mode & 0o022):
-                raise AccessFileError(
-                    f"{file}: other users can change it, so nobody gets in by it; make it yours alone: chmod 600 {file}"
-                )
+                raise AccessFileError(f"{file}: other users can change it, so {NOBODY}: chmod 600 {file}")
             if about.st_size > MAX_BYTES or not stat.S_ISREG(about.st_mode):
                 raise AccessFileError(f"{file}: no file of {MAX_BYTES:,} bytes at most; nobody gets in by it")
             return stream.read().decode("utf-8-sig")
     except FileNotFoundError:
         return ""
     except (OSError, ValueError) as error:
-        raise AccessFileError(
-            f"{file}: cannot be read ({error}); nobody gets in by it until that is corrected"
-        ) from None
+        raise AccessFileError(f"{file}: cannot be read ({error}); {NOBODY}") from None
 
 
 class AccessFile:

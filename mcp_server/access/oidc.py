@@ -1,7 +1,7 @@
 """Tokens of an identity provider (OpenID Connect): its keys, fetched and kept, and the check of a token with them.
 
-This server is a resource server: it issues nothing, sends nobody anywhere, and asks the provider for keys alone. What a
-token says of keys (``jku``, ``jwk``, ``x5u``, ``x5c``) is never looked at.
+This server is a resource server: it issues nothing, sends nobody anywhere, and asks the provider for keys alone. What
+a token says of keys (``jku``, ``jwk``, ``x5u``, ``x5c``) is never looked at.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def serve_http(call: Call) -> int:
         )
         folders = tuple(os.path.abspath(os.path.expanduser(folder)) for folder in args.folders)
         logs.configure(logs.folder_for(config.data_dir), verbose=args.verbose)
-        http = HttpEndpoint(bound, token, hosts, config.data_dir, certificate, folders, config.oidc)
+        http = HttpEndpoint(bound, token, hosts, config.data_dir, config.oidc, certificate, folders)
         owner = Owner(location, config, lock.owner_files, lock, call.opener, http)
         host, port = bound.getsockname()[:2]
         url = f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"

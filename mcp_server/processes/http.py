@@ -43,18 +43,18 @@ class HttpEndpoint:
         token: The owner's own, which sees all folders.
         hosts: Values that the Host header may have.
         data_dir: Has ``access.toml`` with the tokens of others.
+        oidc: The identity provider whose tokens are taken too; none without an issuer.
         certificate: Files of certificate and key, None for plain HTTP.
         folders: Searched by default by its clients; all when empty.
-        oidc: The identity provider whose tokens are taken too.
     """
 
     socket: socket.socket
     token: str
     hosts: tuple[str, ...]
     data_dir: Path
+    oidc: OidcSettings
     certificate: tuple[str, str] | None = None
     folders: tuple[str, ...] = ()
-    oidc: OidcSettings = OidcSettings()
 
     async def serve(self, server: Server[Any], status: Callable[[], Status]) -> None:
         """Serve until cancelled."""
@@ -66,14 +66,20 @@ class HttpEndpoint:
         origins = [f"{scheme}://{host}" for host in self.hosts for scheme in ("http", "https")]
         security = TransportSecuritySettings(allowed_hosts=list(self.hosts), allowed_origins=origins)
         protocol = server.streamable_http_app(transport_security=security)
-        files = {"ssl_certfile": self.certificate[0], "ssl_keyfile": self.certificate[1]} if self.certificate else {}
+        certificate, key = self.certificate or (None, None)
         async with open_access(self.token, self.data_dir, self.oidc) as access:
             app = with_health(require_access(protocol, access), status)
             config = uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="on", server_header=False, **files
-            )  # type: ignore[arg-type]
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="on",
+                server_header=False,
+                ssl_certfile=certificate,
+                ssl_keyfile=key,
+            )
             running = uvicorn.Server(config)
-            running.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # signals are the owner's
+            running.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # the owner's
             await running.serve([self.socket])
 
 

@@ -1,4 +1,4 @@
-"""Reads the record; what is no line of it, such as one that a killed process left unfinished, is counted and skipped."""
+"""Reads the record; what is no line of it, such as one that a kill left unfinished, is counted and skipped."""
 
 from __future__ import annotations
 
