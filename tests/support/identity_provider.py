@@ -1,4 +1,4 @@
-"""An OpenID Connect provider on loopback: real keys and signatures, discovery and JWKS over HTTP; fails and rotates."""
+"""An OpenID Connect provider on loopback: real keys and signatures, discovery and JWKS by HTTP; fails and rotates."""
 
 from __future__ import annotations
 
