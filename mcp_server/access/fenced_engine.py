@@ -28,6 +28,9 @@ UNKNOWN_FILE = "that is not an indexed file; give a path exactly as search retur
 been completed with a home directory."""
 NO_CHANGES = "folders cannot be added or removed over this connection; on the machine itself: folder-mcp folders"
 NOTHING_VISIBLE = "Nothing is indexed of what this connection may see."
+NOT_INDEXED = " is not an indexed file"
+"""In every error of the engine about a file that it does not know."""
+NOT_USABLE = "the index of this server cannot be used now; `folder-mcp status` on its machine says why"
 LATER = "this cannot be answered now; ask again in a few seconds"
 
 
@@ -51,7 +54,7 @@ class FencedEngine:
             QueryError: The query is invalid, or names another folder.
             StoreError: The index cannot be read.
         """
-        visible = self._visible()
+        visible = await self._visible_when_open()
         chosen = _chosen(query.scope.folders, visible)
         if not chosen:
             nothing = Semantic("unavailable", 0.0, "nothing_indexed", "Nothing is indexed here yet.")
@@ -72,13 +75,13 @@ class FencedEngine:
             QueryError: No such file may be seen, or it has no such locator.
             StoreError: The index cannot be read.
         """
-        visible = self._visible()
+        visible = await self._visible_when_open()
         for candidate in _candidates(path, visible):
             try:
                 reading = await self._engine.read(candidate, locator, max_chars=max_chars)
             except FolderMcpError as error:
                 shown = self._shown_error(error, visible, path, locator or "")
-                if " is not an indexed file" in str(shown):
+                if NOT_INDEXED in str(shown):
                     continue
                 raise shown from None
             if self._admits(reading.path, visible):
@@ -152,6 +155,24 @@ class FencedEngine:
     def _visible(self) -> tuple[VisibleFolder, ...]:
         return visible_folders(self.access, self._engine.folders())
 
+    async def _visible_when_open(self) -> tuple[VisibleFolder, ...]:
+        """Return what may be seen; the engine knows its folders once the index is open.
+
+        Raises:
+            QueryError: It is not open in time.
+            StoreError: It cannot be opened.
+        """
+        visible = self._visible()
+        if not visible:
+            try:
+                await self._engine.read(os.curdir)  # waits; no folder is a file
+            except FolderMcpError as error:
+                shown = self._shown_error(error, ())
+                if NOT_INDEXED not in str(shown):
+                    raise shown from None
+            visible = self._visible()
+        return visible
+
     def _admits(self, path: str, visible: Sequence[VisibleFolder]) -> bool:
         """Whether a path that the engine returned may be shown. It always may; a second look costs nothing."""
         admitted = any(is_within(path, each.path) for each in visible)
@@ -195,21 +216,17 @@ class FencedEngine:
             own: Text that the caller sent, which the error may repeat.
         """
         if isinstance(error, StoreError):
-            return StoreError("the index cannot be read now; ask again later", error.code)
+            return StoreError(NOT_USABLE, error.code)
+        if not isinstance(error, QueryError):
+            return FolderMcpError(NOT_USABLE)
         text = str(error)
         for sent in sorted(filter(None, own), key=len, reverse=True):
             text = text.replace(repr(sent[:200]), "").replace(sent, "")
-        foreign = [each.path for each in self._engine.folders() if not self._is_visible(each.path, visible)]
-        if (
-            isinstance(error, QueryError)
-            and not any(path in text for path in foreign)
-            and not quotes_path(text, visible)
-        ):
+        own_roots = {each.known.path for each in visible}
+        foreign = any(each.path in text for each in self._engine.folders() if each.path not in own_roots)
+        if not foreign and not quotes_path(text, [each.path for each in visible]):
             return error
         return QueryError(LATER)
-
-    def _is_visible(self, path: str, visible: Sequence[VisibleFolder]) -> bool:
-        return any(each.path == path for each in visible)
 
 
 def _chosen(folders: Sequence[str] | None, visible: Sequence[VisibleFolder]) -> list[VisibleFolder]:
@@ -266,4 +283,4 @@ def _shown_notices(
 
 
 def _quotes(text: str, foreign: frozenset[str], visible: Sequence[VisibleFolder]) -> bool:
-    return any(name in text for name in foreign) or quotes_path(text, visible)
+    return any(name in text for name in foreign) or quotes_path(text, [each.path for each in visible])

@@ -38,18 +38,18 @@ def fenced_status(status: Status, visible: Sequence[VisibleFolder]) -> Status:
     shown = [folder for folder in status.folders if folder.path in paths]
     own, foreign = {folder.model for folder in shown}, foreign_models(status, visible)
     folders = tuple(
-        _shown_folder(folder, foreign, visible, position)
+        _shown_folder(folder, foreign, paths, position)
         for folder, position in zip(shown, _positions(shown), strict=True)
     )
     return Status(
         at=status.at,
         services=_services(status, shown),
         folders=folders,
-        slot=_shown_slot(status.slot, own, visible),
-        index=_shown_index(status.index, folders, visible),
+        slot=_shown_slot(status.slot, own, paths),
+        index=_shown_index(status.index, folders, paths),
         owner=_shown_owner(status.owner),
         work=Work(),
-        models=tuple(_shown_model(model, visible) for model in status.models if model.name in own),
+        models=tuple(_shown_model(model, paths) for model in status.models if model.name in own),
     )
 
 
@@ -63,15 +63,15 @@ def foreign_models(status: Status, visible: Sequence[VisibleFolder]) -> frozense
     return frozenset(named - own - {""})
 
 
-def quotes_path(text: str, visible: Iterable[VisibleFolder]) -> bool:
-    """Whether a text has an absolute path outside of what may be seen."""
-    for path in sorted((each.path for each in visible), key=len, reverse=True):
+def quotes_path(text: str, visible: Iterable[str]) -> bool:
+    """Whether a text has an absolute path that is not within one of the visible ones."""
+    for path in sorted(visible, key=len, reverse=True):
         text = re.sub(re.escape(path) + r"(?:/|(?=[\s'\",;:.)\]]|$))", "", text)
     return bool(_ABSOLUTE.search(text))
 
 
 def _shown_folder(
-    folder: FolderStatus, foreign: frozenset[str], visible: Sequence[VisibleFolder], position: int | None
+    folder: FolderStatus, foreign: frozenset[str], visible: set[str], position: int | None
 ) -> FolderStatus:
     detail = folder.detail
     if any(name in detail for name in foreign):
@@ -107,7 +107,7 @@ def _services(status: Status, shown: Sequence[FolderStatus]) -> Halves:
     return Halves(keyword, result)
 
 
-def _shown_slot(slot: SlotStatus, own: set[str], visible: Sequence[VisibleFolder]) -> SlotStatus:
+def _shown_slot(slot: SlotStatus, own: set[str], visible: set[str]) -> SlotStatus:
     """Return whether one of these models is loaded or being loaded, and what went wrong with them; nothing else."""
     errors = tuple(_shown_failure(error, visible) for error in slot.errors if error.name in own)
     last = slot.last_error if slot.last_error is not None and slot.last_error.name in own else None
@@ -125,13 +125,13 @@ def _shown_slot(slot: SlotStatus, own: set[str], visible: Sequence[VisibleFolder
     )
 
 
-def _shown_failure(error: ErrorStatus, visible: Sequence[VisibleFolder]) -> ErrorStatus:
+def _shown_failure(error: ErrorStatus, visible: set[str]) -> ErrorStatus:
     if quotes_path(error.message + error.hint, visible):
         return replace(error, message=f"{error.name} cannot be loaded.", hint="")
     return error
 
 
-def _shown_index(index: IndexStatus, folders: Sequence[FolderStatus], visible: Sequence[VisibleFolder]) -> IndexStatus:
+def _shown_index(index: IndexStatus, folders: Sequence[FolderStatus], visible: set[str]) -> IndexStatus:
     return IndexStatus(
         chunks=sum(folder.chunks for folder in folders),
         embedded=sum(folder.embedded for folder in folders),
@@ -149,7 +149,7 @@ def _shown_owner(owner: OwnerStatus) -> OwnerStatus:
     return replace(owner, detail="", clients=1, data_dir="", relays=())
 
 
-def _shown_model(model: ModelAvailability, visible: Sequence[VisibleFolder]) -> ModelAvailability:
+def _shown_model(model: ModelAvailability, visible: set[str]) -> ModelAvailability:
     if quotes_path(model.reason + model.remedy, visible):
         return replace(model, reason="It cannot be loaded." if not model.local else "", remedy="")
     return model

@@ -76,6 +76,7 @@ def _common_flags() -> Parser:
 
 def _serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", metavar="FOLDER", nargs="*", help="index it, remember it, and search it by default")
+    parser.add_argument("--only", action="store_true", help="show nothing but these folders to the client")
     parser.add_argument(
         "--http",
         metavar="HOST:PORT",
@@ -97,6 +98,7 @@ def _install(parser: argparse.ArgumentParser) -> None:
         "client", metavar="CLIENT", nargs="?", help="claude-code, cursor, ...; without it they are listed"
     )
     parser.add_argument("folders", metavar="FOLDER", nargs="*", help="what the client searches by default")
+    parser.add_argument("--only", action="store_true", help="show nothing but these folders to the client")
     parser.add_argument("--print", action="store_true", help="show the entry and where it would go; write nothing")
     parser.add_argument("--no-check", action="store_true", help="do not start the server afterwards")
     _client_options(parser)

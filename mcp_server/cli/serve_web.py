@@ -19,6 +19,7 @@ from mcp_server.engine_port import EnginePort
 from mcp_server.page.port import PageServer
 from mcp_server.processes.connections import listen
 from mcp_server.processes.http import PATH, TOKEN_FILE, HttpEndpoint, bind_http
+from mcp_server.processes.launch import absolute_folder
 from mcp_server.processes.owner import Owner, exit_after_delay, exit_now
 from mcp_server.processes.owner_lock import OwnerLock, locate, owner_files_for
 from mcp_server.processes.remote_engine import RemoteEngine
@@ -46,9 +47,9 @@ def serve_http(call: Call) -> int:
         bound, token, hosts = bind_http(
             args.http, config.data_dir, hosts=args.host, certificate=certificate, allow_remote=args.allow_remote
         )
-        folders = tuple(os.path.abspath(os.path.expanduser(folder)) for folder in args.folders)
+        folders = tuple(absolute_folder(folder) for folder in args.folders)
         logs.configure(logs.folder_for(config.data_dir), verbose=args.verbose)
-        http = HttpEndpoint(bound, token, hosts, config.data_dir, config.oidc, certificate, folders)
+        http = HttpEndpoint(bound, token, hosts, config.data_dir, config.oidc, certificate, folders, args.only)
         owner = Owner(location, config, lock.owner_files, lock, call.opener, http)
         host, port = bound.getsockname()[:2]
         url = f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"

@@ -46,6 +46,7 @@ class HttpEndpoint:
         oidc: The identity provider whose tokens are taken too; none without an issuer.
         certificate: Files of certificate and key, None for plain HTTP.
         folders: Searched by default by its clients; all when empty.
+        only: Whether its clients may see nothing else.
     """
 
     socket: socket.socket
@@ -55,6 +56,7 @@ class HttpEndpoint:
     oidc: OidcSettings
     certificate: tuple[str, str] | None = None
     folders: tuple[str, ...] = ()
+    only: bool = False
 
     async def serve(self, server: Server[Any], status: Callable[[], Status]) -> None:
         """Serve until cancelled."""

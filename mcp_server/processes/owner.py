@@ -181,7 +181,7 @@ class Owner:
             self._replace_engine(error)
 
     async def _serve_http(self, context: ConnectionContext, http: HttpEndpoint, start: anyio.Event) -> None:
-        context.named = bool(http.folders)
+        context.named, context.only = bool(http.folders), http.only
         start.set()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._folders.add, context, http.folders)
@@ -221,7 +221,7 @@ class Owner:
 
     async def _accept(self, stream: SocketStream, address: Address) -> None:
         async with stream:
-            about = {"instance": self._check.instance, "version": release(), "pid": os.getpid()}
+            about = {"instance": self._check.instance, "version": release(), "pid": os.getpid(), "only": True}
             connection = await accept_handshake(stream, address, about)
             if connection is None or self._over.is_set() or connection.handshake.get("kind") == "check":
                 return  # a check must not keep an owner that nobody uses
@@ -241,7 +241,7 @@ class Owner:
 
     async def _serve(self, connection: LineStream, info: ConnectionInfo) -> None:
         engine = await self._engine_when_open()
-        context = ConnectionContext(engine, named=bool(info.folders), record=self._record)
+        context = ConnectionContext(engine, named=bool(info.folders), only=info.only, record=self._record)
         self._contexts.add(context)
         try:
             async with anyio.create_task_group() as tasks:
