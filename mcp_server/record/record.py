@@ -164,17 +164,19 @@ class Record:
 
     def _append(self, line: bytes) -> None:
         assert self._directory is not None
+        if not self._directory.parent.is_dir():
+            return  # nothing is indexed yet: there is nothing to show, and the data directory is not ours to make
         now = self._now()
         day = _timestamp(now)[:10]
         if day != self._day:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._directory.mkdir(exist_ok=True, mode=0o700)
             remove_old(self._directory, self._settings.days, now)
             self._day = day
         file = self._directory / (day + SUFFIX)
         try:
             fd = _open(file)
         except FileNotFoundError:  # somebody deleted the directory
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._directory.mkdir(exist_ok=True, mode=0o700)
             fd = _open(file)
         try:
             about = os.fstat(fd)
