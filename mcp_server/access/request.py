@@ -5,6 +5,7 @@ The only place between protocol and engine: nothing in ``protocol/`` touches the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,12 +31,17 @@ class RequestView:
     Attributes:
         engine: The engine, as this request may see it.
         access: What it may see.
-        notices: What every answer of this connection says, one sentence each.
+        collected: The notices of its connection, which may still become more.
     """
 
     engine: EnginePort
     access: Access
-    notices: tuple[str, ...]
+    collected: Sequence[str] = ()
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What every answer of this connection says, one sentence each."""
+        return tuple(self.collected)
 
     @property
     def is_fenced(self) -> bool:
@@ -58,8 +64,8 @@ def view_now(ctx: ServerRequestContext[ConnectionContext, Any]) -> RequestView:
     """Return what a request works with; with nothing to see while the limits of its connection are not known."""
     connection, access = ctx.lifespan_context, access_of(ctx)
     if access.folders is None:
-        return RequestView(connection.engine, access, tuple(connection.notices))
-    notices = tuple(connection.notices) if connection.only else ()  # others speak of folders of the whole server
+        return RequestView(connection.engine, access, connection.notices)
+    notices = connection.notices if connection.only else ()  # others speak of folders of the whole server
     return RequestView(FencedEngine(connection.engine, access), access, notices)
 
 

@@ -141,7 +141,7 @@ async def test_an_engine_that_goes_away_ends_the_news_without_an_error(engine: F
 
 def whole(engine: FakeEngine) -> RequestView:
     """The view of a request that may see everything."""
-    return RequestView(engine, Access(), ())
+    return RequestView(engine, Access())
 
 
 class Told:
