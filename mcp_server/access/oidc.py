@@ -122,7 +122,7 @@ class IdentityProvider:
         named = [groups] if isinstance(groups, str) else groups if isinstance(groups, list) else []
         names = tuple(one for one in named[:MAX_GROUPS] if isinstance(one, str))
         client = claims.get("azp") or claims.get("client_id") or ""
-        return Identity(settings.issuer, subject, user, str(client), names, int(claims["exp"] + settings.leeway))
+        return Identity(settings.issuer, subject, user, str(client), names, int(claims["exp"]) + int(settings.leeway))
 
 
 def _header(token: str) -> dict[str, Any] | None:

@@ -180,6 +180,15 @@ async def test_a_token_expires_after_the_leeway_and_not_before(provider: Identit
         assert await identity.identify(provider.token(exp=now - 400)) is None
 
 
+async def test_an_expiry_written_as_text_is_a_time_too(provider: IdentityProvider) -> None:
+    now = int(time.time())
+    async with checking(provider) as identity:
+        for exp, counts in ((str(now + 600), True), (now + 600.5, True), (str(now - 600), False), (1e400, False)):
+            claims = json.dumps(provider.claims(exp=exp)).encode()
+            token = jwt.api_jws.encode(claims, provider.keys["one"], "RS256", headers={"kid": "one"})
+            assert (await identity.identify(token) is not None) is counts, exp
+
+
 async def test_only_the_algorithms_of_the_settings_are_taken(provider: IdentityProvider) -> None:
     async with checking(provider, algorithms=("PS256",)) as identity:
         assert await identity.identify(provider.token(algorithm="PS256")) is not None
