@@ -271,6 +271,18 @@ def test_only_the_command_line_prints(path: Path) -> None:
             assert node.func.id != "print", f"{path}:{node.lineno}"
 
 
+def test_only_the_decision_on_a_request_gives_an_engine_to_the_protocol() -> None:
+    """Tools have the engine of their request; that of a connection, which shows everything, is touched in one file."""
+    touched = set()
+    for path in FILES:
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith(("mcp_server/protocol/", "mcp_server/access/")):
+            for node in ast.walk(tree_of(path)):
+                if isinstance(node, ast.Attribute) and node.attr == "engine" and ast.unparse(node) != "view.engine":
+                    touched.add(name)
+    assert touched == {"mcp_server/access/request.py"}
+
+
 def test_the_environment_is_read_in_one_place() -> None:
     allowed = {"indexer/config.py", "mcp_server/__main__.py", "mcp_server/server.py"}  # the entry points
     for path in FILES:

@@ -18,7 +18,7 @@ from indexer.history import History
 from indexer.status_types import FolderStatus, IndexReport, Status, Work
 from indexer.types import Answer, FolderCoverage, Hit, Query, Reading, Semantic
 from mcp_server.access.access import Access, VisibleFolder, is_within, visible_folders
-from mcp_server.access.fenced_status import fenced_status, foreign_models, quotes_path
+from mcp_server.access.fenced_status import fenced_status, foreign_models, quotes_path, shown_model_name
 from mcp_server.engine_port import EnginePort
 
 log = logging.getLogger(__name__)
@@ -123,6 +123,11 @@ class FencedEngine:
             report,
             folders=tuple(folder for folder in report.folders if folder in whole),
             work=Work(),
+            incomplete_because=tuple(
+                sentence
+                for sentence in report.incomplete_because
+                if not _quotes(sentence, foreign_models(self._engine.status(), self._visible()), self._visible())
+            ),
             problems=tuple(problem for problem in report.problems if self.access.admits(problem.path)),
         )
 
@@ -142,9 +147,9 @@ class FencedEngine:
         """
         raise FolderError(NO_CHANGES)
 
-    def folders(self) -> Sequence[KnownFolder]:
+    def folders(self) -> tuple[KnownFolder, ...]:
         """Return the indexed folders that may be seen; a part of one as a folder of its own, without its settings."""
-        return [KnownFolder(e.path, e.known.model) if e.is_part else e.known for e in self._visible()]
+        return tuple(KnownFolder(e.path, e.known.model) if e.is_part else e.known for e in self._visible())
 
     def connected(self) -> AbstractContextManager[None]:
         """Count a client for as long as it is connected."""
@@ -183,17 +188,23 @@ class FencedEngine:
     def _shown_answer(
         self, answer: Answer, chosen: Sequence[VisibleFolder], visible: Sequence[VisibleFolder]
     ) -> Answer:
-        foreign = foreign_models(self._engine.status(), visible)
+        speaks = answer.semantic.reason or answer.notices  # else there is nothing to look through
+        foreign = foreign_models(self._engine.status(), visible) if speaks else frozenset[str]()
         hits = tuple(_shown_hit(hit, visible) for hit in answer.hits if self._admits(hit.path, chosen))
         coverage = {each.path: each for each in answer.folders}
         counted = self._counted(chosen)
-        semantic = answer.semantic
+        semantic, reranking = answer.semantic, answer.reranking
         if _quotes(semantic.reason + semantic.hint, foreign, visible):
-            semantic = replace(semantic, reason="The model is busy with other work.", hint="Ask again in a moment.")
+            semantic = replace(semantic, reason="The model cannot be used now.", hint="")
+        if reranking is not None:
+            reranking = replace(reranking, model=shown_model_name(reranking.model))
+            if quotes_path(reranking.reason + reranking.hint, [each.path for each in visible]):
+                reranking = replace(reranking, reason="The reranker cannot be used now.", hint="")
         return replace(
             answer,
             hits=hits,
             semantic=semantic,
+            reranking=reranking,
             folders=tuple(
                 _shown_coverage(coverage[each.known.path], each, counted.get(each.path))
                 for each in chosen
@@ -261,6 +272,7 @@ def _shown_hit(hit: Hit, visible: Sequence[VisibleFolder]) -> Hit:
 
 def _shown_coverage(whole: FolderCoverage, folder: VisibleFolder, part: FolderStatus | None) -> FolderCoverage:
     """Return the coverage of a folder; files of a part are counted in the part."""
+    whole = replace(whole, model=shown_model_name(whole.model))
     if not folder.is_part:
         return whole
     return replace(whole, path=folder.path, files_indexed=part.files.indexed if part else 0, files_pending=0)

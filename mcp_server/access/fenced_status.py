@@ -6,6 +6,7 @@ have a value, it has that of a process which has done nothing.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -25,6 +26,9 @@ from mcp_server.access.access import VisibleFolder
 
 _ABSOLUTE = re.compile(r"(?<![\w./~-])/(?=[\w.~-])|\b[A-Za-z]:\\|file:/")
 """The beginning of an absolute path or of the address of a file."""
+
+
+BY_WORD_ONLY = "searchable by word only"
 
 
 def fenced_status(status: Status, visible: Sequence[VisibleFolder]) -> Status:
@@ -63,6 +67,11 @@ def foreign_models(status: Status, visible: Sequence[VisibleFolder]) -> frozense
     return frozenset(named - own - {""})
 
 
+def shown_model_name(name: str) -> str:
+    """Return the name of a model; of a directory of the user's own, its last part."""
+    return os.path.basename(name.rstrip(os.sep)) if os.path.isabs(name) else name
+
+
 def quotes_path(text: str, visible: Iterable[str]) -> bool:
     """Whether a text has an absolute path that is not within one of the visible ones."""
     for path in sorted(visible, key=len, reverse=True):
@@ -74,12 +83,14 @@ def _shown_folder(
     folder: FolderStatus, foreign: frozenset[str], visible: set[str], position: int | None
 ) -> FolderStatus:
     detail = folder.detail
-    if any(name in detail for name in foreign):
+    if detail.startswith(BY_WORD_ONLY) and quotes_path(detail, visible):
+        detail = f"{BY_WORD_ONLY}: its model cannot be loaded"
+    elif any(name in detail for name in foreign):
         detail = "waits for the model, which is busy"
     elif quotes_path(detail, visible):
         detail = ""
     advice = tuple(each for each in folder.advice if not quotes_path(each, visible))
-    return replace(folder, detail=detail, advice=advice, position=position)
+    return replace(folder, model=shown_model_name(folder.model), detail=detail, advice=advice, position=position)
 
 
 def _positions(folders: Sequence[FolderStatus]) -> list[int | None]:
@@ -116,8 +127,8 @@ def _shown_slot(slot: SlotStatus, own: set[str], visible: set[str]) -> SlotStatu
         return SlotStatus(last_error=last and _shown_failure(last, visible), errors=errors)
     return SlotStatus(
         state=slot.state,
-        model=slot.model,
-        requested=slot.requested if slot.requested in own else "",
+        model=slot.model and replace(slot.model, name=shown_model_name(slot.model.name)),
+        requested=shown_model_name(slot.requested) if slot.requested in own else "",
         stage=slot.stage,
         progress=slot.progress,
         last_error=last and _shown_failure(last, visible),
@@ -126,9 +137,10 @@ def _shown_slot(slot: SlotStatus, own: set[str], visible: set[str]) -> SlotStatu
 
 
 def _shown_failure(error: ErrorStatus, visible: set[str]) -> ErrorStatus:
+    name = shown_model_name(error.name)
     if quotes_path(error.message + error.hint, visible):
-        return replace(error, message=f"{error.name} cannot be loaded.", hint="")
-    return error
+        return replace(error, name=name, message=f"{name} cannot be loaded.", hint="")
+    return replace(error, name=name)
 
 
 def _shown_index(index: IndexStatus, folders: Sequence[FolderStatus], visible: set[str]) -> IndexStatus:
@@ -150,6 +162,7 @@ def _shown_owner(owner: OwnerStatus) -> OwnerStatus:
 
 
 def _shown_model(model: ModelAvailability, visible: set[str]) -> ModelAvailability:
+    model = replace(model, name=shown_model_name(model.name))
     if quotes_path(model.reason + model.remedy, visible):
-        return replace(model, reason="It cannot be loaded." if not model.local else "", remedy="")
+        return replace(model, reason="" if model.local else "It cannot be loaded.", remedy="")
     return model
