@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mcp_server.record.record import NO_RECORD, Record
+
 if TYPE_CHECKING:
     import anyio
 
@@ -91,6 +93,7 @@ class ConnectionContext:
         ready: Set when ``folders``, ``notices`` and ``limits`` are complete.
         only: Whether the folders that it named are all that it may see.
         limits: With ``only``: what it may see, absolute paths with links resolved; nothing until they are known.
+        record: Gets a line for each answer.
     """
 
     engine: EnginePort
@@ -100,6 +103,7 @@ class ConnectionContext:
     ready: anyio.Event = field(default_factory=_new_event)
     only: bool = False
     limits: tuple[str, ...] = ()
+    record: Record = NO_RECORD
 
 
 class Opener(Protocol):

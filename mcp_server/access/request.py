@@ -17,6 +17,7 @@ from indexer.errors import QueryError
 from mcp_server.access.access import Access
 from mcp_server.access.fenced_engine import FencedEngine
 from mcp_server.engine_port import ConnectionContext, EnginePort
+from mcp_server.record.record import Asker
 
 READY_WAIT = 10.0
 """Seconds a request waits until the folders that the connection named are registered."""
@@ -128,6 +129,13 @@ def _access_of_user(request: Any) -> Access:
         return Access()
     access = getattr(user.access_token, "access", None)
     return access if isinstance(access, Access) else Access(user=user.username, folders=())
+
+
+def asker_of(ctx: ServerRequestContext[ConnectionContext, Any]) -> Asker:
+    """Return who asks, for the record."""
+    params = ctx.session.client_params
+    version = params.client_info.version if params is not None else ""
+    return Asker(_client_of(ctx), version, _access_of_user(ctx.request).user)
 
 
 def _client_of(ctx: ServerRequestContext[ConnectionContext, Any]) -> str:

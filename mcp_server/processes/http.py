@@ -7,7 +7,6 @@ stated that a proxy in front of it does that.
 from __future__ import annotations
 
 import contextlib
-import hmac
 import ipaddress
 import json
 import os
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from indexer.config import OidcSettings
 from indexer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -40,8 +40,10 @@ class HttpEndpoint:
 
     Attributes:
         socket: Bound.
-        token: That clients must send.
+        token: The owner's own, which sees all folders.
         hosts: Values that the Host header may have.
+        data_dir: Has ``access.toml`` with the tokens of others.
+        oidc: The identity provider whose tokens are taken too; none without an issuer.
         certificate: Files of certificate and key, None for plain HTTP.
         folders: Searched by default by its clients; all when empty.
         only: Whether its clients may see nothing else.
@@ -50,6 +52,8 @@ class HttpEndpoint:
     socket: socket.socket
     token: str
     hosts: tuple[str, ...]
+    data_dir: Path
+    oidc: OidcSettings
     certificate: tuple[str, str] | None = None
     folders: tuple[str, ...] = ()
     only: bool = False
@@ -59,14 +63,26 @@ class HttpEndpoint:
         import uvicorn  # noqa: PLC0415 - only where somebody asked for HTTP
         from mcp.server.transport_security import TransportSecuritySettings  # noqa: PLC0415
 
+        from mcp_server.processes.http_access import open_access, require_access  # noqa: PLC0415
+
         origins = [f"{scheme}://{host}" for host in self.hosts for scheme in ("http", "https")]
         security = TransportSecuritySettings(allowed_hosts=list(self.hosts), allowed_origins=origins)
-        app = require_token(server.streamable_http_app(transport_security=security), self.token, status)
-        files = {"ssl_certfile": self.certificate[0], "ssl_keyfile": self.certificate[1]} if self.certificate else {}
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="on", server_header=False, **files)  # type: ignore[arg-type]
-        running = uvicorn.Server(config)
-        running.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # signals are the owner's
-        await running.serve([self.socket])
+        protocol = server.streamable_http_app(transport_security=security)
+        certificate, key = self.certificate or (None, None)
+        async with open_access(self.token, self.data_dir, self.oidc) as access:
+            app = with_health(require_access(protocol, access), status)
+            config = uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="on",
+                server_header=False,
+                ssl_certfile=certificate,
+                ssl_keyfile=key,
+            )
+            running = uvicorn.Server(config)
+            running.capture_signals = contextlib.nullcontext  # type: ignore[method-assign,assignment]  # the owner's
+            await running.serve([self.socket])
 
 
 def bind_http(
@@ -130,8 +146,8 @@ def read_token(file: Path) -> str:
     return token
 
 
-def require_token(inner: App, token: str, status: Callable[[], Status]) -> App:
-    """Return an application that answers ``/health`` and ``/ready``, and every other request only with the token."""
+def with_health(inner: App, status: Callable[[], Status]) -> App:
+    """Return an application that answers ``/health`` and ``/ready`` without a token, and hands on the rest."""
 
     async def app(scope: Scope, receive: Any, send: Send) -> None:
         if scope["type"] != "http":
@@ -142,24 +158,16 @@ def require_token(inner: App, token: str, status: Callable[[], Status]) -> App:
             services = status().services
             served = services.keyword != "unavailable"
             await _answer(send, 200 if served else 503, {"keyword": services.keyword, "semantic": services.semantic})
-        elif not _has_token(scope, token):
-            await _answer(send, 401, {"error": "missing or wrong token"}, (b"www-authenticate", b"Bearer"))
         else:
             await inner(scope, receive, send)
 
     return app
 
 
-def _has_token(scope: Scope, token: str) -> bool:
-    """Whether a request has the token; takes the same time whatever is wrong with it."""
-    given = dict(scope["headers"]).get(b"authorization", b"")
-    return hmac.compare_digest(given, f"Bearer {token}".encode())
-
-
-async def _answer(send: Send, status: int, document: dict[str, Any], *headers: tuple[bytes, bytes]) -> None:
+async def _answer(send: Send, status: int, document: dict[str, Any]) -> None:
     body = json.dumps(document).encode()
     length = (b"content-length", str(len(body)).encode())
-    head = [(b"content-type", b"application/json"), length, (b"cache-control", b"no-store"), *headers]
+    head = [(b"content-type", b"application/json"), length, (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": body})
 

@@ -23,6 +23,7 @@ from indexer.status_types import Halves, IndexStatus, OwnerStatus, Status, Work
 from mcp_server.engine_port import ConnectionContext, EnginePort, Opener
 from mcp_server.processes import timing
 from mcp_server.processes.connections import register_folders
+from mcp_server.record.record import Record
 from mcp_server.version import release
 
 if TYPE_CHECKING:
@@ -114,7 +115,13 @@ class Host:
         context: ConnectionContext | None = None
         try:
             async with self._opener(config, start=start) as engine:
-                context = ConnectionContext(engine, named=bool(self._named), notices=[*self._notices], only=self._only)
+                context = ConnectionContext(
+                    engine,
+                    named=bool(self._named),
+                    notices=[*self._notices],
+                    only=self._only,
+                    record=Record(config.data_dir, config.record),
+                )
                 opened.set_result(context)
                 await self._prepare(config, context)
                 start.set()

@@ -26,6 +26,7 @@ from indexer.config import Config, load_config
 from indexer.errors import ConfigError
 from indexer.status_types import Status
 from mcp_server import logs
+from mcp_server.access.recorded_engine import recorded
 from mcp_server.engine_port import ConnectionContext
 from mcp_server.page.port import PageServer
 from mcp_server.processes import handshake, timing
@@ -41,6 +42,7 @@ from mcp_server.processes.connections import (
 )
 from mcp_server.processes.open_engine import open_real
 from mcp_server.processes.owner_lock import PROTOCOL, Location, OwnerFiles, OwnerLock
+from mcp_server.record.record import Asker, Record
 from mcp_server.state_files import write_state
 from mcp_server.version import newer, release
 
@@ -87,8 +89,11 @@ class Owner:
         self._http = http
         self._check = SelfCheck(location, config, owner_files, lock)
         self._connections = Connections(location.fingerprint)
+        self._record = Record(config.data_dir, config.record)
         self._page = PageServer(
-            owner_files.directory, self._engine_when_open, lambda: self._connections.registered({"kind": "page"})
+            owner_files.directory,
+            lambda: self._recorded_engine("page"),
+            lambda: self._connections.registered({"kind": "page"}),
         )
         self._engine: EnginePort | None = None
         self._contexts: set[ConnectionContext] = set()
@@ -161,7 +166,7 @@ class Owner:
             callbacks = {"on_wedged": self._end_wedged, "complete_owner": self._complete_owner}
             async with self._opener(self._config, start=start, **callbacks) as engine:
                 self._engine = engine
-                context = ConnectionContext(engine)
+                context = ConnectionContext(engine, record=self._record)
                 self._contexts.add(context)
                 self._server = self._session.create_session_server(context)
                 self._opened.set()
@@ -197,7 +202,7 @@ class Owner:
     def _complete_owner(self, status: OwnerStatus) -> OwnerStatus:
         """Add the clients, and what is wrong with the configuration, to the owner's part of a status."""
         relays = self._connections.status()
-        detail = " ".join(filter(None, (status.detail, self._config_problem)))
+        detail = " ".join(filter(None, (status.detail, self._config_problem, self._record.problem)))
         return replace(status, relays=relays, clients=len(relays), detail=detail)
 
     def _end_wedged(self, reason: str) -> None:
@@ -207,6 +212,10 @@ class Owner:
         await self._opened.wait()
         assert self._engine is not None
         return self._engine
+
+    async def _recorded_engine(self, client: str) -> EnginePort:
+        """Return the engine, when there is one, for what does not come through the tools: its answers are recorded."""
+        return recorded(await self._engine_when_open(), self._record, Asker(client, release()))
 
     # Connections -----------------------------------------------------------------------------------------------
 
@@ -221,7 +230,9 @@ class Owner:
                     if info.kind == "client":
                         await self._serve(connection, info)
                     elif info.kind == "control":
-                        requests = ControlRequests(self._engine_when_open, self._end_on_request, self._page.address)
+                        requests = ControlRequests(
+                            lambda: self._recorded_engine("command"), self._end_on_request, self._page.address
+                        )
                         await requests.serve(connection)
                     elif info.kind == "presence":  # a command at work: the owner stays while it is connected
                         await connection.receive_line()
@@ -230,7 +241,7 @@ class Owner:
 
     async def _serve(self, connection: LineStream, info: ConnectionInfo) -> None:
         engine = await self._engine_when_open()
-        context = ConnectionContext(engine, named=bool(info.folders), only=info.only)
+        context = ConnectionContext(engine, named=bool(info.folders), only=info.only, record=self._record)
         self._contexts.add(context)
         try:
             async with anyio.create_task_group() as tasks:

@@ -29,7 +29,7 @@ from mcp.types import (
 
 from indexer.errors import FolderMcpError
 from indexer.status_types import PART, FolderStatus, Status
-from mcp_server.access.request import RequestView, view_now, view_of
+from mcp_server.access.request import RequestView, asker_of, view_now, view_of
 from mcp_server.engine_port import ConnectionContext
 from mcp_server.protocol import results
 from mcp_server.protocol.results import StatusResult
@@ -72,7 +72,8 @@ class StatusResource:
         async def read(ctx: Request, params: ReadResourceRequestParams) -> HandlerResult:
             token = self._view.set(view_now(ctx))
             try:
-                return await entry.handler(ctx, params)
+                async with ctx.lifespan_context.record.answer(asker_of(ctx), "status resource"):
+                    return await entry.handler(ctx, params)
             finally:
                 self._view.reset(token)
 

@@ -6,7 +6,7 @@ Descriptions are written for the model that reads them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, TypeVar
@@ -22,7 +22,7 @@ from indexer.documents.formats import suffixes_of
 from indexer.errors import FolderMcpError
 from indexer.status_types import Status
 from indexer.types import MAX_CHARS, MAX_CONTEXT, MAX_OFFSET, MAX_TOP_K, MIN_CHARS, Mode, Query, Scope
-from mcp_server.access.request import RequestView, default_folders, view_now, view_of
+from mcp_server.access.request import RequestView, asker_of, default_folders, view_now, view_of
 from mcp_server.engine_port import ConnectionContext, EnginePort
 from mcp_server.protocol import arguments, results
 from mcp_server.protocol.render import read_text, search_text, status_text
@@ -124,7 +124,7 @@ async def search(
         result = results.fit_search(result, offset, max_chars or results.MAX_SNIPPET_CHARS)
         return _both(search_text(result), result)
 
-    return await _at_boundary("search", answer)
+    return await _at_boundary(ctx, "search", answer, query=query, asked=folders or ())
 
 
 async def read(
@@ -143,7 +143,7 @@ async def read(
         result = results.fit_reading(ReadResult.of(reading), max_chars)
         return _both(read_text(result), result)
 
-    return await _at_boundary("read", answer)
+    return await _at_boundary(ctx, "read", answer, asked=(path,))
 
 
 async def status(ctx: Context[ConnectionContext], verbose: Verbose = False) -> Annotated[CallToolResult, StatusResult]:
@@ -155,7 +155,7 @@ async def status(ctx: Context[ConnectionContext], verbose: Verbose = False) -> A
         found = results.fit_status(found)
         return _both(status_text(found), StatusResult.of(found))
 
-    return await _at_boundary("status", answer)
+    return await _at_boundary(ctx, "status", answer)
 
 
 def tools() -> list[Tool]:
@@ -185,10 +185,24 @@ def _both(text: str, result: BaseModel) -> CallToolResult:
     )
 
 
-async def _at_boundary(name: str, answer: Callable[[], Awaitable[CallToolResult]]) -> CallToolResult:
-    """Run a tool; an error becomes a sentence on which the model can act, and every unexpected one is logged."""
+async def _at_boundary(
+    ctx: Context[ConnectionContext],
+    name: str,
+    answer: Callable[[], Awaitable[CallToolResult]],
+    *,
+    query: str = "",
+    asked: Sequence[str] = (),
+) -> CallToolResult:
+    """Run a tool; an error becomes a sentence on which the model can act, and every unexpected one is logged.
+
+    What it shows is recorded; of a refusal, the paths that were asked for.
+    """
+    record = ctx.request_context.lifespan_context.record
     try:
-        return await answer()
+        async with record.answer(asker_of(ctx.request_context), name, query=query, asked=asked) as shown:
+            result = await answer()
+            shown.show(*_shown(result.structured_content or {}))
+            return result
     except FolderMcpError as error:
         raise ToolError(str(error)) from error
     except Exception as error:
@@ -197,6 +211,13 @@ async def _at_boundary(name: str, answer: Callable[[], Awaitable[CallToolResult]
             f"{name} failed inside the server ({type(error).__name__}); the details are in its log. "
             "Try once more; if it stays, tell the user to look at `folder-mcp status`."
         ) from error
+
+
+def _shown(result: Mapping[str, Any]) -> tuple[list[str], int | None]:
+    """Return the files that a result shows, and the number of its hits; None for what is no search."""
+    if "hits" in result:
+        return [hit["path"] for hit in result["hits"]], len(result["hits"])
+    return [result["path"]] if "path" in result else [], None
 
 
 def _tool(function: Callable[..., Any], title: str, description: str) -> Tool:
