@@ -36,6 +36,9 @@ Raises:
 T = TypeVar("T")
 
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?")
+_PROVIDER = re.compile(r"(https://[^\s/?#@]+|http://(127\.0\.0\.1|\[::1\]|localhost)(:\d+)?)(/[^\s?#]*)?")
+SIGNATURES = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""Algorithms by which an identity provider may sign, all with a public key; not ``none``, no shared secret."""
 LOCAL_PREFIXES = ("/", "~", "./", "../")
 """How the name of a model starts that is a local directory."""
 
@@ -148,6 +151,39 @@ def folder_path(value: object) -> str:
     return value
 
 
+def text_or_none(value: object) -> str:
+    """Check for one line of text without spaces around it; may be empty."""
+    if not isinstance(value, str) or value != value.strip() or not value.isprintable() or len(value) > 1000:
+        raise ValueError("must be one line of text, without spaces around it")
+    return value
+
+
+def issuer_or_none(value: object) -> str:
+    """Check for the address of an identity provider (https, or http on this machine), or an empty text for none."""
+    if value == "":
+        return ""
+    if not isinstance(value, str) or not _PROVIDER.fullmatch(value):
+        raise ValueError(
+            'must be the address of an identity provider, such as "https://login.example/realms/team"; http is '
+            "taken on 127.0.0.1, [::1] and localhost alone"
+        )
+    return value
+
+
+def address_or_none(value: object) -> str:
+    """Check for the address of a server, or an empty text for none."""
+    if not isinstance(value, str) or not (value == "" or re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value)):
+        raise ValueError('must be the address under which clients reach this server: "https://HOST/mcp"')
+    return value
+
+
+def algorithms(value: object) -> tuple[str, ...]:
+    """Check for a list of signature algorithms with a public key (RFC 7518, RFC 8037)."""
+    if not isinstance(value, list) or not all(item in SIGNATURES for item in value):
+        raise ValueError("must be a list of " + ", ".join(SIGNATURES))
+    return tuple(value)
+
+
 @dataclass(frozen=True, slots=True)
 class FolderSettings:
     """One ``[[folders]]`` table."""
@@ -244,6 +280,27 @@ class OwnerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OidcSettings:
+    """The ``[oidc]`` table: the identity provider whose tokens ``serve --http`` takes."""
+
+    issuer: str = setting("", issuer_or_none, "Identity provider (OpenID Connect) whose tokens are taken, or empty.")
+    audience: str = setting("", text_or_none, "What a token must be made for (aud); required with issuer.")
+    resource: str = setting("", address_or_none, "Address clients use for this server, to tell them the provider.")
+    groups_claim: str = setting("groups", text_or_none, "Claim that names the user's groups; dots lead into objects.")
+    subject_claim: str = setting("sub", text_or_none, "Claim that names the user.")
+    algorithms: tuple[str, ...] = setting((), algorithms, "Signature algorithms taken; empty: all with a public key.")
+    leeway: float = setting(30.0, number(0, 300), "Seconds that the provider's clock may differ.")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSettings:
+    """The ``[record]`` table: who was shown what."""
+
+    days: int = setting(30, whole_number(0, 3650), "Days that the record of answers is kept; 0: none is written.")
+    queries: bool = setting(False, boolean, "Write what was asked into the record too.")
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything that was set, checked; nothing else reads the configuration file or the environment.
 
@@ -264,6 +321,8 @@ class Config:
     index: IndexSettings = IndexSettings()
     secrets: SecretSettings = SecretSettings()
     owner: OwnerSettings = OwnerSettings()
+    oidc: OidcSettings = OidcSettings()
+    record: RecordSettings = RecordSettings()
     parser_python: str | None = None
     hub_cache: Path = Path("~/.cache/huggingface/hub")
 
@@ -276,6 +335,8 @@ TABLES: Mapping[str, type[Any]] = MappingProxyType(
         "index": IndexSettings,
         "secrets": SecretSettings,
         "owner": OwnerSettings,
+        "oidc": OidcSettings,
+        "record": RecordSettings,
     }
 )
 """The tables of the file by name, beside ``[[folders]]`` (``FolderSettings``) and ``data_dir``."""
@@ -294,7 +355,9 @@ __all__ = [
     "FolderSettings",
     "IndexSettings",
     "ModelSettings",
+    "OidcSettings",
     "OwnerSettings",
+    "RecordSettings",
     "SearchSettings",
     "SecretSettings",
     "SlotSettings",
@@ -397,7 +460,16 @@ def _from_table(table: dict[str, Any], file: Path, data_dir_named: Path | None) 
         data_dir = _absolute(data_dir_named)
     else:
         data_dir = _absolute(Path(in_file), file.parent) if in_file else _default_data_dir()
+    _check_provider(tables["oidc"], file)
     return Config(data_dir=data_dir, folders=folders, **tables)
+
+
+def _check_provider(oidc: OidcSettings, file: Path) -> None:
+    if oidc.issuer and not oidc.audience:
+        raise ConfigError(
+            f"{file}: [oidc] has an issuer and no audience: tokens made for any other program would be taken; write "
+            "what your provider puts into aud for this server"
+        )
 
 
 def _folders(tables: object, file: Path) -> tuple[FolderSettings, ...]:

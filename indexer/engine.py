@@ -105,13 +105,13 @@ class Engine:
             parsers=components.parsers,
         )
 
-    def status(self, *, verbose: bool = False) -> Status:
-        """A snapshot of everything. Never waits."""
+    def status(self, *, verbose: bool = False, parts: Sequence[str] = ()) -> Status:
+        """A snapshot of everything, and of parts of folders as if each was a folder. Never waits."""
         if self._tracker.incomplete:
             self._tracker.check_again()
-        return self._snapshot(verbose=verbose)
+        return self._snapshot(verbose=verbose, parts=parts)
 
-    def _snapshot(self, *, verbose: bool = False) -> Status:
+    def _snapshot(self, *, verbose: bool = False, parts: Sequence[str] = ()) -> Status:
         owner = OwnerStatus(
             pid=os.getpid(),
             version=self._version,
@@ -131,6 +131,7 @@ class Engine:
             self._tracker.models,
             verbose=verbose,
             failure=self._failure,
+            parts=parts,
         )
 
     def watch(self, *, at_most_every: float = 0.2) -> AsyncIterator[Status]:

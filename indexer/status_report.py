@@ -18,6 +18,7 @@ from indexer.lifetime import Components
 from indexer.models.catalogue import Entry, entries
 from indexer.slot.slot_types import SlotStatus
 from indexer.status_types import (
+    PART,
     FileCounts,
     FileProblem,
     FolderState,
@@ -54,6 +55,7 @@ def build_status(
     *,
     verbose: bool,
     failure: StoreError | None = None,
+    parts: Sequence[str] = (),
 ) -> Status:
     """A snapshot of everything.
 
@@ -65,6 +67,7 @@ def build_status(
         models: The models that are named, as found on this machine.
         verbose: Name every problem instead of the first few.
         failure: Why the index could not be opened the last time.
+        parts: Absolute paths inside the folders, each to be shown as a folder of its own after them.
     """
     slot = components.slot.status() if components and components.slot else SlotStatus()
     pool = components.parsers.status() if components else None
@@ -88,7 +91,7 @@ def build_status(
             remedy=index.remedy,
             notices=index.notices,
         ),
-        folders=statuses,
+        folders=statuses + _part_statuses(parts, statuses, components, verbose=verbose),
         work=counters.work(),
         models=models,
     )
@@ -166,15 +169,59 @@ def _folder_status(
         position=position,
         eta_s=eta,
         reasons=_most_common(Counter(row.reason for row in problems)),
-        problems=tuple(
-            FileProblem(row.path, row.outcome, row.reason, row.attempts)
-            for row in (problems if verbose else problems[:PROBLEMS_SHOWN])
-        ),
+        problems=_problems(problems, verbose=verbose),
         source=folder.known.source,
         last_scan=folder.last_scan,
         formats=_formats(manifest.formats(path), problems if verbose else ())[: None if verbose else FORMATS_SHOWN],
         advice=_advice(folder, manifest, counters.rate),
     )
+
+
+def _part_statuses(
+    parts: Sequence[str], folders: Sequence[FolderStatus], components: Components | None, *, verbose: bool
+) -> tuple[FolderStatus, ...]:
+    """Parts of folders. Files and chunks are counted in the part; how far the embedding is, is known of the whole."""
+    if components is None:
+        return ()
+    return tuple(
+        _part_status(part, folder, components.manifest, verbose=verbose)
+        for part in parts
+        for folder in folders
+        if part.startswith(folder.path.rstrip("/") + "/")
+    )
+
+
+def _part_status(part: str, folder: FolderStatus, manifest: Manifest, *, verbose: bool) -> FolderStatus:
+    rows = manifest.below(folder.path, part)
+    outcomes = Counter(row.outcome for row in rows.values())
+    chunks = sum(row.chunks for row in rows.values())
+    problems = [row for row in manifest.problems(folder.path) if row.path in rows]
+    formats: dict[str, Counter[str]] = {}
+    for row in rows.values():
+        formats.setdefault(format_name(row.path), Counter())[row.outcome] += 1
+    ordered = {name: formats[name] for name in sorted(formats, key=lambda name: (-formats[name].total(), name))}
+    return FolderStatus(
+        path=part,
+        model=folder.model,
+        state=folder.state,
+        detail="",
+        files=FileCounts(outcomes["indexed"], 0, outcomes["skipped"], outcomes["failed"]),
+        chunks=chunks,
+        embedded=int(chunks * folder.coverage),
+        coverage=folder.coverage,
+        position=None,
+        eta_s=None,
+        reasons=_most_common(Counter(row.reason for row in problems)),
+        problems=_problems(problems, verbose=verbose),
+        source=PART,
+        last_scan=folder.last_scan,
+        formats=_formats(ordered, problems if verbose else ())[: None if verbose else FORMATS_SHOWN],
+    )
+
+
+def _problems(rows: Sequence[FileRow], *, verbose: bool) -> tuple[FileProblem, ...]:
+    shown = rows if verbose else rows[:PROBLEMS_SHOWN]
+    return tuple(FileProblem(row.path, row.outcome, row.reason, row.attempts) for row in shown)
 
 
 def _advice(folder: LiveFolder, manifest: Manifest, rate: float) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from indexer.slot.slot_types import SlotStatus
 from indexer.types import OneLine, Outcome, PathName, Timestamp
 
 Serving = Literal["serving", "degraded", "unavailable"]
+PART = "part"
+"""``FolderStatus.source`` of a part of an indexed folder."""
 FolderState = Literal["waiting", "scanning", "reading", "embedding", "blocked", "ready", "unavailable"]
 
 
@@ -85,7 +87,7 @@ class FolderStatus:
     eta_s: Annotated[float | None, "Estimated seconds to full coverage."]  # None when unknown
     reasons: Annotated[tuple[ReasonCount, ...], "Files skipped or failed, by reason."]
     problems: Annotated[tuple[FileProblem, ...], "Files not searchable, by name; all of them with verbose."]
-    source: Annotated[str, "Who named it: config, added, command line."]
+    source: Annotated[str, "Who named it: config, added, command line."]  # or PART
     last_scan: Timestamp | None
     formats: Annotated[tuple[FormatCounts, ...], "Files by format, the most frequent first."] = ()
     advice: Annotated[tuple[OneLine, ...], "What should be changed about its model; tell the user."] = ()

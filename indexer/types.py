@@ -338,12 +338,15 @@ class Scope:
             name (``*`` within a part, ``**`` across parts), or against both if it begins with a root; None for all.
         modified_after: Only files modified after this time, seconds since the epoch; None for all.
         suffixes: Only files whose name ends in one of these, lower case without the dot; None for all.
+        parts: Only these parts of the folders: a root, and the path below it (empty for all of it); a glob is then
+            matched against the path below the part. None for the folders as a whole.
     """
 
     folders: tuple[str, ...] | None = None
     path_glob: str | None = None
     modified_after: float | None = None
     suffixes: tuple[str, ...] | None = None
+    parts: tuple[tuple[str, str], ...] | None = None
 
 
 # Queries and answers ------------------------------------------------------------------------------------------------

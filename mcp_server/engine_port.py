@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Protocol
 
+from mcp_server.record.record import NO_RECORD, Record
+
 if TYPE_CHECKING:
     import anyio
 
@@ -40,8 +42,8 @@ class EnginePort(Protocol):
             QueryError: No such file in the index, or no such locator in it.
         """
 
-    def status(self, *, verbose: bool = False) -> Status:
-        """Return a snapshot of everything. Never waits."""
+    def status(self, *, verbose: bool = False, parts: Sequence[str] = ()) -> Status:
+        """Return a snapshot of everything, and of parts of folders as if each was a folder. Never waits."""
 
     def watch(self) -> AsyncIterator[Status]:
         """Yield a snapshot now and after every change, rate-limited."""
@@ -88,7 +90,11 @@ class ConnectionContext:
         named: Whether the connection named folders of its own.
         folders: Roots searched when a call names none; all when the connection named none.
         notices: Why folders that it named are refused, one sentence each.
-        ready: Set when ``folders`` and ``notices`` are complete.
+        ready: Set when ``folders``, ``notices`` and ``limits`` are complete.
+        only: Whether the folders that it named are all that it may see.
+        by_token: Whether only requests of a user who is known by a token see anything.
+        limits: With ``only``: what it may see, absolute paths with links resolved; nothing until they are known.
+        record: Gets a line for each answer.
     """
 
     engine: EnginePort
@@ -96,6 +102,10 @@ class ConnectionContext:
     folders: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     ready: anyio.Event = field(default_factory=_new_event)
+    only: bool = False
+    by_token: bool = False
+    limits: tuple[str, ...] = ()
+    record: Record = NO_RECORD
 
 
 class Opener(Protocol):

@@ -32,7 +32,9 @@ LAYERS = [
     {"indexer.lifetime"},
     {"indexer.status_report"},
     {"indexer.engine"},
+    {"mcp_server.record"},
     {"mcp_server.engine_port"},
+    {"mcp_server.access"},
     {"mcp_server.protocol", "mcp_server.clients"},
     {"mcp_server.page"},
     {"mcp_server.processes"},
@@ -66,12 +68,14 @@ BOUNDARIES = {
     "tree_sitter": r"indexer/text/",
     "watchfiles": r"indexer/files/watch\.py",
     "re2": r"indexer/(config|files/patterns|text/secrets)\.py",
+    "jwt": r"mcp_server/access/oidc\.py",
+    "httpx2": r"mcp_server/access/oidc\.py",
     "tomllib": r"indexer/(config|models/catalogue)\.py|mcp_server/",
     "tomlkit": r"mcp_server/clients/edit_toml\.py",
     "ruamel": r"mcp_server/clients/edit_yaml\.py",
     "mcp": r"mcp_server/",
     "pydantic": r"mcp_server/",
-    "starlette": r"mcp_server/(page/|processes/http\.py)",
+    "starlette": r"mcp_server/(page/|processes/http(_access)?\.py)",
     "uvicorn": r"mcp_server/(page/(port|web_server)|processes/(http|http_connection))\.py",
     "rich": r"mcp_server/cli/",
     "argparse": r"mcp_server/|indexer/documents/worker\.py|indexer/models/",
@@ -264,6 +268,18 @@ def test_only_the_command_line_prints(path: Path) -> None:
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id != "print", f"{path}:{node.lineno}"
+
+
+def test_only_the_decision_on_a_request_gives_an_engine_to_the_protocol() -> None:
+    """Tools have the engine of their request; that of a connection, which shows everything, is touched in one file."""
+    touched = set()
+    for path in FILES:
+        name = path.relative_to(ROOT).as_posix()
+        if name.startswith(("mcp_server/protocol/", "mcp_server/access/")):
+            for node in ast.walk(tree_of(path)):
+                if isinstance(node, ast.Attribute) and node.attr == "engine" and ast.unparse(node) != "view.engine":
+                    touched.add(name)
+    assert touched == {"mcp_server/access/request.py"}
 
 
 def test_the_environment_is_read_in_one_place() -> None:

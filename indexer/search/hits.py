@@ -160,6 +160,8 @@ def check_files(
     for ranked in ranking:
         chunk = ranked.chunk
         checked = _check_file(ranked, manifest.row(chunk.folder, chunk.path), folders)
+        if checked is not None and _is_unreadable(chunk.path):
+            checked = None
         if checked and manifest.changed_since(version, chunk.path):
             checked = CheckedHit(ranked, checked.modified, stale=True)
         if checked is None or checked.stale:
@@ -194,6 +196,12 @@ def _check_file(ranked: RankedChunk, row: FileRow | None, folders: Folders) -> C
         or is_other_file(signed_inode(found), row.inode)
     )
     return CheckedHit(ranked, found.st_mtime, stale)
+
+
+def _is_unreadable(path: str) -> bool:
+    """Whether a file is there and the user may not read it: what was indexed must not outlive the right to read it."""
+    may = os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
+    return not may and os.path.lexists(path)
 
 
 # Passages -----------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from indexer.store.vector_table import VectorTable
 from indexer.types import Scope, Scored, StoredChunk, Vector
 
 _MANY_PATHS = 1000  # an IN list of so many paths costs a keyword search 10 ms at 100,000 rows
+_MOST_NS = 2**63 - 1  # the column is int64: the year 2262
 _MOST_ROWS = 20_000  # most rows fetched when filtering leaves too few
 # Partitions of the vector index that are searched: all of them up to 160,000 vectors, then two thirds. At a million
 # recall@10 was 0.47 with 20 of them, 0.95 with 50, 0.997 with 80; 16, 22 and 23 ms.
@@ -72,7 +73,8 @@ async def prepare_scope(chunks: ChunkTable, scope: Scope) -> PreparedScope | Non
         return None
     if scope.modified_after is None:
         return prepared
-    recent = f"ordinal = {FILE} AND mtime_ns > {int(scope.modified_after * 1e9)} AND chunks > 0"
+    after_ns = max(-_MOST_NS, min(int(scope.modified_after * 1e9), _MOST_NS))  # the library refuses a larger number
+    recent = f"ordinal = {FILE} AND mtime_ns > {after_ns} AND chunks > 0"
     paths = (await select(chunks.table, ("path",), all_of(recent, prepared.filter_for(chunks.counts))))[
         "path"
     ].to_pylist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import time
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from lancedb.expr import col
 
 from indexer.errors import QueryError
 from indexer.store.health import store_errors
-from indexer.store.schema import IndexStatistics, TableStatistics, escape
+from indexer.store.schema import IndexStatistics, TableStatistics, escape, relative_name
 from indexer.types import Scope
 
 _VALUES = 2000  # of one IN list; 2,000 ids at 100,000 rows take 35 ms
@@ -87,6 +88,7 @@ async def delete(table: Any, where: str) -> None:
 _MAX_GLOB = 1000
 _MAX_BRACES = 50  # within each other; the regular expressions of the storage library nest 250 deep at most
 _WILDCARD = re.compile(r"[*?\[{]")
+_START = "(?s)^"
 _ANY_CHARACTER = "(?:\\x{0}[0-9a-f]{4}|[^/])"  # one character of a name, as ``escape`` writes it
 
 
@@ -107,20 +109,44 @@ def all_of(*conditions: str | None) -> str | None:
 
 
 def scope_filter(scope: Scope) -> str | None:
-    """SQL for glob and suffixes; folders and ``modified_after`` depend on what the tables hold (see ``queries``).
+    """SQL for glob, parts and suffixes; folders and ``modified_after`` depend on the tables (see ``queries``).
 
     Raises:
         QueryError: The glob is malformed.
     """
-    glob = name_filter(scope.path_glob) if scope.path_glob is not None else None
-    return all_of(glob, None if scope.suffixes is None else suffix_filter(scope.suffixes))
+    suffixes = None if scope.suffixes is None else suffix_filter(scope.suffixes)
+    if scope.parts is None:
+        glob = name_filter(scope.path_glob) if scope.path_glob is not None else None
+    else:
+        glob = " OR ".join(f"({part_filter(*part, scope.path_glob)})" for part in scope.parts) or "false"
+    return all_of(glob, suffixes)
+
+
+def part_filter(folder: str, below: str, glob: str | None = None) -> str:
+    """SQL for "the file is in this part of this folder, and its path below the part matches the glob".
+
+    Args:
+        folder: The root.
+        below: Path of the part below it; empty for all of the folder.
+        glob: None for every file.
+
+    Raises:
+        QueryError: The glob is malformed.
+    """
+    begins = escape(relative_name(folder, os.path.join(folder, below)) + "/") if below else ""
+    # The limit itself regards letter case, unlike the glob.
+    inside = f"regexp_like(name, '{_START}{_literals(begins)}')" if begins else None
+    matches = None
+    if glob is not None:
+        matches = _regexp_like(glob_regex(glob).replace(_START, _START + _literals(begins.lower()), 1))
+    return str(all_of(equals("folder", escape(folder)), inside, matches))
 
 
 def suffix_filter(suffixes: Sequence[str]) -> str:
     """SQL for "the file's name ends in one of these suffixes, in any case" (none: matches nothing)."""
     if not suffixes:
         return "false"
-    ends = "|".join("".join(map(_literal, escape(suffix.lower()))) for suffix in suffixes)
+    ends = "|".join(_literals(escape(suffix.lower())) for suffix in suffixes)
     return f"regexp_like(lower(name), '\\.(?:{ends})$')"
 
 
@@ -130,8 +156,12 @@ def name_filter(glob: str) -> str:
     Raises:
         QueryError: The glob is malformed.
     """
-    pattern = glob_regex(glob).replace("'", "''")
-    return f"regexp_like(lower(name), '{pattern}')"  # a flag instead costs seconds for classes of many characters
+    return _regexp_like(glob_regex(glob))
+
+
+def _regexp_like(pattern: str) -> str:
+    quoted = pattern.replace("'", "''")
+    return f"regexp_like(lower(name), '{quoted}')"  # a flag instead costs seconds for classes of many characters
 
 
 def glob_regex(glob: str) -> str:
@@ -160,7 +190,7 @@ def glob_regex(glob: str) -> str:
         parts.append(regex)
     if depth:
         raise QueryError(f"path_glob {glob!r} opens a brace that it does not close")
-    return f"(?s)^{'(?:.*/)?' if anywhere else ''}{''.join(parts)}{inside}$"
+    return f"{_START}{'(?:.*/)?' if anywhere else ''}{''.join(parts)}{inside}$"
 
 
 def _translate_next(text: str, at: int, depth: int, glob: str) -> tuple[str, int, int]:
@@ -199,6 +229,10 @@ def _bracket(inside: str) -> str:
 
 def _range(low: str, high: str) -> str:
     return f"{_literal(min(low, high))}-{_literal(max(low, high))}"
+
+
+def _literals(text: str) -> str:
+    return "".join(map(_literal, text))
 
 
 def _literal(char: str) -> str:

@@ -76,6 +76,7 @@ def _common_flags() -> Parser:
 
 def _serve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folders", metavar="FOLDER", nargs="*", help="index it, remember it, and search it by default")
+    parser.add_argument("--only", action="store_true", help="show nothing but these folders to the client")
     parser.add_argument(
         "--http",
         metavar="HOST:PORT",
@@ -97,6 +98,7 @@ def _install(parser: argparse.ArgumentParser) -> None:
         "client", metavar="CLIENT", nargs="?", help="claude-code, cursor, ...; without it they are listed"
     )
     parser.add_argument("folders", metavar="FOLDER", nargs="*", help="what the client searches by default")
+    parser.add_argument("--only", action="store_true", help="show nothing but these folders to the client")
     parser.add_argument("--print", action="store_true", help="show the entry and where it would go; write nothing")
     parser.add_argument("--no-check", action="store_true", help="do not start the server afterwards")
     _client_options(parser)
@@ -204,6 +206,29 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON document: verdict, and each finding")
 
 
+def _access(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(action="list", json=False)
+    actions = parser.add_subparsers(dest="action", metavar="list | add | remove")
+    listing = actions.add_parser("list", help="show the tokens and what each may see (also without a word)")
+    adding = actions.add_parser("add", help="make a token for `serve --http` and show it once")
+    adding.add_argument("name", metavar="NAME", help="whose it is")
+    adding.add_argument("--folder", metavar="F", action="append", help="what it may see; may be given more than once")
+    adding.add_argument("--group", metavar="TEAM", action="append", help="what this group of access.toml may see")
+    adding.add_argument("--expires", metavar="DATE", help="the last day on which it counts: 2026-12-31, or a time")
+    removing = actions.add_parser("remove", help="end a token at once, in a running server too")
+    removing.add_argument("name", metavar="NAME")
+    for each in (listing, adding, removing):
+        each.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="one JSON document")
+    parser.add_argument("--json", action="store_true", help=argparse.SUPPRESS)
+
+
+def _log(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--since", metavar="WHEN", help="only what is younger: 30m, 12h, 7d, or a date")
+    parser.add_argument("--client", metavar="NAME", help="only answers to this program")
+    parser.add_argument("--user", metavar="NAME", help="only answers to this user of `serve --http`")
+    parser.add_argument("--json", action="store_true", help="one JSON document a line")
+
+
 def _bench(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--questions",
@@ -255,6 +280,8 @@ COMMANDS = {
         "a page in the browser that shows it live, searches, and lists what failed", _ui, "serve_web:run_ui"
     ),
     "models": Command("list the embedding models, or fetch one", _models, "models:run_models"),
+    "access": Command("tokens of their own for `serve --http`, each for some folders", _access, "access:run_access"),
+    "log": Command("which files were shown, when and to whom", _log, "log:run_log"),
     "doctor": Command("look for everything that could be wrong, with a remedy for each", _doctor, "doctor:run_doctor"),
     "bench": Command(
         "measure search on your own folders and questions, against plain grep", _bench, "bench:run_bench"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from indexer.config import Config, load_config
 from mcp_server.processes.open_engine import open_alone, open_real, open_shared, running
+from mcp_server.version import release
 
 if TYPE_CHECKING:
     from mcp_server.engine_port import EnginePort, Opener
@@ -56,7 +57,21 @@ class Call:
         opener = self.opener
         if opener is open_real:
             opener = open_alone if self.args.no_daemon else open_shared
-        return opener(self.config, read_only=read_only)
+        return self._recorded(opener(self.config, read_only=read_only))
+
+    @asynccontextmanager
+    async def _recorded(self, opened: AbstractAsyncContextManager[EnginePort]) -> AsyncIterator[EnginePort]:
+        """Record what an engine of this process shows; the owner records what its own does."""
+        from mcp_server.access.recorded_engine import recorded  # noqa: PLC0415 - the doctor works without anyio
+        from mcp_server.processes.remote_engine import RemoteEngine  # noqa: PLC0415
+        from mcp_server.record.record import Asker, Record  # noqa: PLC0415
+
+        async with opened as engine:
+            if isinstance(engine, RemoteEngine):
+                yield engine
+            else:
+                record = Record(self.config.data_dir, self.config.record)
+                yield recorded(engine, record, Asker("command", release()))
 
     def running(self) -> RemoteEngine | None:
         """Return the engine of the running owner; None when no owner runs, or ``--no-daemon`` was given."""

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from mcp_server.protocol.untrusted import clean, sentence
 
@@ -26,6 +28,11 @@ def json_document(result: BaseModel) -> None:
 def json_line(result: BaseModel) -> None:
     """Write a result as one line of JSON to stdout, and flush it."""
     print(result.model_dump_json(), flush=True)
+
+
+def json_object(line: Mapping[str, Any]) -> None:
+    """Write an object as one line of JSON to stdout, in ASCII: names may hold bytes that are not text."""
+    print(json.dumps(line, separators=(",", ":")))
 
 
 def note(text: str) -> None:

@@ -11,7 +11,8 @@ import anyio
 from pydantic import Field
 
 from indexer.errors import ConfigError
-from indexer.folders.registry import check_folder, list_folders
+from indexer.folders.registry import check_folder, list_folders, resolved
+from mcp_server.access.access import is_within
 from mcp_server.cli import console
 from mcp_server.cli.call import Call
 from mcp_server.clients import edit
@@ -84,8 +85,15 @@ def _launch(call: Call, machine: Machine) -> tuple[Launch, list[str]]:
     """Return what clients are to start, and the folders to try a search on."""
     config, args = call.config, call.args
     known = list_folders(config).paths
-    folders = [check_folder(each, data_dir=config.data_dir, known=known) for each in args.folders]
-    started = launch_command(folders, *settings_to_pass(args.config, args.data_dir, machine))
+    folders = [
+        resolved(each)
+        if args.only and any(is_within(resolved(each), root) for root in known)  # a limit may be a part
+        else check_folder(each, data_dir=config.data_dir, known=known)
+        for each in args.folders
+    ]
+    if args.only and not folders:
+        raise ConfigError("--only needs the folders that the client may see: folder-mcp install CLIENT FOLDER --only")
+    started = launch_command(folders, *settings_to_pass(args.config, args.data_dir, machine), only=args.only)
     if is_temporary(started.command):
         console.note(
             f"{started.command} is in uv's cache, which may be cleaned; what `uv tool install folder-mcp` makes "

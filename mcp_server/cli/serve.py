@@ -28,7 +28,12 @@ def run_serve(call: Call) -> int:
 
     Returns:
         The exit code, only when it cannot begin.
+
+    Raises:
+        ConfigError: ``--only`` names no folder, or ``--http`` cannot be served.
     """
+    if call.args.only and not call.args.folders:
+        raise ConfigError("--only needs the folders that may be seen: folder-mcp serve FOLDER --only")
     if call.args.http is not None:
         from mcp_server.cli.serve_web import serve_http  # noqa: PLC0415 - only for --http
 

@@ -12,6 +12,7 @@ from indexer.errors import ConfigError
 from mcp_server.cli.call import Call
 from mcp_server.engine_port import Opener
 from mcp_server.processes.in_process import Host
+from mcp_server.processes.launch import absolute_folder
 from mcp_server.processes.open_engine import open_alone, open_real
 from mcp_server.protocol.application import create_server
 from mcp_server.protocol.transport import leave, serve
@@ -29,7 +30,8 @@ def serve_stdio(call: Call, config: Config | ConfigError, wire: Wire) -> NoRetur
     answered = anyio.Event()
     if call.args.read_only:  # it replaces an owner that does not answer: the first call waits for the index already
         answered.set()
-    host = Host(config, _opener(call), folders=call.args.folders, answered=answered, notices=_notices(call))
+    folders = [absolute_folder(folder) for folder in call.args.folders]
+    host = Host(config, _opener(call), folders=folders, only=call.args.only, answered=answered, notices=_notices(call))
     leave(serve(create_server(host.connect), wire, answered))
 
 

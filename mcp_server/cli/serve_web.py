@@ -12,6 +12,7 @@ import anyio
 
 from indexer.errors import ConfigError, FolderMcpError
 from mcp_server import logs
+from mcp_server.access.recorded_engine import RecordedEngine
 from mcp_server.cli import console
 from mcp_server.cli.call import Call
 from mcp_server.engine_port import EnginePort
@@ -48,14 +49,15 @@ def serve_http(call: Call) -> int:
         )
         folders = tuple(absolute_folder(folder) for folder in args.folders)
         logs.configure(logs.folder_for(config.data_dir), verbose=args.verbose)
-        http = HttpEndpoint(bound, token, hosts, certificate, folders)
+        http = HttpEndpoint(bound, token, hosts, config.data_dir, config.oidc, certificate, folders, args.only)
         owner = Owner(location, config, lock.owner_files, lock, call.opener, http)
         host, port = bound.getsockname()[:2]
         url = f"{'https' if certificate else 'http'}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
 
         def ready() -> None:
             console.note(f"serving {url}; clients need the header `Authorization: Bearer TOKEN`,")
-            console.note(f"with the token in {config.data_dir / TOKEN_FILE}")
+            console.note(f"with the token in {config.data_dir / TOKEN_FILE}, which sees every folder, or one of")
+            console.note("their own: folder-mcp access add NAME --folder FOLDER")
 
         async def live() -> int:
             return await owner.run(listen(lock.owner_files, os.urandom(4).hex()), ready, exit_after_delay)
@@ -83,7 +85,7 @@ async def _serve_page(call: Call, engine: EnginePort) -> None:
     """Serve the page of an engine in this process."""
 
     async def this_engine() -> EnginePort:
-        return engine
+        return engine.as_asker("page") if isinstance(engine, RecordedEngine) else engine
 
     port = PageServer("", this_engine, engine.connected)
     async with anyio.create_task_group() as tasks:

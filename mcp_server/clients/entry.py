@@ -45,6 +45,7 @@ def value_at(document: Any, path: Sequence[str]) -> Any:
 
 
 NAME = "folder-mcp"
+ONLY = "--only"
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,39}")
 _OURS = re.compile(r"folder[-_]mcp|\bmcp_server\b")
 DESCRIPTION = "Search your own folders by meaning and by word"
@@ -121,6 +122,11 @@ def folders_of(launch: Launch) -> tuple[str, ...]:
         return ()
     words = launch.args[launch.args.index("serve") + 1 :]
     return tuple(word for word in words if not word.startswith("-"))
+
+
+def limits_of(launch: Launch) -> tuple[str, ...]:
+    """Return the word of an entry of ours that makes its folders all that the client sees, or nothing."""
+    return tuple(word for word in launch.args if word == ONLY)
 
 
 def check_name(name: str) -> str:

@@ -24,6 +24,7 @@ from mcp_server.clients.entry import (
     folders_of,
     is_ours,
     launch_of,
+    limits_of,
     line_and_column,
 )
 from mcp_server.clients.registry import Client
@@ -157,11 +158,11 @@ def _own_name(servers: Any) -> str:
 
 
 def _with_folders(launch: Launch, before: Any) -> Launch:
-    """Add the folders of the existing entry when none are named."""
+    """Add the folders of the existing entry when none are named; if they are all it may see, they stay that."""
     existing = launch_of(before) if isinstance(before, dict) else None
     if folders_of(launch) or existing is None:
         return launch
-    return Launch(launch.command, (*launch.args, *folders_of(existing)), launch.env, launch.cwd)
+    return Launch(launch.command, (*launch.args, *limits_of(existing), *folders_of(existing)), launch.env, launch.cwd)
 
 
 def _with_file_name(file: Path, do: Callable[[], Change]) -> Change:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mcp_server.clients.entry import ClientError, Launch
+from mcp_server.clients.entry import ONLY, ClientError, Launch
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,17 +173,18 @@ TEMPORARY_DIRECTORIES = ("archive-v0", "environments-v2", "builds-v0")
 """Directories of uv's cache, where an environment of ``uvx`` is and may be removed at any time."""
 
 
-def launch_command(folders: Sequence[str], config: str, data_dir: str) -> Launch:
+def launch_command(folders: Sequence[str], config: str, data_dir: str, *, only: bool = False) -> Launch:
     """Return the command that a client is to start.
 
     Args:
         folders: Absolute.
         config: For ``--config``; empty for the user's own file.
         data_dir: For ``--data-dir``; empty for the configured one.
+        only: Whether the client is to see nothing but the folders.
     """
     command, first = program_command(Path(sys.executable), Path(sysconfig.get_path("scripts")))
     options = [*(["--config", config] if config else []), *(["--data-dir", data_dir] if data_dir else [])]
-    return Launch(command, (*first, *options, "serve", *folders))
+    return Launch(command, (*first, *options, "serve", *([ONLY] if only else []), *folders))
 
 
 def program_command(python: Path, scripts: Path) -> tuple[str, tuple[str, ...]]:

@@ -83,6 +83,7 @@ CHECKS = {
     "models": "indexing:check_models",
     "background process": "setup:check_owner",
     "clients": "setup:check_clients",
+    "access": "setup:check_access",
     "parser": "indexing:check_parser",
     "index": "machine:check_index",
     "languages": "indexing:check_languages",

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from indexer.errors import ConfigError
 from indexer.files.mounts import silent_parts
 from indexer.folders.registry import folders_file_damage, list_folders
+from mcp_server.access.access_file import ACCESS_FILE, AccessFileError, parse, read_text
 from mcp_server.clients import edit, install
 from mcp_server.clients.edit import FormatName
 from mcp_server.clients.entry import ClientError, Unparsable, is_ours, launch_of
@@ -41,6 +42,36 @@ def configuration_findings(settings: Settings) -> Iterator[Finding]:
         yield Finding("configuration", "ok", f"defaults; there is no file {settings.file}")
     else:
         yield Finding("configuration", "ok", f"{settings.config.config_file} is right")
+
+
+def check_access(inputs: CheckInputs) -> Iterator[Finding]:
+    """Check the tokens of their own, where there are any."""
+    return access_findings(inputs.settings.config.data_dir / ACCESS_FILE, time.time())
+
+
+def access_findings(file: Path, now: float) -> Iterator[Finding]:
+    """Report whether ``access.toml`` lets in whom it names; nothing when there is no such file.
+
+    Args:
+        file: The file; may be missing.
+        now: Seconds since the epoch.
+    """
+    try:
+        users = parse(read_text(file), file).users.values()
+    except AccessFileError as error:
+        yield Finding(
+            "access", "failure", str(error), "correct that place; only the owner's own token counts until then"
+        )
+        return
+    over = [user.name for user in users if user.expires is not None and user.expires <= now]
+    blind = [user.name for user in users if not user.folders]
+    if over:
+        yield Finding("access", "warning", f"tokens have expired: {', '.join(over)}", "folder-mcp access remove NAME")
+    if blind:
+        remedy = f"give them folders or groups in {file}, or take them out"
+        yield Finding("access", "warning", f"tokens see no folder: {', '.join(blind)}", remedy)
+    if users and not over and not blind:
+        yield Finding("access", "ok", f"{len(users)} tokens of their own in {file}")
 
 
 # Background ---------------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ class Attached:
 
     Attributes:
         connection: Ready for the protocol.
-        answer: The owner's half of the handshake: ``instance``, ``version``, ``pid``.
+        answer: The owner's half of the handshake: ``instance``, ``version``, ``pid``, and ``only`` if it knows limits.
     """
 
     __slots__ = ("answer", "connection")
@@ -112,7 +112,13 @@ class OwnerConnector:
             self._stand_down_requested = True
             found.connection.close()
             self._stand_down()
-            return self._attach(request, limit, start=start)
+            found = self._attach(request, limit, start=start)
+        if isinstance(found, Attached) and request.get("only") and found.answer.get("only") is not True:
+            found.connection.close()
+            return OwnerUnresponsive(
+                f"the background process {self._pid()} is of a version that does not know --only; end it: "
+                "folder-mcp stop"
+            )
         return found
 
     def dial(self, request: dict[str, Any], limit: float = timing.ATTACH_S) -> tuple[LineSocket, dict[str, Any]]:

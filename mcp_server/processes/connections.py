@@ -22,8 +22,10 @@ from anyio.abc import SocketAttribute, SocketStream
 
 from indexer.broadcast import Notifier
 from indexer.errors import FolderMcpError
-from indexer.folders.registry import add_folder
+from indexer.folders.registry import add_folder, list_folders, resolved
 from indexer.status_types import RelayStatus
+from mcp_server.access.access import is_within
+from mcp_server.access.fenced_status import quotes_path
 from mcp_server.engine_port import from_json, method_types, to_json
 from mcp_server.processes import timing
 from mcp_server.processes.handshake import (
@@ -250,16 +252,42 @@ async def _receive_object(connection: LineStream) -> dict[str, Any]:
 
 
 async def register_folders(config: Config, context: ConnectionContext, names: Sequence[str]) -> None:
-    """Register the folders that a connection named. Its context gets them, and a notice for each that is refused."""
+    """Register the folders that a connection named. Its context gets them, and a notice for each that is refused.
+
+    Where they are all that it may see, it gets them as limits, registered or not; a part of an indexed folder needs
+    no registering.
+    """
+    if context.only:
+        context.limits = await anyio.to_thread.run_sync(_resolved, names)
     for name in names:
         try:
+            if context.only and await anyio.to_thread.run_sync(_is_part, config, name):
+                continue
             known = await anyio.to_thread.run_sync(add_folder, config, name)
         except FolderMcpError as error:
             log.warning("%s", error)
-            context.notices.append(str(error))
+            context.notices.append(_why_refused(error, name, context))
         else:
             context.folders.append(known.path)
+            if context.only:  # perhaps in another spelling, on a file system to which both are one
+                context.limits = tuple(dict.fromkeys((*context.limits, known.path)))
     context.ready.set()
+
+
+def _resolved(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(resolved(name) for name in names if name and "\0" not in name)
+
+
+def _is_part(config: Config, name: str) -> bool:
+    path = resolved(name)
+    return any(path != known and is_within(path, known) for known in list_folders(config).paths)
+
+
+def _why_refused(error: FolderMcpError, name: str, context: ConnectionContext) -> str:
+    """Return why a folder is refused; without paths that the connection may not see."""
+    if context.only and quotes_path(str(error), context.limits):
+        return f"{name} cannot be indexed; on the machine `folder-mcp folders add` says why"
+    return str(error)
 
 
 class NamedFolders:
@@ -418,6 +446,7 @@ class ConnectionInfo:
     Attributes:
         kind: ``client`` speaks MCP; ``control`` and ``presence`` are commands of ours, ``page`` is an open page.
         folders: Those that it named.
+        only: Whether it may see nothing else.
         fingerprint: Of its configuration.
     """
 
@@ -426,6 +455,7 @@ class ConnectionInfo:
     version: str
     folders: tuple[str, ...] = ()
     fingerprint: str = ""
+    only: bool = False
     since: float = field(default_factory=time.time)
     calls: CallsInFlight = field(default_factory=CallsInFlight)
 
@@ -464,6 +494,7 @@ class Connections:
             version=str(handshake.get("version", "")),
             folders=tuple(str(folder) for folder in named) if isinstance(named, list) else (),
             fingerprint=str(handshake.get("config", "")),
+            only=bool(handshake.get("only")),
         )
         self._open.append(one)
         self.had_client = self.had_client or one.kind == "client"

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from indexer.config import OidcSettings
 from indexer.errors import ConfigError
-from mcp_server.page.unproven import proven, token_matches
 
 if TYPE_CHECKING:
     from mcp.server.lowlevel import Server
@@ -44,17 +44,23 @@ class HttpEndpoint:
 
     Attributes:
         socket: Bound.
-        token: That clients must send.
+        token: The owner's own, which sees all folders.
         hosts: Values that the Host header may have.
+        data_dir: Has ``access.toml`` with the tokens of others.
+        oidc: The identity provider whose tokens are taken too; none without an issuer.
         certificate: Files of certificate and key, None for plain HTTP.
         folders: Searched by default by its clients; all when empty.
+        only: Whether its clients may see nothing else.
     """
 
     socket: socket.socket
     token: str
     hosts: tuple[str, ...]
+    data_dir: Path
+    oidc: OidcSettings
     certificate: tuple[str, str] | None = None
     folders: tuple[str, ...] = ()
+    only: bool = False
 
     async def serve(self, server: Server[Any], status: Callable[[], Status]) -> None:
         """Serve until cancelled."""
@@ -62,23 +68,26 @@ class HttpEndpoint:
         from mcp.server.transport_security import TransportSecuritySettings  # noqa: PLC0415
 
         from mcp_server.page.web_server import WebServer  # noqa: PLC0415
+        from mcp_server.processes.http_access import open_access, require_access  # noqa: PLC0415
         from mcp_server.processes.http_connection import BoundedConnection  # noqa: PLC0415
         from mcp_server.processes.http_sessions import session_application  # noqa: PLC0415
 
         origins = [f"{scheme}://{host}" for host in self.hosts for scheme in ("http", "https")]
         security = TransportSecuritySettings(allowed_hosts=list(self.hosts), allowed_origins=origins)
-        app = require_token(session_application(server, security), self.token, status, self.hosts)
-        files = {"ssl_certfile": self.certificate[0], "ssl_keyfile": self.certificate[1]} if self.certificate else {}
-        config = uvicorn.Config(
-            app,
-            http=BoundedConnection,
-            log_config=None,
-            access_log=False,
-            lifespan="on",
-            server_header=False,
-            **files,  # type: ignore[arg-type]
-        )
-        await WebServer(config).serve([self.socket])
+        certificate, key = self.certificate or (None, None)
+        async with open_access(self.token, self.data_dir, self.oidc) as access:
+            app = with_health(require_access(session_application(server, security), access), status, self.hosts)
+            config = uvicorn.Config(
+                app,
+                http=BoundedConnection,
+                log_config=None,
+                access_log=False,
+                lifespan="on",
+                server_header=False,
+                ssl_certfile=certificate,
+                ssl_keyfile=key,
+            )
+            await WebServer(config).serve([self.socket])
 
 
 def bind_http(
@@ -142,12 +151,11 @@ def read_token(file: Path) -> str:
     return token
 
 
-def require_token(inner: App, token: str, status: Callable[[], Status], hosts: Sequence[str]) -> App:
-    """Return an application that answers ``/health`` and ``/ready``, and every other request only with the token.
+def with_health(inner: App, status: Callable[[], Status], hosts: Sequence[str]) -> App:
+    """Return an application that answers ``/health`` and ``/ready`` without a token, and hands on the rest.
 
     Args:
-        inner: Gets the requests with the token; checks Host and Origin itself.
-        token: What clients must send.
+        inner: Gets the other requests; checks their token, Host and Origin itself.
         status: Returns the engine's status; asked once a ``READY_S``, whoever asks how often.
         hosts: Names under which this server is known; an IP address is one too.
     """
@@ -162,10 +170,7 @@ def require_token(inner: App, token: str, status: Callable[[], Status], hosts: S
             await _answer(send, 200, {"alive": True})
         elif scope["path"] == "/ready":
             await _answer(send, *readiness.answer())
-        elif not _has_token(scope, token):
-            await _answer(send, 401, {"error": "missing or wrong token"}, (b"www-authenticate", b"Bearer"))
         else:
-            proven(scope)
             await inner(scope, receive, send)
 
     return app
@@ -202,16 +207,10 @@ def _host_is_known(scope: Scope, hosts: Sequence[str]) -> bool:
     return True
 
 
-def _has_token(scope: Scope, token: str) -> bool:
-    """Whether a request has the token; takes the same time whatever is wrong with it."""
-    given = dict(scope["headers"]).get(b"authorization", b"")
-    return token_matches(given, f"Bearer {token}".encode())
-
-
-async def _answer(send: Send, status: int, document: dict[str, Any], *headers: tuple[bytes, bytes]) -> None:
+async def _answer(send: Send, status: int, document: dict[str, Any]) -> None:
     body = json.dumps(document).encode()
     length = (b"content-length", str(len(body)).encode())
-    head = [(b"content-type", b"application/json"), length, (b"cache-control", b"no-store"), *headers]
+    head = [(b"content-type", b"application/json"), length, (b"cache-control", b"no-store")]
     await send({"type": "http.response.start", "status": status, "headers": head})
     await send({"type": "http.response.body", "body": body})
 

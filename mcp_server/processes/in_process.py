@@ -23,6 +23,7 @@ from indexer.status_types import Halves, IndexStatus, OwnerStatus, Status, Work
 from mcp_server.engine_port import ConnectionContext, EnginePort, Opener
 from mcp_server.processes import timing
 from mcp_server.processes.connections import register_folders
+from mcp_server.record.record import Record
 from mcp_server.version import release
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Host:
         opener: Opener,
         *,
         folders: Sequence[str] = (),
+        only: bool = False,
         answered: anyio.Event | None = None,
         notices: Sequence[str] = (),
     ) -> None:
@@ -50,12 +52,14 @@ class Host:
             config: The configuration, or why there is none.
             opener: Opens the engine.
             folders: Folders on the command line: registered, and searched by default.
+            only: Whether nothing else may be seen.
             answered: Set when the first message has been answered; None where that is not known.
             notices: Sentences that every answer should have.
         """
         self._config = config
         self._opener = opener
         self._named = tuple(folders)
+        self._only = only
         self._answered = answered
         self._notices = tuple(notices)
         self._context: ConnectionContext | None = None
@@ -85,7 +89,7 @@ class Host:
     async def _open(self) -> ConnectionContext:
         if isinstance(self._config, FolderMcpError):
             log.error("%s", self._config)
-            context = ConnectionContext(failed_engine(self._config, release()))
+            context = ConnectionContext(failed_engine(self._config, release()), only=self._only)
             context.ready.set()
             return context
         opened: asyncio.Future[ConnectionContext] = asyncio.get_running_loop().create_future()
@@ -111,7 +115,13 @@ class Host:
         context: ConnectionContext | None = None
         try:
             async with self._opener(config, start=start) as engine:
-                context = ConnectionContext(engine, named=bool(self._named), notices=[*self._notices])
+                context = ConnectionContext(
+                    engine,
+                    named=bool(self._named),
+                    notices=[*self._notices],
+                    only=self._only,
+                    record=Record(config.data_dir, config.record),
+                )
                 opened.set_result(context)
                 await self._prepare(config, context)
                 start.set()
@@ -120,7 +130,7 @@ class Host:
             log.exception("the engine ended")
             failed = failed_engine(as_user_error(error), release(), str(config.data_dir))
             if context is None:
-                context = ConnectionContext(failed)
+                context = ConnectionContext(failed, only=self._only)
                 opened.set_result(context)
             context.engine = failed
             context.ready.set()
@@ -176,7 +186,7 @@ class FailedEngine:
             raise AttributeError(name)
         return self._refuse
 
-    def status(self, *, verbose: bool = False) -> Status:
+    def status(self, *, verbose: bool = False, parts: Sequence[str] = ()) -> Status:
         """Show the error."""
         return Status(
             at=time.time(),

@@ -24,15 +24,17 @@ class RelayArguments:
         config: From ``--config``, or None.
         data_dir: From ``--data-dir``, or None.
         folders: The folders on the command line.
+        only: Whether ``--only`` was given.
         verbose: Whether ``-v`` was given.
     """
 
-    __slots__ = ("config", "data_dir", "folders", "verbose")
+    __slots__ = ("config", "data_dir", "folders", "only", "verbose")
 
     def __init__(self) -> None:
         self.config: str | None = None
         self.data_dir: str | None = None
         self.folders: list[str] = []
+        self.only = False
         self.verbose = False
 
 
@@ -50,6 +52,8 @@ def parse_relay_arguments(argv: Sequence[str]) -> RelayArguments | None:
             setattr(found, _OPTIONS_WITH_VALUE[name], value)
         elif word in ("-v", "--verbose"):
             found.verbose = True
+        elif word == "--only":
+            found.only = True
         elif word.startswith("-"):
             return None
         else:
@@ -60,16 +64,24 @@ def parse_relay_arguments(argv: Sequence[str]) -> RelayArguments | None:
         found.folders = positional
     elif positional:
         return None
+    if found.only and not found.folders:
+        return None
     return found
 
 
-def absolute_folder(folder: str) -> str:
-    """Return a folder of the command line as another process understands it; a ``file://`` address as it is.
+def absolute_folder(name: str) -> str:
+    """Return the absolute path that a folder on a command line means: ``~`` and ``file://`` are understood.
 
     Raises:
         OSError: It is relative, and the working directory does not exist any more.
     """
-    return folder if folder.startswith("file:") else os.path.abspath(os.path.expanduser(folder))
+    if name.startswith("file://"):
+        from urllib.parse import unquote_to_bytes  # noqa: PLC0415 - hardly ever needed
+
+        host, slash, rest = name.removeprefix("file://").partition("/")
+        if host in ("", "localhost"):
+            name = os.fsdecode(unquote_to_bytes(slash + rest))
+    return os.path.abspath(os.path.expanduser(name))
 
 
 def run_relay(argv: Sequence[str], environ: Mapping[str, str]) -> None:
@@ -87,7 +99,7 @@ def run_relay(argv: Sequence[str], environ: Mapping[str, str]) -> None:
     try:
         location = locate(arguments.config, arguments.data_dir, environ)
         folders = [absolute_folder(folder) for folder in arguments.folders]
-        client = relay.Relay.of(location, folders, environ, verbose=arguments.verbose)
+        client = relay.Relay.of(location, folders, environ, only=arguments.only, verbose=arguments.verbose)
     except (OSError, ValueError):
         return
     client.run()

@@ -26,6 +26,7 @@ from indexer.config import Config, load_config
 from indexer.errors import ConfigError
 from indexer.status_types import Status
 from mcp_server import logs
+from mcp_server.access.recorded_engine import recorded
 from mcp_server.engine_port import ConnectionContext
 from mcp_server.page.port import PageServer
 from mcp_server.processes import handshake, timing
@@ -42,6 +43,7 @@ from mcp_server.processes.connections import (
 )
 from mcp_server.processes.open_engine import open_real
 from mcp_server.processes.owner_lock import PROTOCOL, Location, OwnerFiles, OwnerLock, passed_over_sentence
+from mcp_server.record.record import Asker, Record
 from mcp_server.state_files import write_state
 from mcp_server.version import newer, release
 
@@ -87,11 +89,14 @@ class Owner:
         self._opener = opener
         self._http = http
         self._check = SelfCheck(location, config, owner_files, lock)
-        self._about = {"instance": self._check.instance, "version": release(), "pid": os.getpid()}
+        self._about = {"instance": self._check.instance, "version": release(), "pid": os.getpid(), "only": True}
         self._connections = Connections(location.fingerprint)
         self._handshakes = PendingHandshakes()
+        self._record = Record(config.data_dir, config.record)
         self._page = PageServer(
-            owner_files.directory, self._engine_when_open, lambda: self._connections.registered({"kind": "page"})
+            owner_files.directory,
+            lambda: self._recorded_engine("page"),
+            lambda: self._connections.registered({"kind": "page"}),
         )
         self._engine: EnginePort | None = None
         self._contexts: set[ConnectionContext] = set()
@@ -166,7 +171,7 @@ class Owner:
             callbacks = {"on_wedged": self._end_wedged, "complete_owner": self._complete_owner}
             async with self._opener(self._config, start=start, **callbacks) as engine:
                 self._engine = engine
-                context = ConnectionContext(engine)
+                context = ConnectionContext(engine, record=self._record)
                 self._contexts.add(context)
                 self._server = self._session.create_session_server(context)
                 self._opened.set()
@@ -181,7 +186,7 @@ class Owner:
             self._replace_engine(error)
 
     async def _serve_http(self, context: ConnectionContext, http: HttpEndpoint, start: anyio.Event) -> None:
-        context.named = bool(http.folders)
+        context.named, context.only, context.by_token = bool(http.folders), http.only, True
         start.set()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._folders.add, context, http.folders)
@@ -204,7 +209,7 @@ class Owner:
         relays = self._connections.status()
         # Commands take a detail of an owner that still opens for the reason why it does not.
         passed_over = passed_over_sentence(self._owner_files) if status.state in ("serving", "read_only") else ""
-        detail = " ".join(filter(None, (status.detail, self._config_problem, passed_over)))
+        detail = " ".join(filter(None, (status.detail, self._config_problem, self._record.problem, passed_over)))
         return replace(status, relays=relays, clients=len(relays), detail=detail)
 
     def _end_wedged(self, reason: str) -> None:
@@ -214,6 +219,10 @@ class Owner:
         await self._opened.wait()
         assert self._engine is not None
         return self._engine
+
+    async def _recorded_engine(self, client: str) -> EnginePort:
+        """Return the engine, when there is one, for what does not come through the tools: its answers are recorded."""
+        return recorded(await self._engine_when_open(), self._record, Asker(client, release()))
 
     # Connections -----------------------------------------------------------------------------------------------
 
@@ -234,14 +243,16 @@ class Owner:
         if info.kind == "client":
             await self._serve(connection, info)
         elif info.kind == "control":
-            requests = ControlRequests(self._engine_when_open, self._end_on_request, self._page.address)
+            requests = ControlRequests(
+                lambda: self._recorded_engine("command"), self._end_on_request, self._page.address
+            )
             await requests.serve(connection)
         elif info.kind == "presence":  # a command at work: the owner stays while it is connected
             await connection.receive_line()
 
     async def _serve(self, connection: LineStream, info: ConnectionInfo) -> None:
         engine = await self._engine_when_open()
-        context = ConnectionContext(engine, named=bool(info.folders))
+        context = ConnectionContext(engine, named=bool(info.folders), only=info.only, record=self._record)
         self._contexts.add(context)
         try:
             async with anyio.create_task_group() as tasks:

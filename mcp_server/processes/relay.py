@@ -84,20 +84,25 @@ class Relay:
         self._end_at: float | None = None
 
     @classmethod
-    def of(cls, location: Location, folders: Sequence[str], environ: Mapping[str, str], *, verbose: bool) -> Relay:
+    def of(
+        cls, location: Location, folders: Sequence[str], environ: Mapping[str, str], *, only: bool, verbose: bool
+    ) -> Relay:
         """Make the relay of a command line.
 
         Args:
             location: The configuration and the data directory.
             folders: Absolute paths that this client searches by default.
             environ: The environment.
+            only: Whether this client may see nothing else.
             verbose: Whether what it starts logs details to stderr.
 
         Raises:
             OSError: There is no private directory for the owner's files.
         """
-        request = handshake_request("client", folders=[*folders], config=location.fingerprint)
-        own = ["serve", *location_arguments(location, verbose=verbose), "--no-daemon", *folders]
+        limit = {"only": True} if only else {}
+        request = handshake_request("client", folders=[*folders], config=location.fingerprint, **limit)
+        flags = ["--no-daemon", "--only"] if only else ["--no-daemon"]
+        own = ["serve", *location_arguments(location, verbose=verbose), *flags, *folders]
         return cls(connector_to(location, environ, verbose=verbose), request, own, environ)
 
     def run(self) -> NoReturn:

@@ -58,9 +58,9 @@ class RemoteEngine:
         """Read; see ``EnginePort``."""
         return await self._call_owner(EnginePort.read, path, locator, max_chars=max_chars)
 
-    def status(self, *, verbose: bool = False) -> Status:
+    def status(self, *, verbose: bool = False, parts: Sequence[str] = ()) -> Status:
         """Show everything; see ``EnginePort``."""
-        return self._call_owner_now(EnginePort.status, verbose=verbose)
+        return self._call_owner_now(EnginePort.status, verbose=verbose, parts=parts)
 
     async def watch(self) -> AsyncIterator[Status]:
         """Show everything, again after every change; see ``EnginePort``."""

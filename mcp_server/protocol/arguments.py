@@ -197,20 +197,25 @@ def _path_of_address(text: str) -> str:
     return os.fsdecode(unquote_to_bytes(os.fsencode(text[len("file:") :].removeprefix(f"//{host}"))))
 
 
-def roots_of(names: Sequence[str], roots: Sequence[str]) -> tuple[str, ...]:
+def roots_of(names: Sequence[str], roots: Sequence[str], *, follow_links: bool = True) -> tuple[str, ...]:
     """Return the roots that folder names of a call mean.
 
     A name is a root's path (``~`` and ``file://`` are understood), or the last part of exactly one root.
 
+    Args:
+        names: As the call has them.
+        roots: What they may mean.
+        follow_links: Whether a name may be a link to a root; not for callers who must not learn which links there are.
+
     Raises:
         QueryError: A name matches no root, or several; says what would match.
     """
-    return tuple(dict.fromkeys(_root_of(name, roots) for name in names))
+    return tuple(dict.fromkeys(_root_of(name, roots, follow_links=follow_links) for name in names))
 
 
-def _root_of(name: str, roots: Sequence[str]) -> str:
+def _root_of(name: str, roots: Sequence[str], *, follow_links: bool) -> str:
     path = os.path.normpath(path_from(name))
-    real = os.path.realpath(path)
+    real = os.path.realpath(path) if follow_links else path
     for root in roots:
         if root in (path, real):
             return root

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import replace
@@ -27,7 +28,8 @@ from mcp.types import (
 )
 
 from indexer.errors import FolderMcpError
-from indexer.status_types import Status
+from indexer.status_types import PART, FolderStatus, Status
+from mcp_server.access.request import RequestView, asker_of, view_now, view_of
 from mcp_server.engine_port import ConnectionContext
 from mcp_server.protocol import results
 from mcp_server.protocol.results import StatusResult
@@ -52,7 +54,7 @@ class StatusResource:
 
     def __init__(self) -> None:
         # The SDK does not tell a resource which connection reads it.
-        self._context: ContextVar[ConnectionContext] = ContextVar("context")
+        self._view: ContextVar[RequestView] = ContextVar("view")
         self.bus = InMemorySubscriptionBus()
         self.resource: Resource = FunctionResource.from_function(
             self._read, URI, name="status", title="Index status", description=DESCRIPTION, mime_type="application/json"
@@ -68,11 +70,12 @@ class StatusResource:
         assert entry is not None
 
         async def read(ctx: Request, params: ReadResourceRequestParams) -> HandlerResult:
-            token = self._context.set(ctx.lifespan_context)
+            token = self._view.set(view_now(ctx))
             try:
-                return await entry.handler(ctx, params)
+                async with ctx.lifespan_context.record.answer(asker_of(ctx), "status resource"):
+                    return await entry.handler(ctx, params)
             finally:
-                self._context.reset(token)
+                self._view.reset(token)
 
         low.add_request_handler("resources/read", ReadResourceRequestParams, read)
         low.add_request_handler("resources/subscribe", SubscribeRequestParams, _subscribe)
@@ -80,8 +83,8 @@ class StatusResource:
         low.add_request_handler("subscriptions/listen", SubscriptionsListenRequestParams, self._listen)
 
     async def _read(self) -> str:
-        context = self._context.get()
-        found = replace(context.engine.status(), notices=tuple(context.notices))
+        view = self._view.get()
+        found = replace(view.engine.status(), notices=view.notices)
         return StatusResult.of(results.fit_status(found)).model_dump_json()
 
     async def _listen(self, ctx: Request, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
@@ -90,7 +93,7 @@ class StatusResource:
         if URI not in (params.notifications.resource_subscriptions or ()):
             return await serve(ctx, params)
         async with anyio.create_task_group() as group:
-            group.start_soon(notify_changes, ctx.lifespan_context, lambda: bus.publish(ResourceUpdated(uri=URI)))
+            group.start_soon(_follow, ctx, lambda: bus.publish(ResourceUpdated(uri=URI)))
             result = await serve(ctx, params)
             group.cancel_scope.cancel()
         return result
@@ -117,14 +120,19 @@ class _ClientBus:
         return unsubscribe
 
 
+async def _follow(ctx: Request, notify: Callable[[], Awaitable[None]]) -> None:
+    """Call ``notify`` after changes of what a request may see, as soon as the limits of its connection are known."""
+    await notify_changes(await view_of(ctx, math.inf), notify)
+
+
 async def notify_changes(
-    context: ConnectionContext, notify: Callable[[], Awaitable[None]], interval: float = MIN_INTERVAL
+    view: RequestView, notify: Callable[[], Awaitable[None]], interval: float = MIN_INTERVAL
 ) -> None:
     """Call ``notify`` after relevant changes, at most once in ``interval`` seconds; the last change is never lost."""
     last: object = None
     try:
-        async for status in context.engine.watch():
-            now = relevant_state(status, context)
+        async for status in view.engine.watch():
+            now = relevant_state(status, view)
             if last is not None and now != last:
                 await notify()
                 last = now
@@ -134,9 +142,16 @@ async def notify_changes(
         log.info("no more news of the status: %s", error)
 
 
-def relevant_state(status: Status, context: ConnectionContext) -> object:
-    """Return the part of a status whose changes are notified: no times, rates and sizes, which change all the time."""
+def relevant_state(status: Status, view: RequestView) -> object:
+    """Return the part of a status whose changes are notified: no times, rates and sizes, which change all the time.
+
+    For a request that may not see everything nothing that work on other folders changes: not the model, and not how
+    far a folder is of which it sees a part.
+    """
     slot, owner, index = status.slot, status.owner, status.index
+    if view.is_fenced:
+        own = [_own_state(one) for one in status.folders]
+        return owner.pid, owner.state, index.state, own, status.models, view.notices
     folders = [
         (one.path, one.model, one.state, one.detail, one.files, round(one.coverage, 2), one.reasons, one.advice)
         for one in status.folders
@@ -148,8 +163,15 @@ def relevant_state(status: Status, context: ConnectionContext) -> object:
         (index.last_error, index.state, index.notices, index.pool and (index.pool.state, index.pool.detail)),
         folders,
         status.models,
-        tuple(context.notices),
+        view.notices,
     )
+
+
+def _own_state(folder: FolderStatus) -> object:
+    counted = (folder.path, folder.model, folder.files, folder.chunks, folder.reasons)
+    if folder.source == PART:
+        return counted
+    return (*counted, folder.state, round(folder.coverage, 2), folder.advice)
 
 
 async def _subscribe(ctx: Request, params: SubscribeRequestParams) -> EmptyResult:
@@ -158,9 +180,7 @@ async def _subscribe(ctx: Request, params: SubscribeRequestParams) -> EmptyResul
     if str(params.uri) == URI and URI not in connection.state:
         # Not in a task group: the task outlives the request, and ends with the connection.
         session = ctx.session
-        task = asyncio.create_task(
-            notify_changes(ctx.lifespan_context, lambda: session.send_resource_updated(URI)), name="status news"
-        )
+        task = asyncio.create_task(_follow(ctx, lambda: session.send_resource_updated(URI)), name="status news")
         connection.state[URI] = task
         connection.exit_stack.push_async_callback(_end, task)
     return EmptyResult()

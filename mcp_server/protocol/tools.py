@@ -6,8 +6,9 @@ Descriptions are written for the model that reads them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import anyio
@@ -18,9 +19,10 @@ from mcp.types import CallToolResult, TextContent, ToolAnnotations
 from pydantic import BaseModel, BeforeValidator, Field
 
 from indexer.documents.formats import suffixes_of
-from indexer.errors import FolderMcpError, QueryError
+from indexer.errors import FolderMcpError
 from indexer.status_types import Status
 from indexer.types import MAX_CHARS, MAX_CONTEXT, MAX_OFFSET, MAX_TOP_K, MIN_CHARS, Mode, Query, Scope
+from mcp_server.access.request import RequestView, asker_of, default_folders, view_now, view_of
 from mcp_server.engine_port import ConnectionContext, EnginePort
 from mcp_server.protocol import arguments, results
 from mcp_server.protocol.render import read_text, search_text, status_text
@@ -31,8 +33,6 @@ log = logging.getLogger(__name__)
 
 
 READ_CHARS = 16_000
-READY_WAIT = 10.0
-"""Seconds a search waits until the folders that the connection named are registered."""
 
 SEARCH = """\
 Search the user's own indexed folders (notes, documents, code) by meaning and by word, and get passages with their \
@@ -112,53 +112,51 @@ async def search(
     max_chars: AllChars = None,
 ) -> Annotated[CallToolResult, SearchResult]:
     """Search; see ``SEARCH``."""
-    connection = ctx.request_context.lifespan_context
 
     async def answer() -> CallToolResult:
         text, notices = arguments.cut_query(query)
+        view = await view_of(ctx.request_context)
         after = arguments.parse_time(modified_after) if modified_after else None
         suffixes = suffixes_of(file_types) if file_types else None
-        scope = Scope(await _folders(connection, folders), path_glob or None, after, suffixes)
+        scope = Scope(await _folders(ctx, view, folders), path_glob or None, after, suffixes)
         engine_query = Query(text, top_k, offset, scope, mode, context, max_chars)
-        found = await with_progress(
-            ctx, connection.engine, "searching", lambda: connection.engine.search(engine_query)
-        )
-        result = SearchResult.of(found, text, (*notices, *connection.notices))
+        found = await with_progress(ctx, view.engine, "searching", lambda: view.engine.search(engine_query))
+        result = SearchResult.of(found, text, (*notices, *view.notices))
         result = results.fit_search(result, offset, max_chars or results.MAX_SNIPPET_CHARS)
         return _both(search_text(result), result)
 
-    return await _at_boundary("search", answer)
+    return await _at_boundary(ctx, "search", answer, query=query, asked=folders or ())
 
 
 async def read(
     ctx: Context[ConnectionContext], path: FilePath, locator: LocatorText = None, max_chars: MaxChars = READ_CHARS
 ) -> Annotated[CallToolResult, ReadResult]:
     """Read; see ``READ``."""
-    connection = ctx.request_context.lifespan_context
 
     async def answer() -> CallToolResult:
+        view = await view_of(ctx.request_context)
         reading = await with_progress(
             ctx,
-            connection.engine,
+            view.engine,
             "reading",
-            lambda: connection.engine.read(arguments.path_from(path), locator or None, max_chars=max_chars),
+            lambda: view.engine.read(arguments.path_from(path), locator or None, max_chars=max_chars),
         )
         result = results.fit_reading(ReadResult.of(reading), max_chars)
         return _both(read_text(result), result)
 
-    return await _at_boundary("read", answer)
+    return await _at_boundary(ctx, "read", answer, asked=(path,))
 
 
 async def status(ctx: Context[ConnectionContext], verbose: Verbose = False) -> Annotated[CallToolResult, StatusResult]:
     """Show the status; see ``STATUS``."""
-    connection = ctx.request_context.lifespan_context
 
     async def answer() -> CallToolResult:
-        found = replace(connection.engine.status(verbose=verbose), notices=tuple(connection.notices))
+        view = view_now(ctx.request_context)
+        found = replace(view.engine.status(verbose=verbose), notices=view.notices)
         found = results.fit_status(found)
         return _both(status_text(found), StatusResult.of(found))
 
-    return await _at_boundary("status", answer)
+    return await _at_boundary(ctx, "status", answer)
 
 
 def tools() -> list[Tool]:
@@ -170,22 +168,15 @@ def tools() -> list[Tool]:
     ]
 
 
-async def _folders(connection: ConnectionContext, names: list[str] | None) -> tuple[str, ...] | None:
+async def _folders(
+    ctx: Context[ConnectionContext], view: RequestView, names: list[str] | None
+) -> tuple[str, ...] | None:
     """Return the roots to search: those of the call, else those of the connection, else all (None)."""
-    if names:
-        roots = [folder.path for folder in connection.engine.folders()]
-        return await anyio.to_thread.run_sync(arguments.roots_of, names, roots, abandon_on_cancel=True)
-    if not connection.named:
-        return None
-    with anyio.move_on_after(READY_WAIT):
-        await connection.ready.wait()
-    if not connection.ready.is_set():
-        raise QueryError("the folders of this server are still being looked at; ask again in a few seconds")
-    if not connection.folders:
-        raise QueryError(
-            "none of the folders this server was started with can be searched: " + "; ".join(connection.notices)
-        )
-    return tuple(connection.folders)
+    if not names:
+        return await default_folders(ctx.request_context, view)
+    roots = [folder.path for folder in view.engine.folders()]
+    of = partial(arguments.roots_of, names, roots, follow_links=not view.is_fenced)
+    return await anyio.to_thread.run_sync(of, abandon_on_cancel=True)
 
 
 def _both(text: str, result: BaseModel) -> CallToolResult:
@@ -195,10 +186,24 @@ def _both(text: str, result: BaseModel) -> CallToolResult:
     )
 
 
-async def _at_boundary(name: str, answer: Callable[[], Awaitable[CallToolResult]]) -> CallToolResult:
-    """Run a tool; an error becomes a sentence on which the model can act, and every unexpected one is logged."""
+async def _at_boundary(
+    ctx: Context[ConnectionContext],
+    name: str,
+    answer: Callable[[], Awaitable[CallToolResult]],
+    *,
+    query: str = "",
+    asked: Sequence[str] = (),
+) -> CallToolResult:
+    """Run a tool; an error becomes a sentence on which the model can act, and every unexpected one is logged.
+
+    What it shows is recorded; of a refusal, the paths that were asked for.
+    """
+    record = ctx.request_context.lifespan_context.record
     try:
-        return await answer()
+        async with record.answer(asker_of(ctx.request_context), name, query=query, asked=asked) as shown:
+            result = await answer()
+            shown.show(*_shown(result.structured_content or {}))
+            return result
     except FolderMcpError as error:
         raise ToolError(without_secrets(str(error))) from error
     except Exception as error:
@@ -207,6 +212,13 @@ async def _at_boundary(name: str, answer: Callable[[], Awaitable[CallToolResult]
             f"{name} failed inside the server ({type(error).__name__}); the details are in its log. "
             "Try once more; if it stays, tell the user to look at `folder-mcp status`."
         ) from error
+
+
+def _shown(result: Mapping[str, Any]) -> tuple[list[str], int | None]:
+    """Return the files that a result shows, and the number of its hits; None for what is no search."""
+    if "hits" in result:
+        return [hit["path"] for hit in result["hits"]], len(result["hits"])
+    return [result["path"]] if "path" in result else [], None
 
 
 def _tool(function: Callable[..., Any], title: str, description: str) -> Tool:
@@ -279,9 +291,8 @@ def waits_for(status: Status) -> str:
     if status.owner.state in ("uninitialized", "initializing"):
         return "the server is starting"
     if slot.state == "loading":
-        return (
-            f"loading the model {slot.model.name if slot.model else slot.requested}: {slot.stage} {slot.progress:.0%}"
-        )
+        name = slot.model.name if slot.model else slot.requested
+        return f"loading the model {name}: {slot.stage} {slot.progress:.0%}"
     if slot.state == "unloading":
         return "making room for the model"
     if slot.holder is not None and slot.holder.kind == "index":

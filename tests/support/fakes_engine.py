@@ -125,7 +125,7 @@ class FakeEngine:
         shown = str(Locator("lines", "", place.start, last))
         return Reading(path, shown, "\n".join(kept), place.start, (), len(lines), cut, goes_on if cut else "", False)
 
-    def status(self, *, verbose: bool = False) -> Status:
+    def status(self, *, verbose: bool = False, parts: Sequence[str] = ()) -> Status:
         folders = tuple(self._folder_status(folder, verbose) for folder in self._folders)
         chunks = sum(folder.chunks for folder in folders)
         state = "serving" if self.started else "initializing"

@@ -46,6 +46,42 @@ async def found(store: Store, scope: Scope) -> set[str]:
 
 
 @pytest.mark.slow
+async def test_parts_of_a_folder_end_at_their_own_names_and_globs_begin_there(store: Store) -> None:
+    names = ["a/x.md", "a/b/y.md", "ab/z.md", "a.b/w.md", "q'uo[t]e/v.md", "bro\udcffken/u.md", "top.md"]
+    await store.replace([written(name, "word") for name in names])
+    chunks = await store.pending("m", DIM, FOLDER)
+    await store.add_vectors("m", DIM, [(chunks, vectors_of(chunks))])
+
+    async def part(*below: str, glob: str | None = None) -> set[str]:
+        parts = tuple((FOLDER, each) for each in below)
+        return await found(store, Scope(folders=(FOLDER,), path_glob=glob, parts=parts))
+
+    assert await part("a") == {"a/x.md", "a/b/y.md"}
+    assert await part("a", "ab") == {"a/x.md", "a/b/y.md", "ab/z.md"}
+    assert await part("a", glob="*.md") == {"a/x.md", "a/b/y.md"}
+    assert await part("a", glob="b/**") == {"a/b/y.md"}
+    assert await part("a", "a/b", glob="/*.md") == {"a/x.md", "a/b/y.md"}
+    for outside in ("../**", "../ab/**", "/ab/z.md", "**/../ab/**", "ab/**"):
+        assert await part("a", glob=outside) == set()
+    assert await part("a.b") == {"a.b/w.md"}
+    assert await part("q'uo[t]e", glob="v.*") == {"q'uo[t]e/v.md"}
+    assert await part("bro\udcffken") == {"bro\udcffken/u.md"}
+    assert await part("") == set(names)
+    assert await part() == set()
+    assert await part("nothing") == set()
+    elsewhere = Scope(folders=(FOLDER,), parts=(("/elsewhere", ""), ("/elsewhere", "a")))
+    assert await found(store, elsewhere) == set()
+
+
+@pytest.mark.slow
+async def test_a_time_that_no_file_can_have_is_an_answer_and_no_damage(store: Store) -> None:
+    await fill(store)
+    assert await found(store, Scope(modified_after=1e30)) == set()
+    assert len(await found(store, Scope(modified_after=-1e30))) == len(NAMES)
+    assert not store.health.damage_suspected.is_set()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("maintained", [False, True])
 async def test_globs_mean_what_people_expect(store: Store, maintained: bool) -> None:
     await fill(store)

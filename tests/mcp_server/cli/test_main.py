@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -23,34 +23,6 @@ from mcp_server.version import release
 
 HERE = Path(__file__).resolve().parents[1]
 Run = Callable[..., int]
-
-
-@pytest.fixture
-def run(tmp_path: Path, quiet_root_logger: None) -> Run:
-    def run(*argv: str) -> int:
-        environ = {"HOME": str(tmp_path), "FOLDER_MCP_DATA_DIR": str(tmp_path / "data")}
-        try:
-            return main.main(argv, environ, open_fake)
-        except SystemExit as ended:
-            return int(ended.code or 0)
-
-    return run
-
-
-@pytest.fixture
-def quiet_root_logger() -> Iterator[None]:
-    import logging
-
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
-    yield
-    for handler in list(root.handlers):
-        if handler not in before:
-            root.removeHandler(handler)
-            handler.close()
-    root.handlers[:] = before
-    root.setLevel(level)
-    logging.captureWarnings(False)
 
 
 @pytest.fixture

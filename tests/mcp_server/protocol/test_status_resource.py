@@ -15,6 +15,8 @@ from trio.testing import MockClock
 
 from indexer.errors import FolderMcpError
 from indexer.status_types import Status
+from mcp_server.access.access import Access
+from mcp_server.access.request import RequestView
 from mcp_server.engine_port import ConnectionContext
 from mcp_server.protocol.application import create_server
 from mcp_server.protocol.results import StatusResult
@@ -92,7 +94,7 @@ async def test_many_changes_are_few_notices_and_the_last_is_never_lost(engine: F
 
     began = anyio.current_time()
     async with anyio.create_task_group() as group:
-        group.start_soon(notify_changes, ConnectionContext(engine), tell)
+        group.start_soon(notify_changes, whole(engine), tell)
         for number in range(45):
             await anyio.sleep(0.1)
             engine.change(requested=f"m{number}")
@@ -113,7 +115,7 @@ async def test_what_moves_by_itself_is_no_news(engine: FakeEngine) -> None:
         told.append(1)
 
     async with anyio.create_task_group() as group:
-        group.start_soon(notify_changes, ConnectionContext(engine), tell)
+        group.start_soon(notify_changes, whole(engine), tell)
         await anyio.sleep(0.1)
         engine.change(last_used_at=12.0, micro_batch_s=0.25)
         await anyio.sleep(3 * MIN_INTERVAL)
@@ -133,8 +135,13 @@ async def test_an_engine_that_goes_away_ends_the_news_without_an_error(engine: F
         told.append(1)
 
     with anyio.fail_after(5):
-        await notify_changes(ConnectionContext(engine), tell)
+        await notify_changes(whole(engine), tell)
     assert told == []
+
+
+def whole(engine: FakeEngine) -> RequestView:
+    """The view of a request that may see everything."""
+    return RequestView(engine, Access())
 
 
 class Told:
