@@ -58,6 +58,9 @@ KINDS: dict[str, Callable[[random.Random], str]] = {
 RARE = {"a mebibyte": 20, "as many as may be": 10}
 """Of so many ignore files one is of this kind; all others are drawn alike."""
 
+SHORT = ("directories in any depth", "stars", "one star too many", "classes", "malformed")
+"""Kinds of few patterns."""
+
 
 def plant(root: Path, ignore_files: int, *, hostile: bool) -> None:
     """Write a tree: directories of three notes and four files that their ignore file leaves out."""
@@ -75,10 +78,9 @@ def plant(root: Path, ignore_files: int, *, hostile: bool) -> None:
         for name in ("x.tmp", f"{long_name}.tmp", "y.log", "generated/z.md"):
             (place / name).write_text("left out\n", encoding="utf-8")
         kind = next((rare for rare, each in RARE.items() if number % each == each - 1), dice.choice(usual))
-        text = KINDS[kind](dice) if hostile and place.parts.count("a") < DEPTH - 1 else ""
-        if place.is_relative_to(chain) and kind in RARE:
-            text = ""  # within each other they would exceed what may apply together, and close the rest of the chain
-        (place / ".gitignore").write_text(text + PLAIN, encoding="utf-8")
+        if place.is_relative_to(chain):  # more would exceed what may apply together, and close the rest of the chain
+            kind = dice.choice(SHORT)
+        (place / ".gitignore").write_text((KINDS[kind](dice) if hostile else "") + PLAIN, encoding="utf-8")
 
 
 def walked(root: Path) -> dict[str, Any]:
