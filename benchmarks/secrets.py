@@ -99,9 +99,11 @@ def machine_made(kind: str, chance: random.Random) -> str:
         "picture": "![plot](data:image/png;base64,{picture})",
         "minified": "!function(e,t){{var {body};e.password=t.password;e.apiKey=t.getKey()}}(this,window);",
         "configuration": "password: ********\napi_key: <your-key>\ntoken: ${{TOKEN}}\nsecret_name: {name}\n"
-        "DB_PASSWORD=changeme\nurl: https://user:password@example.org\nmax_tokens: 4096\nkey: {name}\npassword: required",
+        "DB_PASSWORD=changeme\nurl: https://user:password@example.org\nmax_tokens: 4096\nkey: {name}\n"
+        "password: required",
         "code": "def check_{name}(password: str, token: Token | None = None) -> bool:\n"
-        "    secret = os.environ['{name}']\n    api_key = settings.api_key\n    key = sha256(password.encode()).hexdigest()\n"
+        "    secret = os.environ['{name}']\n    api_key = settings.api_key\n"
+        "    key = sha256(password.encode()).hexdigest()\n"
         "    return compare(token, key) and password == confirm_password",
     }
     return templates[kind].format(

@@ -145,7 +145,7 @@ def _position(kept: Sequence[tuple[int, int]], ends: Sequence[int], at: int) -> 
 
 
 def _find(text: str, syntax: str, open_key: bool) -> list[Secret]:
-    """The secrets of a text without invisible characters; those that overlap are one, named as the longest of them."""
+    """The secrets of a text without invisible characters; of those that overlap the clearest gives the name."""
     found = list(_key_blocks(text, open_key)) if open_key or _KEY_WORD.search(text) else []
     found += _tokens(text, syntax in _CODE)
     found.sort(key=lambda secret: (secret.start, -secret.end))
@@ -155,8 +155,8 @@ def _find(text: str, syntax: str, open_key: bool) -> list[Secret]:
             out.append(secret)
         elif secret.end > out[-1].end:
             last = out.pop()
-            longer = max(last, secret, key=lambda one: one.end - one.start)
-            out.append(Secret(last.start, secret.end, longer.kind))
+            named = max(last, secret, key=lambda one: (one.kind not in _ASSIGNED, one.end - one.start))
+            out.append(Secret(last.start, secret.end, named.kind))
     return out
 
 
@@ -359,7 +359,7 @@ def _is_password(value: str) -> bool:
     digit, letter = any(c.isdigit() for c in value), any(c.isalpha() for c in value)
     sign = any(c in "!@#$%^&*?+~=" for c in value[:-1]) or value[-1:] in "@#$%^&*+~!"
     if not letter:
-        return digit and len(value) >= 6
+        return value.isdigit() and 6 <= len(value) <= 16
     return digit or sign or value.count("-") >= 2
 
 
@@ -387,13 +387,17 @@ def _is_hex_key(value: str) -> bool:
     return len(set(value)) >= 8
 
 
-_PASSWORDS = r"(?:password|passwd|passphrase|passcode|passwort|kennwort|contrase[^\s:=]{1,2}a|mot de passe|pwd)"
+_FULL_WORDS = r"password|passphrase|passcode|passwort|kennwort|contrase[^\s:=]{1,2}a|mot de passe"
+_PASSWORDS = rf"(?:{_FULL_WORDS}|passwd|pwd|(?:\b|_)pass|(?:\b|_)pw)"
 _KEY_NAMES = (
     r"(?:secret|token|api[_. -]?key|access[_-]?key|secret[_-]?key|private[_-]?key|auth[_-]?key|signing[_-]?key|"
     r"encryption[_-]?key|account[_-]?key|master[_-]?key|license[_-]?key|credentials?|auth)"
 )
 _ASSIGN = r"""["'`\]]{0,2}[ \t]*(?::=|=>|==?|:)[ \t]*(?:[bru]{1,2})?"""
 _VALUE = r"""(?:\\?"([^"\n\\]+)|'([^'\n\\]+)|`([^`\n]+)`|([^\s"'`,;<>|]+))"""
+
+_BETWEEN = "(?:\t|\\||—|–| - )"
+"""What stands between a name and its value in tables and notes."""
 
 _RULES = (
     Rule("GitHub token", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"\bgh[pousr]_[A-Za-z0-9]{36,}", _is_token),
@@ -482,9 +486,20 @@ _RULES = (
          rf"(?i)\b[\w.-]*{_PASSWORDS}{_ASSIGN}(?:\\?\"([^\"\n\\]+)|'([^'\n\\]+)|`([^`\n]+)`)", _is_quoted_password),
     Rule("password", (rf"{_PASSWORDS}{_ASSIGN}",),
          rf"(?i)\b[\w.-]*{_PASSWORDS}{_ASSIGN}([^\s\"'`,;<>|]+)", _is_password, literal_only=True),
-    Rule("password", (rf"\b{_PASSWORDS}\b[^.:=\n]*? (?:is|ist|lautet|to|was) ",),
-         rf"(?i)\b{_PASSWORDS}\b[^.:=\n]{{0,40}}? (?:is|ist|lautet|to|was) [\"'`]?([^\s\"'`,;<>|]+)", _is_password,
-         literal_only=True),
+    Rule("password", (rf"(?:{_FULL_WORDS})[ *`]*{_BETWEEN}",),
+         rf"(?i)\b(?:{_FULL_WORDS})[ *`]*{_BETWEEN}[ *`]*([^\s\"'`,;<>|]+)", _is_password, literal_only=True),
+    Rule("password", ("sshpass", "requirepass"),
+         r"\b(?:sshpass +-p *|requirepass +)[\"']?([^\s\"']+)", _is_url_password),
+    Rule("password", (r"\bcurl\b",),
+         r"\bcurl\b[^\n]*? (?:-u|--user)[ =]*[\"']?[^\s:\"']+:([^\s\"']+)", _is_url_password),
+    Rule("password", (r"\bmachine ",),
+         r"\bmachine\s+[^\s]+\s+login\s+[^\s]+\s+password\s+([^\s]+)", _is_url_password),
+    Rule("password", (r"value=[\"']",),
+         r"""(?i)(?:key|name|id)=["'][\w.:-]*(?:password|passwd|pwd|secret|token|api[_-]?key)["']\s+value=["']([^"'\n]+)""",
+         _is_password),
+    Rule("password", (rf"\b(?:{_FULL_WORDS})\b[^.:=\n]*? (?:is|ist|lautet|est|es) ",),
+         rf"(?i)\b(?:{_FULL_WORDS})\b[^.:=\n]{{0,40}}? (?:is|ist|lautet|est|es) [\"'`]?([^\s\"'`,;<>|]+)",
+         _is_password, literal_only=True),
     Rule("password", (r";\s*(?:password|pwd)\s*=",),
          r"(?i);\s*(?:password|pwd)\s*=\s*([^;\"'\s]+)", _is_password),
     Rule("password", (r"<[\w:]*(?:password|passwd|passphrase)",),
@@ -518,13 +533,24 @@ def _options() -> Any:
     return options
 
 
+_EDGE = r"(?:\b|_|\\[nrt]|%[0-9A-Fa-f]{2}|=3D)"
+"""Where a token can begin: at a word, and after an escaped character, whose last letter would be part of the word."""
+
+
+def _edged(pattern: str) -> str:
+    """A pattern that begins at a word and has no group, with a group and the wider edge."""
+    if not pattern.startswith(r"\b") or re.search(r"(?<!\\)\((?!\?)", pattern):
+        return pattern
+    return f"{_EDGE}({pattern.removeprefix(chr(92) + 'b')})"
+
+
 @lru_cache(maxsize=1)
 def _compiled() -> tuple[Any, tuple[frozenset[int], ...], tuple[Any, ...]]:
     """The automaton of all keywords, the rules of each keyword, and the rules' patterns, for bytes in UTF-8."""
     options = _options()
     options.encoding = _re2().Options.Encoding.LATIN1
     options.case_sensitive = True
-    patterns = tuple(_re2().compile(rule.pattern.encode(), options) for rule in _RULES)
+    patterns = tuple(_re2().compile(_edged(rule.pattern).encode(), options) for rule in _RULES)
     words: dict[str, set[int]] = {}
     for number, rule in enumerate(_RULES):
         for keyword in rule.keywords:

@@ -95,6 +95,9 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         watch = false
         rescan_minutes = 0.5
         parser_workers = 4
+        [secrets]
+        allow = ["ghp_EXAMPLE.*"]
+        allow_files = ["docs/examples/**"]
         [owner]
         linger = 0
         idle_exit = 1
@@ -112,6 +115,7 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
     assert (config.slot.keep_warm, config.slot.starvation_cap, config.slot.allow_cpu_fallback) == (1.5, 0.0, False)
     assert (config.index.max_file_mb, config.index.rescan_minutes, config.index.parser_workers) == (2.0, 0.5, 4)
     assert (config.index.hidden, config.index.watch) == (True, False)
+    assert (config.secrets.allow, config.secrets.allow_files) == (("ghp_EXAMPLE.*",), ("docs/examples/**",))
     assert (config.owner.linger, config.owner.idle_exit) == (0.0, 1.0)
 
 
@@ -140,6 +144,24 @@ def test_every_key_is_taken(tmp_path: Path) -> None:
         ("[index]\nparser_workers = true", "[index] parser_workers must be a whole number from 1 to 64, not True"),
         ('[model]\ndevice = "gpu"', '[model] device must be one of "auto", "cpu", "cuda", "mps", not \'gpu\''),
         ('[model]\nruntime = ["onnx"]', '[model] runtime must be one of "auto", "torch", "onnx", not [\'onnx\']'),
+        (
+            '[secrets]\nallow = "x"',
+            "[secrets] allow must be a list of regular expressions, such as [\"ghp_EXAMPLE.*\"], not 'x'",
+        ),
+        (
+            '[secrets]\nallow = [""]',
+            "[secrets] allow must be a list of regular expressions, such as [\"ghp_EXAMPLE.*\"], not ['']",
+        ),
+        (
+            '[secrets]\nallow = ["a", "(b"]',
+            "[secrets] allow has '(b', which is no regular expression of RE2 (missing ): (b); "
+            "correct it, not ['a', '(b']",
+        ),
+        (
+            '[secrets]\nallow_files = ["!a"]',
+            "[secrets] allow_files has '!a'; a pattern is one line, not empty, and without a "
+            "leading \"!\" (what exclude leaves out, include takes back in), not ['!a']",
+        ),
         ('data_dir = ""', "data_dir must be a path, such as \"~/Documents\", not ''"),
     ],
 )

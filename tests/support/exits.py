@@ -126,7 +126,7 @@ async def texts_of_commands(data: Path, commands: Sequence[Sequence[str]]) -> di
     """Run commands of the command line on a data directory, each in its own process; what each printed."""
     out = {}
     environment = {key: value for key, value in os.environ.items() if not key.startswith("FOLDER_MCP")}
-    for command in commands:
+    for number, command in enumerate(commands):
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "mcp_server", command[0], "--data-dir", str(data), "--no-daemon", *command[1:]),
             stdout=asyncio.subprocess.PIPE,
@@ -134,7 +134,7 @@ async def texts_of_commands(data: Path, commands: Sequence[Sequence[str]]) -> di
             env=environment,
         )
         printed, _ = await process.communicate()
-        out[" ".join(command)[:60]] = printed.decode(errors="replace")
+        out[f"{number} {command[0]}"] = printed.decode(errors="replace")
     return out
 
 
