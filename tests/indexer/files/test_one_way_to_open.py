@@ -9,12 +9,11 @@ from indexer.files import open_inside
 
 PACKAGES = ("files", "documents", "search", "indexing", "folders", "text")
 OTHERS = {
-    "files/walk.py": {
-        "_check_root",
-        "_configured_excludes",
-        "_has_listed_name",
-    },  # names only; the user's git configuration
+    # whether there is a root; the user's git configuration; under which name a file is listed
+    "files/walk.py": {"_check_root", "_configured_excludes", "_has_listed_name"},
     "indexing/changes.py": {"_check_mounted"},  # whether a root is empty
+    "documents/confinement.py": None,  # what the parsers' process may use of the system
+    "documents/landlock.py": None,
     "documents/extract.py": {"read_part"},  # parts of a document
     "documents/office.py": None,  # parts of a document
     "documents/opendocument.py": None,
