@@ -1,8 +1,8 @@
 """Whether the limits of a parser process change what documents say: ``python benchmarks/confined.py DIRECTORY``.
 
-Parses every file of DIRECTORY twice, in a process that takes every limit this system has and in one that takes none, from
-descriptors that were opened before. Prints how many gave the same text or the same reason, names the others, and the
-processor seconds of both. Ends with 1 when a file differs.
+Parses every file of DIRECTORY twice, in a process that takes every limit this system has and in one that takes none,
+from descriptors that were opened before. Prints how many gave the same text or the same reason, names the others, and
+the processor seconds of both. Ends with 1 when a file differs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def parse_all(folder: Path, left_out: tuple[str, ...]) -> None:
 
 def outcome(folder: Path, left_out: tuple[str, ...]) -> dict[str, Any]:
     command = [sys.executable, __file__, str(folder), "--without", ",".join(left_out)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
+    done = subprocess.run(command, capture_output=True, check=True)
     return dict(json.loads(done.stdout))
 
 
@@ -58,9 +58,8 @@ def main() -> int:
     differ = [name for name, text in confined["said"].items() if free["said"][name] != text]
     refused = sum(text.startswith("refused: ") for text in confined["said"].values())
     same = len(confined["said"]) - len(differ)
-    print(
-        f"{len(confined['said'])} files, {same} the same ({refused} refused); limits: {', '.join(confined['steps'])}"
-    )
+    limits = ", ".join(confined["steps"])
+    print(f"{len(confined['said'])} files, {same} the same ({refused} refused); limits: {limits}")
     print(f"processor: {confined['seconds']:.2f} s with them, {free['seconds']:.2f} s without")
     for name in differ:
         print(f"differs: {name}: {confined['said'][name]} | {free['said'][name]}")

@@ -130,11 +130,13 @@ def _set_limit(kind: int, value: int) -> None:
 # What stays readable ------------------------------------------------------------------------------------------------
 
 _SYSTEM_PATHS = (
-    "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo",
+    "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/etc/localtime", "/etc/timezone",
+    "/usr/share/zoneinfo", "/nix/store", "/gnu/store",
     "/usr/share/fonts", "/usr/local/share/fonts", "/usr/share/X11/fonts", "/dev/null", "/dev/urandom",
     "/proc/self/cgroup", "/sys/fs/cgroup", "/sys/devices/system/cpu",
 )  # fmt: skip
-"""Shared libraries, time zones, the fonts that pdfium measures text by, and how many processors libraries may use."""
+"""Shared libraries (of Nix and Guix too), time zones, the fonts that pdfium measures text by, and how many processors
+libraries may use."""
 _PACKAGE_DIRECTORIES = ("site-packages", "dist-packages")
 _PACKAGES = ("xberg", "pypdfium2", "tokenizers")
 """Packages by which a directory of any other name is known as one that holds installed packages."""

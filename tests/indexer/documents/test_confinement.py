@@ -11,9 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from broken_files import FILES
 from documents import docx, epub, odt, opendocument, pdf, pptx, xlsx
+from hostile import HOSTILE, described, script
+
+from indexer.documents.pool import open_parsers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux offers limits that bind native code")
 
@@ -25,6 +29,11 @@ if sys.platform == "linux":
 
 SCRIPT = Path(__file__).resolve().parents[2] / "support" / "native_calls.py"
 NAMES = ("other.txt", "unlinked", "renamed", "truncated", "written")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture
@@ -177,7 +186,8 @@ def test_every_format_gives_the_same_text_or_reason_with_every_limit_and_with_no
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     script = SCRIPT.parents[2] / "benchmarks" / "confined.py"
-    done = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=100)
+    command = [sys.executable, str(script), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     refused = sum(1 for name in BROKEN if name != "entities.docx")
     assert done.stdout.startswith(f"{len(files)} files, {len(files)} the same ({refused} refused)")
@@ -284,3 +294,62 @@ def test_a_processor_without_a_list_gets_no_filter_and_is_told(machine: str, mon
     monkeypatch.setattr("platform.machine", lambda: machine)
     with pytest.raises(landlock.Unavailable, match="no list of system calls"):
         system_calls.allow_only_reading()
+
+
+# A worker of the pool ----------------------------------------------------------------------------------------------
+
+# The real worker, taken over by its document: what it can reach is the text that it answers with.
+TAKEN_OVER = """
+import ctypes, stat
+from dataclasses import replace
+from indexer.types import Unit
+library = ctypes.CDLL(None, use_errno=True)
+def taken_over(path, source, limits):
+    parsed = real(path, source, limits)
+    root = os.path.dirname(path).encode()
+    regular = []
+    for descriptor in range(64):
+        try:
+            found = os.fstat(descriptor)
+        except OSError:
+            continue
+        if stat.S_ISREG(found.st_mode) and found.st_size:
+            regular.append(os.pread(descriptor, 9, 0).decode("utf-8", "replace"))
+    tried = {
+        "its own path": library.open(path.encode(), os.O_RDONLY),
+        "a neighbour": library.open(root + b"/neighbour.txt", os.O_RDONLY),
+        "the folder": library.open(root, os.O_RDONLY),
+        "the checkout": library.open(CHECKOUT + b"/README.md", os.O_RDONLY),
+        "the parent's descriptors": library.open(b"/proc/%d/fd/0" % os.getppid(), os.O_RDONLY),
+        "the file again, to write": library.open(b"/proc/self/fd/%d" % source.fileno(), os.O_RDWR),
+        "a socket": library.socket(1, 1, 0),
+        "a child": library.fork(),
+        "the parent": library.kill(os.getppid(), 0),
+        "the file's length": library.ftruncate(source.fileno(), 0),
+    }
+    text = repr((sorted(regular), sorted(name for name, outcome in tried.items() if outcome >= 0)))
+    return replace(parsed, document=replace(parsed.document, units=(Unit("lines", "", text),)))
+worker.parse_here = taken_over
+asked ="""
+
+
+@pytest.mark.slow
+async def test_a_worker_that_a_document_takes_over_holds_that_document_and_reaches_nothing_else(
+    tmp_path: Path,
+) -> None:
+    checkout = os.fsencode(SCRIPT.parents[2])
+    body = TAKEN_OVER.replace("CHECKOUT", repr(checkout))
+    made = script(tmp_path / "taken-python", HOSTILE.replace("\nasked =", body, 1))
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    (folder / "neighbour.txt").write_text("a secret", encoding="utf-8")
+    with anyio.fail_after(60):
+        async with open_parsers(interpreter=made) as parsers:
+            for number in range(3):
+                place = folder / f"{number}.eml"
+                place.write_text(f"letter: {number}\nSubject: x\n\ny\n", encoding="utf-8")
+                text = (await parsers.parse(described(place))).document.units[0].text
+                if parsers.status().limits_missing:
+                    pytest.skip(f"this system does not offer {parsers.status().limits_missing}")
+                assert text == repr(([f"letter: {number}"], [])), "earlier files are closed"
+            assert (parsers.status().restarts, parsers.status().workers) == (0, 1)
