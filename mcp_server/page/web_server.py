@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 import sys
@@ -20,6 +21,8 @@ from mcp_server.page.unproven import (
     DescriptorReserve,
     UnprovenConnections,
 )
+
+log = logging.getLogger(__name__)
 
 
 class WebServer(uvicorn.Server):
@@ -52,7 +55,7 @@ class WebServer(uvicorn.Server):
             connection.ended()
             lost(error)
 
-        made.connection_lost = connection_lost  # type: ignore[method-assign]
+        made.connection_lost = connection_lost  # type: ignore[method-assign,assignment]
         return made
 
 
@@ -111,6 +114,7 @@ class Listener:
         except OSError as error:
             if error.errno in OUT_OF_DESCRIPTORS:
                 # The connection stays in the queue, and the socket readable: not to be asked again at once.
+                log.warning("a connection cannot be accepted for now: %s", error)
                 self._loop.remove_reader(self._listening)
                 self._reserve.release()
                 self._unproven.close_oldest()
