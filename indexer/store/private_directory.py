@@ -1,7 +1,8 @@
 """The data directory belongs to one user: it is closed to all others, or not written to.
 
-It holds the text of documents that perhaps only their owner may read. Directories below it are closed too, where it
-was open: whoever had one of them open would still reach what is in it.
+It holds the text of documents that perhaps only their owner may read. Our directories below it are closed too, where
+it was open: whoever had one of them open would still reach what is in it. A directory that holds files of others stays
+as it is, for those may be meant to be reached: the user has named a home or a shared directory.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ from pathlib import Path
 from indexer.errors import StoreError
 
 log = logging.getLogger(__name__)
+
+OUR_DIRECTORIES = ("index", "logs", "models", "record")
+OUR_FILES = ("folders.", "http-token", "access.", ".doctor-")
+"""How the names of our files begin."""
 
 
 def make_private(data_dir: Path) -> str:
@@ -47,17 +52,30 @@ def make_private(data_dir: Path) -> str:
         )
     if not mode & 0o077:
         return ""
+    closed = [data_dir / "index"] if holds_other_files(data_dir) else [data_dir]
     try:
-        _close_to_others(data_dir)
+        (data_dir / "index").mkdir(exist_ok=True, mode=0o700)
+        before = [each for each in closed if each.stat().st_mode & 0o077]
+        _close_to_others(data_dir, closed)
     except OSError as error:
         if error.errno == errno.EROFS:  # nothing is written there either
             return ""
         raise _stays_open(data_dir, mode, str(error.strerror)) from error
-    if data_dir.stat().st_mode & 0o077:  # a file system that has no modes
+    if any(each.stat().st_mode & 0o077 for each in closed):  # a file system that has no modes
         raise _stays_open(data_dir, mode, "its file system keeps it so")
-    said = f"{data_dir} was open to other users of this machine (mode {mode:04o}); only this user can enter it now"
+    if not before:
+        return ""
+    said = f"{before[0]} was open to other users of this machine (the data directory had mode {mode:04o})"
+    said += "; it is closed to them now"
     log.warning("%s", said)
     return said
+
+
+def holds_other_files(data_dir: Path) -> bool:
+    """Whether anything in the data directory is not ours, so that it may be meant for others."""
+    with os.scandir(data_dir) as entries:
+        names = [each.name for each in entries]
+    return not all(name in OUR_DIRECTORIES or name.startswith(OUR_FILES) for name in names)
 
 
 def _stays_open(data_dir: Path, mode: int, why: str) -> StoreError:
@@ -68,10 +86,15 @@ def _stays_open(data_dir: Path, mode: int, why: str) -> StoreError:
     )
 
 
-def _close_to_others(data_dir: Path) -> None:
-    """Take every right of others away from the directory and all below it; links are not followed."""
-    os.chmod(data_dir, 0o700)
-    for _, _, _, directory in os.fwalk(data_dir, onerror=None):
-        mode = os.fstat(directory).st_mode
-        if mode & 0o077:
-            os.fchmod(directory, stat.S_IMODE(mode) & 0o700)
+def _close_to_others(data_dir: Path, closed: list[Path]) -> None:
+    """Take every right of others away from directories, and from all of ours; links are not followed."""
+    for each in closed:
+        if each.stat().st_mode & 0o077:
+            os.chmod(each, 0o700)
+    for name in OUR_DIRECTORIES:
+        if not (data_dir / name).is_dir() or (data_dir / name).is_symlink():
+            continue
+        for _, _, _, directory in os.fwalk(data_dir / name):
+            mode = os.fstat(directory).st_mode
+            if mode & 0o077:
+                os.fchmod(directory, stat.S_IMODE(mode) & 0o700)

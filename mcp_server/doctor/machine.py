@@ -24,6 +24,7 @@ from typing import NamedTuple
 from indexer.errors import StoreError
 from indexer.files.mounts import mount_table, silent_parts, synchronised
 from indexer.models.loader import Accelerator, detect_accelerator, torch_build
+from indexer.store.private_directory import holds_other_files
 from mcp_server.doctor.checks import CheckInputs, Finding
 from mcp_server.processes.owner_lock import user_name
 
@@ -365,6 +366,10 @@ def _private(data_dir: Path, existing: Path) -> Finding:
     if found.st_uid != os.geteuid():
         detail = f"{data_dir} belongs to {user_name(found.st_uid)} ({mode}), who can read your documents' text in it"
         return Finding(name, "failure", detail, "choose a directory of your own, with --data-dir")
+    index = data_dir / "index"
+    if found.st_mode & 0o077 and holds_other_files(data_dir) and index.is_dir() and not index.stat().st_mode & 0o077:
+        detail = f"other users can enter {data_dir} ({mode}), which holds other files too, but not the index in it"
+        return Finding(name, "ok", detail)
     if found.st_mode & 0o077:
         detail = f"other users of this machine can enter {data_dir} ({mode})"
         remedy = f"run: chmod 700 {data_dir}; it is done when the index is next opened for writing, too"

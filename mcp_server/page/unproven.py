@@ -21,7 +21,7 @@ FEWEST = 8
 SHARE = 8
 """One of so many descriptors of the process may belong to connections without proof, at each listener."""
 PROOF_S = 30.0
-"""Seconds in which a connection has to show the token."""
+"""Seconds that a connection has for a request, as long as it has not shown the token."""
 RETRY_S = 1.0
 """Seconds after which a listener tries again that could not accept for want of descriptors."""
 RESERVED = 8

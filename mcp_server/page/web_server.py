@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 import sys
@@ -20,6 +21,8 @@ from mcp_server.page.unproven import (
     DescriptorReserve,
     UnprovenConnections,
 )
+
+log = logging.getLogger(__name__)
 
 
 class WebServer(uvicorn.Server):
@@ -46,21 +49,26 @@ class WebServer(uvicorn.Server):
         made: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
             config=self.config, server_state=self.server_state, app_state=state, _loop=asyncio.get_running_loop()
         )
-        lost = made.connection_lost
+        lost, app = made.connection_lost, made.app  # type: ignore[attr-defined]
+
+        async def answer(scope: Any, receive: Any, send: Any) -> None:
+            connection.asked()
+            await app(scope, receive, send)
 
         def connection_lost(error: Exception | None) -> None:
             connection.ended()
             lost(error)
 
-        made.connection_lost = connection_lost  # type: ignore[method-assign]
+        made.app = answer  # type: ignore[attr-defined]
+        made.connection_lost = connection_lost  # type: ignore[method-assign,assignment]
         return made
 
 
 class Listener:
     """Accepts connections on one socket until closed; what uvicorn calls a server.
 
-    A connection is one task until its TLS handshake is over, then a transport. It has ``PROOF_S`` seconds to show the
-    token, and gives way to a newer one when there are too many without.
+    A connection is one task until its TLS handshake is over, then a transport. It has ``PROOF_S`` seconds for each
+    request as long as none has shown the token, and gives way to a newer one when there are too many without.
     """
 
     def __init__(
@@ -111,6 +119,7 @@ class Listener:
         except OSError as error:
             if error.errno in OUT_OF_DESCRIPTORS:
                 # The connection stays in the queue, and the socket readable: not to be asked again at once.
+                log.warning("a connection cannot be accepted for now: %s", error)
                 self._loop.remove_reader(self._listening)
                 self._reserve.release()
                 self._unproven.close_oldest()
@@ -144,11 +153,19 @@ class _Connection:
         self.task: asyncio.Task[None] | None = None
         self.transport: asyncio.WriteTransport | None = None
         self._unproven = unproven
+        self._done = False
         self._timer = asyncio.get_running_loop().call_later(PROOF_S, self._expire)
         unproven.add(self, self._close)
 
+    def asked(self) -> None:
+        """Record that it has sent the head of a request: it has the time for another one."""
+        if not self._done:
+            self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_later(PROOF_S, self._expire)
+
     def proven(self) -> None:
         """Record that it has shown the token."""
+        self._done = True
         self._timer.cancel()
         self._unproven.discard(self)
 
@@ -159,6 +176,7 @@ class _Connection:
         self._close()
 
     def _close(self) -> None:
+        self._done = True
         self._timer.cancel()
         if self.transport is not None:
             self.transport.abort()

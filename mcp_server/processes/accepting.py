@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import anyio
 from anyio.abc import SocketListener, SocketStream, TaskGroup
@@ -38,7 +39,7 @@ class PendingHandshakes:
 
 async def accept_connections(
     listener: SocketListener,
-    serve: Callable[[SocketStream], Awaitable[None]],
+    serve: Callable[[SocketStream], Coroutine[Any, Any, None]],
     tasks: TaskGroup,
     handshakes: PendingHandshakes,
 ) -> None:

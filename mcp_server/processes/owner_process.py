@@ -41,9 +41,13 @@ def main(argv: Sequence[str], environ: Mapping[str, str], opener: OwnerOpener | 
         report(f"ERROR {error}")
         return 2
     with OwnerLock(owner_files) as lock:
-        if not lock.acquire():
-            report("BUSY")
-            return 0
+        try:
+            if not lock.acquire():
+                report("BUSY")
+                return 0
+        except OSError as error:
+            report(f"ERROR {error}")
+            return 1
         # Only now: a process that does not get the lock has imported next to nothing.
         from mcp_server.processes import owner  # noqa: PLC0415
 

@@ -19,6 +19,7 @@ from pages import Page, served
 
 from mcp_server.page import app, web_server
 from mcp_server.page.port import STATE_FILE, PageServer
+from mcp_server.page.unproven import UnprovenConnections
 
 
 @pytest.fixture(scope="module")
@@ -351,6 +352,25 @@ def test_a_connection_that_shows_no_token_in_time_is_closed(
             own_page.portal.call(_wait, 0.1)
     finally:
         connection.close()
+
+
+async def test_a_connection_that_goes_on_asking_without_a_token_stays_until_others_need_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the probes of a load balancer do."""
+    import asyncio
+
+    monkeypatch.setattr(web_server, "PROOF_S", 1000.0)
+    loop = asyncio.get_running_loop()
+    unproven = UnprovenConnections()
+    one = web_server._Connection(unproven)
+    first = one._timer
+    one.asked()
+    assert first.cancelled() and one._timer.when() >= first.when() and one._timer.when() > loop.time() + 990
+    one.proven()
+    assert one._timer.cancelled() and not len(unproven)
+    one.asked()
+    assert one._timer.cancelled()  # nothing is timed any more
 
 
 async def _wait(seconds: float) -> None:
