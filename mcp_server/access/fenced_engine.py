@@ -30,6 +30,11 @@ NO_CHANGES = "folders cannot be added or removed over this connection; on the ma
 NOTHING_VISIBLE = "Nothing is indexed of what this connection may see."
 NOT_INDEXED = " is not an indexed file"
 """In every error of the engine about a file that it does not know."""
+ABOUT_ARGUMENTS = (
+    *("query ", "top_k ", "offset ", "context ", "max_chars ", "path_glob ", "locator "),
+    "the index is still being opened",
+)
+"""How errors begin that say nothing of what is indexed."""
 NOT_USABLE = "the index of this server cannot be used now; `folder-mcp status` on its machine says why"
 LATER = "this cannot be answered now; ask again in a few seconds"
 
@@ -65,7 +70,7 @@ class FencedEngine:
         try:
             answer = await self._engine.search(replace(query, scope=replace(query.scope, folders=roots, parts=parts)))
         except FolderMcpError as error:
-            raise self._shown_error(error, visible, query.text, query.scope.path_glob or "") from None
+            raise _shown_error(error, visible) from None
         return self._shown_answer(answer, chosen, visible)
 
     async def read(self, path: str, locator: str | None = None, *, max_chars: int = 16_000) -> Reading:
@@ -80,10 +85,9 @@ class FencedEngine:
             try:
                 reading = await self._engine.read(candidate, locator, max_chars=max_chars)
             except FolderMcpError as error:
-                shown = self._shown_error(error, visible, path, locator or "")
-                if NOT_INDEXED in str(shown):
+                if isinstance(error, QueryError) and NOT_INDEXED in str(error):
                     continue
-                raise shown from None
+                raise _shown_error(error, visible) from None
             if self._admits(reading.path, visible):
                 return reading
         raise QueryError(UNKNOWN_FILE)
@@ -172,9 +176,8 @@ class FencedEngine:
             try:
                 await self._engine.read(os.curdir)  # waits; no folder is a file
             except FolderMcpError as error:
-                shown = self._shown_error(error, ())
-                if NOT_INDEXED not in str(shown):
-                    raise shown from None
+                if not isinstance(error, QueryError) or NOT_INDEXED not in str(error):
+                    raise _shown_error(error, ()) from None
             visible = self._visible()
         return visible
 
@@ -218,26 +221,20 @@ class FencedEngine:
         parts = [each.path for each in chosen if each.is_part]
         return {each.path: each for each in self._engine.status(parts=parts).folders} if parts else {}
 
-    def _shown_error(self, error: FolderMcpError, visible: Sequence[VisibleFolder], *own: str) -> FolderMcpError:
-        """Return the error, or one that says less if it quotes a path that may not be seen.
 
-        Args:
-            error: What the engine raised.
-            visible: What may be seen.
-            own: Text that the caller sent, which the error may repeat.
-        """
-        if isinstance(error, StoreError):
-            return StoreError(NOT_USABLE, error.code)
-        if not isinstance(error, QueryError):
-            return FolderMcpError(NOT_USABLE)
-        text = str(error)
-        for sent in sorted(filter(None, own), key=len, reverse=True):
-            text = text.replace(repr(sent[:200]), "").replace(sent, "")
-        own_roots = {each.known.path for each in visible}
-        foreign = any(each.path in text for each in self._engine.folders() if each.path not in own_roots)
-        if not foreign and not quotes_path(text, [each.path for each in visible]):
-            return error
-        return QueryError(LATER)
+def _shown_error(error: FolderMcpError, visible: Sequence[VisibleFolder]) -> FolderMcpError:
+    """Return an error of the engine, or one that says less.
+
+    Shown as they are: errors about an argument, which repeat what the caller sent, and those about a visible file that
+    quote no other path.
+    """
+    if isinstance(error, StoreError):
+        return StoreError(NOT_USABLE, error.code)
+    if not isinstance(error, QueryError):
+        return FolderMcpError(NOT_USABLE)
+    text, paths = str(error), [each.path for each in visible]
+    about_file = any(text.startswith(f"{path}/") for path in paths) and not quotes_path(text, paths)
+    return error if about_file or text.startswith(ABOUT_ARGUMENTS) else QueryError(LATER)
 
 
 def _chosen(folders: Sequence[str] | None, visible: Sequence[VisibleFolder]) -> list[VisibleFolder]:

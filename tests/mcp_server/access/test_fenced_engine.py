@@ -208,6 +208,7 @@ async def test_no_folder_can_be_added_removed_or_indexed_but_the_own(busy: Busy,
         (StoreError("cannot read /data/index/chunks.lance", "io_error"), StoreError, NOT_USABLE),
         (FolderMcpError("config.toml line 3 in /home/other"), FolderMcpError, NOT_USABLE),
         (QueryError("folder /x is not indexed; indexed folders: /a, /b"), QueryError, LATER),
+        (QueryError("index of /other/two is away"), QueryError, LATER),
         (QueryError("path_glob '[' opens a bracket that it does not close"), QueryError, "path_glob '\\['"),
     ],
 )
