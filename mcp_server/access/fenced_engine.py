@@ -15,8 +15,9 @@ from typing import NoReturn
 from indexer.errors import FolderError, FolderMcpError, QueryError, StoreError
 from indexer.folders.registry import KnownFolder
 from indexer.history import History
+from indexer.search.search import scope_below_folders
 from indexer.status_types import FolderStatus, IndexReport, Status, Work
-from indexer.types import Answer, FolderCoverage, Hit, Query, Reading, Semantic
+from indexer.types import Answer, FolderCoverage, Hit, Query, Reading, Scope, Semantic
 from mcp_server.access.access import Access, VisibleFolder, is_within, visible_folders
 from mcp_server.access.fenced_status import fenced_status, foreign_models, quotes_path, shown_model_name
 from mcp_server.engine_port import EnginePort
@@ -65,10 +66,8 @@ class FencedEngine:
             nothing = Semantic("unavailable", 0.0, "nothing_indexed", "Nothing is indexed here yet.")
             mode = "keyword" if query.mode == "hybrid" else query.mode
             return Answer((), mode, nothing, (), None, (NOTHING_VISIBLE,), 0.0)
-        roots = tuple(dict.fromkeys(each.known.path for each in chosen))
-        parts = tuple((each.known.path, each.below) for each in chosen) if any(e.is_part for e in chosen) else None
         try:
-            answer = await self._engine.search(replace(query, scope=replace(query.scope, folders=roots, parts=parts)))
+            answer = await self._engine.search(replace(query, scope=_scope_of(query.scope, chosen)))
         except FolderMcpError as error:
             raise _shown_error(error, visible) from None
         return self._shown_answer(answer, chosen, visible)
@@ -251,6 +250,21 @@ def _chosen(folders: Sequence[str] | None, visible: Sequence[VisibleFolder]) -> 
             listed = ", ".join(by_path) or "none yet"
             raise QueryError(f"folder {path[:200]!r} is not indexed; indexed folders: {listed}")
     return [by_path[path] for path in folders]
+
+
+def _scope_of(scope: Scope, chosen: Sequence[VisibleFolder]) -> Scope:
+    """Return the scope of a search in these folders, of which some are parts of indexed ones."""
+    roots = tuple(dict.fromkeys(each.known.path for each in chosen))
+    if not any(each.is_part for each in chosen):
+        return replace(scope, folders=roots)
+    below = scope_below_folders(scope, [each.path for each in chosen])  # a glob may begin with the path of a part
+    parts = tuple((each.known.path, each.below) for each in chosen if each.path in (below.folders or ()))
+    glob = below.path_glob
+    if glob is not None and any(is_within(glob, root) for root in roots):
+        glob = (
+            f"/{glob}"  # of the folder around a part nothing is known: it is no path of a folder, and matches nothing
+        )
+    return replace(scope, folders=roots, path_glob=glob, parts=parts)
 
 
 def _candidates(path: str, visible: Sequence[VisibleFolder]) -> list[str]:
