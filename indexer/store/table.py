@@ -133,13 +133,9 @@ def part_filter(folder: str, below: str, glob: str | None = None) -> str:
     Raises:
         QueryError: The glob is malformed.
     """
-    begins = escape(relative_name(folder, os.path.join(folder, below)) + "/") if below else ""
-    # The limit itself regards letter case, unlike the glob.
-    inside = f"regexp_like(name, '{_START}{_literals(begins)}')" if begins else None
-    matches = None
-    if glob is not None:
-        matches = _regexp_like(glob_regex(glob).replace(_START, _START + _literals(begins.lower()), 1))
-    return str(all_of(equals("folder", escape(folder)), inside, matches))
+    begins = _literals(escape(relative_name(folder, os.path.join(folder, below)) + "/")) if below else ""
+    inside = f"regexp_like(name, '{_START}{begins}')" if begins else None
+    return str(all_of(equals("folder", escape(folder)), inside, None if glob is None else name_filter(glob, begins)))
 
 
 def suffix_filter(suffixes: Sequence[str]) -> str:
@@ -150,18 +146,18 @@ def suffix_filter(suffixes: Sequence[str]) -> str:
     return f"regexp_like(lower(name), '\\.(?:{ends})$')"
 
 
-def name_filter(glob: str) -> str:
+def name_filter(glob: str, begins: str = "") -> str:
     """SQL for "the path below its folder matches the glob".
+
+    Args:
+        glob: The glob.
+        begins: Regular expression of a part of the folder, in any case; the glob then begins below it.
 
     Raises:
         QueryError: The glob is malformed.
     """
-    return _regexp_like(glob_regex(glob))
-
-
-def _regexp_like(pattern: str) -> str:
-    quoted = pattern.replace("'", "''")
-    return f"regexp_like(lower(name), '{quoted}')"  # a flag instead costs seconds for classes of many characters
+    pattern = glob_regex(glob).replace(_START, f"{_START}(?i:{begins})" if begins else _START, 1).replace("'", "''")
+    return f"regexp_like(lower(name), '{pattern}')"  # a flag instead costs seconds for classes of many characters
 
 
 def glob_regex(glob: str) -> str:

@@ -79,6 +79,10 @@ async def test_a_part_of_a_folder_is_searched_read_and_counted_as_a_folder(tmp_p
         assert await names("*.md") == {"top.md", "deep/birchinner.md"}
         assert await names("**/deep/**") == {"deep/birchinner.md"}
         assert await names("bircharchive/**") == set(), "a glob begins at the part"
+        assert await names(f"{part}/deep/**") == await names(f"{part}/deep") == {"deep/birchinner.md"}
+        assert await names(str(part)) == {"top.md", "deep/birchinner.md"}
+        for outside in (two.root, f"{two.root}/**", f"{two.root}/plan.md", f"{two.root}/deep/**", f"{part}2/**"):
+            assert await names(str(outside)) == set()
         assert await names(folders=(str(part),)) == {"top.md", "deep/birchinner.md"}
         with pytest.raises(QueryError, match=rf"is not indexed; indexed folders: {part}$"):
             await names(folders=(str(two.root),))
@@ -208,6 +212,7 @@ async def test_no_folder_can_be_added_removed_or_indexed_but_the_own(busy: Busy,
         (StoreError("cannot read /data/index/chunks.lance", "io_error"), StoreError, NOT_USABLE),
         (FolderMcpError("config.toml line 3 in /home/other"), FolderMcpError, NOT_USABLE),
         (QueryError("folder /x is not indexed; indexed folders: /a, /b"), QueryError, LATER),
+        (QueryError("index of /other/two is away"), QueryError, LATER),
         (QueryError("path_glob '[' opens a bracket that it does not close"), QueryError, "path_glob '\\['"),
     ],
 )
