@@ -311,8 +311,8 @@ class Scope:
 
     Attributes:
         folders: Roots to search, None for all.
-        path_glob: Shell-style pattern matched against the path below its root or the file name
-            (``*`` within a part, ``**`` across parts), None for all.
+        path_glob: Shell-style pattern matched, whatever the letter case, against the path below its root or the file
+            name (``*`` within a part, ``**`` across parts), or against both if it begins with a root; None for all.
         modified_after: Only files modified after this time, seconds since the epoch; None for all.
         suffixes: Only files whose name ends in one of these, lower case without the dot; None for all.
         parts: Only these parts of the folders: a root, and the path below it (empty for all of it); a glob is then

@@ -92,6 +92,7 @@ class ConnectionContext:
         notices: Why folders that it named are refused, one sentence each.
         ready: Set when ``folders``, ``notices`` and ``limits`` are complete.
         only: Whether the folders that it named are all that it may see.
+        by_token: Whether only requests of a user who is known by a token see anything.
         limits: With ``only``: what it may see, absolute paths with links resolved; nothing until they are known.
         record: Gets a line for each answer.
     """
@@ -102,6 +103,7 @@ class ConnectionContext:
     notices: list[str] = field(default_factory=list)
     ready: anyio.Event = field(default_factory=_new_event)
     only: bool = False
+    by_token: bool = False
     limits: tuple[str, ...] = ()
     record: Record = NO_RECORD
 

@@ -9,209 +9,23 @@ In order of precedence, the first that matches decides:
    repository, then the user's global excludes file.
 
 An ignored directory is not entered: nothing below it can be included (include the directory itself).
+
+Ignore files come with every clone and archive: each is limited in size and in patterns with wildcards, and so are
+those that apply to one directory together. A directory whose ignore files exceed a limit is closed: nothing in it is
+indexed, rather than what they would have left out.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-import re
 import stat
-import sys
-import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
-log = logging.getLogger(__name__)
-
-
-# Rules --------------------------------------------------------------------------------------------------------------
-# One list of gitignore patterns, matched with one file or directory at a time.
-#
-# pathspec translates each pattern to a regular expression. Precedence is decided here, and a directory is matched
-# apart from what is below it, because a walk matches every directory before it enters it. (pathspec's own
-# ``match_file`` matches whole paths, and differs from git for a re-included child of an excluded directory.) Most
-# patterns are a plain name or end in a suffix: those are found by lookup, not tried one by one.
-
-_SPECIAL = re.compile(r"[*?\[\\]")
-_POSIX = {
-    "[:alnum:]": "a-zA-Z0-9", "[:alpha:]": "a-zA-Z", "[:blank:]": " \t", "[:digit:]": "0-9", "[:lower:]": "a-z",
-    "[:punct:]": "!-/:-@{-~", "[:space:]": " \t\r\n\f\v", "[:upper:]": "A-Z", "[:xdigit:]": "0-9a-fA-F",
-}  # fmt: skip
-_MAX_STARS = 6
-"""Most wildcards in a path part: each multiplies the work on a name of up to 255 bytes; real patterns have 1 or 2."""
-
-IGNORE_CASE = sys.platform in ("darwin", "win32")
-"""Whether patterns of ignore files match without letter case, as git does on these systems (core.ignorecase)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One pattern.
-
-    Attributes:
-        line: As written.
-        ignores: True for a pattern, False for its negation (``!pattern``).
-        matches: Used with ``fullmatch`` on the path relative to the list's directory, with ``/`` after a directory.
-        name: The last part if it is a plain name, else empty.
-        prefix: What the last part starts with, up to its first wildcard.
-        suffix: What it ends with, after its last wildcard.
-    """
-
-    line: str
-    ignores: bool
-    matches: re.Pattern[str]
-    name: str
-    prefix: str
-    suffix: str
-
-
-class Rules:
-    """Patterns of one ignore file or list; the last match decides.
-
-    Args:
-        lines: Patterns, comments, blanks.
-        source: A file or the name of a list, for the reason of a verdict.
-        ignore_case: Match without letter case.
-    """
-
-    __slots__ = (
-        "_by_name",
-        "_by_prefix",
-        "_by_suffix",
-        "_fold",
-        "_others",
-        "_prefixes",
-        "_rules",
-        "_suffixes",
-        "source",
-    )
-
-    def __init__(self, lines: Iterable[str], source: str, *, ignore_case: bool = IGNORE_CASE) -> None:
-        self.source = source
-        self._fold = ignore_case
-        self._rules: list[Rule] = []
-        self._by_name: dict[str, list[int]] = {}
-        self._by_suffix: list[tuple[str, int]] = []
-        self._by_prefix: list[tuple[str, int]] = []
-        self._others: list[int] = []
-        for line in lines:
-            rule = _compile(line.lower() if ignore_case else line, source)
-            if rule is not None:
-                self._add(rule)
-        self._suffixes = tuple(suffix for suffix, _ in self._by_suffix)
-        self._prefixes = tuple(prefix for prefix, _ in self._by_prefix)
-
-    def __len__(self) -> int:
-        return len(self._rules)
-
-    def literals(self) -> tuple[set[str], set[str], set[str]]:
-        """Names, prefixes and suffixes in lower case: a name with none of these matches no rule of the list.
-
-        Raises:
-            ValueError: A rule of the list has no literal part.
-        """
-        if self._others:
-            raise ValueError(f"{self.source}: {self._rules[self._others[0]].line!r} may match any name")
-        prefixes = {prefix.lower() for prefix in self._prefixes}
-        suffixes = {suffix.lower() for suffix in self._suffixes}
-        return {name.lower() for name in self._by_name}, prefixes, suffixes
-
-    def find(self, path: str, name: str, is_dir: bool) -> Rule | None:
-        """The last rule that matches one entry itself (not what is below it), or None.
-
-        Args:
-            path: Relative to the directory of the list, parts joined by ``/``.
-            name: Its last part.
-            is_dir: Whether it is a directory.
-        """
-        if self._fold:
-            path, name = path.lower(), name.lower()
-        candidates = self._others
-        by_name = self._by_name.get(name)
-        if by_name:
-            candidates = candidates + by_name
-        if self._suffixes and name.endswith(self._suffixes):
-            candidates = candidates + [index for suffix, index in self._by_suffix if name.endswith(suffix)]
-        if self._prefixes and name.startswith(self._prefixes):
-            candidates = candidates + [index for prefix, index in self._by_prefix if name.startswith(prefix)]
-        if not candidates:
-            return None
-        subject = path + "/" if is_dir else path
-        for index in sorted(candidates, reverse=True) if candidates is not self._others else reversed(candidates):
-            if self._rules[index].matches.fullmatch(subject):
-                return self._rules[index]
-        return None
-
-    def _add(self, rule: Rule) -> None:
-        """Add a rule to the lookup that ``find`` uses."""
-        index = len(self._rules)
-        self._rules.append(rule)
-        if rule.name:
-            self._by_name.setdefault(rule.name, []).append(index)
-        elif rule.prefix:
-            self._by_prefix.append((rule.prefix, index))
-        elif rule.suffix:
-            self._by_suffix.append((rule.suffix, index))
-        else:
-            self._others.append(index)
-
-
-def _compile(line: str, source: str) -> Rule | None:
-    """Compile one line; None for blanks, comments and patterns that git discards."""
-    from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern  # noqa: PLC0415  # 60 to 135 ms to import
-
-    pattern = _entry_pattern(line)
-    last = pattern.rstrip("/").rpartition("/")[2]
-    if any(part.count("*") > _MAX_STARS for part in pattern.split("/")):
-        log.warning("%s: pattern %r passed over: more than %d wildcards in one part", source, line, _MAX_STARS)
-        return None
-    try:
-        with warnings.catch_warnings():
-            # "[[" and "--" in a bracket are literal here; Python warns that they may mean something else later.
-            warnings.simplefilter("ignore", FutureWarning)
-            expression, ignores = GitIgnoreSpecPattern.pattern_to_regex(pattern)
-            if expression is None or ignores is None:
-                return None
-            matches = re.compile(_for_fullmatch(expression), re.DOTALL)
-    except (ValueError, re.error) as error:
-        log.info("%s: pattern %r passed over: %s", source, line, error)
-        return None
-    last = last.removeprefix("!") if "/" not in pattern.rstrip("/") else last
-    special = [match.start() for match in _SPECIAL.finditer(last)]
-    if not special:
-        return Rule(line, ignores, matches, last.rstrip(), "", "")
-    return Rule(line, ignores, matches, "", last[: special[0]], _suffix(last))
-
-
-def _suffix(part: str) -> str:
-    """The literal end of a path part after its last ``*`` or ``?``, empty when brackets or escapes are in play."""
-    if "[" in part or "\\" in part:
-        return ""
-    return re.split(r"[*?]", part)[-1].rstrip()
-
-
-def _entry_pattern(line: str) -> str:
-    """An equivalent pattern whose translation matches entries, not trees: ``a/**`` becomes ``a/**/*``."""
-    for name, characters in _POSIX.items():
-        line = line.replace(name, characters)
-    stripped = line if line.endswith("\\ ") else line.rstrip()
-    if stripped.endswith("/**"):
-        return stripped + "/*"
-    if stripped.endswith("/**/"):
-        return stripped + "*/"
-    return stripped
-
-
-def _for_fullmatch(expression: str) -> str:
-    """A regular expression for ``fullmatch``: pathspec abbreviates "anything" and "any directory"."""
-    if expression == ".":
-        return ".+"
-    if expression in ("/", "(?P<ps_d>/)"):
-        return ".+/"
-    return expression
-
+from indexer.files.patterns import MAX_WILDCARDS, Compile, Cost, Rule, Rules
 
 # Ignore -------------------------------------------------------------------------------------------------------------
 
@@ -223,8 +37,15 @@ IGNORE_FILES = (".folder-mcpignore", ".gitignore")
 MAX_BYTES = 50 << 20
 """Default size cap of a file, bytes."""
 
+MAX_IGNORE_FILE = 1 << 20
+"""Largest ignore file, bytes; git's own test suite stays below a tenth of it."""
+
+MAX_TOGETHER = 2 << 20
+"""Most characters of patterns that apply to one directory; wildcard patterns together as many as one file may have."""
+
+_CACHE_BYTES = 128 << 20  # of rules kept in memory; those that may apply to one directory fit in
+_CHARACTER_BYTES, _WILDCARD_BYTES = 16, 16 << 10  # of memory, for a character of short patterns and for a wildcard one
 _INFO_EXCLUDE = ".git/info/exclude"
-_MAX_IGNORE_FILE = 1 << 20  # of an ignore file; git's own test suite stays below a tenth of it
 _SECRET = "a secret by its name"  # noqa: S105
 
 
@@ -244,12 +65,32 @@ NOT_IGNORED = Verdict(False, "")
 
 
 class Level(NamedTuple):
-    """The rules that a directory adds: those of ``.folder-mcpignore``, ``.gitignore`` and ``.git/info/exclude``."""
+    """The rules that a directory adds: those of ``.folder-mcpignore``, ``.gitignore`` and ``.git/info/exclude``.
+
+    Attributes:
+        closed: Why nothing in the directory is indexed: a sentence about an ignore file beyond a limit; usually empty.
+        size: Characters of the patterns that apply to it, those of the directories above included.
+        wildcards: How many of these patterns need a regular expression.
+    """
 
     directory: str
     own: Rules | None
     git: Rules | None
     info: Rules | None
+    closed: str = ""
+    size: int = 0
+    wildcards: int = 0
+
+    @property
+    def lists(self) -> tuple[Rules, ...]:
+        """Those of its three lists that it has."""
+        return tuple(rules for rules in (self.own, self.git, self.info) if rules is not None)
+
+
+class _Unusable(NamedTuple):
+    """Why an ignore file cannot be applied."""
+
+    reason: str
 
 
 class Ignore:
@@ -265,6 +106,8 @@ class Ignore:
         never: Absolute paths that are ignored whatever the rules are: the data directory.
         global_excludes: The user's global git excludes file, None for none.
         max_bytes: Larger files are not indexed.
+        compile_all: Compiles the expressions of wildcard patterns.
+        clock: Seconds that matching takes of the thread's CPU time: neither a slow disk nor other programs count.
     """
 
     def __init__(
@@ -277,21 +120,28 @@ class Ignore:
         never: Sequence[str] = (),
         global_excludes: str | None = None,
         max_bytes: int = MAX_BYTES,
+        compile_all: Compile | None = None,
+        clock: Callable[[], float] = time.thread_time,
     ) -> None:
         self.root = root
         self.max_bytes = max_bytes
+        self.clock = clock
+        self._compile = compile_all
         self._always_ignored = frozenset(os.path.realpath(path) for path in never)
-        named = Rules([*exclude, *(f"!{pattern}" for pattern in include)], "the configuration")
-        self._config = named if len(named) else None
+        named = Rules(
+            [*exclude, *(f"!{pattern}" for pattern in include)],
+            "exclude and include of the configuration",
+            compile_all=compile_all,
+        )
+        self._config = named if len(named) or named.refused or named.excess else None
         self._secrets = Rules(SECRETS, _SECRET, ignore_case=True)
         self._builtin = Rules(EXCLUDES, "the built-in list", ignore_case=False)
         self._hidden = Rules(() if hidden else HIDDEN, "a hidden name", ignore_case=False)
-        literals = [rules.literals() for rules in (self._secrets, self._builtin, self._hidden)]
-        self._literal_names = frozenset().union(*(names for names, _, _ in literals))
-        self._literal_prefixes = tuple(set().union(*(prefixes for _, prefixes, _ in literals)))
-        self._literal_suffixes = tuple(set().union(*(suffixes for _, _, suffixes in literals)))
+        names, prefixes, suffixes = literal_ends((*SECRETS, *EXCLUDES, *(() if hidden else HIDDEN)))
+        self._literal_names = frozenset(names)
+        self._literal_prefixes, self._literal_suffixes = tuple(prefixes), tuple(suffixes)
         self._global = global_excludes
-        self._cache: dict[str, tuple[tuple[int, int, int], Rules]] = {}
+        self._cache = _Cache()
         self.levels_outside = self._levels_above_root()
 
     def verdict(self, path: str, is_dir: bool | None = None) -> Verdict:
@@ -345,9 +195,7 @@ class Ignore:
             return levels
         own, git = (self._rules(f"{directory}/{name}") if name in present else None for name in IGNORE_FILES)
         info = self._rules(f"{directory}/{_INFO_EXCLUDE}") if ".git" in present else None
-        if own is None and git is None and info is None:
-            return levels
-        return (Level(directory, own, git, info), *levels)
+        return _with_level(levels, directory, own, git, info)
 
     def entry_verdict(self, levels: tuple[Level, ...], path: str, name: str, is_dir: bool) -> Verdict:
         """Whether one entry is itself ignored, given that its directory is not.
@@ -360,10 +208,12 @@ class Ignore:
         """
         if is_dir and path in self._always_ignored:
             return Verdict(True, "the data directory of this program")
+        if levels and levels[0].closed:
+            return Verdict(True, levels[0].closed)
         if self._config is not None:
             below = path[len(self.root.rstrip("/")) + 1 :]
             if rule := self._config.find(below, name, is_dir):
-                return _verdict(rule, "the configuration")
+                return _verdict(rule, self._config.source)
         for level in levels:
             if level.own is not None and (rule := _find(level.own, level, path, name, is_dir)):
                 return _verdict(rule, level.own.source)
@@ -378,6 +228,39 @@ class Ignore:
             if verdict.ignored:
                 return verdict
         return self._by_git_files(levels, path, name, is_dir) if levels else NOT_IGNORED
+
+    def refused(self, levels: tuple[Level, ...], directory: str) -> tuple[str, ...]:
+        """Why single patterns do not count that a directory's own ignore files have; for the root all that apply.
+
+        Args:
+            levels: Those inside the directory.
+            directory: Absolute.
+        """
+        inside = [level for level in levels if directory in (level.directory, self.root)]
+        lists = [rules for level in inside for rules in level.lists]
+        if self._config is not None and directory == self.root:
+            lists.append(self._config)
+        return tuple(reason for rules in lists for reason in rules.refused)
+
+    def costliest(self, levels: tuple[Level, ...], path: str) -> str:
+        """The ignore file, and the pattern in it, that takes longest to match one path: for people.
+
+        Args:
+            levels: Those of its directory.
+            path: Absolute.
+        """
+        name = os.path.basename(path)
+        tried: list[tuple[Cost, int, Rules]] = []
+        for level in levels:
+            below = path[len(level.directory.rstrip("/")) + 1 :]
+            tried += [(rules.costliest(below, name, self.clock), rules.size, rules) for rules in level.lists]
+        if self._config is not None:
+            below = path[len(self.root.rstrip("/")) + 1 :]
+            tried.append((self._config.costliest(below, name, self.clock), self._config.size, self._config))
+        cost, _, rules = max(tried, key=lambda each: (each[0].seconds, each[1]))
+        if cost.rule is None:
+            return shown(rules.source)
+        return f"line {cost.rule.number} of {shown(rules.source)}, {shown(cost.rule.line)}"
 
     def _by_builtin_lists(self, name: str, is_dir: bool) -> Verdict:
         """The verdict of the built-in lists, which match names only."""
@@ -411,38 +294,106 @@ class Ignore:
                 chain.clear()
                 break
         levels: tuple[Level, ...] = ()
+        if self._config is not None:
+            reason = _closed(self._config.excess)
+            levels = (Level(self.root, None, None, None, reason, self._config.size, self._config.wildcards),)
         if self._global is not None:
-            levels = (Level(here if chain else self.root, None, None, self._rules(self._global)),)
+            levels = _with_level(levels, here if chain else self.root, None, None, self._rules(self._global))
         levels_outside = levels
         inner = [*chain[-2::-1], self.root] if chain else []
         for directory, below in zip(reversed(chain), inner, strict=True):
             # Only git's rules apply from above the root: a .folder-mcpignore is for the folders it is in.
             git, info = (self._rules(f"{directory.rstrip('/')}/{name}") for name in (".gitignore", _INFO_EXCLUDE))
-            levels = (Level(directory, None, git, info), *levels)
+            levels = _with_level(levels, directory, None, git, info)
             if self._by_git_files(levels, below, os.path.basename(below), True).ignored:
                 return levels_outside
         return levels
 
-    def _rules(self, file: str) -> Rules | None:
+    def _rules(self, file: str) -> Rules | _Unusable | None:
         """The rules of an ignore file, None if there is none. Only regular files are read, as in git."""
         try:
             found = os.lstat(file)
         except OSError:
             return None
-        if not stat.S_ISREG(found.st_mode) or found.st_size > _MAX_IGNORE_FILE:
+        if not stat.S_ISREG(found.st_mode):
             return None
+        if found.st_size > MAX_IGNORE_FILE:
+            size, limit = found.st_size / (1 << 20), MAX_IGNORE_FILE / (1 << 20)
+            return _Unusable(f"{shown(file)} has {size:,.1f} MiB, over the limit of {limit:g} MiB for an ignore file")
         stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
-        known = self._cache.get(file)
-        if known is not None and known[0] == stamp:
-            return known[1]
+        rules = self._cache.get(file, stamp)
+        if rules is not None:
+            return rules
         try:
             with open(file, "rb") as stream:
-                text = os.fsdecode(stream.read(_MAX_IGNORE_FILE).removeprefix(b"\xef\xbb\xbf"))
+                text = os.fsdecode(stream.read(MAX_IGNORE_FILE).removeprefix(b"\xef\xbb\xbf"))
         except OSError:
             return None
-        rules = Rules([line.removesuffix("\r") for line in text.split("\n")], file)
-        self._cache[file] = (stamp, rules)
+        lines = [line.removesuffix("\r") for line in text.split("\n")]
+        rules = Rules(lines, file, compile_all=self._compile)
+        self._cache.put(file, stamp, rules)
         return rules
+
+
+class _Cache:
+    """Rules of the ignore files read last, as many as fit into ``_CACHE_BYTES``. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, tuple[tuple[int, int, int], Rules]] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, file: str, stamp: tuple[int, int, int]) -> Rules | None:
+        """The rules of a file, None if they are not known or of another time, size or inode."""
+        with self._lock:
+            known = self._known.get(file)
+            if known is None or known[0] != stamp:
+                return None
+            self._known.move_to_end(file)
+            return known[1]
+
+    def put(self, file: str, stamp: tuple[int, int, int], rules: Rules) -> None:
+        """Keep the rules of a file; those not asked for longest give way."""
+        with self._lock:
+            before = self._known.pop(file, None)
+            self._bytes += _memory(rules) - (_memory(before[1]) if before else 0)
+            self._known[file] = (stamp, rules)
+            while self._bytes > _CACHE_BYTES and len(self._known) > 1:
+                _, (_, oldest) = self._known.popitem(last=False)
+                self._bytes -= _memory(oldest)
+
+
+def _memory(rules: Rules) -> int:
+    """About how many bytes of memory rules may take."""
+    return 1024 + _CHARACTER_BYTES * rules.size + _WILDCARD_BYTES * rules.wildcards
+
+
+def _with_level(levels: tuple[Level, ...], directory: str, *read: Rules | _Unusable | None) -> tuple[Level, ...]:
+    """Add the level of a directory: what its three lists are or why one is not, in the order of ``Level``."""
+    own, git, info = (rules if isinstance(rules, Rules) else None for rules in read)
+    given = [rules for rules in (own, git, info) if rules is not None]
+    above = levels[0] if levels else Level(directory, None, None, None)
+    reasons = [rules.reason for rules in read if isinstance(rules, _Unusable)]
+    if not given and not reasons:
+        return levels
+    reasons += [rules.excess for rules in given if rules.excess]
+    size = above.size + sum(rules.size for rules in given)
+    wildcards = above.wildcards + sum(rules.wildcards for rules in given)
+    if not reasons and (size > MAX_TOGETHER or wildcards > MAX_WILDCARDS):
+        limits = f"{MAX_TOGETHER >> 20} MiB and {MAX_WILDCARDS:,} with wildcards"
+        source = shown(given[0].source)
+        reasons.append(f"{source} and the ignore files above it have more patterns than may apply together ({limits})")
+    closed = _closed(reasons[0]) if reasons else above.closed
+    return (Level(directory, own, git, info, closed, size, wildcards), *levels)
+
+
+def _closed(reason: str) -> str:
+    return f"{reason}; nothing in this directory is indexed until it is shortened" if reason else ""
+
+
+def shown(text: str) -> str:
+    """A path or pattern for a sentence: quoted, escaped where it does not print, and at most 200 characters."""
+    return repr(text if len(text) <= 200 else text[:200] + "...")
 
 
 def _find(rules: Rules, level: Level, path: str, name: str, is_dir: bool) -> Rule | None:
@@ -464,6 +415,31 @@ def _is_dir(path: str) -> bool:
 # Ignored in every folder, in gitignore syntax. ``[index] include`` and the ``include`` of a folder override every list
 # here; so does ``!pattern`` in a ``.folder-mcpignore`` file. A ``.gitignore`` file cannot: it can only ignore more.
 
+
+def literal_ends(patterns: Iterable[str]) -> tuple[set[str], set[str], set[str]]:
+    """Names, beginnings and ends in lower case: a name with none of these matches none of the patterns.
+
+    Raises:
+        ValueError: A pattern has no literal part.
+    """
+    names: set[str] = set()
+    prefixes: set[str] = set()
+    suffixes: set[str] = set()
+    for pattern in patterns:
+        literal = pattern.lower().removeprefix("!").removeprefix("\\#").removesuffix("/")
+        begin, star, _ = literal.partition("*")
+        end = literal.rpartition("*")[2]
+        if any(special in literal for special in "/?[\\") or not begin + end:
+            raise ValueError(f"{pattern!r} may match any name")
+        if not star:
+            names.add(literal)
+        elif begin:
+            prefixes.add(begin)
+        else:
+            suffixes.add(end)
+    return names, prefixes, suffixes
+
+
 EXCLUDES = (
     # version control
     ".git", ".hg/", ".svn/", ".bzr/", ".jj/", "CVS/", "_darcs/",
@@ -475,8 +451,8 @@ EXCLUDES = (
     # build output
     "build/", "dist/", "target/", ".next/", ".nuxt/", ".eggs/", "*.egg-info/", "*.pyc", "*.class", "*.o",
     # editors and desktops
-    ".idea/", ".DS_Store", "._*", "Thumbs.db", "desktop.ini", "~$*", ".~lock.*#", "*.swp", "*.swo", "*~", ".#*", "#*#",
-    "*.part", "*.crdownload", "*.partial",
+    ".idea/", ".DS_Store", "._*", "Thumbs.db", "desktop.ini", "~$*", ".~lock.*#", "*.swp", "*.swo", "*~", ".#*",
+    "\\#*#", "*.part", "*.crdownload", "*.partial",
     # bins and system areas of a disk
     "$RECYCLE.BIN/", "System Volume Information/", "lost+found/", ".Trash/", ".Trash-*/", ".Trashes/",
     ".Spotlight-V100/", ".fseventsd/", ".DocumentRevisions-V100/", ".snapshots/", ".zfs/",
@@ -500,7 +476,7 @@ SECRETS = (
 )  # fmt: skip
 """Names that suggest a secret. Matched without letter case; each ignored path is reported.
 
-Every pattern here and in the other lists is a name, or has a fixed beginning or end (``Rules.literals``).
+Every pattern here and in the other lists is a name, or has a fixed beginning or end (``literal_ends``).
 """
 
 HIDDEN = (".*", "!.github")

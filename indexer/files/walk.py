@@ -3,6 +3,9 @@
 Symbolic links are not followed, neither files nor directories, so nothing outside the root is reached and no loop is
 entered. A hard link cannot be told from the file itself: each is a file of the folder it is in, whatever their number
 (pnpm, uv, rsync and ostree make many).
+
+Ignore rules of strangers may be slow to match although they are limited: a directory in which they take too much CPU
+time is skipped, with a reason that names the ignore file and the pattern, and the rest of the folder is walked.
 """
 
 from __future__ import annotations
@@ -15,15 +18,28 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from indexer.errors import FolderError
-from indexer.files.ignore import Ignore, Level
+from indexer.files.ignore import Ignore, Level, Verdict
 from indexer.types import File
 
 # Paths are str with surrogates, and this runs for every file of the tree: hence os.path, not pathlib.
 
-SkipKind = Literal["secret", "large", "link", "special", "placeholder", "unreadable"]
+SkipKind = Literal["secret", "large", "link", "special", "placeholder", "unreadable", "pattern"]
+
+ENTRY_S = 0.001
+"""CPU seconds that matching may take for each entry of a directory: less than reading and committing a file takes,
+and some fifty times what ordinary rules need."""
+
+DIRECTORY_S = 0.25
+"""CPU seconds that it may take beyond that in one directory: the first match compiles the patterns."""
+
+SPARE_S = 5.0
+"""CPU seconds that ``DIRECTORY_S`` may add up to in one walk; then a directory may take ``LEAST_S`` beyond its
+entries' share. So a folder's walk has a limit too, whatever its ignore files say."""
+
+LEAST_S = 0.025
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +51,8 @@ class Skipped:
         reason: Why, one sentence.
         kind: ``secret`` (a file, or a directory as a whole), ``large``, ``link``, ``special`` (pipe, socket, device),
             ``placeholder`` (its content is in a cloud), ``unreadable`` (a file, or a directory: its content is
-            unknown, so nothing below it may be taken for deleted).
+            unknown, so nothing below it may be taken for deleted; also one whose ignore files exceed a limit),
+            ``pattern`` (a directory that was walked: a pattern of its ignore files does not count).
     """
 
     path: str
@@ -63,6 +80,7 @@ def walk(root: str, ignore: Ignore, below: str | None = None) -> Iterator[File |
     _check_root(root)
     now = time.time()
     around = ignore.levels_at(os.path.dirname(start)) if start != root else ignore.levels_outside
+    allowance = _Allowance(SPARE_S)
     stack: list[tuple[str, tuple[Level, ...]]] = [(start, around)]
     while stack:
         directory, levels = stack.pop()
@@ -76,16 +94,16 @@ def walk(root: str, ignore: Ignore, below: str | None = None) -> Iterator[File |
             _check_root(root)
             yield Skipped(directory, f"the directory cannot be read: {error.strerror}", "unreadable")
             continue
-        levels = ignore.enter(levels, directory, {entry.name for entry in entries})
-        for entry in entries:
+        judged = _judge(ignore, levels, directory, entries, allowance)
+        if judged.note:
+            yield Skipped(directory, judged.note, "unreadable" if judged.closed else "pattern")
+        for entry, is_dir, verdict in judged.entries:
             path = entry.path
-            is_dir = entry.is_dir(follow_symlinks=False)
-            verdict = ignore.entry_verdict(levels, path, entry.name, is_dir)
             if verdict.ignored:
                 if verdict.secret:
                     yield Skipped(path, verdict.reason, "secret")
             elif is_dir:
-                stack.append((path, levels))
+                stack.append((path, judged.levels))
             else:
                 try:
                     found = entry.stat(follow_symlinks=False)
@@ -95,6 +113,71 @@ def walk(root: str, ignore: Ignore, below: str | None = None) -> Iterator[File |
                     yield Skipped(path, f"cannot be read: {error.strerror}", "unreadable")
                     continue
                 yield _file_or_skipped(path, root, found, ignore.max_bytes, now)
+
+
+@dataclass(slots=True)
+class _Allowance:
+    """What is left of ``SPARE_S`` in one walk, seconds."""
+
+    spare: float
+
+    def of_directory(self, entries: int) -> float:
+        """CPU seconds that matching may take in a directory."""
+        return entries * ENTRY_S + max(LEAST_S, min(DIRECTORY_S, self.spare))
+
+    def spend(self, seconds: float, entries: int) -> None:
+        """Take what a directory used beyond its entries' share."""
+        self.spare -= max(0.0, seconds - entries * ENTRY_S)
+
+
+class _Judged(NamedTuple):
+    """The entries of a directory with their verdicts.
+
+    Attributes:
+        entries: Entry, whether it is a directory, verdict; none if the directory is closed.
+        levels: The rules inside the directory.
+        note: What the user should know of its ignore files, empty if nothing.
+        closed: Whether the directory is skipped because of them.
+    """
+
+    entries: list[tuple[os.DirEntry[str], bool, Verdict]]
+    levels: tuple[Level, ...]
+    note: str
+    closed: bool
+
+
+def _judge(
+    ignore: Ignore,
+    levels: tuple[Level, ...],
+    directory: str,
+    entries: list[os.DirEntry[str]],
+    allowance: _Allowance,
+) -> _Judged:
+    """Apply the rules to the entries of a directory, for as long as its allowance lasts."""
+    clock = ignore.clock
+    allowed = allowance.of_directory(len(entries))
+    levels = ignore.enter(levels, directory, {entry.name for entry in entries})
+    if levels and levels[0].closed:
+        return _Judged([], levels, levels[0].closed, True)
+    began = clock()  # reading the ignore files costs less than reading any other file of their size
+    # Asking for the time takes a tenth of a match, so it is asked seldom where a match cannot take long.
+    interval = 1 if levels and levels[0].wildcards > 100 else 16
+    last = len(entries) - 1
+    judged: list[tuple[os.DirEntry[str], bool, Verdict]] = []
+    for number, entry in enumerate(entries):
+        is_dir = entry.is_dir(follow_symlinks=False)
+        judged.append((entry, is_dir, ignore.entry_verdict(levels, entry.path, entry.name, is_dir)))
+        if levels and (number % interval == 0 or number == last) and clock() - began > allowed:
+            note = (
+                f"matching it with the ignore rules took more than {allowed:.2g} s of CPU time, most of it "
+                f"{ignore.costliest(levels, entry.path)}; nothing new in it is indexed until that is simplified"
+            )
+            allowance.spend(clock() - began, len(entries))
+            return _Judged([], levels, note, True)
+    allowance.spend(clock() - began, len(entries))
+    refused = ignore.refused(levels, directory)
+    more = f"; and {len(refused) - 3} more" if len(refused) > 3 else ""
+    return _Judged(judged, levels, "; ".join(refused[:3]) + more, False)
 
 
 def stat_file(path: str, root: str, ignore: Ignore) -> File | Skipped | None:

@@ -27,6 +27,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from indexer.files.ignore import IGNORE_FILES, Ignore, Level
 from indexer.files.mounts import silent_parts
+from indexer.files.walk import DIRECTORY_S, ENTRY_S
 
 if TYPE_CHECKING:
     from watchfiles._rust_notify import RustNotify
@@ -431,6 +432,7 @@ def relevant(paths: Iterable[str], ignore: Ignore) -> set[str]:
     """Drop paths that are ignored or behind a link. Blocking: run it in a thread.
 
     A secret is kept, so that it is reported; an ignore file is replaced by its directory, to which its rules apply.
+    So are paths whose rules there was no CPU time left to match: the walk of the directory has limits of its own.
 
     Args:
         paths: Absolute, existing or deleted.
@@ -438,11 +440,16 @@ def relevant(paths: Iterable[str], ignore: Ignore) -> set[str]:
     """
     levels: dict[str, tuple[Level, ...] | None] = {}
     found: set[str] = set()
+    began, allowed = ignore.clock(), DIRECTORY_S
     for path in paths:
         if path == ignore.root:
             found.add(path)
             continue
         parent, name = os.path.split(path)
+        allowed += ENTRY_S
+        if ignore.clock() - began > allowed:
+            found.add(parent)
+            continue
         if parent not in levels:
             levels[parent] = _levels_inside(parent, ignore)
         here = levels[parent]

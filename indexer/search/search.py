@@ -6,6 +6,7 @@ from the answer, which then says why and when to ask again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -47,6 +48,7 @@ from indexer.types import (
     FolderCoverage,
     Query,
     Reranking,
+    Scope,
     Scored,
     Semantic,
     StoredChunk,
@@ -57,6 +59,10 @@ if TYPE_CHECKING:
 
 CANDIDATES_PER_HIT = 5
 """Each search brings this many chunks for each hit wanted: fusing and folding need the ranks below the cut."""
+_NO_FILE = (
+    "No indexed file matches path_glob {glob!r}. It is matched with the path below the folder, or with the file name "
+    'if it has no slash: "*.md", "docs/*.md", "docs/**", or a whole path as a hit shows it.'
+)
 RETRY_INDEXING_S = 30.0
 """When to ask again for results that wait for indexing or repair."""
 
@@ -90,7 +96,7 @@ async def answer_query(query: Query, context: SearchContext) -> Answer:
     started, version = anyio.current_time(), context.manifest.version
     check_query(query)
     folders = _folders_in_scope(query, context.folders)
-    query = replace(query, scope=replace(query.scope, folders=tuple(folder.path for folder in folders)))
+    query = replace(query, scope=scope_below_folders(query.scope, [folder.path for folder in folders]))
     parsed = await run_sync(parse_query, query.text)
 
     keyword, semantic = await _retrieve_with_repair(query, parsed, folders, context)
@@ -101,13 +107,16 @@ async def answer_query(query: Query, context: SearchContext) -> Answer:
     hits = await run_sync(make_hits, page, texts, parsed.tokens, query)
 
     coverage = tuple(_coverage(folder, context) for folder in folders)
+    notices = _notices(folders, coverage, context.store.health.rebuilding)
+    if not hits and query.scope.path_glob is not None and not await context.store.has_files(query.scope):
+        notices.append(_NO_FILE.format(glob=query.scope.path_glob[:200]))
     return Answer(
         hits=tuple(hits),
         mode_used="keyword" if query.mode == "hybrid" and not semantic.rankings else query.mode,
         semantic=semantic_report(query, folders, context.store, semantic),
         folders=coverage,
         next_offset=query.offset + len(hits) if more or len(hits) < len(page) else None,
-        notices=tuple(_notices(folders, coverage, context.store.health.rebuilding)),
+        notices=tuple(notices),
         elapsed_ms=(anyio.current_time() - started) * 1000,
         reranking=reranking,
     )
@@ -150,6 +159,26 @@ def _folders_in_scope(query: Query, folders: Folders) -> list[LiveFolder]:
             raise QueryError(f"folder {path} is not indexed; indexed folders: {known}")
         chosen[folder.path] = folder
     return list(chosen.values())
+
+
+def scope_below_folders(scope: Scope, folders: Sequence[str]) -> Scope:
+    """The scope limited to folders, its glob relative to them.
+
+    Hits show absolute paths, so a glob may begin with the path of a folder: then it means that folder alone.
+
+    Args:
+        scope: As asked.
+        folders: Roots of the folders to search.
+    """
+    glob = scope.path_glob
+    asked = "" if glob is None else glob.replace(os.sep, "/")
+    for folder in sorted(folders, key=len, reverse=True):
+        root = folder.replace(os.sep, "/").rstrip("/")
+        if asked.rstrip("/") == root and root:
+            return replace(scope, folders=(folder,), path_glob=None)
+        if root and asked.startswith(f"{root}/"):
+            return replace(scope, folders=(folder,), path_glob=asked[len(root) :])
+    return replace(scope, folders=tuple(folders))
 
 
 # Retrieval ----------------------------------------------------------------------------------------------------------

@@ -85,6 +85,23 @@ async def prepare_scope(chunks: ChunkTable, scope: Scope) -> PreparedScope | Non
     return replace(prepared, where=all_of(prepared.where, one_of("path", paths)))
 
 
+async def has_files(chunks: ChunkTable, scope: Scope) -> bool:
+    """Whether a file with text is in the scope.
+
+    Raises:
+        QueryError: The glob is malformed.
+        StoreError: The table cannot be read.
+    """
+    prepared = await prepare_scope(chunks, scope)
+    if prepared is None:
+        return False
+    allowed = None if scope.folders is None else one_of("folder", sorted(escape(folder) for folder in scope.folders))
+    where = all_of(f"ordinal = {FILE} AND chunks > 0", allowed, prepared.where)
+    with store_errors("read the index"):
+        rows = await chunks.table.query().where(where).select(["path"]).limit(1).to_arrow()
+    return bool(rows.num_rows)
+
+
 async def search_keyword(
     chunks: ChunkTable,
     tokens: Sequence[str],

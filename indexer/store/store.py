@@ -235,6 +235,15 @@ class Store:
     # Searching
 
     @_records_read
+    async def has_files(self, scope: Scope) -> bool:
+        """Whether a file with text is in the scope.
+
+        Raises:
+            QueryError: The glob of the scope is malformed.
+        """
+        return await queries.has_files(self._chunks, scope)
+
+    @_records_read
     async def search_text(
         self, tokens: Sequence[str], scope: Scope, limit: int, accepts: Callable[[StoredChunk], bool] | None = None
     ) -> list[Scored]:

@@ -87,6 +87,8 @@ async def delete(table: Any, where: str) -> None:
 
 _MAX_GLOB = 1000
 _START = "(?s)^"
+_MAX_BRACES = 50  # within each other; the regular expressions of the storage library nest 250 deep at most
+_WILDCARD = re.compile(r"[*?\[{]")
 _ANY_CHARACTER = "(?:\\x{0}[0-9a-f]{4}|[^/])"  # one character of a name, as ``escape`` writes it
 
 
@@ -133,8 +135,7 @@ def part_filter(folder: str, below: str, glob: str | None = None) -> str:
     """
     begins = "".join(map(_literal, escape(relative_name(folder, os.path.join(folder, below)) + "/"))) if below else ""
     inside = f"regexp_like(name, '{_START}{begins}')" if begins else None
-    matches = None if glob is None else _regexp_like(glob_regex(glob).replace(_START, _START + begins, 1))
-    return str(all_of(equals("folder", escape(folder)), inside, matches))
+    return str(all_of(equals("folder", escape(folder)), inside, None if glob is None else name_filter(glob, begins)))
 
 
 def suffix_filter(suffixes: Sequence[str]) -> str:
@@ -145,36 +146,38 @@ def suffix_filter(suffixes: Sequence[str]) -> str:
     return f"regexp_like(lower(name), '\\.(?:{ends})$')"
 
 
-def name_filter(glob: str) -> str:
+def name_filter(glob: str, begins: str = "") -> str:
     """SQL for "the path below its folder matches the glob".
+
+    Args:
+        glob: The glob.
+        begins: Regular expression of a part of the folder, in any case; the glob then begins below it.
 
     Raises:
         QueryError: The glob is malformed.
     """
-    return _regexp_like(glob_regex(glob))
-
-
-def _regexp_like(pattern: str) -> str:
-    quoted = pattern.replace("'", "''")
-    return f"regexp_like(name, '{quoted}')"
+    pattern = glob_regex(glob).replace(_START, f"{_START}(?i:{begins})" if begins else _START, 1).replace("'", "''")
+    return f"regexp_like(lower(name), '{pattern}')"  # a flag instead costs seconds for classes of many characters
 
 
 def glob_regex(glob: str) -> str:
     """A glob in the regular expressions of the storage library (Rust's).
 
     ``*`` and ``?`` stay within a part, ``**`` crosses parts, ``[abc]`` and ``[!a-z]`` are classes, ``{md,txt}`` are
-    alternatives. A pattern without a slash matches the file name anywhere, one with a slash the whole path below
-    the folder; a trailing slash means everything inside.
+    alternatives, and letter case does not matter. A pattern without a slash matches the file name anywhere, one with
+    a slash the whole path below the folder; a trailing slash means everything inside. So does a last part without
+    wildcards, which may be the name of a file or of a directory.
 
     Raises:
         QueryError: A bracket or brace is not closed, or the glob is longer than 1,000 characters.
     """
     if len(glob) > _MAX_GLOB:
         raise QueryError(f"path_glob is {len(glob)} characters long; {_MAX_GLOB} are the limit")
-    text = escape(glob.replace("\\", "/").removeprefix("./"))
+    text = escape(glob.replace("\\", "/").removeprefix("./").lower())
     if text.endswith("/"):
         text += "**"
     anywhere = "/" not in text
+    inside = "" if _WILDCARD.search(text.rpartition("/")[2]) else "(?:/.*)?"
     parts, at = [], 0
     depth = 0
     text = text.removeprefix("/")
@@ -183,7 +186,7 @@ def glob_regex(glob: str) -> str:
         parts.append(regex)
     if depth:
         raise QueryError(f"path_glob {glob!r} opens a brace that it does not close")
-    return f"{_START}{'(?:.*/)?' if anywhere else ''}{''.join(parts)}$"
+    return f"{_START}{'(?:.*/)?' if anywhere else ''}{''.join(parts)}{inside}$"
 
 
 def _translate_next(text: str, at: int, depth: int, glob: str) -> tuple[str, int, int]:
@@ -203,6 +206,8 @@ def _translate_next(text: str, at: int, depth: int, glob: str) -> tuple[str, int
             raise QueryError(f"path_glob {glob!r} opens a bracket that it does not close; write [[] for the character")
         return _bracket(text[at + 1 : end]), end + 1, depth
     if char == "{":
+        if depth == _MAX_BRACES:
+            raise QueryError(f"path_glob nests more than {_MAX_BRACES} braces; write fewer alternatives")
         return "(?:", at + 1, depth + 1
     if char == "}" and depth:
         return ")", at + 1, depth - 1

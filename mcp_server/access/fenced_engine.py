@@ -15,8 +15,9 @@ from typing import NoReturn
 from indexer.errors import FolderError, FolderMcpError, QueryError, StoreError
 from indexer.folders.registry import KnownFolder
 from indexer.history import History
+from indexer.search.search import scope_below_folders
 from indexer.status_types import FolderStatus, IndexReport, Status, Work
-from indexer.types import Answer, FolderCoverage, Hit, Query, Reading, Semantic
+from indexer.types import Answer, FolderCoverage, Hit, Query, Reading, Scope, Semantic
 from mcp_server.access.access import Access, VisibleFolder, is_within, visible_folders
 from mcp_server.access.fenced_status import fenced_status, foreign_models, quotes_path, shown_model_name
 from mcp_server.engine_port import EnginePort
@@ -30,6 +31,11 @@ NO_CHANGES = "folders cannot be added or removed over this connection; on the ma
 NOTHING_VISIBLE = "Nothing is indexed of what this connection may see."
 NOT_INDEXED = " is not an indexed file"
 """In every error of the engine about a file that it does not know."""
+ABOUT_ARGUMENTS = (
+    *("query ", "top_k ", "offset ", "context ", "max_chars ", "path_glob ", "locator "),
+    "the index is still being opened",
+)
+"""How errors begin that say nothing of what is indexed."""
 NOT_USABLE = "the index of this server cannot be used now; `folder-mcp status` on its machine says why"
 LATER = "this cannot be answered now; ask again in a few seconds"
 
@@ -60,12 +66,10 @@ class FencedEngine:
             nothing = Semantic("unavailable", 0.0, "nothing_indexed", "Nothing is indexed here yet.")
             mode = "keyword" if query.mode == "hybrid" else query.mode
             return Answer((), mode, nothing, (), None, (NOTHING_VISIBLE,), 0.0)
-        roots = tuple(dict.fromkeys(each.known.path for each in chosen))
-        parts = tuple((each.known.path, each.below) for each in chosen) if any(e.is_part for e in chosen) else None
         try:
-            answer = await self._engine.search(replace(query, scope=replace(query.scope, folders=roots, parts=parts)))
+            answer = await self._engine.search(replace(query, scope=_scope_of(query.scope, chosen)))
         except FolderMcpError as error:
-            raise self._shown_error(error, visible, query.text, query.scope.path_glob or "") from None
+            raise _shown_error(error, visible) from None
         return self._shown_answer(answer, chosen, visible)
 
     async def read(self, path: str, locator: str | None = None, *, max_chars: int = 16_000) -> Reading:
@@ -80,10 +84,9 @@ class FencedEngine:
             try:
                 reading = await self._engine.read(candidate, locator, max_chars=max_chars)
             except FolderMcpError as error:
-                shown = self._shown_error(error, visible, path, locator or "")
-                if NOT_INDEXED in str(shown):
+                if isinstance(error, QueryError) and NOT_INDEXED in str(error):
                     continue
-                raise shown from None
+                raise _shown_error(error, visible) from None
             if self._admits(reading.path, visible):
                 return reading
         raise QueryError(UNKNOWN_FILE)
@@ -172,9 +175,8 @@ class FencedEngine:
             try:
                 await self._engine.read(os.curdir)  # waits; no folder is a file
             except FolderMcpError as error:
-                shown = self._shown_error(error, ())
-                if NOT_INDEXED not in str(shown):
-                    raise shown from None
+                if not isinstance(error, QueryError) or NOT_INDEXED not in str(error):
+                    raise _shown_error(error, ()) from None
             visible = self._visible()
         return visible
 
@@ -218,26 +220,20 @@ class FencedEngine:
         parts = [each.path for each in chosen if each.is_part]
         return {each.path: each for each in self._engine.status(parts=parts).folders} if parts else {}
 
-    def _shown_error(self, error: FolderMcpError, visible: Sequence[VisibleFolder], *own: str) -> FolderMcpError:
-        """Return the error, or one that says less if it quotes a path that may not be seen.
 
-        Args:
-            error: What the engine raised.
-            visible: What may be seen.
-            own: Text that the caller sent, which the error may repeat.
-        """
-        if isinstance(error, StoreError):
-            return StoreError(NOT_USABLE, error.code)
-        if not isinstance(error, QueryError):
-            return FolderMcpError(NOT_USABLE)
-        text = str(error)
-        for sent in sorted(filter(None, own), key=len, reverse=True):
-            text = text.replace(repr(sent[:200]), "").replace(sent, "")
-        own_roots = {each.known.path for each in visible}
-        foreign = any(each.path in text for each in self._engine.folders() if each.path not in own_roots)
-        if not foreign and not quotes_path(text, [each.path for each in visible]):
-            return error
-        return QueryError(LATER)
+def _shown_error(error: FolderMcpError, visible: Sequence[VisibleFolder]) -> FolderMcpError:
+    """Return an error of the engine, or one that says less.
+
+    Shown as they are: errors about an argument, which repeat what the caller sent, and those about a visible file that
+    quote no other path.
+    """
+    if isinstance(error, StoreError):
+        return StoreError(NOT_USABLE, error.code)
+    if not isinstance(error, QueryError):
+        return FolderMcpError(NOT_USABLE)
+    text, paths = str(error), [each.path for each in visible]
+    about_file = any(text.startswith(f"{path}/") for path in paths) and not quotes_path(text, paths)
+    return error if about_file or text.startswith(ABOUT_ARGUMENTS) else QueryError(LATER)
 
 
 def _chosen(folders: Sequence[str] | None, visible: Sequence[VisibleFolder]) -> list[VisibleFolder]:
@@ -254,6 +250,21 @@ def _chosen(folders: Sequence[str] | None, visible: Sequence[VisibleFolder]) -> 
             listed = ", ".join(by_path) or "none yet"
             raise QueryError(f"folder {path[:200]!r} is not indexed; indexed folders: {listed}")
     return [by_path[path] for path in folders]
+
+
+def _scope_of(scope: Scope, chosen: Sequence[VisibleFolder]) -> Scope:
+    """Return the scope of a search in these folders, of which some are parts of indexed ones."""
+    roots = tuple(dict.fromkeys(each.known.path for each in chosen))
+    if not any(each.is_part for each in chosen):
+        return replace(scope, folders=roots)
+    below = scope_below_folders(scope, [each.path for each in chosen])  # a glob may begin with the path of a part
+    parts = tuple((each.known.path, each.below) for each in chosen if each.path in (below.folders or ()))
+    glob = below.path_glob
+    if glob is not None and any(is_within(glob, root) for root in roots):
+        glob = (
+            f"/{glob}"  # of the folder around a part nothing is known: it is no path of a folder, and matches nothing
+        )
+    return replace(scope, folders=roots, path_glob=glob, parts=parts)
 
 
 def _candidates(path: str, visible: Sequence[VisibleFolder]) -> list[str]:

@@ -55,8 +55,8 @@ def access_of(ctx: ServerRequestContext[ConnectionContext, Any]) -> Access:
     The user is that of this very request, not of the one that opened the session. A user whose token says nothing of
     access sees nothing.
     """
-    access = replace(_access_of_user(ctx.request), client=_client_of(ctx))
     connection = ctx.lifespan_context
+    access = replace(_access_of_user(ctx.request, by_token=connection.by_token), client=_client_of(ctx))
     return access.narrowed(connection.limits) if connection.only else access
 
 
@@ -119,14 +119,14 @@ async def wait_until_ready(connection: ConnectionContext, wait: float) -> None:
         raise QueryError(NOT_READY)
 
 
-def _access_of_user(request: Any) -> Access:
+def _access_of_user(request: Any, *, by_token: bool) -> Access:
     """Return the access of an HTTP request's user; everything for requests of this machine's own user.
 
-    Requests over HTTP come this far only with a token (``processes.http``); the server's own token has no user.
+    Where users are known by their tokens (``processes.http_access``), a request without one sees nothing.
     """
     user = request.scope.get("user") if request is not None else None
     if not isinstance(user, AuthenticatedUser):
-        return Access()
+        return Access(folders=()) if by_token else Access()
     access = getattr(user.access_token, "access", None)
     return access if isinstance(access, Access) else Access(user=user.username, folders=())
 
@@ -135,7 +135,7 @@ def asker_of(ctx: ServerRequestContext[ConnectionContext, Any]) -> Asker:
     """Return who asks, for the record."""
     params = ctx.session.client_params
     version = params.client_info.version if params is not None else ""
-    return Asker(_client_of(ctx), version, _access_of_user(ctx.request).user)
+    return Asker(_client_of(ctx), version, access_of(ctx).user)
 
 
 def _client_of(ctx: ServerRequestContext[ConnectionContext, Any]) -> str:

@@ -181,7 +181,7 @@ class Owner:
             self._replace_engine(error)
 
     async def _serve_http(self, context: ConnectionContext, http: HttpEndpoint, start: anyio.Event) -> None:
-        context.named, context.only = bool(http.folders), http.only
+        context.named, context.only, context.by_token = bool(http.folders), http.only, True
         start.set()
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._folders.add, context, http.folders)

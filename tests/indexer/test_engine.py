@@ -361,6 +361,36 @@ async def test_a_glob_narrows_and_one_that_matches_nothing_gives_no_hit(tmp_path
 
 
 @pytest.mark.slow
+async def test_a_glob_may_be_a_path_as_hits_show_it(tmp_path: Path, notes: Path) -> None:
+    other = tmp_path / "other [x]"
+    (other / "dup").mkdir(parents=True)
+    (other / "dup" / "other.md").write_text("a queen in another folder", encoding="utf-8")
+    async with engine_over(tmp_path / "data", notes, other) as engine:
+        await engine.index()
+
+        async def found(glob: str, folders: tuple[str, ...] | None = None) -> tuple[list[str], bool]:
+            answer = await engine.search(Query("queen", mode="keyword", scope=Scope(path_glob=glob, folders=folders)))
+            return names(answer.hits), any("No indexed file matches" in notice for notice in answer.notices)
+
+        for glob in (
+            "dup/*.md",
+            f"{other}/dup/*.md",
+            f"{other}/dup/other.md",
+            "dup",
+            f"{other}/dup",
+            f"{other}",
+            "*.MD",
+        ):
+            hits, said = await found(glob)
+            assert "other.md" in hits and not said, glob
+        assert (await found(f"{other}/**"))[0] == ["other.md"], "no file of another folder"
+        assert await found(f"{other}/dup/*.md", (str(notes),)) == ([], True), "a folder that was not asked for"
+        assert await found(f"{other}/nothing/*.md") == ([], True)
+        assert await found("*.xyz") == ([], True)
+        assert await found(f"{other}x/dup/*.md") == ([], True)
+
+
+@pytest.mark.slow
 async def test_pages_follow_each_other_without_gap_or_repeat(tmp_path: Path) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
@@ -407,3 +437,32 @@ async def test_a_phrase_is_found_though_many_texts_are_better_for_its_words(tmp_
     assert names(loose.hits) != ["phrase.txt"]
     assert names(exact.hits) == ["phrase.txt"] and exact.next_offset is None
     assert len(absent.hits) == 1
+
+
+@pytest.mark.slow
+async def test_hostile_ignore_files_close_their_directories_and_all_else_is_indexed(
+    tmp_path: Path, notes: Path
+) -> None:
+    hostile = tmp_path / "hostile"
+    deep = hostile / "vendor" / Path(*["a"] * 60)
+    deep.mkdir(parents=True)
+    (deep / "x.txt").write_text("a zebrafish in the depth", encoding="utf-8")
+    (hostile / "vendor" / ".gitignore").write_text("**/a/" * 8 + "**/c/*.txt\n", encoding="utf-8")
+    (hostile / "closed").mkdir()
+    (hostile / "closed" / "y.txt").write_text("a zebrafish behind a door", encoding="utf-8")
+    (hostile / "closed" / ".gitignore").write_bytes(b"x" * ((1 << 20) + 1))
+    (hostile / ".gitignore").write_text("?" * 5000 + "\n", encoding="utf-8")
+    (hostile / "good.md").write_text("a zebrafish in the budget", encoding="utf-8")
+    async with engine_over(tmp_path / "data", hostile, notes) as engine:
+        for _ in range(2):  # the second scan finds what the first wrote
+            await engine.index()
+            answer = await engine.search(Query("zebrafish", mode="keyword"))
+            assert names(answer.hits) == ["good.md", "x.txt"] or names(answer.hits) == ["x.txt", "good.md"]
+            assert names((await engine.search(Query("queen", mode="keyword"))).hits)
+            told = {Path(each.path).name: each.reason for each in engine.status(verbose=True).folders[0].problems}
+            assert "1 MiB for an ignore file" in told["closed"] and "line 1" in told["hostile"]
+        (hostile / "closed" / ".gitignore").unlink()
+        (hostile / ".gitignore").unlink()
+        await engine.index()
+        assert "y.txt" in names((await engine.search(Query("zebrafish", mode="keyword"))).hits)
+        assert not engine.status(verbose=True).folders[0].problems

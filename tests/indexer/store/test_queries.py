@@ -1,6 +1,7 @@
 """Searching: words as they were prepared, cosine as it is, scopes before ranking."""
 
 import dataclasses
+import time
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,15 @@ async def test_globs_mean_what_people_expect(store: Store, maintained: bool) -> 
         "**/test_*": {"src/deep/er/test_main.py"},
         "/readme.md": {"readme.md"},
         "main.py": {"src/main.py"},
+        "*.MD": {"readme.md"},
+        "SRC/*.py": {"src/main.py"},
+        "[R-S]*.md": {"readme.md"},
+        "BROKEN \udcff.txt": {"broken \udcff.txt"},
+        "src": {"src/main.py", "src/deep/er/test_main.py"},
+        "er": {"src/deep/er/test_main.py"},
+        "src/deep": {"src/deep/er/test_main.py"},
+        "src/*": {"src/main.py"},
+        "deep/er": set(),
         "*.{md,csv}": {"readme.md", "{a}.csv"},
         "[{]a}.csv": {"{a}.csv"},
         "a[[]1].txt": {"a[1].txt"},
@@ -117,11 +127,43 @@ async def test_globs_mean_what_people_expect(store: Store, maintained: bool) -> 
         assert await found(store, Scope(path_glob=glob)) == names, glob
 
 
-@pytest.mark.parametrize("glob", ["[abc", "*.{md,txt", "x" * 1001])
+@pytest.mark.parametrize("glob", ["[abc", "*.{md,txt", "x" * 1001, "*" * 10_000, "{" * 400 + "}" * 400])
 async def test_malformed_glob_is_the_askers_error(store: Store, glob: str) -> None:
     await fill(store)
     with pytest.raises(QueryError, match="path_glob"):
         await store.search_text(["word"], Scope(path_glob=glob), 5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "glob",
+    [
+        "'" * 900, "') OR true OR ('", "\") OR 1=1 --", "name') OR regexp_like(name, '.*", "\0", "a\nb", "[\n]*", "$", "^",
+        "(?i)readme.md", "(.*)", "a|b", "readme.md|x", "x{2}", "[]", "[]]", "[a-]", "[&&]", "[a--b]", "[[:alpha:]]",
+        "{,}", "}" * 1000, "\\Qx\\E", "\\x{72}eadme.md",
+    ],
+)  # fmt: skip
+async def test_a_glob_is_a_pattern_and_never_code(store: Store, glob: str) -> None:
+    """What has a meaning in SQL or in regular expressions has none here: files outside the glob stay out."""
+    await fill(store)
+    try:
+        names = await found(store, Scope(path_glob=glob, folders=(FOLDER,)))
+    except QueryError:
+        return
+    assert "readme.md" not in names and "src/main.py" not in names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "glob",
+    ["*" * 1000, "*a" * 500, "?" * 1000, "**/" * 333, "[!é]" * 250, "{,a}" * 250, "{*a," * 50 + "}" * 50,
+     "[\U00010000-\U0010ffff]" * 190, "[!\U00010000-\U0010ffff]*" * 120],
+)  # fmt: skip
+async def test_the_worst_globs_cost_little(store: Store, glob: str) -> None:
+    await store.replace([written(f"{'a' * 200}/{'a' * 200}/b{number}.txt", "word") for number in range(200)])
+    began = time.process_time()
+    await store.search_text(["word"], Scope(path_glob=glob), 50)
+    assert time.process_time() - began < 3  # 0.1 s each; seconds when classes were compared without letter case
 
 
 @pytest.mark.parametrize("name", NAMES)

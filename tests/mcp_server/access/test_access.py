@@ -103,6 +103,14 @@ def test_a_token_decides_for_each_request_and_one_that_says_nothing_shows_nothin
     assert access_of(request(context)).folders == ()
 
 
+def test_over_http_who_is_not_known_by_a_token_sees_nothing(engine: FakeEngine) -> None:
+    context = ConnectionContext(engine, by_token=True)
+    assert access_of(request(context, user=False)).folders == ()
+    assert access_of(request(context, Access(user="owner"))).folders is None
+    stranger = SimpleNamespace(**{**vars(request(context)), "request": SimpleNamespace(scope={})})
+    assert access_of(stranger).folders == ()
+
+
 def test_a_token_cannot_see_past_the_limits_of_its_connection(engine: FakeEngine) -> None:
     context = ConnectionContext(engine, only=True, limits=("/a/x",))
     assert access_of(request(context, Access(folders=("/a", "/b")))).folders == ("/a/x",)

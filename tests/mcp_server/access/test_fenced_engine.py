@@ -79,6 +79,10 @@ async def test_a_part_of_a_folder_is_searched_read_and_counted_as_a_folder(tmp_p
         assert await names("*.md") == {"top.md", "deep/birchinner.md"}
         assert await names("**/deep/**") == {"deep/birchinner.md"}
         assert await names("bircharchive/**") == set(), "a glob begins at the part"
+        assert await names(f"{part}/deep/**") == await names(f"{part}/deep") == {"deep/birchinner.md"}
+        assert await names(str(part)) == {"top.md", "deep/birchinner.md"}
+        for outside in (two.root, f"{two.root}/**", f"{two.root}/plan.md", f"{two.root}/deep/**", f"{part}2/**"):
+            assert await names(str(outside)) == set()
         assert await names(folders=(str(part),)) == {"top.md", "deep/birchinner.md"}
         with pytest.raises(QueryError, match=rf"is not indexed; indexed folders: {part}$"):
             await names(folders=(str(two.root),))
@@ -154,7 +158,7 @@ class Busy(FakeEngine):
             warm_until=9.0,
             last_used_at=8.0,
         )
-        relay = RelayStatus(77, "1", 1.0, ("/other/folder",), True)
+        relay = RelayStatus(4_242_424_242, "1", 1.0, ("/other/folder",), True)
         owner: OwnerStatus = replace(status.owner, relays=(relay,), clients=5, detail="not indexed: /other is away")
         mine = replace(
             status.folders[0], detail="waits for other-model, which is in the slot", position=3, state="blocked"
@@ -181,7 +185,7 @@ def test_nothing_that_others_do_is_in_a_status(busy: Busy, notes: Path) -> None:
     view = fenced(busy, notes)
     status = view.status(verbose=True)
     text = str(to_json(status))
-    assert words_in(text, ["other-model", "/other", "k2", "damaged", "77", "/data", "secret"]) == []
+    assert words_in(text, ["other-model", "/other", "k2", "damaged", "4242424242", "/data", "secret"]) == []
     assert (status.slot, status.owner.clients, status.owner.relays) == (SlotStatus(), 1, ())
     assert (status.folders[0].detail, status.folders[0].position) == ("waits for the model, which is busy", 1)
     assert status.index.disk_bytes is None
@@ -208,6 +212,7 @@ async def test_no_folder_can_be_added_removed_or_indexed_but_the_own(busy: Busy,
         (StoreError("cannot read /data/index/chunks.lance", "io_error"), StoreError, NOT_USABLE),
         (FolderMcpError("config.toml line 3 in /home/other"), FolderMcpError, NOT_USABLE),
         (QueryError("folder /x is not indexed; indexed folders: /a, /b"), QueryError, LATER),
+        (QueryError("index of /other/two is away"), QueryError, LATER),
         (QueryError("path_glob '[' opens a bracket that it does not close"), QueryError, "path_glob '\\['"),
     ],
 )
@@ -228,6 +233,26 @@ async def test_where_nothing_may_be_seen_a_search_finds_nothing_and_a_read_knows
         await view.read(busy.folders()[1].path + "/secret.md")
     assert view.status().folders == ()
     assert busy.asked == [], "the engine was never asked"
+
+
+async def test_a_forbidden_path_and_an_unknown_one_take_the_same_way_and_never_reach_the_engine(
+    busy: Busy, notes: Path
+) -> None:
+    read: list[str] = []
+
+    async def recorded(path: str, locator: str | None = None, *, max_chars: int = 16_000) -> Any:
+        read.append(path)
+        return await FakeEngine.read(busy, path, locator, max_chars=max_chars)
+
+    busy.read = recorded  # type: ignore[method-assign]
+    other = busy.folders()[1].path
+    for path in (f"{other}/secret.md", f"{other}/nothing.md", "/nowhere/x.md", f"{notes}/../other/secret.md", "/"):
+        with pytest.raises(QueryError, match=f"^{UNKNOWN_FILE}$"):
+            await fenced(busy, notes).read(path)
+    assert read == []
+    with pytest.raises(QueryError, match=f"^{UNKNOWN_FILE}$"):
+        await fenced(busy, notes).read(f"{notes}/nothing.md")
+    assert read == [f"{notes}/nothing.md"]
 
 
 async def test_what_the_engine_returns_is_looked_at_once_more(busy: Busy, notes: Path) -> None:

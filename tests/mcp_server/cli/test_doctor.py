@@ -141,7 +141,7 @@ sys.exit(main(["doctor", "--json"], {environ!r}))
 """
 GONE = {
     "anyio", "pydantic", "mcp", "rich", "lancedb", "pyarrow", "torch", "numpy", "tokenizers", "psutil", "platformdirs",
-    "watchfiles", "pathspec", "huggingface_hub", "onnxruntime", "xberg",
+    "watchfiles", "re2", "huggingface_hub", "onnxruntime", "xberg",
 }  # fmt: skip
 
 

@@ -100,9 +100,23 @@ def test_print_shows_and_writes_nothing(
     assert zed.read_text(encoding="utf-8") == "{ damaged"
 
 
+def test_a_limit_is_passed_on_and_may_be_a_part_of_an_indexed_folder(
+    home: Path, notes: Path, environ: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = notes / "deep"
+    part.mkdir()
+    assert main.main(["folders", "add", str(notes)], environ, open_fake) == 0
+    capsys.readouterr()
+    assert main.main(["install", "cursor", str(part), "--only", "--print", "--json"], environ, open_fake) == 0
+    assert document(capsys)["cursor"]["entry"]["args"][-3:] == ["serve", "--only", str(part)]
+    assert main.main(["install", "cursor", str(part), "--print"], environ, open_fake) == 2
+    assert "is inside" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "told"),
     [
+        (["install", "cursor", "--only"], 2, "--only needs the folders"),
         (["install", "curser"], 1, "did you mean 'cursor'"),
         (["install", "cursor", "no-such-folder"], 2, "no-such-folder"),
         (["install", "cursor", "--name", "a b", "--no-check"], 1, "--name"),

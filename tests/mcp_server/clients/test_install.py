@@ -92,6 +92,15 @@ def test_an_update_keeps_what_else_the_entry_says_and_its_folders(key: str, tmp_
     assert entry == {**chosen.entry(LAUNCH, "folder-mcp"), "mine": "kept"}
 
 
+@pytest.mark.parametrize("key", CLIENTS)
+def test_a_limit_of_an_entry_stays_with_its_folders_until_folders_are_named(key: str, tmp_path: Path) -> None:
+    chosen, file = CLIENTS[key], tmp_path / "settings"
+    limited = Launch(LAUNCH.command, ("serve", "--only", "/home/ada/notes"))
+    install(chosen, file, Launch("/old/folder-mcp", limited.args))
+    assert install(chosen, file, PLAIN).entry == chosen.entry(limited, "folder-mcp")
+    assert install(chosen, file, LAUNCH).entry == chosen.entry(LAUNCH, "folder-mcp")
+
+
 @pytest.mark.parametrize("key", ["cursor", "codex", "goose"])
 def test_an_entry_that_was_brought_up_to_date_goes_without_a_trace_too(key: str, tmp_path: Path) -> None:
     before = FILES[key]["windows"]
