@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Hashable, Iterator, MutableMapping
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
 import anyio
+from mcp.server.auth.provider import principal_components
 from mcp.server.lowlevel import Server
 from mcp.server.transport_security import TransportSecuritySettings
 from mcp.types.version import HANDSHAKE_PROTOCOL_VERSIONS
@@ -27,7 +28,7 @@ SESSION_IDLE_S = 30 * 60.0
 """Seconds without a request, and without an open event stream, after which a session ends: its id is then unknown
 (404), and clients begin a new one."""
 MAX_SESSIONS = 1000
-"""Sessions at a time; the one that was used longest ago ends when another is opened."""
+"""Sessions at a time; when another is opened, one of the user who has most ends, the one used longest ago."""
 MAX_LISTENING = 256
 """Event streams of ``subscriptions/listen`` at a time; those of GET are at most one a session."""
 OPENING = 4
@@ -129,7 +130,7 @@ class BoundedSessions:
         """Have the SDK serve a request; ``message`` is what it holds, None for GET and DELETE."""
         identity = message.get("id") if message is not None and "method" in message else None
         session_id = _header(scope, SESSION_HEADER).decode("latin-1")
-        session = self._sessions.get(session_id)
+        session = self._session_of(scope, session_id)
         listens = message is not None and message.get("method") == LISTEN
         if session is not None and identity is not None and str(identity) in session.in_flight:
             text = f"the id {identity!r} belongs to a request that is not answered yet; use another one"
@@ -146,23 +147,31 @@ class BoundedSessions:
             if opens:
                 await stack.enter_async_context(self._opening_limit())
                 await self._make_space()
-            stack.enter_context(self._used(session_id, identity, listens=listens))
+            stack.enter_context(self._used(session_id, session, identity, listens=listens))
             await self._inner(scope, receive, answered)
         if opener is not None and answered.session_id and answered.status == HTTPStatus.OK:
             self._sessions[answered.session_id] = _Session(opener, time.monotonic())
-        elif answered.status == HTTPStatus.NOT_FOUND or (
-            scope["method"] == "DELETE" and answered.status == HTTPStatus.OK
+        elif session is not None and (
+            answered.status == HTTPStatus.NOT_FOUND
+            or (scope["method"] == "DELETE" and answered.status == HTTPStatus.OK)
         ):
             self._sessions.pop(session_id, None)
 
-    @contextmanager
-    def _used(self, session_id: str, identity: str | int | None, *, listens: bool) -> Iterator[None]:
-        """Record that a request is served."""
+    def _session_of(self, scope: Scope, session_id: str) -> _Session | None:
+        """Return the session that a request names; None if it is another user's: nothing of it is told or changed."""
         session = self._sessions.get(session_id)
+        return session if session is not None and _principal(scope) == _principal(session.scope) else None
+
+    @contextmanager
+    def _used(
+        self, session_id: str, session: _Session | None, identity: str | int | None, *, listens: bool
+    ) -> Iterator[None]:
+        """Record that a request is served."""
         self._listening += listens
         if session is not None:
             session.used_at = time.monotonic()
-            self._sessions.move_to_end(session_id)
+            if session_id in self._sessions:
+                self._sessions.move_to_end(session_id)
             if identity is not None:
                 session.in_flight.add(str(identity))
         try:
@@ -178,9 +187,11 @@ class BoundedSessions:
         return self._opening
 
     async def _make_space(self) -> None:
-        """End the sessions that were used longest ago until another may be opened; those with a call are left."""
+        """End sessions until another may be opened: of the user who has most, the one longest without a call."""
         while len(self._sessions) >= self._max_sessions:
-            oldest = next((name for name, each in self._sessions.items() if not each.in_flight), None)
+            idle = {name: _principal(each.scope) for name, each in self._sessions.items() if not each.in_flight}
+            counts = Counter(_principal(each.scope) for each in self._sessions.values())
+            oldest = max(idle, key=lambda name: counts[idle[name]], default=None)  # the first of equals
             if oldest is None:
                 return  # the SDK refuses another
             session = self._sessions.pop(oldest)
@@ -261,6 +272,12 @@ def _with_body(scope: Scope, receive: Receive, body: bytes) -> tuple[Scope, Rece
         return whole.pop() if whole else await receive()
 
     return {**scope, "headers": [*headers, (b"content-length", str(len(body)).encode())]}, next_message
+
+
+def _principal(scope: Scope) -> Hashable:
+    """Whose a request is, None where no token is asked for."""
+    token = getattr(scope.get("user"), "access_token", None)
+    return None if token is None else principal_components(token)
 
 
 def _is_handshake_era(scope: Scope) -> bool:

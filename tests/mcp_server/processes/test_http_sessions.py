@@ -15,9 +15,12 @@ from fakes import virtual_backend
 from fakes_engine import FakeEngine
 from hypothesis import given
 from hypothesis import strategies as st
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.transport_security import TransportSecuritySettings
 from odd_messages import HANDSHAKE, MODERN, expects_no_result, requests
 
+from mcp_server.access.access import Access
+from mcp_server.access.tokens import GrantedToken
 from mcp_server.engine_port import ConnectionContext
 from mcp_server.processes import http_connection, http_sessions
 from mcp_server.processes.http_connection import BoundedConnection
@@ -143,6 +146,45 @@ async def test_many_sessions_that_are_left_leave_no_more_than_the_bound(engine: 
         ended = await opened(app)
         assert (await post(app, b"", "DELETE", **ended)).status == 200
         assert (await ping(app, ended), len(app._sessions)) == (404, 4)
+
+
+def as_user(app: BoundedSessions, name: str) -> Any:
+    """The application as a user with a token reaches it."""
+    user = AuthenticatedUser(GrantedToken(token="t", client_id=name, scopes=[], access=Access(name)))
+
+    async def asked(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "user": user}, receive, send)
+
+    return asked
+
+
+async def test_a_session_is_neither_told_about_nor_changed_by_requests_of_another_user(engine: FakeEngine) -> None:
+    call = message("tools/call", 5, {"name": "search", "arguments": {"query": "key"}})
+    async with application(engine, max_sessions=2) as app:
+        ann, bob = as_user(app, "ann"), as_user(app, "bob")
+        first, second = await opened(ann), await opened(ann)
+        engine.gate = anyio.Event()
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: post(ann, call, **first))
+            await engine.searching.wait()
+            unknown = await post(bob, call, **{**VERSION, "mcp-session-id": "f" * 32})
+            for body, method, session in ((call, "POST", first), (b"", "DELETE", first), (call, "POST", second)):
+                answer = await post(bob, body, method, **session)
+                assert answer.status == unknown.status == 404
+                assert method == "DELETE" or answer.body == unknown.body
+            engine.gate.set()
+        assert [await ping(ann, first), await ping(ann, second)] == [200, 200]
+        await opened(bob)  # one of ann's ends for it: both still count
+        assert [await ping(ann, first), await ping(ann, second)] == [404, 200]
+
+
+async def test_a_user_who_opens_many_sessions_ends_none_of_others(engine: FakeEngine) -> None:
+    async with application(engine, max_sessions=4) as app:
+        ann, bob = as_user(app, "ann"), as_user(app, "bob")
+        hers = await opened(ann)
+        his = [await opened(bob) for _ in range(8)]
+        assert await ping(ann, hers) == 200
+        assert [await ping(bob, each) for each in his] == [404] * 5 + [200] * 3
 
 
 async def test_an_id_that_is_in_use_is_refused_and_the_first_request_answered(engine: FakeEngine) -> None:

@@ -182,7 +182,9 @@ async def test_over_http_the_folders_are_the_limit_of_every_client(home: Home) -
 
 def test_an_owner_that_does_not_know_limits_is_not_used(tmp_path: Path) -> None:
     files = owner_files_for(str(tmp_path / "data"))
-    path = Path(files.directory) / "owner.sock"  # where an owner has it; a note that names another place is not believed
+    path = (
+        Path(files.directory) / "owner.sock"
+    )  # where an owner has it; a note that names another place is not believed
     asked: list[dict[str, Any]] = []
 
     def serve(listening: socket.socket) -> None:
