@@ -150,7 +150,7 @@ class Record:
     def write(self, line: Mapping[str, Any]) -> None:
         """Write one line. Never raises: what cannot be written is said in the log once, and in ``problem``."""
         try:
-            self._append(_encoded(line))
+            self._append(_encoded(_without_secrets(line)))
         except OSError as error:
             self._note_problem(error.strerror or type(error).__name__)
         else:
@@ -208,6 +208,18 @@ def _open(file: Path) -> int:
 
 def _timestamp(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _without_secrets(line: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a line with the secrets of what a client wrote blanked; paths of indexed files hold none."""
+    from indexer.text.secrets import blank  # noqa: PLC0415 - the owner starts without it
+
+    changed: dict[str, Any] = {}
+    if "asked" in line:
+        changed["asked"] = [blank(one).text for one in line["asked"]]
+    if "query" in line:
+        changed["query"] = blank(line["query"]).text
+    return {**line, **changed} if changed else line
 
 
 def _encoded(line: Mapping[str, Any]) -> bytes:

@@ -86,6 +86,16 @@ async def test_a_refusal_says_what_was_asked_for_and_an_error_what_it_was(tmp_pa
     assert all("files" not in found for found in lines(tmp_path))
 
 
+async def test_secrets_in_what_a_client_asks_for_are_blanked(tmp_path: Path) -> None:
+    token = "gh" + "p_" + "a1B2" * 9
+    record = Record(tmp_path, RecordSettings(queries=True))
+    with pytest.raises(QueryError):
+        async with record.answer(ADA, "read", query=f"what is {token}", asked=[f"/notes/{token}.md"]):
+            raise QueryError("no such file")
+    [found] = lines(tmp_path)
+    assert (found["query"], found["asked"]) == ("what is [secret: GitHub token]", ["/notes/[secret: GitHub token].md"])
+
+
 async def test_an_answer_that_was_cancelled_is_none(tmp_path: Path) -> None:
     record = Record(tmp_path, RecordSettings())
     with anyio.CancelScope() as scope:
