@@ -17,7 +17,7 @@ from opening import BOTH_WAYS, open_descriptors, with_way
 from indexer.documents.parse import FileReplaced, ParseLimits
 from indexer.documents.pool import ParserDied, Parsers, ParsersUnavailable, open_parsers
 from indexer.documents.pool_status import PoolTiming
-from indexer.documents.worker_protocol import CAN_PASS_DESCRIPTORS, receive_descriptor, send_descriptor
+from indexer.documents.worker_protocol import CAN_PASS_DESCRIPTORS, receive_descriptors, send_descriptors
 from indexer.errors import ParseFailed
 
 pytestmark = pytest.mark.skipif(not CAN_PASS_DESCRIPTORS, reason="this system does not hand open files over")
@@ -113,9 +113,9 @@ async def test_a_hard_link_in_a_files_place_is_read_as_another_version(folder: P
 
 READS_AND_TELLS = """
 import os, socket, sys
-from indexer.documents.worker_protocol import receive_descriptor
+from indexer.documents.worker_protocol import receive_descriptors
 channel = socket.socket(fileno=int(sys.argv[1]))
-with receive_descriptor(channel) as source:
+with receive_descriptors(channel)[0] as source:
     print(os.get_inheritable(source.fileno()), source.readall().decode())
 """
 
@@ -126,7 +126,7 @@ async def test_a_process_reads_the_file_that_was_opened_whatever_has_its_name_by
     place.write_text("inside", encoding="utf-8")
     ours, theirs = socket.socketpair()
     with ours, theirs, place.open("rb") as opened:
-        send_descriptor(ours, opened.fileno())
+        send_descriptors(ours, [opened.raw])
         place.unlink()
         place.symlink_to("/etc/hostname")
         command = [sys.executable, "-c", READS_AND_TELLS, str(theirs.fileno())]
@@ -140,9 +140,9 @@ def test_a_request_without_a_file_is_an_error_and_not_an_empty_file() -> None:
         with ours:
             ours.send(b"f")
             with pytest.raises(ConnectionError, match="no file came"):
-                receive_descriptor(theirs)
+                receive_descriptors(theirs)
         with pytest.raises(ConnectionError):
-            receive_descriptor(theirs)
+            receive_descriptors(theirs)
 
 
 def test_a_process_that_has_ended_is_an_error_and_the_caller_keeps_its_file(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_a_process_that_has_ended_is_an_error_and_the_caller_keeps_its_file(tmp_
     theirs.close()
     before = open_descriptors()
     with ours, (tmp_path / "a").open("wb") as opened, pytest.raises(OSError):
-        send_descriptor(ours, opened.fileno())
+        send_descriptors(ours, [opened.raw])
     assert open_descriptors() == before - 1
 
 
