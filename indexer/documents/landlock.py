@@ -89,6 +89,8 @@ def _required_version() -> int:
     known = version()
     if not known:
         raise Unavailable("this kernel offers no Landlock")
+    if len(os.listdir("/proc/self/task")) > 1:
+        raise Unavailable("other threads of this process run already, which Landlock would not bind")
     return known
 
 

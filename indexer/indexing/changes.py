@@ -17,6 +17,7 @@ from indexer.files.open_inside import open_file
 from indexer.files.walk import Skipped, stat_file, walk
 from indexer.folders.state import LiveFolder
 from indexer.text.secrets import blank, find_secrets
+from indexer.text.structure import LANGUAGES
 from indexer.types import File, FileRow, FileWrite, is_other_file
 
 # Scanning the disk --------------------------------------------------------------------------------------------------
@@ -209,12 +210,16 @@ async def prepare_file(
     Raises:
         ParseSkipped, LibraryMissing, ParseFailed, ParserDied, ParsersUnavailable: As ``Parsers.parse``.
     """
-    if not (few_files and parsers.no_process and file.size <= SMALL_BYTES):
-        prepared = await parsers.prepare(file, order)
-        if prepared is not None:
-            return prepared
+    read_here = few_files and parsers.no_process and file.size <= SMALL_BYTES
+    if not read_here and (prepared := await parsers.prepare(file, order)) is not None:
+        return prepared
     parsed = await parsers.parse(file)
     document = parsed.document
+    if document.syntax in LANGUAGES:
+        # The grammars are C code: what strangers wrote is given to them in a confined process, or not at all.
+        if read_here and (prepared := await parsers.prepare(file, order)) is not None:
+            return prepared
+        document = replace(document, syntax="text")
     cut = None
     if not order.known_sha256 or parsed.sha256 != order.known_sha256:
         cut = await to_thread.run_sync(chunk_document, document, folder.model.tokens, order.limit, order.name)

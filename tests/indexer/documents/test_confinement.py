@@ -202,6 +202,20 @@ def test_rights_that_a_kernel_does_not_know_are_left_out() -> None:
     assert landlock.handled(landlock.READING, 1) == landlock.READING
 
 
+@pytest.mark.slow
+def test_a_process_that_has_threads_already_does_not_claim_to_be_bound() -> None:
+    code = (
+        "import threading; from indexer.documents.confinement import confine\n"
+        "rest = threading.Event(); other = threading.Thread(target=rest.wait); other.start()\n"
+        "taken = confine(0); rest.set(); print(taken.steps, taken.unavailable)\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=SCRIPT.parents[2], capture_output=True, text=True, timeout=60, check=True)
+    if "no Landlock" in done.stdout:
+        pytest.skip("this kernel offers no Landlock")
+    assert "'changes'" not in done.stdout.partition("{")[0] and "other threads of this process" in done.stdout
+
+
 def test_the_steps_are_taken_in_an_order_in_which_none_forbids_the_next() -> None:
     assert STEPS[-1] == "calls"
 

@@ -7,7 +7,6 @@ import socket
 import stat
 import sys
 from collections.abc import Callable
-from io import FileIO
 from pathlib import Path
 
 import anyio
@@ -126,8 +125,8 @@ async def test_a_process_reads_the_file_that_was_opened_whatever_has_its_name_by
     place = tmp_path / "a.md"
     place.write_text("inside", encoding="utf-8")
     ours, theirs = socket.socketpair()
-    with ours, theirs, FileIO(place) as opened:
-        send_descriptors(ours, [opened])
+    with ours, theirs, place.open("rb") as opened:
+        send_descriptors(ours, [opened.raw])
         place.unlink()
         place.symlink_to("/etc/hostname")
         command = [sys.executable, "-c", READS_AND_TELLS, str(theirs.fileno())]
@@ -150,8 +149,8 @@ def test_a_process_that_has_ended_is_an_error_and_the_caller_keeps_its_file(tmp_
     ours, theirs = socket.socketpair()
     theirs.close()
     before = open_descriptors()
-    with ours, FileIO(tmp_path / "a", "wb") as opened, pytest.raises(OSError):
-        send_descriptors(ours, [opened])
+    with ours, (tmp_path / "a").open("wb") as opened, pytest.raises(OSError):
+        send_descriptors(ours, [opened.raw])
     assert open_descriptors() == before - 1
 
 

@@ -1,11 +1,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import anyio
+import pytest
+from hostile import described
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.indexing.changes import find_changes
+from indexer.config import ModelSettings
+from indexer.documents.pool import open_parsers
+from indexer.documents.worker_protocol import ChunkRequest
+from indexer.folders.state import LiveFolder
+from indexer.indexing.changes import find_changes, prepare_file
+from indexer.models.spec import resolve
+from indexer.models.tokenizer import open_tokenizer
 from indexer.types import File, FileRow
 
 RECIPE = "chunk/1 words/1 tok/256"
@@ -77,3 +89,39 @@ def test_after_the_changes_are_applied_nothing_is_left_to_do(before: dict, now: 
     known |= {f.path: row(f) for f in changes.read}
     again = find_changes(found, set(), known, RECIPE)
     assert (again.read, again.missing, again.unchanged) == ((), (), len(found))
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.mark.slow
+async def test_source_code_is_given_to_a_grammar_in_a_parser_process_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where other small files are read in this process, and where no process starts."""
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("a grammar was used in this process")
+
+    monkeypatch.setattr("indexer.text.chunk.code_segments", refuse)
+    monkeypatch.setattr("indexer.text.chunk.grammar", refuse)
+    tokens = open_tokenizer(resolve(ModelSettings().default))
+    folder = cast("LiveFolder", SimpleNamespace(model=SimpleNamespace(tokens=tokens)))
+    order = ChunkRequest(tokens.path, tokens.limit, tokens.stamp, "a.py")
+    places = {name: tmp_path / name for name in ("a.py", "a.txt")}
+    for place in places.values():
+        body = "".join(f"    total = total + value_{number}\n" for number in range(60))
+        place.write_text(f"def first():\n{body}\n\ndef second():\n{body}", encoding="utf-8")
+    with anyio.fail_after(60):
+        async with open_parsers() as parsers:
+            await prepare_file(parsers, folder, described(places["a.txt"]), order, few_files=True)
+            assert parsers.status().state == "stopped", "text needs no process"
+            cut = (await prepare_file(parsers, folder, described(places["a.py"]), order, few_files=True)).chunked
+            assert parsers.status().workers == 1
+            assert cut is not None and "first" in cut.chunks[0].heading
+        async with open_parsers(interpreter=str(tmp_path / "nowhere")) as parsers:
+            plain = (await prepare_file(parsers, folder, described(places["a.py"]), order, few_files=True)).chunked
+            assert plain is not None and "value_59" in plain.chunks[-1].text
+            assert not any(chunk.heading for chunk in plain.chunks)
