@@ -31,6 +31,8 @@ from indexer.files.walk import Skipped, walk
 
 CHILD = ROOT / "tests" / "support" / "indexing_child.py"
 PLAIN = "# plain\n*.tmp\n*.log\n/generated/\n!keep.log\n"
+ONE_LINE = "import json, subprocess, sys; print(json.dumps(json.loads(subprocess.check_output(sys.argv[1:]))))"
+"""Runs a command and prints its JSON document in one line."""
 LIMIT = 3.0
 """Times the plain tree that the hostile one may take."""
 DEPTH = 60
@@ -58,6 +60,9 @@ KINDS: dict[str, Callable[[random.Random], str]] = {
 RARE = {"a mebibyte": 20, "as many as may be": 10}
 """Of so many ignore files one is of this kind; all others are drawn alike."""
 
+SHORT = ("directories in any depth", "stars", "one star too many", "classes", "malformed")
+"""Kinds of few patterns."""
+
 
 def plant(root: Path, ignore_files: int, *, hostile: bool) -> None:
     """Write a tree: directories of three notes and four files that their ignore file leaves out."""
@@ -75,10 +80,9 @@ def plant(root: Path, ignore_files: int, *, hostile: bool) -> None:
         for name in ("x.tmp", f"{long_name}.tmp", "y.log", "generated/z.md"):
             (place / name).write_text("left out\n", encoding="utf-8")
         kind = next((rare for rare, each in RARE.items() if number % each == each - 1), dice.choice(usual))
-        text = KINDS[kind](dice) if hostile and place.parts.count("a") < DEPTH - 1 else ""
-        if place.is_relative_to(chain) and kind in RARE:
-            text = ""  # within each other they would exceed what may apply together, and close the rest of the chain
-        (place / ".gitignore").write_text(text + PLAIN, encoding="utf-8")
+        if place.is_relative_to(chain):  # more would exceed what may apply together, and close the rest of the chain
+            kind = dice.choice(SHORT)
+        (place / ".gitignore").write_text((KINDS[kind](dice) if hostile else "") + PLAIN, encoding="utf-8")
 
 
 def walked(root: Path) -> dict[str, Any]:
@@ -100,8 +104,11 @@ def indexed(root: Path, *, model: bool) -> dict[str, Any]:
         environ = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/support'}"}
         command: list[str | Path] = [sys.executable, CHILD, data, root]
         if model:
-            environ |= {"FOLDER_MCP_DATA_DIR": data, "FOLDER_MCP_CONFIG": str(Path(data) / "config.toml")}
-            command = [sys.executable, "-m", "mcp_server", "index", str(root), "--no-daemon", "--json"]
+            config = Path(data) / "config.toml"
+            config.touch()
+            environ |= {"FOLDER_MCP_DATA_DIR": data, "FOLDER_MCP_CONFIG": str(config)}
+            command = [sys.executable, "-c", ONE_LINE, sys.executable, "-m", "mcp_server", "index", root]
+            command += ["--no-daemon", "--json"]
         child = report.run(command, env=environ)
     return {
         "wall_s": child.cost.wall_s,

@@ -17,6 +17,7 @@ import re
 import sys
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 IGNORE_CASE = sys.platform in ("darwin", "win32")
@@ -120,18 +121,21 @@ class Rules:
         self._in_path = bytearray()
         self._directory_only = bytearray()
         self._matchers: tuple[list[_Matcher], list[_Matcher]] | None = None
-        names, fold = self._any.names, ignore_case
+        names, fold, plain = self._any.names, ignore_case, _PLAIN.fullmatch  # this runs for a hundred thousand lines
+        kept, numbers, ignores = self._lines, self._numbers, self._ignores
         for number, line in enumerate(lines, 1):
             if not line or line[0] == "#":
                 continue
-            self.size += len(line) + 1
-            if _PLAIN.fullmatch(line):
-                names[line.lower() if fold else line] = len(self._lines)
-                self._keep(line, number, ignores=True)
+            if plain(line):
+                names[line.lower() if fold else line] = len(kept)
+                kept.append(line)
+                numbers.append(number)
+                ignores.append(True)
             else:
                 self._add(line, number)
                 if self.excess:
                     break
+        self.size = sum(map(len, kept)) + len(kept)
         self.wildcards = len(self._wild)
 
     def __len__(self) -> int:
@@ -468,6 +472,10 @@ def encoded(text: str) -> bytes:
 # After ``wildmatch.c`` of git, from bytes to bytes: "?" is one byte, and so is a class.
 
 _STAR, _SLASH, _BACKSLASH, _QUESTION, _OPEN, _CLOSE = b"*/\\?[]"
+_ALPHANUMERIC = frozenset(b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+_SPECIAL_BYTES = b"*?[\\"
+_TOKEN = re.compile(rb"[^*?\[\\]+|\\.?|.", re.DOTALL)
+_USUAL_CLASS = 32  # bytes of a class whose translation is kept
 _POSIX = {
     b"alnum": "[0-9A-Za-z]", b"alpha": "[A-Za-z]", b"blank": "[ \t]", b"cntrl": "[\0-\x1f\x7f]", b"digit": "[0-9]",
     b"graph": "[!-~]", b"lower": "[a-z]", b"print": "[ -~]", b"punct": "[!-/:-@\\[-`{-~]", b"space": "[\t\n\r ]",
@@ -489,42 +497,53 @@ def translated(pattern: Pattern, *, fold: bool = False) -> tuple[bytes, str] | N
         fold: The bytes to be matched are in lower case, and case does not matter.
     """
     text = encoded(pattern.text)
-    found = _SPECIAL.search(pattern.text)
-    first_special = len(encoded(pattern.text[: found.start()])) if found else len(text)
     out: list[bytes] = []
-    literal = bytearray()
-    literals: list[bytes] = []
-    at = 0
+    literals = [b""]
+    at, first_special = 0, -1
     while at < len(text):
+        token = _TOKEN.match(text, at)
+        assert token is not None, "every byte begins a token"
         byte = text[at]
-        if byte not in b"*?[\\":
-            literal.append(byte)
-            at += 1
-            continue
-        if byte == _BACKSLASH:
-            if at + 1 == len(text):
+        if byte not in _SPECIAL_BYTES or byte == _BACKSLASH:
+            plain = token[0] if byte != _BACKSLASH else token[0][1:]
+            if not plain:  # a backslash at the end
                 return None
-            literal.append(text[at + 1])
-            at += 2
-            continue
-        literals.append(bytes(literal))
-        out.append(_escaped(literals[-1], fold=fold))
-        literal.clear()
+            literals[-1] += plain
+            at = token.end()
+        else:
+            out.append(_escaped(literals[-1], fold=fold))
+            literals.append(b"")
+        if first_special < 0 and byte in _SPECIAL_BYTES:
+            first_special = token.start()
         if byte == _STAR:
             # git compares what precedes the first wildcard apart, and then takes "**" for the beginning of a part
             expression, at = _stars(text, at, in_path=pattern.in_path, begins_part=at == first_special)
+            out.append(expression)
         elif byte == _QUESTION:
-            expression, at = b"[^/]", at + 1
-        else:
-            members, at = _class(text, at, fold=fold)
+            out.append(b"[^/]")
+            at += 1
+        elif byte == _OPEN:
+            members, at = _class_at(text, at, fold=fold)
             if not members:
                 return None
-            expression = _members(members)
-        out.append(expression)
-    literals.append(bytes(literal))
+            out.append(members)
     needed = os.fsdecode(max(literals, key=len))
     needed = needed.lower() if fold else needed
     return b"".join((*out, _escaped(literals[-1], fold=fold))), needed if _is_text(needed) else ""
+
+
+def _class_at(text: bytes, at: int, *, fold: bool) -> tuple[bytes, int]:
+    """The expression of the class that begins at ``at``, empty if it is malformed; and where the pattern goes on."""
+    expression, end = _class_expression(text[at : at + _USUAL_CLASS], fold=fold)
+    if not expression and at + _USUAL_CLASS < len(text):  # its end may be farther away
+        expression, end = _class_expression(text[at:], fold=fold)
+    return expression, at + end
+
+
+@lru_cache(maxsize=1024)
+def _class_expression(text: bytes, *, fold: bool) -> tuple[bytes, int]:
+    members, end = _class(text, 0, fold=fold)
+    return (_members(members) if members else b""), end
 
 
 def _stars(text: bytes, at: int, *, in_path: bool, begins_part: bool) -> tuple[bytes, int]:
@@ -605,7 +624,9 @@ def _members(members: frozenset[int]) -> bytes:
 
 def _escaped(text: bytes, *, fold: bool) -> bytes:
     data = encoded(os.fsdecode(text).lower()) if fold else text
-    return b"".join(b"%c" % byte if chr(byte).isalnum() and byte < 128 else b"\\x%02x" % byte for byte in data)
+    if not data or data.isalnum():
+        return data
+    return b"".join(b"%c" % byte if byte in _ALPHANUMERIC else b"\\x%02x" % byte for byte in data)
 
 
 def compile_set(expressions: Sequence[bytes]) -> Match:
