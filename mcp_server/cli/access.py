@@ -202,6 +202,7 @@ def change_file(file: Path, change: Callable[[str], str]) -> str:
         AccessFileError: The file is wrong, now or as it would be; it stays as it is.
         FolderMcpError: It cannot be written, or another command is at it.
     """
+    file = Path(os.path.realpath(file))  # a link stays one
     new = file.with_name(file.name + ".new")
     try:
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

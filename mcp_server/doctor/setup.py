@@ -59,9 +59,7 @@ def access_findings(file: Path, now: float) -> Iterator[Finding]:
     try:
         users = parse(read_text(file), file).users.values()
     except AccessFileError as error:
-        yield Finding(
-            "access", "failure", str(error), "correct that place; only the owner's own token counts until then"
-        )
+        yield Finding("access", "failure", str(error), "correct that place; until then only the owner's token counts")
         return
     over = [user.name for user in users if user.expires is not None and user.expires <= now]
     blind = [user.name for user in users if not user.folders]

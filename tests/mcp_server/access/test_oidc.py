@@ -173,6 +173,15 @@ async def test_a_forged_token_is_refused_and_nothing_it_names_is_fetched(
     assert not [path for path in provider.asked if "forged" in path]
 
 
+async def test_a_token_with_one_character_changed_is_refused(provider: IdentityProvider) -> None:
+    token = provider.token()
+    signed = token.rindex(".")
+    async with checking(provider) as identity:
+        for at in [*range(0, signed, 3), *range(signed + 1, len(token) - 1, 11)]:
+            changed = token[:at] + ("A" if token[at] != "A" else "B") + token[at + 1 :]
+            assert await identity.identify(changed) is None, at
+
+
 async def test_a_token_expires_after_the_leeway_and_not_before(provider: IdentityProvider) -> None:
     now = int(time.time())
     async with checking(provider, leeway=300.0) as identity:

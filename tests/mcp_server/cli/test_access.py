@@ -131,6 +131,16 @@ def test_two_commands_do_not_write_at_once(file: Path) -> None:
     assert [each.name for each in file.parent.iterdir()] == ["access.toml"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links")
+def test_a_file_that_is_a_link_stays_one(file: Path, tmp_path: Path) -> None:
+    file.parent.mkdir()
+    real = tmp_path / "kept.toml"
+    file.symlink_to(real)
+    change_file(file, lambda text: text + "[groups.team]\nfolders = ['/srv']\n")
+    assert file.is_symlink() and AccessFile(file).grants().groups == {"team": ("/srv",)}
+    assert stat.S_IMODE(real.stat().st_mode) == 0o600
+
+
 # The record ---------------------------------------------------------------------------------------------------------
 
 
