@@ -31,6 +31,8 @@ from indexer.files.walk import Skipped, walk
 
 CHILD = ROOT / "tests" / "support" / "indexing_child.py"
 PLAIN = "# plain\n*.tmp\n*.log\n/generated/\n!keep.log\n"
+ONE_LINE = "import json, subprocess, sys; print(json.dumps(json.loads(subprocess.check_output(sys.argv[1:]))))"
+"""Runs a command and prints its JSON document in one line."""
 LIMIT = 3.0
 """Times the plain tree that the hostile one may take."""
 DEPTH = 60
@@ -102,8 +104,11 @@ def indexed(root: Path, *, model: bool) -> dict[str, Any]:
         environ = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests/support'}"}
         command: list[str | Path] = [sys.executable, CHILD, data, root]
         if model:
-            environ |= {"FOLDER_MCP_DATA_DIR": data, "FOLDER_MCP_CONFIG": str(Path(data) / "config.toml")}
-            command = [sys.executable, "-m", "mcp_server", "index", str(root), "--no-daemon", "--json"]
+            config = Path(data) / "config.toml"
+            config.touch()
+            environ |= {"FOLDER_MCP_DATA_DIR": data, "FOLDER_MCP_CONFIG": str(config)}
+            command = [sys.executable, "-c", ONE_LINE, sys.executable, "-m", "mcp_server", "index", root]
+            command += ["--no-daemon", "--json"]
         child = report.run(command, env=environ)
     return {
         "wall_s": child.cost.wall_s,
