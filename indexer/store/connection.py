@@ -23,6 +23,7 @@ import lancedb
 from indexer.errors import StoreError
 from indexer.store.files_on_disk import Checksums
 from indexer.store.health import Health, code_of, is_damage, library_errors, quarantine, store_errors, to_store_error
+from indexer.store.private_directory import make_directory
 from indexer.store.resources import cache_sizes
 from indexer.store.schema import FORMAT, REQUIRED_COLUMNS, format_of, indexes, is_vectors
 
@@ -229,7 +230,7 @@ def _check_format(name: str, schema: Any) -> None:
 def prepare_directory(directory: Path) -> None:
     """Create the directory and test that it supports hard links, which every commit uses."""
     with store_errors(f"write to the data directory {directory.parent}"):
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         probe, link = directory / f".probe-{os.getpid()}", directory / f".link-{os.getpid()}"
         try:
             probe.write_bytes(b"")

@@ -36,7 +36,7 @@ def make_private(data_dir: Path) -> str:
         StoreError: It belongs to another user, or stays open to others; code ``permission``. It cannot be made.
     """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_directory(data_dir)
         found = data_dir.stat()
     except OSError as error:
         code = "read_only" if error.errno == errno.EROFS else "permission"
@@ -69,6 +69,20 @@ def make_private(data_dir: Path) -> str:
     said += "; it is closed to them now"
     log.warning("%s", said)
     return said
+
+
+def make_directory(directory: Path) -> None:
+    """Create a directory and those above it that are missing, each for this user alone.
+
+    ``Path.mkdir`` gives its mode to the last one only: a deleted data directory would come back open to others.
+
+    Raises:
+        OSError: One cannot be made.
+    """
+    missing = [each for each in (directory, *directory.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(mode=0o700, exist_ok=True)
+    directory.mkdir(exist_ok=True)  # raises where it is a file
 
 
 def holds_other_files(data_dir: Path) -> bool:

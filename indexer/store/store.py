@@ -24,6 +24,7 @@ from indexer.store.connection import connect, prepare_directory
 from indexer.store.health import store_errors
 from indexer.store.maintenance import Maintenance
 from indexer.store.open_tables import OpenTables, open_vectors
+from indexer.store.private_directory import make_directory
 from indexer.store.schema import Counts, Replaced, StoreStatistics, escape, plan_commit, unescape
 from indexer.store.table import statistics
 from indexer.store.vector_table import VectorTable, reuse_all
@@ -418,5 +419,5 @@ async def open_store(directory: Path | str, *, read_only: bool = False) -> Async
 
 def _lock_for_writing(stack: ExitStack, root: Path) -> WriterLock:
     with store_errors(f"create the data directory {root}"):
-        root.mkdir(parents=True, exist_ok=True)
+        make_directory(root)
     return stack.enter_context(WriterLock(root / "writer.lock"))

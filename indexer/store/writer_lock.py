@@ -9,6 +9,7 @@ from types import TracebackType
 
 from indexer.errors import StoreBusy, StoreError
 from indexer.store.health import store_errors
+from indexer.store.private_directory import make_directory
 
 _LOCKED_BYTE = 1 << 30  # Windows locks bytes and then refuses to read them: lock one that the text never reaches
 
@@ -40,7 +41,7 @@ class WriterLock:
             found = os.stat(self.path)
         except FileNotFoundError:
             with store_errors(f"create the data directory {self.path.parent}"):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
+                make_directory(self.path.parent)
         else:
             if (found.st_dev, found.st_ino) == (held.st_dev, held.st_ino):
                 return

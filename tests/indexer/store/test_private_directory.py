@@ -19,7 +19,8 @@ from indexer.engine import open_engine
 from indexer.errors import FolderError, StoreError
 from indexer.folders.registry import add_folder
 from indexer.store import private_directory
-from indexer.store.private_directory import make_private
+from indexer.store.private_directory import make_directory, make_private
+from indexer.store.writer_lock import WriterLock
 
 NOBODY = 65534
 ROOT = Path(__file__).resolve().parents[3]
@@ -51,6 +52,15 @@ def reachable() -> Iterator[Path]:
 def test_a_new_directory_is_for_the_user_alone(tmp_path: Path) -> None:
     assert make_private(tmp_path / "data") == ""
     assert mode(tmp_path / "data") == 0o700
+
+
+def test_a_directory_that_was_deleted_comes_back_for_the_user_alone(tmp_path: Path) -> None:
+    """While the index is open: its lock makes it again, and what is above it."""
+    make_directory(tmp_path / "data" / "index")
+    with WriterLock(tmp_path / "data" / "index" / "writer.lock") as lock:
+        shutil.rmtree(tmp_path / "data")
+        lock.renew()
+        assert mode(tmp_path / "data") == mode(tmp_path / "data" / "index") == 0o700
 
 
 @pytest.mark.parametrize("open_to_others", [0o755, 0o770, 0o711, 0o777, 0o701])

@@ -14,7 +14,12 @@ from relays import ROOT, Home
 from indexer.config import load_config
 from indexer.errors import ConfigError, FolderError
 from indexer.folders.registry import resolved
+from mcp_server.cli import serve_stdio
+from mcp_server.cli.arguments import parse
+from mcp_server.cli.call import Call
+from mcp_server.processes.open_engine import open_real
 from mcp_server.processes.owner_lock import locate
+from mcp_server.protocol.wire import Wire
 
 
 @pytest.fixture
@@ -98,3 +103,17 @@ def test_commands_without_stdout_end_as_with_it(home: Home) -> None:
         assert done.returncode == code, (words, done.stderr)
         assert "Error" not in done.stderr
         assert ("stdout is closed" in done.stderr) == (words == ["serve"])
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_server_in_place_of_a_silent_owner_opens_its_index_at_once(
+    read_only: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others open it after their first answer; here that answer waits for the index."""
+    told: list[bool] = []
+    monkeypatch.setattr(serve_stdio, "serve", lambda _server, _wire, answered: told.append(answered.is_set()) or 0)
+    monkeypatch.setattr(serve_stdio, "leave", lambda _: None)
+    args = parse(["serve", "--data-dir", str(tmp_path), *(["--read-only", "--because=it is silent"] * read_only)])
+    call = Call(args, {}, open_real)
+    serve_stdio.serve_stdio(call, call.config, Wire(0, 1, 0))
+    assert told == [read_only]
