@@ -78,7 +78,7 @@ async def test_a_file_cut_in_a_worker_has_the_chunks_it_would_have_here(tmp_path
 
 def test_a_long_text_travels_in_frames_of_bounded_size() -> None:
     chunks = tuple(Chunk(n, "word é " * 300, f"H {n}", Locator("page", "3", n, n + 1)) for n in range(800))
-    made = ChunkedDocument(chunks, tuple(f"word {n}" for n in range(800)), "en", 2)
+    made = ChunkedDocument(chunks, tuple(f"word {n}" for n in range(800)), "en", ("password", "key"))
     parsed = Parsed(Document((Unit("lines", "", "x"),), "text", "plain/1"), "ab", 5, 6)
     sent = [worker_protocol.encode_frame(message)[4:] for message in worker_protocol.prepared_messages(parsed, made)]
     assert len(sent) > 2 and max(map(len, sent)) < 2 * worker_protocol.CHARS
