@@ -514,6 +514,8 @@ _RULES = (
          r"(?i)<[\w:]*(?:secret|token|api-?key)>([^<\s]+)</", _is_random),
 )  # fmt: skip
 
+_LOOK_BACK = 500
+"""Bytes before a match that say whether it is in a comment."""
 _COMMENT = re.compile(rb"(?:^|\s)(?:#|//|\*|/\*)\s")
 _ASSIGNED = ("password", "key")
 """Kinds that are known by the name before them; a public key is none."""
@@ -565,8 +567,10 @@ def _compiled() -> tuple[Any, tuple[frozenset[int], ...], tuple[Any, ...]]:
 
 
 def _in_comment(data: bytes, at: int) -> bool:
-    """Whether source code is a comment there, as far as its line tells."""
-    return _COMMENT.search(data[data.rfind(b"\n", 0, at) + 1 : at]) is not None
+    """Whether source code is a comment there, as far as its line tells, or the part of a long line before."""
+    low = max(0, at - _LOOK_BACK)
+    line = data[max(low, data.rfind(b"\n", low, at) + 1) : at]
+    return any(sign in line for sign in (b"#", b"//", b"*")) and _COMMENT.search(line) is not None
 
 
 def _tokens(text: str, is_code: bool) -> Iterator[Secret]:
@@ -577,6 +581,7 @@ def _tokens(text: str, is_code: bool) -> Iterator[Secret]:
     one_byte = len(data) == len(text)
     for number in sorted(wanted):
         rule = _RULES[number]
+        byte = character = 0
         for match in patterns[number].finditer(data):
             if is_code and rule.literal_only and not _in_comment(data, match.start()):
                 continue
@@ -586,5 +591,7 @@ def _tokens(text: str, is_code: bool) -> Iterator[Secret]:
                 continue
             if rule.check is None or rule.check(data[start:end].decode("utf-8", "replace")):
                 if not one_byte:
-                    start, end = (len(data[:at].decode("utf-8", "surrogatepass")) for at in (start, end))
+                    first = character + len(data[byte:start].decode("utf-8", "surrogatepass"))
+                    byte, character = end, first + len(data[start:end].decode("utf-8", "surrogatepass"))
+                    start, end = first, character
                 yield Secret(start, end, rule.kind)

@@ -73,6 +73,7 @@ def read_text(result: ReadResult) -> str:
         lines.append(f"(goes on: --at '{result.next}')")
     if result.units:
         lines.append("places: " + "; ".join(result.units))
+    lines += [f"({notice})" for notice in result.notices]
     return "\n".join(lines)
 
 

@@ -294,7 +294,7 @@ def blanked_notice(count: int) -> tuple[str, ...]:
     if not count:
         return ()
     what = "1 secret is" if count == 1 else f"{count} secrets are"
-    return (f"{what} blanked here ([secret: ...]); the file itself holds what stood there.",)
+    return (f"{what} blanked here ([secret: ...]); what stood there is in the file only.",)
 
 
 def _blanked(hit: HitRecord) -> int:

@@ -12,8 +12,6 @@ import re
 import secrets
 from pathlib import Path
 
-from indexer.text.secrets import blank
-
 # C0 and C1 controls without tab and line feed; bidirectional controls; interlinear marks; tag characters;
 # lone surrogates, which no JSON writer accepts. Zero-width joiners stay: emoji, Persian and Hindi need them.
 _HIDDEN = re.compile(
@@ -44,6 +42,8 @@ def sentence(text: str) -> str:
 
 def without_secrets(text: str) -> str:
     """Return ``text`` with every secret blanked."""
+    from indexer.text.secrets import blank  # noqa: PLC0415 - 15 ms that a command without errors does not need
+
     return blank(text).text
 
 

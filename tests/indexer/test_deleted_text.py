@@ -47,8 +47,8 @@ async def wait_out(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time
     for hours in (1, 2):
         monkeypatch.setattr(time, "time", lambda: now() + hours * (ERASE_AFTER_S + 1))  # noqa: B023
-        assert hours == 2 or store.maintenance_due()
-        await store.maintain()
+        if store.maintenance_due():  # else the engine's own upkeep has run meanwhile
+            await store.maintain()
     store.maintenance.keep = timedelta(milliseconds=1)
     await anyio.sleep(0.01)
     await store.maintain(force=True)
