@@ -45,7 +45,8 @@ MAX_TOGETHER = 2 << 20
 """Most characters of patterns that apply to one directory; wildcard patterns together as many as one file may have."""
 
 _CACHE_BYTES = 128 << 20  # of rules kept in memory; those that may apply to one directory fit in
-_CHARACTER_BYTES, _WILDCARD_BYTES = 16, 16 << 10  # of memory, for a character of short patterns and for a wildcard one
+_CHARACTER_BYTES, _WILDCARD_BYTES = 16, 1 << 10  # of memory, for a character of short patterns and for a wildcard one
+_COMPILED = 2 * MAX_WILDCARDS  # wildcard patterns whose matchers are kept: up to 16 KiB each when they have all states
 _INFO_EXCLUDE = ".git/info/exclude"
 _SECRET = "a secret by its name"  # noqa: S105
 
@@ -340,11 +341,13 @@ class Ignore:
 
 
 class _Cache:
-    """Rules of the ignore files read last, as many as fit into ``_CACHE_BYTES``. Thread-safe."""
+    """Rules of the ignore files read last, as many as fit into ``_CACHE_BYTES``; few of them compiled. Thread-safe."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[str, tuple[tuple[int, int, int], Rules]] = OrderedDict()
         self._bytes = 0
+        self._compiled: OrderedDict[str, Rules] = OrderedDict()
+        self._patterns = 0  # wildcard patterns of all that is in _compiled
         self._lock = threading.Lock()
 
     def get(self, file: str, stamp: tuple[int, int, int]) -> Rules | None:
@@ -354,6 +357,7 @@ class _Cache:
             if known is None or known[0] != stamp:
                 return None
             self._known.move_to_end(file)
+            self._use(file, known[1])
             return known[1]
 
     def put(self, file: str, stamp: tuple[int, int, int], rules: Rules) -> None:
@@ -362,9 +366,21 @@ class _Cache:
             before = self._known.pop(file, None)
             self._bytes += _memory(rules) - (_memory(before[1]) if before else 0)
             self._known[file] = (stamp, rules)
+            self._use(file, rules)
             while self._bytes > _CACHE_BYTES and len(self._known) > 1:
-                _, (_, oldest) = self._known.popitem(last=False)
+                name, (_, oldest) = self._known.popitem(last=False)
                 self._bytes -= _memory(oldest)
+                self._patterns -= self._compiled.pop(name).wildcards if name in self._compiled else 0
+
+    def _use(self, file: str, rules: Rules) -> None:
+        """Note that rules are about to match; the matchers of those not used for longest are made anew when needed."""
+        before = self._compiled.pop(file, None)
+        self._patterns += rules.wildcards - (before.wildcards if before else 0)
+        self._compiled[file] = rules
+        while self._patterns > _COMPILED and len(self._compiled) > 1:
+            _, oldest = self._compiled.popitem(last=False)
+            self._patterns -= oldest.wildcards
+            oldest.release()
 
 
 def _memory(rules: Rules) -> int:

@@ -179,6 +179,10 @@ class Rules:
                 worst = Cost(seconds, self._rule(position))
         return worst
 
+    def release(self) -> None:
+        """Free the memory of the matchers; they are compiled again when they are needed."""
+        self._matchers = None
+
     def _rule(self, position: int) -> Rule:
         return Rule(self._lines[position], self._numbers[position], bool(self._ignores[position]))
 
@@ -221,13 +225,16 @@ class Rules:
         self._keep(line, number, ignores=pattern.ignores)
 
     def _refuse(self, number: int, why: str) -> None:
-        self.refused += (f"the pattern in line {number} of {self.source!r} {why} and does not count; shorten it",)
+        reason = f"the pattern in line {number} of {self.source!r} {why} and does not count; shorten it"
+        if reason not in self.refused:  # compiled again, it is refused again
+            self.refused += (reason,)
 
     def _last_wildcard(self, path: str, name: str, is_dir: bool, best: int) -> int:
         """The position of the last wildcard pattern that matches, if it is after ``best``."""
-        if self._matchers is None:
-            self._matchers = self._grouped(in_path=False), self._grouped(in_path=True)
-        for matchers, subject in zip(self._matchers, (name, path), strict=True):
+        both = self._matchers
+        if both is None:
+            both = self._matchers = self._grouped(in_path=False), self._grouped(in_path=True)
+        for matchers, subject in zip(both, (name, path), strict=True):
             if not matchers or matchers[0].positions[-1] <= best:
                 continue
             data = b""

@@ -314,3 +314,12 @@ def test_re2_is_imported_when_a_pattern_needs_it_and_not_before(root: Path) -> N
     )
     done = subprocess.run([sys.executable, "-c", code, root], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]
+
+
+def test_rules_whose_matchers_were_given_up_match_as_before(root: Path) -> None:
+    for number in range(6):  # more wildcard patterns than stay compiled
+        make(root, f"d{number}/a1x.txt", f"d{number}/b.txt")
+        (root / f"d{number}/.gitignore").write_text("".join(f"a?{n}*x\n" for n in range(2500)) + "a*1?.txt\n")
+    ignore = Ignore(str(root))
+    for _ in range(2):
+        assert look(root, ignore)[0] == {f"d{number}/b.txt" for number in range(6)}
