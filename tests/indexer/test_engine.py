@@ -53,7 +53,7 @@ async def test_keyword_hits_come_while_the_first_model_load_runs(tmp_path: Path,
     try:
         async with engine_over(tmp_path / "data", notes, loader=loader, config=config) as engine:
             async for status in engine.watch(at_most_every=0):
-                if status.slot.state == "loading" and status.index.chunks and not status.folders[0].files.pending:
+                if status.slot.state == "loading" and status.folders and status.folders[0].files.indexed == 3:
                     break
             answer = await ask(engine, "parse_json_file")
             assert names(answer.hits) == ["code.py"]
