@@ -27,7 +27,8 @@ def test_a_test_of_the_table_of_attacks_exists(file: str, name: str) -> None:
     assert not name or re.search(rf"^(async )?def {name}\(", text, re.M), f"{file} has no {name}"
 
 
-def test_every_attack_names_its_test_or_says_that_there_is_none() -> None:
-    attacks = [row for row in ROWS if not row.startswith(("| attack", "| who", "| a ", "| the model", "| another user |"))]
+def test_every_attack_names_its_test_or_says_that_it_is_open() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8").partition("## What was tried")[2]
+    attacks = [row for row in text.splitlines() if row.startswith("| ") and not row.startswith("| attack |")]
     assert len(attacks) > 100
     assert [row for row in attacks if not REFERENCE.search(row) and "open" not in row.lower()] == []

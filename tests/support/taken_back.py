@@ -1,6 +1,6 @@
 """Every exit through which the text of a file leaves, tried at once; and files that were taken back, as a program.
 
-As a program (``taken_back.py DIRECTORY``) it makes a file unreadable: root reads everything, so the test runs it without
+As a program (``taken_back.py DIRECTORY``) it makes a file unreadable: root reads all, so the test runs it without
 the rights that make that so.
 """
 
