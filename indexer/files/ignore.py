@@ -45,7 +45,7 @@ MAX_TOGETHER = 2 << 20
 """Most characters of patterns that apply to one directory; wildcard patterns together as many as one file may have."""
 
 _CACHE_BYTES = 128 << 20  # of rules kept in memory; those that may apply to one directory fit in
-_CHARACTER_BYTES, _WILDCARD_BYTES = 16, 1 << 10  # of memory, for a character of short patterns and for a wildcard one
+_CHARACTER_BYTES, _WILDCARD_BYTES = 16, 256  # of memory, for a character of short patterns and for a wildcard one
 _COMPILED = 2 * MAX_WILDCARDS  # wildcard patterns whose matchers are kept: up to 16 KiB each when they have all states
 _INFO_EXCLUDE = ".git/info/exclude"
 _SECRET = "a secret by its name"  # noqa: S105
@@ -361,16 +361,26 @@ class _Cache:
             return known[1]
 
     def put(self, file: str, stamp: tuple[int, int, int], rules: Rules) -> None:
-        """Keep the rules of a file; those not asked for longest give way."""
+        """Keep the rules of a file, unless they are very large; the last ones kept give way.
+
+        Every walk asks for all files in one order: were the oldest to give way, none would be there in its turn.
+        """
         with self._lock:
-            before = self._known.pop(file, None)
-            self._bytes += _memory(rules) - (_memory(before[1]) if before else 0)
-            self._known[file] = (stamp, rules)
-            self._use(file, rules)
-            while self._bytes > _CACHE_BYTES and len(self._known) > 1:
-                name, (_, oldest) = self._known.popitem(last=False)
-                self._bytes -= _memory(oldest)
-                self._patterns -= self._compiled.pop(name).wildcards if name in self._compiled else 0
+            self._drop(file)
+            needed = _memory(rules)
+            if needed <= _CACHE_BYTES // 4:
+                while self._bytes + needed > _CACHE_BYTES:
+                    self._drop(next(reversed(self._known)))
+                self._bytes += needed
+                self._known[file] = (stamp, rules)
+                self._use(file, rules)
+
+    def _drop(self, file: str) -> None:
+        known = self._known.pop(file, None)
+        if known is not None:
+            self._bytes -= _memory(known[1])
+            compiled = self._compiled.pop(file, None)
+            self._patterns -= compiled.wildcards if compiled is not None else 0
 
     def _use(self, file: str, rules: Rules) -> None:
         """Note that rules are about to match; the matchers of those not used for longest are made anew when needed."""
