@@ -7,6 +7,7 @@ the processor seconds of both. Ends with 1 when a file differs.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -51,9 +52,13 @@ def outcome(folder: Path, left_out: tuple[str, ...]) -> dict[str, Any]:
 def main() -> int:
     from indexer.documents.confinement import STEPS
 
-    folder = Path(sys.argv[1])
-    if "--without" in sys.argv:
-        parse_all(folder, tuple(sys.argv[3].split(",")))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path, help="its files are parsed")
+    parser.add_argument("--without", help=argparse.SUPPRESS)  # what a child process leaves out
+    args = parser.parse_args()
+    folder: Path = args.directory
+    if args.without is not None:
+        parse_all(folder, tuple(args.without.split(",")))
     confined, free = outcome(folder, ()), outcome(folder, STEPS)
     differ = [name for name, text in confined["said"].items() if free["said"][name] != text]
     refused = sum(text.startswith("refused: ") for text in confined["said"].values())

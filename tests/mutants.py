@@ -324,11 +324,19 @@ ANSWERS = (
     ),
     mutant(
         "the newest session ends", HTTP, f"{HTTP_TESTS}::test_the_session_used_longest_ago",
-        ("            self._sessions.move_to_end(session_id)\n", ""),
+        ("                self._sessions.move_to_end(session_id)\n", "                pass\n"),
     ),
     mutant(
         "a session with a call ends", HTTP, f"{HTTP_TESTS}::test_a_session_with_a_call_in_flight",
-        ("if not each.in_flight), None)", "if each), None)"),
+        ("in self._sessions.items() if not each.in_flight}", "in self._sessions.items()}"),
+    ),
+    mutant(
+        "a session is another user's too", HTTP, f"{HTTP_TESTS}::test_a_session_is_neither_told_about",
+        ("and _principal(scope) == _principal(session.scope) else None", "else None"),
+    ),
+    mutant(
+        "many sessions of one user end those of others", HTTP, f"{HTTP_TESTS}::test_a_user_who_opens_many",
+        ("key=lambda name: counts[idle[name]]", "key=lambda name: 0"),
     ),
     mutant(
         "an id in use is served", HTTP, f"{HTTP_TESTS}::test_an_id_that_is_in_use",

@@ -18,6 +18,9 @@ FOLDER_KEYS = {each.name for each in fields(FolderSettings)}
 OTHERS = {
     "PYTHONPATH": "Python's own",
     "PYTHONHOME": "Python's own",
+    "PYTHONSTARTUP": "Python's own",
+    "PYTHONUSERBASE": "Python's own",
+    "PYTHONBREAKPOINT": "Python's own",
     "LD_PRELOAD": "the system's loader",
     "XDG_RUNTIME_DIR": "the system's place for sockets",
     "XDG_CONFIG_HOME": "the system's place for settings",

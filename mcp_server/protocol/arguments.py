@@ -181,7 +181,7 @@ def path_from(text: str) -> str:
     except UnicodeEncodeError:
         valid = False
     if not valid:
-        raise QueryError(f"path {text[:200]!r} holds characters that no file name has; give it exactly as search did")
+        raise QueryError("this path holds characters that no file name has; give it exactly as search did")
     return path if text.startswith("file:") else os.path.expanduser(path)
 
 

@@ -19,7 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.transport_security import TransportSecuritySettings
-from two_owners import Matrix, Person, reads, searches, try_protocol, write_both
+from two_owners import Matrix, Person, reads, searches, try_protocol, without, write_both
 
 from mcp_server.access.access import Access
 from mcp_server.engine_port import ConnectionContext, EnginePort
@@ -76,7 +76,7 @@ async def test_two_users_at_the_same_time_see_nothing_of_each_other(tmp_path: Pa
                         for arguments in [*searches(own.root, other, schema)][::5]:
                             await matrix.call("search", **arguments)
                         for path, unknown in [*reads(own.root, other)][::2]:
-                            texts = [(await matrix.call("read", path=p)).replace(p, "") for p in (path, unknown)]
+                            texts = [without(await matrix.call("read", path=p), p) for p in (path, unknown)]
                             assert texts[0] == texts[1] != ""
                         await matrix.call("status", verbose=True)
                         await try_protocol(matrix, other)

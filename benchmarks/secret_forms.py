@@ -1,4 +1,4 @@
-"""Secrets found, missed and wrongly found: ``python benchmarks/secrets.py [--data DIR] [--each 14]``.
+"""Secrets found, missed and wrongly found: ``python benchmarks/secret_forms.py [--data DIR] [--each 14]``.
 
 Made-up secrets of every kind stand in notes, code, Office files, mails and notebooks of a folder that is indexed by
 the real program without a model. A secret is missed when a search for the words beside it, or reading its file, shows
