@@ -100,6 +100,7 @@ async def answer_query(query: Query, context: SearchContext) -> Answer:
     check_query(query)
     folders = _folders_in_scope(query, context.folders)
     query = replace(query, scope=scope_below_folders(query.scope, [folder.path for folder in folders]))
+    folders = [folder for folder in folders if folder.path in (query.scope.folders or ())]  # a glob may name one
     parsed = await run_sync(parse_query, query.text)
 
     keyword, semantic = await _retrieve_with_repair(query, parsed, folders, context)

@@ -5,6 +5,7 @@ import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import anyio
 import pytest
@@ -14,7 +15,7 @@ from fakes import FakeLoader
 from indexer.engine import Engine, open_engine
 from indexer.errors import FolderError, QueryError, StoreBusy
 from indexer.folders.model_availability import ModelResolver
-from indexer.types import Query, Scope
+from indexer.types import Mode, Query, Scope
 
 
 @pytest.fixture
@@ -383,7 +384,10 @@ async def test_a_glob_may_be_a_path_as_hits_show_it(tmp_path: Path, notes: Path)
         ):
             hits, said = await found(glob)
             assert "other.md" in hits and not said, glob
-        assert (await found(f"{other}/**"))[0] == ["other.md"], "no file of another folder"
+        for mode in get_args(Mode):
+            for glob in (f"{other}/**", f"{other}", f"{other}/dup/*"):
+                answer = await engine.search(Query("queen", mode=mode, scope=Scope(path_glob=glob)))
+                assert names(answer.hits) == ["other.md"], f"no file of another folder, {mode} {glob}"
         assert await found(f"{other}/dup/*.md", (str(notes),)) == ([], True), "a folder that was not asked for"
         assert await found(f"{other}/nothing/*.md") == ([], True)
         assert await found("*.xyz") == ([], True)
