@@ -180,7 +180,7 @@ def _judge(
         if levels and (number % interval == 0 or number == last) and clock() - began > allowed:
             note = (
                 f"matching it with the ignore rules took more than {allowed:.2g} s of CPU time, most of it "
-                f"{ignore.costliest(levels, path)}; nothing new in it is indexed until that is simplified"
+                f"{ignore.costliest(levels, path, allowed)}; nothing new in it is indexed until that is simplified"
             )
             allowance.spend(clock() - began, len(entries))
             return _Judged([], levels, note, True)
