@@ -44,6 +44,11 @@ MAX_IGNORE_FILE = 1 << 20
 MAX_TOGETHER = 2 << 20
 """Most characters of patterns that apply to one directory; wildcard patterns together as many as one file may have."""
 
+LATE_FILE, LATE_WILDCARDS = 64 << 10, 250
+"""Bytes of an ignore file, and its patterns with wildcards, once the ignore files of a walk have used up their time.
+Both take some 25 ms of CPU time. VisualStudio.gitignore of github/gitignore has 7 KiB and about 25 such patterns."""
+
+_LATE = "and the ignore files of this folder have taken so much CPU time that no larger ones are applied"
 _CACHE_BYTES = 128 << 20  # of rules kept in memory; those that may apply to one directory fit in
 _COMPILED = 2 * MAX_WILDCARDS  # wildcard patterns whose matchers are kept: up to 16 KiB each when they have all states
 _INFO_EXCLUDE = ".git/info/exclude"
@@ -182,7 +187,12 @@ class Ignore:
         return levels
 
     def enter(
-        self, levels: tuple[Level, ...], directory: str, names: frozenset[str] | set[str] | None = None
+        self,
+        levels: tuple[Level, ...],
+        directory: str,
+        names: frozenset[str] | set[str] | None = None,
+        *,
+        late: bool = False,
     ) -> tuple[Level, ...]:
         """The levels inside a directory: that of its own ignore files first, then those of its parent.
 
@@ -190,12 +200,16 @@ class Ignore:
             levels: Those of its parent directory.
             directory: Absolute.
             names: Its entries, if the caller knows them: saves searching for ignore files.
+            late: Whether the ignore files of this walk have used up their time: then one closes its directory that
+                exceeds ``LATE_FILE`` or ``LATE_WILDCARDS``.
         """
         present = [name for name in (*IGNORE_FILES, ".git") if names is None or name in names]
         if not present:
             return levels
-        own, git = (self._rules(f"{directory}/{name}") if name in present else None for name in IGNORE_FILES)
-        info = self._rules(f"{directory}/{_INFO_EXCLUDE}") if ".git" in present else None
+        own, git = (
+            self._rules(f"{directory}/{name}", late=late) if name in present else None for name in IGNORE_FILES
+        )
+        info = self._rules(f"{directory}/{_INFO_EXCLUDE}", late=late) if ".git" in present else None
         return _with_level(levels, directory, own, git, info)
 
     def entry_verdict(self, levels: tuple[Level, ...], path: str, name: str, is_dir: bool) -> Verdict:
@@ -318,7 +332,7 @@ class Ignore:
     def _is_inside(self, path: str) -> bool:
         return path.startswith(self.root.rstrip("/") + "/")
 
-    def _rules(self, file: str) -> Rules | _Unusable | None:
+    def _rules(self, file: str, *, late: bool = False) -> Rules | _Unusable | None:
         """The rules of an ignore file, None if there is none. Only regular files are read, as in git."""
         try:
             found = os.lstat(file)
@@ -331,8 +345,16 @@ class Ignore:
             return _Unusable(f"{shown(file)} has {size:,.1f} MiB, over the limit of {limit:g} MiB for an ignore file")
         stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
         rules = self._cache.get(file, stamp)
-        if rules is not None:
-            return rules
+        if rules is None and late and found.st_size > LATE_FILE:
+            return _Unusable(f"{shown(file)} has more than {LATE_FILE >> 10} KiB, {_LATE}")
+        if rules is None:
+            rules = self._read(file, stamp)
+        if late and rules is not None and rules.wildcards > LATE_WILDCARDS:
+            return _Unusable(f"{shown(file)} has more than {LATE_WILDCARDS} patterns with wildcards, {_LATE}")
+        return rules
+
+    def _read(self, file: str, stamp: tuple[int, int, int]) -> Rules | None:
+        """Read an ignore file; None if that fails."""
         try:
             with open_file(file, self.root if self._is_inside(file) else os.path.dirname(file)) as stream:
                 text = os.fsdecode(stream.read(MAX_IGNORE_FILE).removeprefix(b"\xef\xbb\xbf"))
