@@ -84,6 +84,7 @@ class Rules:
         "_any",
         "_compile",
         "_dirs",
+        "_few_needs",
         "_fold",
         "_groups",
         "_last_wild",
@@ -142,6 +143,8 @@ class Rules:
         self._add_all(_special_lines(self._text) if self._text else enumerate(self._lines))
         self._last_wild = max((wild.positions[-1] for wild in self._wild if wild.lines), default=-1)
         self._groups = tuple(_grouped(wild) for wild in self._wild)
+        needs = {text for wild in self._wild for text in wild.needs} if self.wildcards <= 2 * _FEW else {""}
+        self._few_needs = () if "" in needs else tuple(needs)  # a path has those that its name has
 
     def __len__(self) -> int:
         if self._text:
@@ -171,7 +174,7 @@ class Rules:
         best = self._any.last(path, name)
         if is_dir and (found := self._dirs.last(path, name)) > best:
             best = found
-        if self._last_wild > best:
+        if self._last_wild > best and (not self._few_needs or _has_any(path, self._few_needs)):
             best = self._last_wildcard(path, name, is_dir, best)
         return self._rule(best) if best >= 0 else None
 
@@ -382,7 +385,7 @@ class Rules:
 
 
 class _Wild(NamedTuple):
-    """Patterns that need a regular expression, in lists of one order: a hundred thousand objects less for the collector.
+    """Patterns that need a regular expression, in lists of one order: fewer objects for the collector.
 
     Attributes:
         positions: Ascending.
@@ -539,7 +542,7 @@ _PLAIN = re.compile(r"[^\\*?\[!/ \0]{1,255}")
 _SPECIAL = re.compile(r"[\\*?\[]")
 _SMALL_CLASS = re.compile(r"\[([A-Za-z0-9]+)\]")
 _SPECIAL_LINE = re.compile(r"[\\*?\[!/ \0].*")
-_LONG_OR_SPECIAL = re.compile(r"(?m)^(?:.{%d,}|[^\\*?\[!/ \0\n]*[\\*?\[!/ \0].*)" % (MAX_PATTERN + 1))
+_LONG_OR_SPECIAL = re.compile(rf"(?m)^(?:.{{{MAX_PATTERN + 1},}}|[^\\*?\[!/ \0\n]*[\\*?\[!/ \0].*)")
 _CLASS_OR_ESCAPE = re.compile(r"[\\\[]")
 _EVIDENT = re.compile(r"(?=[^?]*\?|.*?\*[^*/]+\*)[^\\\[\0]*[^\\\[\0 ]", re.DOTALL)
 _WILDCARDS = re.compile(r"[*?]+/?")
