@@ -180,9 +180,10 @@ def _judge(
         is_dir = entry.is_dir(follow_symlinks=False)
         judged.append((entry, path, is_dir, ignore.entry_verdict(levels, path, entry.name, is_dir)))
         if levels and (number % interval == 0 or number == last) and clock() - began > allowed:
+            culprit = ignore.costliest(levels, path, allowance.of_directory(0))
             note = (
                 f"matching it with the ignore rules took more than {allowed:.2g} s of CPU time, most of it "
-                f"{ignore.costliest(levels, path, allowance.of_directory(0))}; nothing new in it is indexed until that is simplified"
+                f"{culprit}; nothing new in it is indexed until that is simplified"
             )
             allowance.spend(clock() - entered, len(entries))
             return _Judged([], levels, note, True)
