@@ -266,9 +266,7 @@ def test_many_slow_directories_have_a_limit_together(root: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["long", "many"])
-def test_when_the_common_time_is_spent_large_ignore_files_close_their_directories_unread(
-    root: Path, kind: str
-) -> None:
+def test_when_the_common_time_is_spent_large_ignore_files_close_directories_unread(root: Path, kind: str) -> None:
     filler = "# long\n" * (LATE_FILE // 7 + 1) if kind == "long" else "q?q\n" * (LATE_WILDCARDS + 1)
     for number in range(60):
         make(root, f"d{number}/slow.txt")
