@@ -44,8 +44,12 @@ MAX_IGNORE_FILE = 1 << 20
 MAX_TOGETHER = 2 << 20
 """Most characters of patterns that apply to one directory; wildcard patterns together as many as one file may have."""
 
+LATE_FILE, LATE_WILDCARDS = 64 << 10, 250
+"""Bytes of an ignore file, and its patterns with wildcards, once the ignore files of a walk have used up their time.
+Both take some 25 ms of CPU time. VisualStudio.gitignore of github/gitignore has 7 KiB and about 25 such patterns."""
+
+_LATE = "and the ignore files of this folder have taken so much CPU time that no larger ones are applied"
 _CACHE_BYTES = 128 << 20  # of rules kept in memory; those that may apply to one directory fit in
-_CHARACTER_BYTES, _WILDCARD_BYTES = 16, 256  # of memory, for a character of short patterns and for a wildcard one
 _COMPILED = 2 * MAX_WILDCARDS  # wildcard patterns whose matchers are kept: up to 16 KiB each when they have all states
 _INFO_EXCLUDE = ".git/info/exclude"
 _SECRET = "a secret by its name"  # noqa: S105
@@ -183,7 +187,12 @@ class Ignore:
         return levels
 
     def enter(
-        self, levels: tuple[Level, ...], directory: str, names: frozenset[str] | set[str] | None = None
+        self,
+        levels: tuple[Level, ...],
+        directory: str,
+        names: frozenset[str] | set[str] | None = None,
+        *,
+        late: bool = False,
     ) -> tuple[Level, ...]:
         """The levels inside a directory: that of its own ignore files first, then those of its parent.
 
@@ -191,12 +200,16 @@ class Ignore:
             levels: Those of its parent directory.
             directory: Absolute.
             names: Its entries, if the caller knows them: saves searching for ignore files.
+            late: Whether the ignore files of this walk have used up their time: then one closes its directory that
+                exceeds ``LATE_FILE`` or ``LATE_WILDCARDS``.
         """
         present = [name for name in (*IGNORE_FILES, ".git") if names is None or name in names]
         if not present:
             return levels
-        own, git = (self._rules(f"{directory}/{name}") if name in present else None for name in IGNORE_FILES)
-        info = self._rules(f"{directory}/{_INFO_EXCLUDE}") if ".git" in present else None
+        own, git = (
+            self._rules(f"{directory}/{name}", late=late) if name in present else None for name in IGNORE_FILES
+        )
+        info = self._rules(f"{directory}/{_INFO_EXCLUDE}", late=late) if ".git" in present else None
         return _with_level(levels, directory, own, git, info)
 
     def entry_verdict(self, levels: tuple[Level, ...], path: str, name: str, is_dir: bool) -> Verdict:
@@ -244,21 +257,26 @@ class Ignore:
             lists.append(self._config)
         return tuple(reason for rules in lists for reason in rules.refused)
 
-    def costliest(self, levels: tuple[Level, ...], path: str) -> str:
+    def costliest(self, levels: tuple[Level, ...], path: str, limit_s: float) -> str:
         """The ignore file, and the pattern in it, that takes longest to match one path: for people.
 
         Args:
             levels: Those of its directory.
             path: Absolute.
+            limit_s: Seconds of ``clock`` that may be spent on finding it; the pattern is the slowest of those tried.
         """
         name = os.path.basename(path)
-        tried: list[tuple[Cost, int, Rules]] = []
-        for level in levels:
-            below = path[len(level.directory.rstrip("/")) + 1 :]
-            tried += [(rules.costliest(below, name, self.clock), rules.size, rules) for rules in level.lists]
+        applying = [(rules, level.directory) for level in levels for rules in level.lists]
         if self._config is not None:
-            below = path[len(self.root.rstrip("/")) + 1 :]
-            tried.append((self._config.costliest(below, name, self.clock), self._config.size, self._config))
+            applying.append((self._config, self.root))
+        applying.sort(key=lambda each: -each[0].wildcards)
+        tried: list[tuple[Cost, int, Rules]] = []
+        until = self.clock() + limit_s
+        for rules, directory in applying:
+            below = path[len(directory.rstrip("/")) + 1 :]
+            left = until - self.clock()
+            cost = rules.costliest(below, name, self.clock, left) if left > 0 else Cost(0.0, None)
+            tried.append((cost, rules.size, rules))
         cost, _, rules = max(tried, key=lambda each: (each[0].seconds, each[1]))
         if cost.rule is None:
             return shown(rules.source)
@@ -314,7 +332,7 @@ class Ignore:
     def _is_inside(self, path: str) -> bool:
         return path.startswith(self.root.rstrip("/") + "/")
 
-    def _rules(self, file: str) -> Rules | _Unusable | None:
+    def _rules(self, file: str, *, late: bool = False) -> Rules | _Unusable | None:
         """The rules of an ignore file, None if there is none. Only regular files are read, as in git."""
         try:
             found = os.lstat(file)
@@ -327,15 +345,22 @@ class Ignore:
             return _Unusable(f"{shown(file)} has {size:,.1f} MiB, over the limit of {limit:g} MiB for an ignore file")
         stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
         rules = self._cache.get(file, stamp)
-        if rules is not None:
-            return rules
+        if rules is None and late and found.st_size > LATE_FILE:
+            return _Unusable(f"{shown(file)} has more than {LATE_FILE >> 10} KiB, {_LATE}")
+        if rules is None:
+            rules = self._read(file, stamp)
+        if late and rules is not None and rules.wildcards > LATE_WILDCARDS:
+            return _Unusable(f"{shown(file)} has more than {LATE_WILDCARDS} patterns with wildcards, {_LATE}")
+        return rules
+
+    def _read(self, file: str, stamp: tuple[int, int, int]) -> Rules | None:
+        """Read an ignore file; None if that fails."""
         try:
             with open_file(file, self.root if self._is_inside(file) else os.path.dirname(file)) as stream:
                 text = os.fsdecode(stream.read(MAX_IGNORE_FILE).removeprefix(b"\xef\xbb\xbf"))
         except OSError:
             return None
-        lines = [line.removesuffix("\r") for line in text.split("\n")]
-        rules = Rules(lines, file, compile_all=self._compile)
+        rules = Rules(text, file, compile_all=self._compile)
         self._cache.put(file, stamp, rules)
         return rules
 
@@ -344,8 +369,8 @@ class _Cache:
     """Rules of the ignore files read last, as many as fit into ``_CACHE_BYTES``; few of them compiled. Thread-safe."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[tuple[int, int, int], Rules]] = OrderedDict()
-        self._bytes = 0
+        self._known: OrderedDict[str, tuple[tuple[int, int, int], Rules, int]] = OrderedDict()
+        self._bytes = 0  # the sum of the third values: what the rules took when last asked for
         self._compiled: OrderedDict[str, Rules] = OrderedDict()
         self._patterns = 0  # wildcard patterns of all that is in _compiled
         self._lock = threading.Lock()
@@ -356,9 +381,14 @@ class _Cache:
             known = self._known.get(file)
             if known is None or known[0] != stamp:
                 return None
-            self._known.move_to_end(file)
-            self._use(file, known[1])
-            return known[1]
+            rules, memory = known[1], known[1].memory
+            if memory != known[2]:  # it was indexed since
+                self._drop(file)
+                self._keep(file, stamp, rules, memory)
+            else:
+                self._known.move_to_end(file)
+            self._use(file, rules)
+            return rules
 
     def put(self, file: str, stamp: tuple[int, int, int], rules: Rules) -> None:
         """Keep the rules of a file, unless they are very large; the last ones kept give way.
@@ -367,18 +397,21 @@ class _Cache:
         """
         with self._lock:
             self._drop(file)
-            needed = _memory(rules)
-            if needed <= _CACHE_BYTES // 4:
-                while self._bytes + needed > _CACHE_BYTES:
-                    self._drop(next(reversed(self._known)))
-                self._bytes += needed
-                self._known[file] = (stamp, rules)
-                self._use(file, rules)
+            self._keep(file, stamp, rules, rules.memory)
+            self._use(file, rules)
+
+    def _keep(self, file: str, stamp: tuple[int, int, int], rules: Rules, memory: int) -> None:
+        if memory > _CACHE_BYTES // 4:
+            return
+        while self._bytes + memory > _CACHE_BYTES:
+            self._drop(next(reversed(self._known)))
+        self._bytes += memory
+        self._known[file] = (stamp, rules, memory)
 
     def _drop(self, file: str) -> None:
         known = self._known.pop(file, None)
         if known is not None:
-            self._bytes -= _memory(known[1])
+            self._bytes -= known[2]
             compiled = self._compiled.pop(file, None)
             self._patterns -= compiled.wildcards if compiled is not None else 0
 
@@ -391,11 +424,6 @@ class _Cache:
             _, oldest = self._compiled.popitem(last=False)
             self._patterns -= oldest.wildcards
             oldest.release()
-
-
-def _memory(rules: Rules) -> int:
-    """About how many bytes of memory rules may take."""
-    return 1024 + _CHARACTER_BYTES * rules.size + _WILDCARD_BYTES * rules.wildcards
 
 
 def _with_level(levels: tuple[Level, ...], directory: str, *read: Rules | _Unusable | None) -> tuple[Level, ...]:

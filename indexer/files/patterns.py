@@ -15,8 +15,7 @@ import math
 import os
 import re
 import sys
-from array import array
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -31,6 +30,10 @@ MAX_WILDCARDS = 5000
 
 _FEW = 12  # wildcard patterns whose literal parts are sought faster one by one than RE2 is called
 _MAX_NAME = 255  # bytes of a name on every usual file system: a longer literal matches none
+_ASKED = 500  # texts that none of a group's literal parts is in, before compiling the group costs less than seeking on
+_SEARCHES = 32  # of the text of a file, before indexing it costs less
+_SMALL_TEXT = 16 << 10  # characters of a file that is indexed at once
+_LINE_BYTES, _WILDCARD_BYTES = 120, 256  # of memory, for a line that is kept and for a wildcard pattern
 _SET_PATTERNS = 250  # of one RE2 set
 _SET_BYTES = 16 << 10  # of the expressions of one set
 _SET_MEMORY = 4 << 20  # of the states of one set, bytes; RE2 drops states beyond it and makes them anew
@@ -60,8 +63,11 @@ class Cost(NamedTuple):
 class Rules:
     """Patterns of one ignore file or list; the last match decides.
 
+    What costs time is done when an entry needs it: a large file is indexed once it has matched or was searched often,
+    and a wildcard pattern is translated and compiled once an entry has the text that all its matches have.
+
     Args:
-        lines: Patterns, comments, blanks.
+        lines: Patterns, comments, blanks: the text of a file, or a list.
         source: A file or the name of a list, for the reason of a verdict.
         ignore_case: Match without letter case.
         compile_all: Compiles the expressions of wildcard patterns.
@@ -70,24 +76,27 @@ class Rules:
         source: As given.
         refused: Why single patterns do not count, a sentence each that names the line; the others hold.
         excess: Why the list cannot be used at all, empty if it can.
-        size: Characters of all its patterns, with their lines' ends.
+        size: Characters of all its lines, with their ends.
         wildcards: How many of its patterns need a regular expression.
     """
 
     __slots__ = (
         "_any",
         "_compile",
-        "_directory_only",
         "_dirs",
-        "_expressions",
+        "_few_needs",
         "_fold",
-        "_ignores",
-        "_in_path",
+        "_groups",
+        "_last_wild",
         "_lines",
-        "_matchers",
-        "_needs",
-        "_numbers",
+        "_negated",
+        "_plain",
+        "_searched",
+        "_searches",
+        "_special",
+        "_specials",
         "_spelled_out",
+        "_text",
         "_wild",
         "excess",
         "refused",
@@ -98,7 +107,7 @@ class Rules:
 
     def __init__(
         self,
-        lines: Iterable[str],
+        lines: str | Iterable[str],
         source: str,
         *,
         ignore_case: bool = IGNORE_CASE,
@@ -107,39 +116,46 @@ class Rules:
         self.source = source
         self.refused: tuple[str, ...] = ()
         self.excess = ""
-        self.size = 0
+        self.wildcards = 0
         self._fold = ignore_case
         self._compile = compile_all or compile_set
-        self._lines: list[str] = []
-        self._numbers = array("L")
-        self._ignores = bytearray()
+        self._plain = 0  # how many patterns are plain names, once they are indexed
+        self._special: dict[int, str] = {}  # by position, the index of a line: the others, while _lines is empty
+        self._specials = 0
+        self._negated: set[int] = set()
         self._any, self._dirs = _Lookup(), _Lookup()
-        self._wild = array("L")  # positions in _lines of the wildcard patterns; the lists below go with it
-        self._expressions: list[bytes] = []
-        self._needs: list[str] = []
+        self._wild = _Wild([], [], []), _Wild([], [], [])  # for names, for paths
         self._spelled_out = 0
-        self._in_path = bytearray()
-        self._directory_only = bytearray()
-        self._matchers: tuple[list[_Matcher], list[_Matcher]] | None = None
-        names, fold, plain = self._any.names, ignore_case, _PLAIN.fullmatch  # this runs for a hundred thousand lines
-        kept, numbers, ignores = self._lines, self._numbers, self._ignores
-        for number, line in enumerate(lines, 1):
-            if not line or line[0] == "#":
-                continue
-            if plain(line):
-                names[line.lower() if fold else line] = len(kept)
-                kept.append(line)
-                numbers.append(number)
-                ignores.append(True)
+        self._text = self._searched = ""  # of a file whose plain names are not indexed
+        self._searches = 0
+        self._lines: list[str] = []
+        if isinstance(lines, str):
+            text = lines.replace("\r\n", "\n").removesuffix("\r")
+            self.size = len(text)
+            if len(text) < _SMALL_TEXT or text.count("*") + text.count("?") > len(text) / 64:
+                self._lines = text.split("\n")
             else:
-                self._add(line, number)
-                if self.excess:
-                    break
-        self.size = sum(map(len, kept)) + len(kept)
-        self.wildcards = len(self._wild)
+                self._text = text
+                self._searched = f"\n{text.lower() if ignore_case else text}\n"
+        else:
+            self._lines = list(lines)
+            self.size = sum(map(len, self._lines)) + len(self._lines)
+        self._add_all(_special_lines(self._text) if self._text else enumerate(self._lines))
+        self._last_wild = max((wild.positions[-1] for wild in self._wild if wild.lines), default=-1)
+        self._groups = tuple(_grouped(wild) for wild in self._wild)
+        needs = {text for wild in self._wild for text in wild.needs} if self.wildcards <= 2 * _FEW else {""}
+        self._few_needs = () if "" in needs else tuple(needs)  # a path has those that its name has
 
     def __len__(self) -> int:
-        return len(self._lines)
+        if self._text:
+            self._index()
+        return self._plain + self._specials
+
+    @property
+    def memory(self) -> int:
+        """About how many bytes of memory it takes, without matchers."""
+        lines = len(self._lines) + self._specials
+        return 1024 + 2 * self.size + lines * _LINE_BYTES + self.wildcards * _WILDCARD_BYTES
 
     def find(self, path: str, name: str, is_dir: bool) -> Rule | None:
         """The last rule that matches one entry itself (not what is below it), or None.
@@ -151,137 +167,268 @@ class Rules:
         """
         if self._fold:
             path, name = path.lower(), name.lower()
+        if self._text:
+            self._searches += 1
+            if self._searches > _SEARCHES or f"\n{name}\n" in self._searched:
+                self._index()
         best = self._any.last(path, name)
         if is_dir and (found := self._dirs.last(path, name)) > best:
             best = found
-        if self._wild and self._wild[-1] > best:
-            best = max(best, self._last_wildcard(path, name, is_dir, best))
+        if self._last_wild > best and (not self._few_needs or _has_any(path, self._few_needs)):
+            best = self._last_wildcard(path, name, is_dir, best)
         return self._rule(best) if best >= 0 else None
 
-    def costliest(self, path: str, name: str, clock: Callable[[], float]) -> Cost:
+    def costliest(self, path: str, name: str, clock: Callable[[], float], limit_s: float) -> Cost:
         """Which pattern takes longest to match one entry: to name it, once an ignore file has proved slow.
 
         Args:
             path: As in ``find``.
             name: As in ``find``.
             clock: Seconds.
+            limit_s: Seconds after which no more patterns are tried.
         """
         if self._fold:
             path, name = path.lower(), name.lower()
-        subjects = encoded(name), encoded(path)
+        began = clock()
         worst = Cost(0.0, None)
-        for position, expression, in_path in zip(self._wild, self._expressions, self._in_path, strict=True):
-            match = self._compile([expression])
-            began = clock()
-            match(subjects[in_path])
-            seconds = clock() - began
-            if seconds > worst.seconds:
-                worst = Cost(seconds, self._rule(position))
+        tried = [
+            (needs not in subject, -position, line, subject)
+            for wild, subject in zip(self._wild, (name, path), strict=True)
+            for position, line, needs in zip(*wild, strict=True)
+        ]
+        for _, position, line, subject in sorted(tried):
+            if clock() - began > limit_s:
+                break
+            for matcher in self._compiled([-position], [line]):
+                before = clock()
+                matcher.match(encoded(subject))
+                seconds = clock() - before
+                if seconds > worst.seconds:
+                    worst = Cost(seconds, self._rule(-position))
         return worst
 
     def release(self) -> None:
         """Free the memory of the matchers; they are compiled again when they are needed."""
-        self._matchers = None
+        for group in (*self._groups[0], *self._groups[1]):
+            group.matchers = None
+            group.some = {}
+            group.asked = group.compiled = 0
+
+    def _index(self) -> None:
+        """Make the plain names known to the lookup, instead of searching the text for each."""
+        lines, plain = self._text.split("\n"), _PLAIN.fullmatch
+        if self._fold:
+            names = {line.lower(): number for number, line in enumerate(lines) if plain(line) and line[0] != "#"}
+        else:
+            names = {line: number for number, line in enumerate(lines) if plain(line) and line[0] != "#"}
+        self._plain = len(names)
+        names.update({name: at for name, at in self._any.names.items() if at > names.get(name, -1)})
+        self._any.names = names
+        self._lines = lines
+        self._text = self._searched = ""
+        self._special = {}
 
     def _rule(self, position: int) -> Rule:
-        return Rule(self._lines[position], self._numbers[position], bool(self._ignores[position]))
+        line = self._lines[position] if self._lines else self._special[position]
+        return Rule(line, position + 1, position not in self._negated)
 
-    def _keep(self, line: str, number: int, *, ignores: bool) -> None:
-        self._lines.append(line)
-        self._numbers.append(number)
-        self._ignores.append(ignores)
+    def _add_all(self, lines: Iterable[tuple[int, str]]) -> None:
+        """Add patterns. Those that evidently need an expression are only noted: this runs for many lines."""
+        plain, evident, names, fold = _PLAIN.fullmatch, _EVIDENT.fullmatch, self._any.names, self._fold
+        special = self._special if self._text else None
+        for position, line in lines:
+            if not line or line[0] == "#":
+                continue
+            if plain(line):
+                names[line.lower() if fold else line] = position
+                self._plain += 1
+                continue
+            if self.wildcards < MAX_WILDCARDS and len(line) < MAX_PATTERN and evident(line):
+                text = line
+                if text[0] == "!":
+                    text = text[1:]
+                    self._negated.add(position)
+                slash = text.find("/")
+                in_path = 0 <= slash < len(text) - 1
+                if slash == 0:
+                    text = text[1:]
+                needs = max(_WILDCARDS.split(text[:-1] if text[-1] == "/" else text), key=len)
+                if fold or not needs.isascii():
+                    needs = needs.lower() if _is_text(needs) else ""
+                self._add_wild(position, line, needs, in_path=in_path)
+            elif not self._add(line, position):
+                if self.excess:
+                    return
+                continue
+            self._specials += 1
+            if special is not None:
+                special[position] = line
 
-    def _add(self, line: str, number: int) -> None:
-        """Add a pattern that is more than a plain name."""
+    def _add(self, line: str, position: int) -> bool:
+        """Add a pattern that is more than a plain name; returns whether it counts."""
         pattern = parsed(line)
         if pattern is None:
-            return
+            return False
         if len(pattern.text) > MAX_PATTERN:
-            self._refuse(number, f"is longer than {MAX_PATTERN:,} characters")
-            return
+            self._refuse(position, f"is longer than {MAX_PATTERN:,} characters")
+            return False
         lookup = self._dirs if pattern.directory_only else self._any
-        position = len(self._lines)
         text = pattern.text.lower() if self._fold else pattern.text
-        texts = spelled_out(text) if self._spelled_out < _MAX_SPELLED_OUT else [text]
+        texts = spelled_out(text) if "[" in text and self._spelled_out < _MAX_SPELLED_OUT else [text]
         if all(lookup.add(each, position, in_path=pattern.in_path) for each in texts):
             self._spelled_out += len(texts) - 1
-            self._keep(line, number, ignores=pattern.ignores)
-            return
-        translation = translated(pattern, fold=self._fold)
-        if translation is None:  # nothing matches it, as in git
-            return
-        expression, literal = translation
-        if len(self._wild) == MAX_WILDCARDS:
+        elif self.wildcards == MAX_WILDCARDS:
             self.excess = f"{self.source!r} has more than {MAX_WILDCARDS:,} patterns with wildcards"
-            return
-        if len(expression) > _SET_BYTES:
-            self._refuse(number, "is too large to be compiled")
-            return
-        self._wild.append(position)
-        self._expressions.append(expression)
-        self._needs.append(literal)
-        self._in_path.append(pattern.in_path)
-        self._directory_only.append(pattern.directory_only)
-        self._keep(line, number, ignores=pattern.ignores)
+            return False
+        else:
+            self._add_wild(position, line, max(literals(text), key=len), in_path=pattern.in_path)
+        if not pattern.ignores:
+            self._negated.add(position)
+        return True
 
-    def _refuse(self, number: int, why: str) -> None:
-        reason = f"the pattern in line {number} of {self.source!r} {why} and does not count; shorten it"
+    def _add_wild(self, position: int, line: str, needs: str, *, in_path: bool) -> None:
+        wild = self._wild[in_path]
+        wild.positions.append(position)
+        wild.lines.append(line)
+        wild.needs.append(needs)
+        self.wildcards += 1
+
+    def _refuse(self, position: int, why: str) -> None:
+        reason = f"the pattern in line {position + 1} of {self.source!r} {why} and does not count; shorten it"
         if reason not in self.refused:  # compiled again, it is refused again
             self.refused += (reason,)
 
     def _last_wildcard(self, path: str, name: str, is_dir: bool, best: int) -> int:
-        """The position of the last wildcard pattern that matches, if it is after ``best``."""
-        both = self._matchers
-        if both is None:
-            both = self._matchers = self._grouped(in_path=False), self._grouped(in_path=True)
-        for matchers, subject in zip(both, (name, path), strict=True):
-            if not matchers or matchers[0].positions[-1] <= best:
-                continue
+        """The position of the last wildcard pattern that matches, if it is after ``best``, else ``best``."""
+        for groups, subject in zip(self._groups, (name, path), strict=True):
             data = b""
-            for matcher in matchers:
-                if matcher.positions[-1] <= best:
+            for group in groups:
+                if group.last <= best:
                     break
-                if matcher.needs and not _has_any(subject, matcher.needs):
-                    continue
+                matchers = group.matchers
+                if matchers is None or group.few:
+                    if not _has_any(subject, group.needs):
+                        group.asked += 1
+                        if group.asked == _ASKED and not group.few:
+                            self._compile_group(group)
+                        continue
+                    if matchers is None:
+                        matchers = self._matchers_for(group, subject)
+                        if not matchers:
+                            continue
                 data = data or encoded(subject)
-                for hit in matcher.match(data) or ():
-                    if matcher.positions[hit] > best and (is_dir or not matcher.directory_only[hit]):
-                        best = matcher.positions[hit]
+                for matcher in matchers:
+                    for hit in matcher.match(data) or ():
+                        if matcher.positions[hit] > best and (is_dir or not matcher.directory_only[hit]):
+                            best = matcher.positions[hit]
         return best
 
-    def _grouped(self, *, in_path: bool) -> list[_Matcher]:
-        """The wildcard patterns for names, or those for paths, in few matchers, the last patterns first."""
-        groups: list[list[int]] = []
-        size = 0
-        for index, flag in enumerate(self._in_path):
-            if bool(flag) is not in_path:
-                continue
-            size += len(self._expressions[index])
-            if not groups or len(groups[-1]) == _SET_PATTERNS or size > _SET_BYTES:
-                groups.append([])
-                size = len(self._expressions[index])
-            groups[-1].append(index)
-        return [matcher for group in reversed(groups) for matcher in self._compiled(group)]
+    def _matchers_for(self, group: _Group, subject: str) -> list[_Matcher]:
+        """Matchers of those patterns of a group that may match a text: at first only these are compiled."""
+        may_match = tuple(
+            number
+            for number, needs in enumerate(group.wild.needs)
+            if needs in subject and _may_match(group.wild.lines[number], subject, fold=self._fold)
+        )
+        if not may_match and group.asked < _ASKED:
+            group.asked += 1 + len(group.wild.lines) // _FEW
+            return []
+        known = group.some.get(may_match)
+        if known is not None:
+            return known
+        group.compiled += len(may_match)
+        if group.few or group.compiled > len(group.wild.lines) // 2 or group.asked >= _ASKED:
+            return self._compile_group(group)
+        positions, lines, _ = group.wild
+        found = self._compiled([positions[number] for number in may_match], [lines[number] for number in may_match])
+        group.some[may_match] = found
+        return found
 
-    def _compiled(self, group: list[int]) -> list[_Matcher]:
-        """Matchers of some wildcard patterns, the last first: one, or more where one would be too large."""
+    def _compile_group(self, group: _Group) -> list[_Matcher]:
+        group.matchers = self._compiled(group.wild.positions, group.wild.lines)
+        group.some = {}
+        return group.matchers
+
+    def _compiled(self, positions: Sequence[int], lines: Sequence[str]) -> list[_Matcher]:
+        """Matchers of some wildcard patterns: one, or more where one would be too large."""
+        matchers: list[_Matcher] = []
+        taken: list[tuple[int, bool, bytes]] = []
+        size = 0
+        for position, line in zip(positions, lines, strict=True):
+            pattern = parsed(line)
+            expression = translated(pattern, fold=self._fold) if pattern is not None else None
+            if pattern is None or expression is None:  # nothing matches it, as in git
+                continue
+            if len(expression) > _SET_BYTES:
+                self._refuse(position, "is too large to be compiled")
+                continue
+            if size + len(expression) > _SET_BYTES:
+                matchers += self._one_or_halves(taken)
+                taken, size = [], 0
+            taken.append((position, pattern.directory_only, expression))
+            size += len(expression)
+        return matchers + self._one_or_halves(taken)
+
+    def _one_or_halves(self, taken: Sequence[tuple[int, bool, bytes]]) -> list[_Matcher]:
+        if not taken:
+            return []
+        positions, flags, expressions = zip(*taken, strict=True)
         try:
-            match = self._compile([self._expressions[index] for index in group])
+            match = self._compile(expressions)
         except ValueError:
-            if len(group) == 1:
-                self._refuse(self._numbers[self._wild[group[0]]], "is too large to be compiled")
+            if len(taken) == 1:
+                self._refuse(positions[0], "is too large to be compiled")
                 return []
-            middle = len(group) // 2
-            return [*self._compiled(group[middle:]), *self._compiled(group[:middle])]
-        needs = {self._needs[index] for index in group} if len(group) <= _FEW else {""}
-        return [
-            _Matcher(
-                match,
-                [self._wild[index] for index in group],
-                bytes(self._directory_only[index] for index in group),
-                () if "" in needs else tuple(needs),
-            )
-        ]
+            half = len(taken) // 2
+            return self._one_or_halves(taken[:half]) + self._one_or_halves(taken[half:])
+        return [_Matcher(match, positions, bytes(flags))]
+
+
+class _Wild(NamedTuple):
+    """Patterns that need a regular expression, in lists of one order: fewer objects for the collector.
+
+    Attributes:
+        positions: Ascending.
+        lines: As written.
+        needs: Of each pattern a text that all it matches has in it.
+    """
+
+    positions: list[int]
+    lines: list[str]
+    needs: list[str]
+
+
+def _grouped(wild: _Wild) -> list[_Group]:
+    """The patterns in few groups, the last patterns first."""
+    cuts = [slice(at, at + _SET_PATTERNS) for at in range(0, len(wild.lines), _SET_PATTERNS)]
+    return [_Group(_Wild(wild.positions[cut], wild.lines[cut], wild.needs[cut])) for cut in reversed(cuts)]
+
+
+class _Group:
+    """Wildcard patterns that are compiled together.
+
+    Attributes:
+        wild: The patterns.
+        last: The position of the last.
+        few: Whether they are so few that seeking their texts takes less than RE2, however often.
+        needs: What matches one of them has one of these texts in it.
+        matchers: All of them compiled, None until that pays.
+        some: Until then: by their numbers in ``wild``, those that were needed together.
+        asked: How many texts had none of ``needs``.
+        compiled: How many patterns are in ``some``.
+    """
+
+    __slots__ = ("asked", "compiled", "few", "last", "matchers", "needs", "some", "wild")
+
+    def __init__(self, wild: _Wild) -> None:
+        self.wild = wild
+        self.last = wild.positions[-1]
+        self.few = len(wild.lines) <= _FEW
+        needs = set(wild.needs)
+        self.needs = ("",) if "" in needs else tuple(needs)
+        self.matchers: list[_Matcher] | None = None
+        self.some: dict[tuple[int, ...], list[_Matcher]] = {}
+        self.asked = self.compiled = 0
 
 
 class _Matcher(NamedTuple):
@@ -291,13 +438,11 @@ class _Matcher(NamedTuple):
         match: Numbers of those that match, from 0.
         positions: Their positions in the list of rules, ascending.
         directory_only: 1 for those that match directories only.
-        needs: What matches one of them has one of these texts in it; none if there are too many, or none is known.
     """
 
     match: Match
-    positions: list[int]
+    positions: Sequence[int]
     directory_only: bytes
-    needs: tuple[str, ...]
 
 
 class _Lookup:
@@ -396,6 +541,11 @@ class _Lookup:
 _PLAIN = re.compile(r"[^\\*?\[!/ \0]{1,255}")
 _SPECIAL = re.compile(r"[\\*?\[]")
 _SMALL_CLASS = re.compile(r"\[([A-Za-z0-9]+)\]")
+_SPECIAL_LINE = re.compile(r"[\\*?\[!/ \0].*")
+_LONG_OR_SPECIAL = re.compile(rf"(?m)^(?:.{{{MAX_PATTERN + 1},}}|[^\\*?\[!/ \0\n]*[\\*?\[!/ \0].*)")
+_CLASS_OR_ESCAPE = re.compile(r"[\\\[]")
+_EVIDENT = re.compile(r"(?=[^?]*\?|.*?\*[^*/]+\*)[^\\\[\0]*[^\\\[\0 ]", re.DOTALL)
+_WILDCARDS = re.compile(r"[*?]+/?")
 _MAX_CHOICES = 16  # of the classes of one pattern
 _MAX_SPELLED_OUT = 10_000  # patterns that a file is spelled out into; then classes are for RE2
 
@@ -440,6 +590,61 @@ def spelled_out(text: str) -> list[str]:
         "".join(each)
         for each in itertools.product(*([piece] if n % 2 == 0 else piece for n, piece in enumerate(pieces)))
     ]
+
+
+def literals(text: str) -> list[str]:
+    """Texts that all that a pattern matches has in it, in this order; the last one, which may be empty, at its end.
+
+    A slash after stars or question marks is left out, since ``**/`` may match nothing. What follows a backslash is not
+    looked at. Of classes nothing is known, so only what precedes the first and follows the last is; a pattern with a
+    class that does not end matches nothing.
+    """
+    if "\\" in text:
+        found = [*_WILDCARDS.split(_CLASS_OR_ESCAPE.split(text, maxsplit=1)[0]), ""]
+    elif "[" in text:
+        begin, _, rest = text.partition("[")
+        found = _WILDCARDS.split(begin) + _WILDCARDS.split(rest.rpartition("]")[2])
+    else:
+        found = _WILDCARDS.split(text)
+    return found if text.isascii() else [each if _is_text(each) else "" for each in found]
+
+
+def _may_match(line: str, subject: str, *, fold: bool) -> bool:
+    """Whether a text has the literal parts of a pattern in their order: what has not is not matched by it."""
+    pattern = parsed(line.lower() if fold else line)
+    if pattern is None:
+        return False
+    at = 0
+    parts = literals(pattern.text)
+    for part in parts:
+        at = subject.find(part, at)
+        if at < 0:
+            return False
+        at += len(part)
+    return subject.endswith(parts[-1])
+
+
+def _special_lines(text: str) -> Iterator[tuple[int, str]]:
+    """The lines of a text that are more than a plain name or longer than a pattern may be, with their indices."""
+    position = last = 0
+    pattern = _LONG_OR_SPECIAL if _has_long_line(text) else _SPECIAL_LINE
+    for match in pattern.finditer(text):
+        at = match.start()
+        begin = text.rfind("\n", 0, at) + 1
+        position += text.count("\n", last, begin)
+        last = begin
+        yield position, text[begin : match.end()]
+
+
+def _has_long_line(text: str) -> bool:
+    """Whether a line is longer than a name that is looked up."""
+    start = 0
+    while len(text) - start > MAX_PATTERN:
+        end = text.rfind("\n", start, start + MAX_PATTERN + 1)
+        if end < 0:
+            return True
+        start = end + 1
+    return False
 
 
 def _without_trailing_spaces(line: str) -> str:
@@ -494,10 +699,8 @@ _CLASSES = {
 }
 
 
-def translated(pattern: Pattern, *, fold: bool = False) -> tuple[bytes, str] | None:
+def translated(pattern: Pattern, *, fold: bool = False) -> bytes | None:
     """The regular expression that matches, as a whole, what the pattern matches; None if that is nothing.
-
-    And the longest text that all it matches has in it, empty if there is none.
 
     Args:
         pattern: From ``parsed``.
@@ -505,7 +708,7 @@ def translated(pattern: Pattern, *, fold: bool = False) -> tuple[bytes, str] | N
     """
     text = encoded(pattern.text)
     out: list[bytes] = []
-    literals = [b""]
+    literal = b""
     at, first_special = 0, -1
     while at < len(text):
         token = _TOKEN.match(text, at)
@@ -515,11 +718,11 @@ def translated(pattern: Pattern, *, fold: bool = False) -> tuple[bytes, str] | N
             plain = token[0] if byte != _BACKSLASH else token[0][1:]
             if not plain:  # a backslash at the end
                 return None
-            literals[-1] += plain
+            literal += plain
             at = token.end()
         else:
-            out.append(_escaped(literals[-1], fold=fold))
-            literals.append(b"")
+            out.append(_escaped(literal, fold=fold))
+            literal = b""
         if first_special < 0 and byte in _SPECIAL_BYTES:
             first_special = token.start()
         if byte == _STAR:
@@ -534,9 +737,7 @@ def translated(pattern: Pattern, *, fold: bool = False) -> tuple[bytes, str] | N
             if not members:
                 return None
             out.append(members)
-    needed = os.fsdecode(max(literals, key=len))
-    needed = needed.lower() if fold else needed
-    return b"".join((*out, _escaped(literals[-1], fold=fold))), needed if _is_text(needed) else ""
+    return b"".join((*out, _escaped(literal, fold=fold)))
 
 
 def _class_at(text: bytes, at: int, *, fold: bool) -> tuple[bytes, int]:

@@ -40,8 +40,8 @@ DIRECTORY_S = 0.25
 """CPU seconds that it may take beyond that in one directory: the first match compiles the patterns."""
 
 SPARE_S = 5.0
-"""CPU seconds that ``DIRECTORY_S`` may add up to in one walk; then a directory may take ``LEAST_S`` beyond its
-entries' share. So a folder's walk has a limit too, whatever its ignore files say."""
+"""CPU seconds that reading ignore files and ``DIRECTORY_S`` may add up to in one walk; then a directory may take
+``LEAST_S`` beyond its entries' share. So a folder's walk has a limit too, whatever its ignore files say."""
 
 LEAST_S = 0.025
 
@@ -164,10 +164,12 @@ def _judge(
     """Apply the rules to the entries of a directory, for as long as its allowance lasts."""
     clock = ignore.clock
     allowed = allowance.of_directory(len(entries))
-    levels = ignore.enter(levels, directory, {entry.name for entry in entries})
+    entered = clock()
+    levels = ignore.enter(levels, directory, {entry.name for entry in entries}, late=allowance.spare <= 0)
+    began = clock()
     if levels and levels[0].closed:
+        allowance.spend(began - entered, len(entries))
         return _Judged([], levels, levels[0].closed, True)
-    began = clock()  # reading the ignore files costs less than reading any other file of their size
     # Asking for the time takes a tenth of a match, so it is asked seldom where a match cannot take long.
     interval = 1 if levels and levels[0].wildcards > 100 else 16
     last = len(entries) - 1
@@ -178,13 +180,14 @@ def _judge(
         is_dir = entry.is_dir(follow_symlinks=False)
         judged.append((entry, path, is_dir, ignore.entry_verdict(levels, path, entry.name, is_dir)))
         if levels and (number % interval == 0 or number == last) and clock() - began > allowed:
+            culprit = ignore.costliest(levels, path, allowance.of_directory(0))
             note = (
                 f"matching it with the ignore rules took more than {allowed:.2g} s of CPU time, most of it "
-                f"{ignore.costliest(levels, path)}; nothing new in it is indexed until that is simplified"
+                f"{culprit}; nothing new in it is indexed until that is simplified"
             )
-            allowance.spend(clock() - began, len(entries))
+            allowance.spend(clock() - entered, len(entries))
             return _Judged([], levels, note, True)
-    allowance.spend(clock() - began, len(entries))
+    allowance.spend(clock() - entered, len(entries))
     refused = ignore.refused(levels, directory)
     more = f"; and {len(refused) - 3} more" if len(refused) > 3 else ""
     return _Judged(judged, levels, "; ".join(refused[:3]) + more, False)

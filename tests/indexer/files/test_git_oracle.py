@@ -88,7 +88,13 @@ def _by_git(root: Path, paths: list[bytes], *settings: str) -> dict[bytes, int]:
 def _by_rules(root: Path, paths: list[bytes], text: bytes, *, ignore_case: bool = False) -> dict[bytes, int]:
     lines = [line.removesuffix("\r") for line in os.fsdecode(text).split("\n")]
     rules = Rules(lines, "", ignore_case=ignore_case)
-    return {path: _deciding_line(rules, os.fsdecode(path), root) for path in paths}
+    found = {path: _deciding_line(rules, os.fsdecode(path), root) for path in paths}
+    # The same after a comment that makes the text long enough not to be indexed at once, and not asked for often.
+    comment = "# long\n" * 5000
+    for path in paths:
+        of_text = Rules(comment + os.fsdecode(text), "", ignore_case=ignore_case)
+        assert max(0, _deciding_line(of_text, os.fsdecode(path), root) - 5000) == found[path]
+    return found
 
 
 def _deciding_line(rules: Rules, path: str, root: Path) -> int:

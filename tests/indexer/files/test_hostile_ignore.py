@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from indexer.files.ignore import MAX_IGNORE_FILE, Ignore
+from indexer.files.ignore import LATE_FILE, LATE_WILDCARDS, MAX_IGNORE_FILE, Ignore
 from indexer.files.patterns import MAX_PATTERN, MAX_WILDCARDS, Match, Rules, compile_set
 from indexer.files.walk import DIRECTORY_S, ENTRY_S, LEAST_S, SPARE_S, Skipped, stat_file, walk
 from indexer.files.watch import relevant
@@ -228,21 +228,21 @@ class Slow:
 def test_a_directory_that_takes_too_long_is_skipped_with_the_pattern_to_blame_and_the_rest_goes_on(root: Path) -> None:
     make(root, "a.txt", "sub/one.txt", "sub/two.txt", "sub/deep/c.txt", "other/d.txt")
     (root / ".gitignore").write_text("quick*er?x\n")
-    (root / "sub/.gitignore").write_text("# a comment\nslow*est?x\nslower?x*y\n*.log\n")
+    (root / "sub/.gitignore").write_text("# a comment\nslow*est*[!t]\nslower?x*y\n*.log\n")
     slow = Slow({b"est": 1.0, b"slower": 0.1, b"quick": 0.0001})
     (root / "sub").joinpath("slow-est.txt").write_text("x")
     (root / "sub").joinpath("est.txt").write_text("x")
     files, skipped = look(root, slow.ignore(root))
     assert files == {"a.txt", "other/d.txt"}
     assert list(skipped) == ["sub"] and skipped["sub"].kind == "unreadable"
-    assert "line 2" in skipped["sub"].reason and "slow*est?x" in skipped["sub"].reason
+    assert "line 2" in skipped["sub"].reason and "slow*est*[!t]" in skipped["sub"].reason
     assert str(root / "sub/.gitignore") in skipped["sub"].reason
     assert "CPU time" in skipped["sub"].reason
 
 
 def test_the_limit_of_a_directory_grows_with_its_entries(root: Path) -> None:
     make(root, *(f"slow{number}.txt" for number in range(200)))
-    (root / ".gitignore").write_text("slow*1?x\n")
+    (root / ".gitignore").write_text("slow*[!t]\n")
     share = ENTRY_S * 0.9
     assert len(look(root, Slow({b"slow": share}).ignore(root))[0]) == 200
     skipped = look(root, Slow({b"slow": DIRECTORY_S}).ignore(root))[1]
@@ -254,7 +254,7 @@ def test_many_slow_directories_have_a_limit_together(root: Path) -> None:
     count = 60
     for number in range(count):
         make(root, f"d{number}/slow.txt")
-        (root / f"d{number}/.gitignore").write_text("slow*1?x\n")
+        (root / f"d{number}/.gitignore").write_text("slow*[!t]\n")
     price = DIRECTORY_S * 0.9
     slow = Slow({b"slow": price})
     files, skipped = look(root, slow.ignore(root))
@@ -265,16 +265,61 @@ def test_many_slow_directories_have_a_limit_together(root: Path) -> None:
     assert len(look(root, slow.ignore(root))[0]) == count, "what takes little is never skipped"
 
 
+@pytest.mark.parametrize("kind", ["long", "many"])
+def test_when_the_common_time_is_spent_large_ignore_files_close_directories_unread(root: Path, kind: str) -> None:
+    filler = "# long\n" * (LATE_FILE // 7 + 1) if kind == "long" else "q?q\n" * (LATE_WILDCARDS + 1)
+    for number in range(60):
+        make(root, f"d{number}/slow.txt")
+        (root / f"d{number}/.gitignore").write_text(f"{filler}slow*[!t]\n")
+    make(root, "plain/a.txt", "plain/b.log")
+    (root / "plain/.gitignore").write_text("*.log\n")
+    slow = Slow({b"slow": DIRECTORY_S * 0.9})
+    files, skipped = look(root, slow.ignore(root))
+    assert "plain/a.txt" in files and "plain/b.log" not in files, "small ignore files are applied as ever"
+    reasons = [each.reason for each in skipped.values()]
+    assert len(files) - 1 + len(skipped) == 60 and len(reasons) > 30
+    unread = [reason for reason in reasons if "so much CPU time that no larger ones are applied" in reason]
+    assert len(unread) >= len(reasons) - 1, "one directory at most is matched for longer than what was left"
+    assert slow.now <= SPARE_S + DIRECTORY_S * 2, "no match after that"
+
+
+def test_a_small_ignore_file_is_indexed_and_a_large_one_once_it_matches() -> None:
+    text = "".join(f"n{number}\n" for number in range(5000)) + "!n7\n*.log\nb\n"
+    rules = Rules(text, "")
+    assert rules.find("c", "c", False) is None and rules.memory < 100_000, "searched only"
+    found = rules.find("a/n9", "n9", False)
+    assert found is not None and (found.line, found.number, found.ignores) == ("n9", 10, True)
+    assert rules.memory > 500_000 and len(rules) == 5003
+    again = Rules(text, "").find("n7", "n7", False)
+    assert again is not None and (again.line, again.number, again.ignores) == ("!n7", 5001, False)
+
+
+def test_a_pattern_is_compiled_when_an_entry_has_its_literal_parts_and_all_when_many_do() -> None:
+    compiled: list[int] = []
+
+    def compile_all(expressions: Sequence[bytes]) -> Match:
+        compiled.append(len(expressions))
+        return compile_set(expressions)
+
+    rules = Rules([f"a{number}?b*c" for number in range(200)], "", compile_all=compile_all)
+    assert rules.find("q", "q", False) is None and rules.find("a7_b", "a7_b", False) is None and not compiled
+    assert rules.find("a7_b_c", "a7_b_c", False) is not None and compiled == [1]
+    assert rules.find("a7_b_c", "a7_b_c", False) is not None and compiled == [1]
+    for number in range(120):
+        assert rules.find(f"a{number}xbc", f"a{number}xbc", False) is not None
+    assert compiled[-1] == 200 and rules.find("a7b_c", "a7b_c", False) is None
+
+
 def test_a_slow_pattern_of_the_configuration_is_named_too(root: Path) -> None:
     make(root, "slow.txt")
     slow = Slow({b"slow": 9.0})
-    reason = look(root, slow.ignore(root, exclude=["slow*1?x"]))[1]["."].reason
-    assert "slow*1?x" in reason and "configuration" in reason
+    reason = look(root, slow.ignore(root, exclude=["slow*[!t]"]))[1]["."].reason
+    assert "slow*[!t]" in reason and "configuration" in reason
 
 
 def test_the_watcher_hands_a_slow_directory_to_the_walk(root: Path) -> None:
     make(root, *(f"sub/slow{number}.txt" for number in range(10)), "other/a.txt")
-    (root / "sub/.gitignore").write_text("slow*1?x\n")
+    (root / "sub/.gitignore").write_text("slow*[!t]\n")
     slow = Slow({b"slow": 1.0})
     found = relevant([str(root / f"sub/slow{number}.txt") for number in range(10)], slow.ignore(root))
     assert str(root / "sub") in found and slow.now <= 2
