@@ -178,7 +178,7 @@ class BoundedSessions:
             yield
         finally:
             self._listening -= listens
-            if session is not None:
+            if session is not None and identity is not None:
                 session.in_flight.discard(str(identity))
 
     def _opening_limit(self) -> anyio.Semaphore:

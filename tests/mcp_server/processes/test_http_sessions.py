@@ -206,6 +206,19 @@ async def test_an_id_that_is_in_use_is_refused_and_the_first_request_answered(en
     assert "result" in answers[0].answers[0]
 
 
+async def test_a_notification_does_not_free_the_id_of_a_call_in_flight(engine: FakeEngine) -> None:
+    async with application(engine) as app, anyio.create_task_group() as group:
+        headers = await opened(app)
+        engine.gate = anyio.Event()
+        search = message("tools/call", "None", {"name": "search", "arguments": {"query": "key"}})
+        group.start_soon(lambda: post(app, search, **headers))
+        await engine.searching.wait()
+        note = b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}'
+        assert (await post(app, note, **headers)).status == 202
+        assert (await post(app, message("ping", "None"), **headers)).status == 400
+        engine.gate.set()
+
+
 async def test_event_streams_of_one_request_are_bounded(engine: FakeEngine) -> None:
     async with application(engine, max_listening=0) as app:
         answer = await post(app, message("subscriptions/listen", 3, {"_meta": MODERN}), **MODERN_VERSION)
