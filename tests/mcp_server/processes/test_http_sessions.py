@@ -225,6 +225,28 @@ async def test_event_streams_of_one_request_are_bounded(engine: FakeEngine) -> N
     assert (answer.status, answer.answers[0]["id"]) == (503, 3)
 
 
+async def test_a_user_who_takes_all_event_streams_keeps_none_of_others_from_listening(engine: FakeEngine) -> None:
+    headers = {**MODERN_VERSION, "mcp-method": "subscriptions/listen"}
+    listened: list[tuple[str, int, int]] = []
+    async with application(engine, max_listening=4) as app, anyio.create_task_group() as group:
+
+        async def listen(who: str, number: int) -> None:
+            params = {"_meta": MODERN, "notifications": {"toolsListChanged": True}}
+            asked = message("subscriptions/listen", number, params)
+            listened.append((who, number, (await post(as_user(app, who), asked, **headers)).status))
+
+        for number in range(5):
+            group.start_soon(listen, "bob", number)
+            await anyio.wait_all_tasks_blocked()
+        assert listened == [("bob", 4, 503)], "nobody else is there: the last is refused"
+        for number in range(3):
+            group.start_soon(listen, "ann", number)
+            await anyio.wait_all_tasks_blocked()
+        assert listened[1:] == [("bob", 0, 200), ("bob", 1, 200), ("ann", 2, 503)], "each has half"
+        group.cancel_scope.cancel()
+    assert len(app._listening) == 0
+
+
 @pytest.mark.parametrize(
     ("body", "status", "identity"),
     [
