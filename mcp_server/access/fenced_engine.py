@@ -267,10 +267,8 @@ def _scope_of(scope: Scope, chosen: Sequence[VisibleFolder]) -> Scope:
     below = scope_below_folders(scope, [each.path for each in chosen])  # a glob may begin with the path of a part
     parts = tuple((each.known.path, each.below) for each in chosen if each.path in (below.folders or ()))
     glob = below.path_glob
-    if glob is not None and any(is_within(glob, root) for root in roots):
-        glob = (
-            f"/{glob}"  # of the folder around a part nothing is known: it is no path of a folder, and matches nothing
-        )
+    if scope_below_folders(Scope(path_glob=glob), roots).path_glob != glob:
+        glob = f"/{glob}"  # of the folder around a part nothing is known: it is no path of a folder, matches nothing
     return replace(scope, folders=roots, path_glob=glob, parts=parts)
 
 

@@ -16,6 +16,7 @@ from two_owners import COMMON, words_in, write_both
 
 from indexer.engine import Engine
 from indexer.errors import FolderError, FolderMcpError, QueryError, StoreError
+from indexer.search.search import scope_below_folders
 from indexer.slot.slot_types import ErrorStatus, HolderStatus, ModelStatus, QueueStatus, SlotStatus
 from indexer.status_types import FolderStatus, ModelAvailability, OwnerStatus, RelayStatus, Status
 from indexer.types import Query, Scope
@@ -301,6 +302,16 @@ async def test_a_forbidden_path_and_an_unknown_one_take_the_same_way_and_never_r
     with pytest.raises(QueryError, match=f"^{UNKNOWN_FILE}$"):
         await fenced(busy, notes).read(f"{notes}/nothing.md")
     assert read == [f"{notes}/nothing.md"]
+
+
+async def test_a_glob_with_the_path_of_the_folder_around_a_part_names_no_folder(busy: Busy, notes: Path) -> None:
+    (notes / "part").mkdir()
+    view = fenced(busy, notes / "part", busy.folders()[1].path)
+    for glob in (str(notes), f"{notes}/", f"{notes}/**", f"{notes}/../x", f"{notes}/part/../**", f"{notes}//part/**"):
+        await view.search(Query("signing", scope=Scope(path_glob=glob)))
+        asked = busy.asked[-1].scope
+        roots = [folder.path for folder in busy.folders()]
+        assert scope_below_folders(asked, roots) == asked, glob
 
 
 async def test_what_the_engine_returns_is_looked_at_once_more(busy: Busy, notes: Path) -> None:
