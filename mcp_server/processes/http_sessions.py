@@ -160,7 +160,7 @@ class BoundedSessions:
         async with AsyncExitStack() as stack:
             if opens:
                 await stack.enter_async_context(self._opening_limit())
-                await self._make_space()
+                await self._make_space(_principal(scope))
             stack.enter_context(self._used(session_id, session, identity, stream))
             with stream.serving if stream is not None else nullcontext():
                 await self._inner(scope, receive, answered)
@@ -228,12 +228,15 @@ class BoundedSessions:
             self._opening = anyio.Semaphore(OPENING)
         return self._opening
 
-    async def _make_space(self) -> None:
-        """End sessions until another may be opened: of the user who has most, the one longest without a call."""
+    async def _make_space(self, user: Hashable) -> None:
+        """End sessions until a user may have another: of the user who has most, the one longest without a call."""
         while len(self._sessions) >= self._max_sessions:
-            idle = {name: _principal(each.scope) for name, each in self._sessions.items() if not each.in_flight}
             counts = Counter(_principal(each.scope) for each in self._sessions.values())
-            oldest = max(idle, key=lambda name: counts[idle[name]], default=None)  # the first of equals
+            most = max(counts.values())
+            theirs = [name for name, each in self._sessions.items() if counts[_principal(each.scope)] == most]
+            oldest = next((name for name in theirs if not self._sessions[name].in_flight), None)
+            if oldest is None and most > counts[user]:
+                oldest = theirs[0]  # who keeps all of many sessions busy keeps nobody else out
             if oldest is None:
                 return  # the SDK refuses another
             session = self._sessions.pop(oldest)

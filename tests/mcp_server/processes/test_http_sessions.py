@@ -187,6 +187,27 @@ async def test_a_user_who_opens_many_sessions_ends_none_of_others(engine: FakeEn
         assert [await ping(bob, each) for each in his] == [404] * 5 + [200] * 3
 
 
+async def test_a_user_who_keeps_many_sessions_busy_ends_none_of_others_nor_keeps_them_out(
+    engine: FakeEngine,
+) -> None:
+    call = message("tools/call", 5, {"name": "search", "arguments": {"query": "key"}})
+    async with application(engine, max_sessions=4) as app, anyio.create_task_group() as group:
+        ann, bob, carl = (as_user(app, name) for name in ("ann", "bob", "carl"))
+        hers = await opened(ann)
+        engine.gate = anyio.Event()
+        for _ in range(4):
+            group.start_soon(_answered_or_ended, bob, call, await opened(bob))
+            await anyio.wait_all_tasks_blocked()
+        assert await ping(ann, hers) == 200
+        his = await opened(carl)
+        assert [await ping(ann, hers), await ping(carl, his)] == [200, 200]
+        engine.gate.set()
+
+
+async def _answered_or_ended(app: Any, body: bytes, session: dict[str, str]) -> None:
+    assert (await post(app, body, **session)).status == 200
+
+
 async def test_an_id_that_is_in_use_is_refused_and_the_first_request_answered(engine: FakeEngine) -> None:
     async with application(engine) as app, anyio.create_task_group() as group:
         headers = await opened(app)
