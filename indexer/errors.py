@@ -4,6 +4,7 @@ FolderMcpError
 ├── ConfigError          config file, flag or environment variable (exit code 2)
 ├── FolderError          a folder that cannot be indexed, and why
 ├── QueryError           a search or read that cannot be answered as asked
+│   └── SpelledAlike     a path that could be one of several files
 ├── ParseFailed          one file that could not be read or parsed (recorded, retried once)
 │   └── ParseSkipped     one file that is not indexed on purpose (recorded, not retried)
 ├── StoreError           the index: damaged, read-only, full, of a newer version
@@ -13,8 +14,9 @@ FolderMcpError
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class FolderMcpError(Exception):
@@ -31,6 +33,21 @@ class FolderError(FolderMcpError):
 
 class QueryError(FolderMcpError):
     """The arguments of a search or read do not make sense; says which and what would."""
+
+
+class SpelledAlike(QueryError):
+    """A path differs from several indexed files in Unicode normal form only; names their addresses.
+
+    Attributes:
+        paths: Of the files.
+    """
+
+    def __init__(self, path: str, paths: Sequence[str]) -> None:
+        self.paths = tuple(sorted(paths))
+        addresses = ", ".join(Path(one).as_uri() for one in self.paths[:5])
+        super().__init__(
+            f"{path} could be one of {len(self.paths)} files that are spelled alike: {addresses}; give one of these"
+        )
 
 
 class ParseFailed(FolderMcpError):

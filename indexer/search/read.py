@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from indexer.documents.pool import Parsers
-from indexer.errors import ParseFailed, QueryError
+from indexer.errors import ParseFailed, QueryError, SpelledAlike
 from indexer.folders.state import Folders
 from indexer.indexing.manifest import Manifest
 from indexer.types import Document, File, FileRow, Locator, Reading, Unit, is_other_file
@@ -46,14 +45,11 @@ def _indexed_file(path: str, manifest: Manifest, folders: Folders) -> FileRow:
         if row is None:
             continue
         if row.outcome != "indexed":
-            raise QueryError(f"{normal} was not indexed: {row.reason}")
+            raise QueryError(f"{row.path} was not indexed: {row.reason}")
         return row
     alike = [row.path for each in candidates for row in manifest.all_ignoring_unicode_form(os.path.normpath(each))]
     if len(alike) > 1:
-        addresses = ", ".join(sorted(Path(one).as_uri() for one in alike)[:5])
-        raise QueryError(
-            f"{path} could be one of {len(alike)} files that are spelled alike: {addresses}; give one of these"
-        )
+        raise SpelledAlike(path, alike)
     raise QueryError(f"{path} is not an indexed file; give a path exactly as search returned it")
 
 

@@ -60,10 +60,8 @@ if TYPE_CHECKING:
 
 CANDIDATES_PER_HIT = 5
 """Each search brings this many chunks for each hit wanted: fusing and folding need the ranks below the cut."""
-_NO_FILE = (
-    "No indexed file matches path_glob {glob!r}. It is matched with the path below the folder, or with the file name "
-    'if it has no slash: "*.md", "docs/*.md", "docs/**", or a whole path as a hit shows it.'
-)
+NO_FILE = "No indexed file matches path_glob "
+"""How the notice begins of an answer without hits where no file is in the scope."""
 RETRY_INDEXING_S = 30.0
 """When to ask again for results that wait for indexing or repair."""
 
@@ -113,7 +111,7 @@ async def answer_query(query: Query, context: SearchContext) -> Answer:
     coverage = tuple(_coverage(folder, context) for folder in folders)
     notices = _notices(folders, coverage, context.store.health.rebuilding)
     if not hits and query.scope.path_glob is not None and not await context.store.has_files(query.scope):
-        notices.append(_NO_FILE.format(glob=query.scope.path_glob[:200]))
+        notices.append(no_file_notice(query.scope.path_glob))
     return Answer(
         hits=tuple(hits),
         mode_used="keyword" if query.mode == "hybrid" and not semantic.rankings else query.mode,
@@ -183,6 +181,14 @@ def scope_below_folders(scope: Scope, folders: Sequence[str]) -> Scope:
         if root and asked.startswith(f"{root}/"):
             return replace(scope, folders=(folder,), path_glob=asked[len(root) :])
     return replace(scope, folders=tuple(folders))
+
+
+def no_file_notice(glob: str) -> str:
+    """The notice of an answer without hits where no file is in the scope; of the glob as it was asked for."""
+    return (
+        f"{NO_FILE}{glob[:200]!r}. It is matched with the path below the folder, or with the file name "
+        'if it has no slash: "*.md", "docs/*.md", "docs/**", or a whole path as a hit shows it.'
+    )
 
 
 # Retrieval ----------------------------------------------------------------------------------------------------------

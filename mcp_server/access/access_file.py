@@ -28,8 +28,6 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 """Names of tokens: keys of TOML without quotes, nothing that a terminal or a path would take for more."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _USER_KEYS = ("token_sha256", "folders", "groups", "expires", "created")
-
-
 NOBODY = "nobody gets in by it until that is corrected"
 
 
@@ -232,7 +230,9 @@ def read_text(file: Path) -> str:
             return stream.read().decode("utf-8-sig")
     except FileNotFoundError:
         return ""
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise AccessFileError(f"{file}: cannot be read ({error.strerror}); {NOBODY}") from error
+    except ValueError as error:
         raise AccessFileError(f"{file}: cannot be read ({error}); {NOBODY}") from None
 
 
@@ -244,6 +244,7 @@ class AccessFile:
         self._lock = threading.Lock()
         self._seen: object = ()
         self._grants = Grants()
+        self._problem = ""
 
     def grants(self) -> Grants:
         """Return what the file grants now; nothing, and one line in the log, when it is wrong."""
@@ -253,8 +254,13 @@ class AccessFile:
                 try:
                     self._grants = parse(read_text(self.file), self.file)
                 except AccessFileError as error:
-                    log.error("%s", error)
-                    self._grants = Grants()
+                    if str(error) != self._problem:
+                        log.error("%s", error)
+                    self._grants, self._problem = Grants(), str(error)
+                    if isinstance(error.__cause__, OSError):
+                        return self._grants  # descriptors may be there again the next time, with the file as it is
+                else:
+                    self._problem = ""
                 self._seen = identity
             return self._grants
 

@@ -12,10 +12,10 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import NoReturn
 
-from indexer.errors import FolderError, FolderMcpError, QueryError, StoreError
+from indexer.errors import FolderError, FolderMcpError, QueryError, SpelledAlike, StoreError
 from indexer.folders.registry import KnownFolder
 from indexer.history import History
-from indexer.search.search import scope_below_folders
+from indexer.search.search import NO_FILE, no_file_notice, scope_below_folders
 from indexer.status_types import FolderStatus, IndexReport, Status, Work
 from indexer.types import Answer, FolderCoverage, Hit, Query, Reading, Scope, Semantic
 from mcp_server.access.access import Access, VisibleFolder, is_within, visible_folders
@@ -70,7 +70,7 @@ class FencedEngine:
             answer = await self._engine.search(replace(query, scope=_scope_of(query.scope, chosen)))
         except FolderMcpError as error:
             raise _shown_error(error, visible) from None
-        return self._shown_answer(answer, chosen, visible)
+        return self._shown_answer(answer, query.scope.path_glob, chosen, visible)
 
     async def read(self, path: str, locator: str | None = None, *, max_chars: int = 16_000) -> Reading:
         """Return the text of an indexed file that may be seen, around a locator; relative paths are below each folder.
@@ -80,9 +80,16 @@ class FencedEngine:
             StoreError: The index cannot be read.
         """
         visible = await self._visible_when_open()
-        for candidate in _candidates(path, visible):
+        waiting = _candidates(path, visible)
+        while waiting:
             try:
-                reading = await self._engine.read(candidate, locator, max_chars=max_chars)
+                reading = await self._engine.read(waiting.pop(0), locator, max_chars=max_chars)
+            except SpelledAlike as error:
+                own = [each for each in error.paths if any(is_within(each, folder.path) for folder in visible)]
+                if len(own) > 1:
+                    raise SpelledAlike(path, own) from None
+                waiting = [*own, *waiting]
+                continue
             except FolderMcpError as error:
                 if isinstance(error, QueryError) and NOT_INDEXED in str(error):
                     continue
@@ -188,7 +195,7 @@ class FencedEngine:
         return admitted
 
     def _shown_answer(
-        self, answer: Answer, chosen: Sequence[VisibleFolder], visible: Sequence[VisibleFolder]
+        self, answer: Answer, glob: str | None, chosen: Sequence[VisibleFolder], visible: Sequence[VisibleFolder]
     ) -> Answer:
         speaks = answer.semantic.reason or answer.notices  # else there is nothing to look through
         foreign = foreign_models(self._engine.status(), visible) if speaks else frozenset[str]()
@@ -212,7 +219,7 @@ class FencedEngine:
                 for each in chosen
                 if each.known.path in coverage
             ),
-            notices=tuple(_shown_notices(answer.notices, chosen, foreign, visible)),
+            notices=tuple(_shown_notices(answer.notices, glob, chosen, foreign, visible)),
         )
 
     def _counted(self, chosen: Sequence[VisibleFolder]) -> dict[str, FolderStatus]:
@@ -260,10 +267,8 @@ def _scope_of(scope: Scope, chosen: Sequence[VisibleFolder]) -> Scope:
     below = scope_below_folders(scope, [each.path for each in chosen])  # a glob may begin with the path of a part
     parts = tuple((each.known.path, each.below) for each in chosen if each.path in (below.folders or ()))
     glob = below.path_glob
-    if glob is not None and any(is_within(glob, root) for root in roots):
-        glob = (
-            f"/{glob}"  # of the folder around a part nothing is known: it is no path of a folder, and matches nothing
-        )
+    if scope_below_folders(Scope(path_glob=glob), roots).path_glob != glob:
+        glob = f"/{glob}"  # of the folder around a part nothing is known: it is no path of a folder, matches nothing
     return replace(scope, folders=roots, path_glob=glob, parts=parts)
 
 
@@ -290,9 +295,16 @@ def _shown_coverage(whole: FolderCoverage, folder: VisibleFolder, part: FolderSt
 
 
 def _shown_notices(
-    notices: Sequence[str], chosen: Sequence[VisibleFolder], foreign: frozenset[str], visible: Sequence[VisibleFolder]
+    notices: Sequence[str],
+    glob: str | None,
+    chosen: Sequence[VisibleFolder],
+    foreign: frozenset[str],
+    visible: Sequence[VisibleFolder],
 ) -> list[str]:
-    """Return the notices that speak of nothing else; those on an indexed folder are put as about its part."""
+    """Return the notices that speak of nothing else; those on an indexed folder are put as about its part.
+
+    The one on a glob quotes it as the caller sent it, not as it is below the folder around a part.
+    """
     shown = []
     for notice in notices:
         about = [each for each in chosen if each.is_part and notice.startswith(f"{each.known.path} ")]
@@ -300,6 +312,8 @@ def _shown_notices(
             shown += [f"{each.path} is still being read, or cannot be reached now." for each in about]
         elif notice.startswith("The index is being rebuilt"):
             shown.append("The index is being rebuilt.")
+        elif notice.startswith(NO_FILE) and glob is not None:
+            shown.append(no_file_notice(glob))
         elif not _quotes(notice, foreign, visible):
             shown.append(notice)
     return shown

@@ -26,8 +26,6 @@ from mcp_server.access.access import VisibleFolder
 
 _ABSOLUTE = re.compile(r"(?<![\w./~-])/(?=[\w.~-])|\b[A-Za-z]:\\|file:/")
 """The beginning of an absolute path or of the address of a file."""
-
-
 BY_WORD_ONLY = "searchable by word only"
 
 

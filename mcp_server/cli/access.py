@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from indexer.errors import ConfigError, FolderMcpError
 from indexer.folders.registry import list_folders
+from mcp_server.access.access import is_within
 from mcp_server.access.access_file import ACCESS_FILE, NAME, AccessFileError, Grant, moment, parse, read_text
 from mcp_server.access.tokens import digest_of, new_token
 from mcp_server.cli import console
@@ -94,7 +95,7 @@ def _add(call: Call) -> int:
     console.note("It sees " + ", ".join(grant.folders) + (f" until {_time(grant.expires)}." if expires else "."))
     indexed = [folder.path for folder in list_folders(call.config).known]
     for folder in grant.folders:
-        if not any(_within(folder, root) or _within(root, folder) for root in indexed):
+        if not any(is_within(folder, root) or is_within(root, folder) for root in indexed):
             console.note(f"{folder} is not indexed: folder-mcp folders add {folder}")
     return 0
 
@@ -186,10 +187,6 @@ def _written(when: datetime) -> str:
 
 def _time(when: float | None) -> str | None:
     return None if when is None else datetime.fromtimestamp(when).astimezone().isoformat(timespec="minutes")
-
-
-def _within(path: str, root: str) -> bool:
-    return path == root or path.startswith(root.rstrip(os.sep) + os.sep)
 
 
 # Writing ------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Any
 from indexer.errors import ConfigError
 from mcp_server.cli import console
 from mcp_server.cli.call import Call
+from mcp_server.protocol.untrusted import clean
 from mcp_server.record.reading import RecordReading, at_of
 from mcp_server.record.record import DIRECTORY, remove_old
 
@@ -69,7 +70,12 @@ def _text(line: Mapping[str, Any]) -> str:
     listed = [str(one) for one in _list(line.get("files"))] + [f"asked for {one}" for one in _list(line.get("asked"))]
     if line.get("files_left_out"):
         listed.append(f"and {line['files_left_out']} more")
-    return "\n".join([first, *(f"    {one}" for one in listed)])
+    return "\n".join([_unbroken(first), *(f"    {_unbroken(one)}" for one in listed)])
+
+
+def _unbroken(text: str) -> str:
+    """Return text without line breaks: a client or a file whose name has some must not look like another answer."""
+    return clean(text).replace("\n", " ")
 
 
 def _list(value: object) -> list[object]:

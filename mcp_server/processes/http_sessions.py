@@ -10,7 +10,7 @@ import json
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterator, MutableMapping
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -30,7 +30,8 @@ SESSION_IDLE_S = 30 * 60.0
 MAX_SESSIONS = 1000
 """Sessions at a time; when another is opened, one of the user who has most ends, the one used longest ago."""
 MAX_LISTENING = 256
-"""Event streams of ``subscriptions/listen`` at a time; those of GET are at most one a session."""
+"""Event streams of ``subscriptions/listen`` at a time; when another begins, the oldest of the user who has most ends,
+unless that is the one who asks. Those of GET are at most one a session."""
 OPENING = 4
 """Sessions that are opened at the same time: requests of open ones need not wait behind hundreds that begin."""
 BODY_S = 20.0
@@ -78,6 +79,19 @@ class _Session:
     in_flight: set[str] = field(default_factory=set)
 
 
+@dataclass(slots=True, eq=False)
+class _Listening:
+    """One event stream of ``subscriptions/listen``.
+
+    Attributes:
+        user: Whose it is.
+        serving: Cancelled to end it.
+    """
+
+    user: Hashable
+    serving: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+
 class BoundedSessions:
     """An ASGI application around the SDK's."""
 
@@ -93,7 +107,7 @@ class BoundedSessions:
         self._max_sessions = max_sessions
         self._max_listening = max_listening
         self._sessions: OrderedDict[str, _Session] = OrderedDict()  # the one used longest ago first
-        self._listening = 0
+        self._listening: dict[_Listening, None] = {}  # the oldest first
         self._opening: anyio.Semaphore | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -136,9 +150,9 @@ class BoundedSessions:
             text = f"the id {identity!r} belongs to a request that is not answered yet; use another one"
             await _answer(send, HTTPStatus.BAD_REQUEST, error(identity, INVALID_REQUEST, text))
             return
-        if listens and self._listening >= self._max_listening:
-            text = f"{self._max_listening} event streams are open already; ask again later, or read the status instead"
-            await _answer(send, HTTPStatus.SERVICE_UNAVAILABLE, error(identity, INVALID_REQUEST, text))
+        stream = _Listening(_principal(scope)) if listens else None
+        if stream is not None and not self._may_listen(stream.user):
+            await self._refuse_stream(send, identity)
             return
         opens = not session_id and _is_handshake_era(scope)
         opener = {**scope, "method": "DELETE"} if opens else None
@@ -146,9 +160,12 @@ class BoundedSessions:
         async with AsyncExitStack() as stack:
             if opens:
                 await stack.enter_async_context(self._opening_limit())
-                await self._make_space()
-            stack.enter_context(self._used(session_id, session, identity, listens=listens))
-            await self._inner(scope, receive, answered)
+                await self._make_space(_principal(scope))
+            stack.enter_context(self._used(session_id, session, identity, stream))
+            with stream.serving if stream is not None else nullcontext():
+                await self._inner(scope, receive, answered)
+        if stream is not None and stream.serving.cancelled_caught:
+            await self._end_stream(answered, send, identity)
         if opener is not None and answered.session_id and answered.status == HTTPStatus.OK:
             self._sessions[answered.session_id] = _Session(opener, time.monotonic())
         elif session is not None and (
@@ -164,10 +181,11 @@ class BoundedSessions:
 
     @contextmanager
     def _used(
-        self, session_id: str, session: _Session | None, identity: str | int | None, *, listens: bool
+        self, session_id: str, session: _Session | None, identity: str | int | None, stream: _Listening | None
     ) -> Iterator[None]:
         """Record that a request is served."""
-        self._listening += listens
+        if stream is not None:
+            self._listening[stream] = None
         if session is not None:
             session.used_at = time.monotonic()
             if session_id in self._sessions:
@@ -177,21 +195,48 @@ class BoundedSessions:
         try:
             yield
         finally:
-            self._listening -= listens
-            if session is not None:
+            if stream is not None:
+                self._listening.pop(stream, None)
+            if session is not None and identity is not None:
                 session.in_flight.discard(str(identity))
+
+    def _may_listen(self, user: Hashable) -> bool:
+        """Whether a user may have another event stream; where all are taken, the oldest of who has more ends."""
+        if len(self._listening) < self._max_listening:
+            return True
+        counts = Counter(each.user for each in self._listening)
+        oldest = max(self._listening, key=lambda each: counts[each.user], default=None)  # the first of equals
+        if oldest is None or counts[oldest.user] <= counts[user] + 1:
+            return False
+        del self._listening[oldest]
+        oldest.serving.cancel()
+        return True
+
+    async def _end_stream(self, answered: _Answered, send: Send, identity: str | int | None) -> None:
+        """End an event stream whose place another user has; its client may ask again."""
+        if answered.status:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        else:
+            await self._refuse_stream(send, identity)
+
+    async def _refuse_stream(self, send: Send, identity: str | int | None) -> None:
+        text = f"{self._max_listening} event streams are open already; ask again later, or read the status instead"
+        await _answer(send, HTTPStatus.SERVICE_UNAVAILABLE, error(identity, INVALID_REQUEST, text))
 
     def _opening_limit(self) -> anyio.Semaphore:
         if self._opening is None:  # not before there is an event loop
             self._opening = anyio.Semaphore(OPENING)
         return self._opening
 
-    async def _make_space(self) -> None:
-        """End sessions until another may be opened: of the user who has most, the one longest without a call."""
+    async def _make_space(self, user: Hashable) -> None:
+        """End sessions until a user may have another: of the user who has most, the one longest without a call."""
         while len(self._sessions) >= self._max_sessions:
-            idle = {name: _principal(each.scope) for name, each in self._sessions.items() if not each.in_flight}
             counts = Counter(_principal(each.scope) for each in self._sessions.values())
-            oldest = max(idle, key=lambda name: counts[idle[name]], default=None)  # the first of equals
+            most = max(counts.values())
+            theirs = [name for name, each in self._sessions.items() if counts[_principal(each.scope)] == most]
+            oldest = next((name for name in theirs if not self._sessions[name].in_flight), None)
+            if oldest is None and most > counts[user]:
+                oldest = theirs[0]  # who keeps all of many sessions busy keeps nobody else out
             if oldest is None:
                 return  # the SDK refuses another
             session = self._sessions.pop(oldest)

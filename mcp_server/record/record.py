@@ -94,6 +94,8 @@ class Record:
         self._now = now
         self._day = ""
         self._limiter: anyio.CapacityLimiter | None = None
+        self._writing: set[object] = set()
+        self._late: object = None  # the last write that took too long
         self.problem = ""
 
     @asynccontextmanager
@@ -142,9 +144,21 @@ class Record:
             return
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(1)  # one writer; and others wait in the common threads for long
+        if self._late in self._writing:
+            return  # the disk still hangs: each answer would leave another thread behind
+        this = object()
+
+        def write() -> None:
+            self._writing.add(this)
+            try:
+                self.write(line)
+            finally:
+                self._writing.discard(this)
+
         with anyio.move_on_after(WRITE_S) as limit:
-            await anyio.to_thread.run_sync(self.write, line, limiter=self._limiter, abandon_on_cancel=True)
+            await anyio.to_thread.run_sync(write, limiter=self._limiter, abandon_on_cancel=True)
         if limit.cancelled_caught:
+            self._late = this
             self._note_problem(f"it took more than {WRITE_S:g} s")
 
     def write(self, line: Mapping[str, Any]) -> None:

@@ -84,6 +84,25 @@ def test_the_file_is_read_again_when_it_changes_and_forgotten_when_it_breaks(tmp
     assert access.grants() == Grants()
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits of a process")
+def test_a_file_that_could_not_be_opened_for_want_of_descriptors_counts_again_without_a_change(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import resource
+
+    file = tmp_path / "access.toml"
+    file.write_text(users("folders = ['/x']"), encoding="utf-8")
+    access = AccessFile(file)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        assert [access.grants(), access.grants()] == [Grants(), Grants()]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert list(access.grants().users) == ["ada"]
+    assert len(caplog.records) == 1, "said once"
+
+
 @pytest.mark.skipif(os.name != "posix", reason="modes of files")
 def test_a_file_that_others_can_change_grants_nobody_anything(tmp_path: Path) -> None:
     file = tmp_path / "access.toml"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from two_owners import COMMON, words_in, write_both
 
 from indexer.engine import Engine
 from indexer.errors import FolderError, FolderMcpError, QueryError, StoreError
+from indexer.search.search import scope_below_folders
 from indexer.slot.slot_types import ErrorStatus, HolderStatus, ModelStatus, QueueStatus, SlotStatus
 from indexer.status_types import FolderStatus, ModelAvailability, OwnerStatus, RelayStatus, Status
 from indexer.types import Query, Scope
@@ -98,6 +100,53 @@ async def test_a_part_of_a_folder_is_searched_read_and_counted_as_a_folder(tmp_p
         wide = fenced(engine, one.root, part, two.root / "bircharchive2")
         found = await wide.search(Query("basaltcrow", 50, mode="keyword"))
         assert {Path(hit.path).name for hit in found.hits} == {"top.md", "birchinner.md", "near.md"}
+
+
+@pytest.mark.slow
+async def test_a_glob_without_files_is_said_as_it_was_asked_whatever_others_have(tmp_path: Path) -> None:
+    one, two = write_both(tmp_path)
+    part = two.root / "bircharchive"
+    async with engine_over(tmp_path / "data", one.root, two.root) as engine:
+        await engine.index()
+        for folders in ((one.root,), (one.root, part)):
+            view = fenced(engine, *folders)
+            for glob in (
+                "*.xyz",
+                "/nothing/**",
+                f"{one.root}/nothing/*.md",
+                f"{two.root}/**",
+                f"{two.root}/plan.md",
+                f"{two.root}/nothing.md",
+                "birchnote*.md",
+            ):
+                answer = await view.search(Query("basaltcrow", scope=Scope(path_glob=glob)))
+                assert (answer.hits, answer.next_offset) == ((), None)
+                assert [notice.partition(". ")[0] for notice in answer.notices] == [
+                    f"No indexed file matches path_glob {glob!r}"
+                ]
+
+
+@pytest.mark.slow
+async def test_a_name_that_several_files_have_names_those_that_may_be_seen(tmp_path: Path) -> None:
+    roots = [tmp_path / unicodedata.normalize(form, "r\u00e9gion") for form in ("NFC", "NFD")]
+    for root, forms in zip(roots, (("NFC", "NFD"), ("NFC",)), strict=True):
+        root.mkdir()
+        for form in forms:
+            (root / unicodedata.normalize(form, "\u1e69\u00e9.md")).write_text(f"{root} {form}\n", encoding="utf-8")
+    if len(list(tmp_path.iterdir())) < 2:
+        pytest.skip("this file system takes both forms for one name")
+    async with engine_over(tmp_path / "data", *roots) as engine:
+        await engine.index()
+        mixed = "s\u0307\u0323\u00e9.md"
+        with pytest.raises(QueryError, match="one of 3 files"):
+            await engine.read(str(roots[0] / mixed))
+        for path in (str(roots[0] / mixed), mixed):
+            with pytest.raises(QueryError, match="one of 2 files that are spelled alike") as refused:
+                await fenced(engine, roots[0]).read(path)
+            assert roots[0].as_uri() in str(refused.value)
+            assert roots[1].as_uri() not in str(refused.value)
+        reading = await fenced(engine, roots[1]).read(str(roots[1] / mixed))
+        assert reading.text == f"{roots[1]} NFC"
 
 
 @pytest.mark.slow
@@ -253,6 +302,16 @@ async def test_a_forbidden_path_and_an_unknown_one_take_the_same_way_and_never_r
     with pytest.raises(QueryError, match=f"^{UNKNOWN_FILE}$"):
         await fenced(busy, notes).read(f"{notes}/nothing.md")
     assert read == [f"{notes}/nothing.md"]
+
+
+async def test_a_glob_with_the_path_of_the_folder_around_a_part_names_no_folder(busy: Busy, notes: Path) -> None:
+    (notes / "part").mkdir()
+    view = fenced(busy, notes / "part", busy.folders()[1].path)
+    for glob in (str(notes), f"{notes}/", f"{notes}/**", f"{notes}/../x", f"{notes}/part/../**", f"{notes}//part/**"):
+        await view.search(Query("signing", scope=Scope(path_glob=glob)))
+        asked = busy.asked[-1].scope
+        roots = [folder.path for folder in busy.folders()]
+        assert scope_below_folders(asked, roots) == asked, glob
 
 
 async def test_what_the_engine_returns_is_looked_at_once_more(busy: Busy, notes: Path) -> None:

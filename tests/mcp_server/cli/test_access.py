@@ -162,6 +162,18 @@ def test_the_log_prints_what_was_shown_and_what_was_refused(
     assert "\x1b" not in printed
 
 
+def test_no_name_in_the_log_looks_like_another_answer(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forged = "2026-11-28 12:00:00  page  search: ok, 0 hits, 1 ms"
+    written(
+        tmp_path, client=f"x\n{forged}", user=f"a\r{forged}", files=[f"/notes/\n{forged}", f"/notes/\u2028{forged}"]
+    )
+    written(tmp_path, outcome="refused", asked=[f"x\n{forged}"])
+    assert run("log") == 0
+    assert [line for line in capsys.readouterr().out.splitlines() if line.startswith(forged)] == []
+
+
 def test_the_log_is_narrowed_and_printed_as_json_lines(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -187,6 +187,27 @@ async def test_a_user_who_opens_many_sessions_ends_none_of_others(engine: FakeEn
         assert [await ping(bob, each) for each in his] == [404] * 5 + [200] * 3
 
 
+async def test_a_user_who_keeps_many_sessions_busy_ends_none_of_others_nor_keeps_them_out(
+    engine: FakeEngine,
+) -> None:
+    call = message("tools/call", 5, {"name": "search", "arguments": {"query": "key"}})
+    async with application(engine, max_sessions=4) as app, anyio.create_task_group() as group:
+        ann, bob, carl = (as_user(app, name) for name in ("ann", "bob", "carl"))
+        hers = await opened(ann)
+        engine.gate = anyio.Event()
+        for _ in range(4):
+            group.start_soon(_answered_or_ended, bob, call, await opened(bob))
+            await anyio.wait_all_tasks_blocked()
+        assert await ping(ann, hers) == 200
+        his = await opened(carl)
+        assert [await ping(ann, hers), await ping(carl, his)] == [200, 200]
+        engine.gate.set()
+
+
+async def _answered_or_ended(app: Any, body: bytes, session: dict[str, str]) -> None:
+    assert (await post(app, body, **session)).status == 200
+
+
 async def test_an_id_that_is_in_use_is_refused_and_the_first_request_answered(engine: FakeEngine) -> None:
     async with application(engine) as app, anyio.create_task_group() as group:
         headers = await opened(app)
@@ -206,10 +227,45 @@ async def test_an_id_that_is_in_use_is_refused_and_the_first_request_answered(en
     assert "result" in answers[0].answers[0]
 
 
+async def test_a_notification_does_not_free_the_id_of_a_call_in_flight(engine: FakeEngine) -> None:
+    async with application(engine) as app, anyio.create_task_group() as group:
+        headers = await opened(app)
+        engine.gate = anyio.Event()
+        search = message("tools/call", "None", {"name": "search", "arguments": {"query": "key"}})
+        group.start_soon(lambda: post(app, search, **headers))
+        await engine.searching.wait()
+        note = b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":1}}'
+        assert (await post(app, note, **headers)).status == 202
+        assert (await post(app, message("ping", "None"), **headers)).status == 400
+        engine.gate.set()
+
+
 async def test_event_streams_of_one_request_are_bounded(engine: FakeEngine) -> None:
     async with application(engine, max_listening=0) as app:
         answer = await post(app, message("subscriptions/listen", 3, {"_meta": MODERN}), **MODERN_VERSION)
     assert (answer.status, answer.answers[0]["id"]) == (503, 3)
+
+
+async def test_a_user_who_takes_all_event_streams_keeps_none_of_others_from_listening(engine: FakeEngine) -> None:
+    headers = {**MODERN_VERSION, "mcp-method": "subscriptions/listen"}
+    listened: list[tuple[str, int, int]] = []
+    async with application(engine, max_listening=4) as app, anyio.create_task_group() as group:
+
+        async def listen(who: str, number: int) -> None:
+            params = {"_meta": MODERN, "notifications": {"toolsListChanged": True}}
+            asked = message("subscriptions/listen", number, params)
+            listened.append((who, number, (await post(as_user(app, who), asked, **headers)).status))
+
+        for number in range(5):
+            group.start_soon(listen, "bob", number)
+            await anyio.wait_all_tasks_blocked()
+        assert listened == [("bob", 4, 503)], "nobody else is there: the last is refused"
+        for number in range(3):
+            group.start_soon(listen, "ann", number)
+            await anyio.wait_all_tasks_blocked()
+        assert listened[1:] == [("bob", 0, 200), ("bob", 1, 200), ("ann", 2, 503)], "each has half"
+        group.cancel_scope.cancel()
+    assert len(app._listening) == 0
 
 
 @pytest.mark.parametrize(

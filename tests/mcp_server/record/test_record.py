@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import stat
 import subprocess
 import sys
+import threading
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from indexer.config import RecordSettings
@@ -213,18 +216,33 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "No space left on device" in record.problem
 
 
-async def test_a_disk_that_hangs_holds_no_answer_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
+async def test_a_disk_that_hangs_holds_no_answer_up_and_only_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "WRITE_S", 0.05)
-    goes_on = threading.Event()
+    goes_on, went_on, hanging = threading.Event(), threading.Event(), []
     record = Record(tmp_path, RecordSettings())
-    monkeypatch.setattr(record, "write", lambda line: goes_on.wait(30))
-    with anyio.fail_after(20):
-        async with record.answer(ADA, "search"):
-            pass
-    goes_on.set()
-    assert "took more than" in record.problem
+
+    def hang(file: Path) -> int:
+        hanging.append(file)
+        assert goes_on.wait(30)
+        went_on.set()
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_open", hang)
+        with anyio.fail_after(20):
+            for _ in range(5):
+                async with record.answer(ADA, "search"):
+                    pass
+            assert (len(hanging), "took more than" in record.problem) == (1, True)
+            goes_on.set()
+            await anyio.to_thread.run_sync(went_on.wait)
+            while record._writing:
+                await anyio.sleep(0.01)
+    async with record.answer(ADA, "search"):
+        pass
+    assert (len(lines(tmp_path)), record.problem) == (1, "")
 
 
 def test_the_last_answer_of_each_user_is_known(tmp_path: Path) -> None:
