@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from anyio import to_thread
 
 from indexer.documents.pool import Parsers
+from indexer.documents.secret_policy import SecretPolicy
 from indexer.documents.worker_protocol import ChunkRequest, PreparedFile, chunk_document
 from indexer.errors import FolderError
 from indexer.files.open_inside import open_file
@@ -48,32 +49,47 @@ def scan_paths(folder: LiveFolder, paths: tuple[str, ...], had_files: bool) -> t
             else:
                 skipped[entry.path] = entry
     _check_mounted(folder.path, had_files)
-    for entry in _refused(folder.path, files, skipped):
+    for entry in _refused(folder.path, files, skipped, folder.model.secrets):
         files.pop(entry.path, None)
         skipped.pop(entry.path, None)
-        shown = Skipped(blank(entry.path, syntax=_AS_CODE).text, entry.reason, entry.kind)
+        shown = Skipped(_shown(entry.path), entry.reason, entry.kind)
         skipped[shown.path] = shown
     return list(files.values()), list(skipped.values())
 
 
 _AS_CODE = "python"
 """In a path nothing is assigned, so that a name like ``token=1`` is none."""
+_PATHS_AT_ONCE = 2000
+"""Paths searched for secrets together, so that one with a secret costs a search of few others one by one."""
 _ZIP = b"PK\x03\x04"
 
 
-def _refused(root: str, files: Mapping[str, File], skipped: Mapping[str, Skipped]) -> list[Skipped]:
+def _refused(
+    root: str, files: Mapping[str, File], skipped: Mapping[str, Skipped], secrets: SecretPolicy
+) -> list[Skipped]:
     """What the walk could not tell: paths that hold a secret, and Keynote files, which are named as keys are."""
     found = []
-    below = len(root) + 1
+    below = len(root.rstrip(os.sep)) + 1
     paths = [*files, *skipped]
-    if find_secrets("\n".join(path[below:] for path in paths), syntax=_AS_CODE):
-        for path in paths:
-            if secrets := find_secrets(path[below:], syntax=_AS_CODE):
-                found.append(Skipped(path, f"its name holds a secret ({secrets[0].kind}); rename it", "secret"))
+    for first in range(0, len(paths), _PATHS_AT_ONCE):
+        some = paths[first : first + _PATHS_AT_ONCE]
+        if not find_secrets("\n".join(some).replace(os.sep, "\n"), syntax=_AS_CODE):
+            continue
+        for path in some:
+            # Each part is a line: what a directory is called says nothing of the names in it.
+            named = find_secrets(path[below:].replace(os.sep, "\n"), secrets.shown_in(root, path), syntax=_AS_CODE)
+            if named:
+                reason = f"its name holds a secret ({named[0].kind}); rename it, or allow it in [secrets]"
+                found.append(Skipped(path, reason, "secret"))
     for entry in skipped.values():
         if entry.kind == "secret" and entry.path.lower().endswith(".key") and _begins_with(entry.path, root, _ZIP):
             found.append(Skipped(entry.path, "Keynote presentations cannot be read", "unsupported"))
     return found
+
+
+def _shown(path: str) -> str:
+    """A path with the secrets of its parts blanked."""
+    return os.sep.join(blank(part, syntax=_AS_CODE).text for part in path.split(os.sep))
 
 
 def _begins_with(path: str, root: str, magic: bytes) -> bool:
