@@ -356,6 +356,10 @@ async def start_confined(
             other = await start_ready(await how(left_out), tasks, log, seconds)
         except NotStarted:
             continue
+        except BaseException:
+            if first is not None:
+                await first.kill()
+            raise
         if first is None or len(other.failing) < len(first.failing):
             if first is not None:
                 await first.close()
