@@ -121,7 +121,7 @@ async def test_cancelling_the_search_for_limits_that_a_library_bears_leaves_no_p
     os.mkfifo(started)
     said: Message = {"ready": True, "pid": 1, "steps": [], "unavailable": {}, "refused": [], "missing": []}
     greeting.write_bytes(encode_frame(said | {"failing": ["xberg"], "can_chunk": True}))
-    with_less = f"case \"$*\" in *--without*) echo x > {started};; *) cat {greeting};; esac"
+    with_less = f'case "$*" in *--without*) echo x > {started};; *) cat {greeting};; esac'
     picky = script(tmp_path / "picky", f"#!/bin/sh\n{with_less}\nexec sleep 600\n")
     before = children()
     with anyio.fail_after(60):
