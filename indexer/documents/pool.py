@@ -153,6 +153,11 @@ class Parsers:
         """Whether no process runs: a few small files are read sooner than one has started."""
         return not self._processes and not self._starting
 
+    @property
+    def never_chunks(self) -> bool:
+        """Whether the Python of the parsers lacks what cutting files needs: another attempt is in vain."""
+        return self._parser is not None and not self._parser.can_chunk
+
     async def prepare(self, file: File, order: ChunkRequest) -> PreparedFile | None:
         """Have a file read and chunked in a worker; None when no worker can do that now, so that the caller must.
 

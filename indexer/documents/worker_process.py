@@ -192,10 +192,13 @@ class ParserProcess:
         if not message.get("ready"):
             await self.kill()
             raise NotStarted("the interpreter is no parser: it did not say that it is ready")
-        self.steps, self.unavailable = tuple(message["steps"]), dict(message["unavailable"])
-        self.refused, self.missing = tuple(message["refused"]), tuple(message["missing"])
-        self.failing = tuple(message["failing"])
-        self.can_chunk = bool(message.get("can_chunk"))
+        try:
+            self.steps, self.unavailable = tuple(message["steps"]), dict(message["unavailable"])
+            self.refused, self.missing = tuple(message["refused"]), tuple(message["missing"])
+            self.failing, self.can_chunk = tuple(message["failing"]), bool(message["can_chunk"])
+        except KeyError as error:
+            await self.kill()
+            raise NotStarted(f"its folder-mcp is another version ({error} is missing); restart the server") from None
 
     async def close(self) -> None:
         """End its input, wait until it exits, kill it if it does not."""
@@ -353,6 +356,10 @@ async def start_confined(
             other = await start_ready(await how(left_out), tasks, log, seconds)
         except NotStarted:
             continue
+        except BaseException:
+            if first is not None:
+                await first.kill()
+            raise
         if first is None or len(other.failing) < len(first.failing):
             if first is not None:
                 await first.close()

@@ -93,6 +93,7 @@ class PreparedFile:
         mtime_ns: Modification time in nanoseconds.
         inode: As ``signed_inode``.
         chunked: Its chunks; None when the content is the one of ``ChunkRequest.known_sha256``.
+        again: Whether another scan is to read it once more, because it could not be cut as it should be now.
     """
 
     parser: str
@@ -101,6 +102,7 @@ class PreparedFile:
     mtime_ns: int
     inode: int
     chunked: ChunkedDocument | None
+    again: bool = False
 
 
 def chunk_document(document: Document, counter: TokenCounter, limit: int, name: str) -> ChunkedDocument:

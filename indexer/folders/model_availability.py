@@ -32,7 +32,7 @@ class ModelResolver:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._secrets = SecretPolicy(config.secrets.allow, config.secrets.allow_files).stamp
+        self._secrets = SecretPolicy(config.secrets.allow, config.secrets.allow_files)
         self._lock = threading.Lock()
         self._resolved: dict[str, FolderModel] = {}
         self._rerankers: dict[str, RerankModel] = {}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from indexer.documents.parse import PARSERS
+from indexer.documents.secret_policy import BLANK_ALL, SecretPolicy
 from indexer.errors import SlotUnavailable
 from indexer.files.ignore import Ignore
 from indexer.folders.registry import KnownFolder
@@ -14,7 +15,6 @@ from indexer.models.tokenizer import Tokens
 from indexer.slot.embedder import ModelSpec
 from indexer.status_types import FolderState
 from indexer.text.chunk import CHUNKER
-from indexer.text.secrets import SECRETS
 from indexer.text.tokens import WORDS
 
 
@@ -28,7 +28,7 @@ class FolderModel:
         problem: Why not, with the remedy; None when it is.
         tokens: Its tokenizer, or the embedded model's when it is not available: text is indexed all the same.
         languages: ISO 639-1 codes it was made for, None when it reads many or nobody knows.
-        secrets: Stamp of what is blanked in its text (``SecretPolicy.stamp``).
+        secrets: Which secrets are not blanked in its text, and may stand in the names of its files.
     """
 
     name: str
@@ -36,7 +36,7 @@ class FolderModel:
     problem: SlotUnavailable | None
     tokens: Tokens
     languages: frozenset[str] | None
-    secrets: str = SECRETS
+    secrets: SecretPolicy = BLANK_ALL
 
     @property
     def could_be_prepared(self) -> bool:
@@ -46,7 +46,7 @@ class FolderModel:
     @property
     def recipe(self) -> str:
         """Stamp of everything that shapes a chunk; the tokenizer last (see ``changes.same_recipe``)."""
-        return f"{PARSERS} {self.secrets} {CHUNKER} {WORDS} {self.tokens.stamp}/{self.tokens.limit}"
+        return f"{PARSERS} {self.secrets.stamp} {CHUNKER} {WORDS} {self.tokens.stamp}/{self.tokens.limit}"
 
 
 @dataclass(slots=True)

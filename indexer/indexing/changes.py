@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from anyio import to_thread
 
 from indexer.documents.pool import Parsers
+from indexer.documents.secret_policy import SecretPolicy, blank_path, may_hold_secrets
 from indexer.documents.worker_protocol import ChunkRequest, PreparedFile, chunk_document
 from indexer.errors import FolderError
 from indexer.files.open_inside import open_file
 from indexer.files.walk import Skipped, stat_file, walk
 from indexer.folders.state import LiveFolder
-from indexer.text.secrets import blank, find_secrets
 from indexer.text.structure import LANGUAGES
 from indexer.types import File, FileRow, FileWrite, is_other_file
 
@@ -48,28 +48,31 @@ def scan_paths(folder: LiveFolder, paths: tuple[str, ...], had_files: bool) -> t
             else:
                 skipped[entry.path] = entry
     _check_mounted(folder.path, had_files)
-    for entry in _refused(folder.path, files, skipped):
+    for entry in _refused(folder.path, files, skipped, folder.model.secrets):
         files.pop(entry.path, None)
         skipped.pop(entry.path, None)
-        shown = Skipped(blank(entry.path, syntax=_AS_CODE).text, entry.reason, entry.kind)
+        shown = Skipped(blank_path(entry.path), entry.reason, entry.kind)
         skipped[shown.path] = shown
     return list(files.values()), list(skipped.values())
 
 
-_AS_CODE = "python"
-"""In a path nothing is assigned, so that a name like ``token=1`` is none."""
+_PATHS_AT_ONCE = 2000
+"""Paths searched for secrets together, so that one with a secret costs a search of few others one by one."""
 _ZIP = b"PK\x03\x04"
 
 
-def _refused(root: str, files: Mapping[str, File], skipped: Mapping[str, Skipped]) -> list[Skipped]:
+def _refused(
+    root: str, files: Mapping[str, File], skipped: Mapping[str, Skipped], secrets: SecretPolicy
+) -> list[Skipped]:
     """What the walk could not tell: paths that hold a secret, and Keynote files, which are named as keys are."""
     found = []
-    below = len(root) + 1
     paths = [*files, *skipped]
-    if find_secrets("\n".join(path[below:] for path in paths), syntax=_AS_CODE):
-        for path in paths:
-            if secrets := find_secrets(path[below:], syntax=_AS_CODE):
-                found.append(Skipped(path, f"its name holds a secret ({secrets[0].kind}); rename it", "secret"))
+    for first in range(0, len(paths), _PATHS_AT_ONCE):
+        some = paths[first : first + _PATHS_AT_ONCE]
+        for path in some if may_hold_secrets(some) else ():
+            if named := secrets.in_path(root, path):
+                reason = f"its name holds a secret ({named[0].kind}); rename it, or allow it in [secrets]"
+                found.append(Skipped(path, reason, "secret"))
     for entry in skipped.values():
         if entry.kind == "secret" and entry.path.lower().endswith(".key") and _begins_with(entry.path, root, _ZIP):
             found.append(Skipped(entry.path, "Keynote presentations cannot be read", "unsupported"))
@@ -214,16 +217,16 @@ async def prepare_file(
     if not read_here and (prepared := await parsers.prepare(file, order)) is not None:
         return prepared
     parsed = await parsers.parse(file)
-    document = parsed.document
+    document, again = parsed.document, False
     if document.syntax in LANGUAGES:
         # The grammars are C code: what strangers wrote is given to them in a confined process, or not at all.
         if read_here and (prepared := await parsers.prepare(file, order)) is not None:
             return prepared
-        document = replace(document, syntax="text")
+        document, again = replace(document, syntax="text"), not parsers.never_chunks
     cut = None
     if not order.known_sha256 or parsed.sha256 != order.known_sha256:
         cut = await to_thread.run_sync(chunk_document, document, folder.model.tokens, order.limit, order.name)
-    return PreparedFile(document.parser, parsed.sha256, parsed.size, parsed.mtime_ns, parsed.inode, cut)
+    return PreparedFile(document.parser, parsed.sha256, parsed.size, parsed.mtime_ns, parsed.inode, cut, again)
 
 
 # What to write ------------------------------------------------------------------------------------------------------
@@ -267,6 +270,7 @@ def index_entry(blank: FileRow, known: FileRow | None, prepared: PreparedFile) -
         mtime_ns=prepared.mtime_ns,
         sha256=prepared.sha256,
         parser=prepared.parser,
+        recipe="" if prepared.again else blank.recipe,
         outcome="indexed",
         reason=blanked_sentence(prepared.chunked.secrets),
         chunks=len(chunks),

@@ -140,8 +140,11 @@ def check_files(
     folders: Folders,
     rescan: Callable[[str, str], None],
     version: int,
+    secrets: SecretPolicy = BLANK_ALL,
 ) -> tuple[list[CheckedHit], bool]:
     """Cut the page that the query asks for out of a ranking: drop hits whose file is gone, mark those that changed.
+
+    Also dropped are files whose names hold a secret: rows of an earlier program, until the next scan.
 
     Args:
         ranking: Best first.
@@ -151,6 +154,7 @@ def check_files(
         rescan: Called with folder and path of every file that is gone or changed.
         version: That of the manifest before the index was asked: a file whose row is newer counts as changed, since
             its hit may be from before.
+        secrets: Which secrets may stand in a path.
 
     Returns:
         The page, and whether there are more hits after it.
@@ -160,7 +164,7 @@ def check_files(
     for ranked in ranking:
         chunk = ranked.chunk
         checked = _check_file(ranked, manifest.row(chunk.folder, chunk.path), folders)
-        if checked is not None and _is_unreadable(chunk.path):
+        if checked is not None and (_is_unreadable(chunk.path) or secrets.in_path(chunk.folder, chunk.path)):
             checked = None
         if checked and manifest.changed_since(version, chunk.path):
             checked = CheckedHit(ranked, checked.modified, stale=True)

@@ -360,7 +360,7 @@ def _check_files(
     def rescan(folder: str, path: str) -> None:
         from_thread.run_sync(partial(context.queue.add, folder, path, urgent=True))
 
-    return check_files(ranking, query, context.manifest, context.folders, rescan, version)
+    return check_files(ranking, query, context.manifest, context.folders, rescan, version, context.secrets)
 
 
 # What is missing ----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from hostile import HOSTILE, mail, script, still_well
 
 from indexer.documents.pool import ParserDied, open_parsers
 from indexer.documents.pool_status import PoolTiming
+from indexer.documents.worker_protocol import Message, encode_frame
 
 pytestmark = pytest.mark.slow
 
@@ -112,4 +113,21 @@ async def test_cancelling_a_start_leaves_no_process(tmp_path: Path) -> None:
             assert len(children()) == len(before) + 1
             tasks.cancel_scope.cancel()
         assert parsers.status().pids == ()
+    assert children() == before
+
+
+async def test_cancelling_the_search_for_limits_that_a_library_bears_leaves_no_process(tmp_path: Path) -> None:
+    started, greeting = tmp_path / "started", tmp_path / "greeting"
+    os.mkfifo(started)
+    said: Message = {"ready": True, "pid": 1, "steps": [], "unavailable": {}, "refused": [], "missing": []}
+    greeting.write_bytes(encode_frame(said | {"failing": ["xberg"], "can_chunk": True}))
+    with_less = f'case "$*" in *--without*) echo x > {started};; *) cat {greeting};; esac'
+    picky = script(tmp_path / "picky", f"#!/bin/sh\n{with_less}\nexec sleep 600\n")
+    before = children()
+    with anyio.fail_after(60):
+        async with open_parsers(interpreter=picky, timing=QUICK) as parsers, anyio.create_task_group() as tasks:
+            tasks.start_soon(parsers.parse, mail(tmp_path, "letter"))
+            await anyio.to_thread.run_sync(started.read_text)
+            assert len(children()) == len(before) + 2
+            tasks.cancel_scope.cancel()
     assert children() == before

@@ -10,6 +10,7 @@ from hostile import HOSTILE, described, mail, script, still_well
 
 from indexer.documents.pool import ParsersUnavailable, open_parsers
 from indexer.documents.pool_status import PoolTiming
+from indexer.documents.worker_protocol import encode_frame
 from indexer.errors import ParseFailed
 
 pytestmark = pytest.mark.slow
@@ -60,6 +61,16 @@ async def test_a_worker_that_never_says_ready_is_given_up(tmp_path: Path) -> Non
     with anyio.fail_after(40):
         async with open_parsers(interpreter=mute, timing=timing) as parsers:
             with pytest.raises(ParsersUnavailable, match="not ready within"):
+                await parsers.parse(mail(tmp_path, "letter"))
+
+
+async def test_a_worker_of_another_version_is_given_up_and_told(tmp_path: Path) -> None:
+    greeting = encode_frame({"ready": True, "pid": 1, "network": "blocked", "missing": []})
+    (tmp_path / "greeting").write_bytes(greeting)
+    other = script(tmp_path / "other", f"#!/bin/sh\ncat '{tmp_path / 'greeting'}'\nexec sleep 600\n")
+    with anyio.fail_after(40):
+        async with open_parsers(interpreter=other, timing=QUICK) as parsers:
+            with pytest.raises(ParsersUnavailable, match=r"another version .'steps' is missing.; restart the server"):
                 await parsers.parse(mail(tmp_path, "letter"))
 
 

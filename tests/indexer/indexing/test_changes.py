@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from indexer.config import ModelSettings
 from indexer.documents.pool import open_parsers
-from indexer.documents.worker_protocol import ChunkRequest
+from indexer.documents.worker_protocol import ChunkedDocument, ChunkRequest, PreparedFile
 from indexer.folders.state import LiveFolder
-from indexer.indexing.changes import find_changes, prepare_file
+from indexer.indexing.changes import find_changes, index_entry, prepare_file
 from indexer.models.spec import resolve
 from indexer.models.tokenizer import open_tokenizer
-from indexer.types import File, FileRow
+from indexer.types import File, FileRow, FileWrite
 
 RECIPE = "chunk/1 words/1 tok/256"
 
@@ -67,6 +67,14 @@ def test_a_forced_file_is_read_whatever_its_time_says() -> None:
 
 def test_a_file_the_walk_refused_before_is_read_once_the_walk_lets_it_through() -> None:
     assert read_of([file()], row(file(), outcome="skipped", recipe="")) == ["/f/a.md"]
+
+
+def test_a_file_that_could_not_be_cut_as_it_should_be_is_read_at_the_next_scan() -> None:
+    cut = ChunkedDocument((), (), "")
+    for again in (False, True):
+        entry = index_entry(row(file()), None, PreparedFile("plain/1", "bb", 3, 1, 0, cut, again))
+        assert isinstance(entry, FileWrite)
+        assert read_of([file()], entry.row) == (["/f/a.md"] if again else [])
 
 
 def test_what_the_walk_does_not_meet_is_gone_unless_it_was_refused_with_a_reason() -> None:
@@ -122,6 +130,10 @@ async def test_source_code_is_given_to_a_grammar_in_a_parser_process_or_not_at_a
             assert parsers.status().workers == 1
             assert cut is not None and "first" in cut.chunks[0].heading
         async with open_parsers(interpreter=str(tmp_path / "nowhere")) as parsers:
-            plain = (await prepare_file(parsers, folder, described(places["a.py"]), order, few_files=True)).chunked
+            prepared = await prepare_file(parsers, folder, described(places["a.py"]), order, few_files=True)
+            plain = prepared.chunked
+            assert prepared.again, "the next scan gives it to a grammar, if a process starts by then"
+            text = await prepare_file(parsers, folder, described(places["a.txt"]), order, few_files=True)
+            assert not text.again
             assert plain is not None and "value_59" in plain.chunks[-1].text
             assert not any(chunk.heading for chunk in plain.chunks)

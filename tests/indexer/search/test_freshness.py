@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from indexer.documents.secret_policy import SecretPolicy
 from indexer.folders.state import Folders
 from indexer.indexing.manifest import Manifest
 from indexer.search.fusion import RankedChunk
@@ -67,3 +68,24 @@ def test_a_file_that_went_and_came_back_while_the_search_was_under_way_is_marked
     manifest.drop(str(tmp_path), str(file))
     manifest.put(row_of(file))
     assert stale(file, manifest, version)[0]
+
+
+def test_a_file_whose_name_holds_a_secret_is_no_hit_although_an_earlier_program_indexed_it(tmp_path: Path) -> None:
+    token = "gh" + "p_" + "a1B2" * 9
+    file = tmp_path / f"{token}.txt"
+    file.write_text("text", encoding="utf-8")
+    manifest = Manifest([row_of(file)])
+    chunk = StoredChunk("0", str(file), str(file.parent), 0, "text", "", "lines 1-1", "0")
+    for policy, shown in ((SecretPolicy(), 0), (SecretPolicy(patterns=("ghp_.*",)), 1)):
+        again: list[str] = []
+        ranking = [RankedChunk(chunk, 1.0, ("keyword",))]
+        page, _ = check_files(
+            ranking,
+            Query("text"),
+            manifest,
+            Folders(),
+            lambda _, path, again=again: again.append(path),  # type: ignore[misc]
+            manifest.version,
+            policy,
+        )
+        assert (len(page), len(again)) == (shown, 1 - shown)
