@@ -18,7 +18,7 @@ import time
 TYPE_CHECKING = False  # by hand: a relay does without the module ``typing``
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
 
@@ -45,6 +45,7 @@ class OwnerFiles:
         state_file: The owner's process, version and endpoint (JSON); written when the endpoint answers.
         token_file: Secret of the owner where there is no unix socket (0600).
         successor_file: Left by an owner that stands down: the version that asked for it.
+        successor_lock: Locked by the relays that ask an owner to stand down, until the next owner answers them.
         log_file: The owner's stderr: what it writes before and beside its own log.
     """
 
@@ -56,6 +57,7 @@ class OwnerFiles:
         "shared",
         "state_file",
         "successor_file",
+        "successor_lock",
         "token_file",
     )
 
@@ -66,7 +68,8 @@ class OwnerFiles:
         self.lock_file = os.path.join(directory, "owner.lock")
         self.state_file = os.path.join(directory, "owner.json")
         self.token_file = os.path.join(directory, "token")
-        self.successor_file = os.path.join(directory, "heir.json")
+        self.successor_file = os.path.join(directory, "successor.json")
+        self.successor_lock = os.path.join(directory, "successor.lock")
         self.log_file = os.path.join(directory, "owner.log")
 
 
@@ -290,12 +293,44 @@ class OwnerLock:
 
 def is_held(owner_files: OwnerFiles) -> bool:
     """Whether a data directory has an owner, answering or not."""
+    return _is_locked(owner_files.lock_file, shared=True)
+
+
+@contextlib.contextmanager
+def succession_claimed(owner_files: OwnerFiles) -> Iterator[None]:
+    """Keep older versions from starting an owner for a block; a claim ends with its process. Several may have one.
+
+    A lock and not a time: how long the old owner needs to close its index, and the next one to start, depends on
+    what else the machine does.
+    """
     try:
-        fd = os.open(owner_files.lock_file, os.O_RDWR)
+        fd = os.open(owner_files.successor_lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:  # no descriptor, or the directory is gone: whoever is first starts the next owner
+        yield
+        return
+    try:
+        if sys.platform == "win32":
+            _flock(fd, shared=False)  # if another one has it, that claim counts for both
+        else:
+            fcntl.flock(fd, fcntl.LOCK_SH)  # waits at most for somebody who looks whether there is a claim
+        yield
+    finally:
+        os.close(fd)
+
+
+def is_succession_claimed(owner_files: OwnerFiles) -> bool:
+    """Whether a process that asked the owner to stand down is about to start the next one."""
+    return _is_locked(owner_files.successor_lock, shared=False)
+
+
+def _is_locked(path: str, *, shared: bool) -> bool:
+    """Whether a lock, shared or exclusive, cannot be had now; a file that is missing is not locked."""
+    try:
+        fd = os.open(path, os.O_RDWR)
     except OSError:
         return False
     try:
-        return not _flock(fd, shared=True)
+        return not _flock(fd, shared=shared)
     finally:
         os.close(fd)
 

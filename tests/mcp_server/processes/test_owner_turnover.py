@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from relays import ROOT, Home, wait_gone
 
-from mcp_server.processes.owner_lock import OwnerLock, is_held
+from mcp_server.processes.owner_lock import OwnerLock, is_held, succession_claimed
 from mcp_server.state_files import write_state
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="looks at processes through /proc")]
@@ -52,6 +52,20 @@ def test_a_newer_relay_replaces_an_older_owner_once_and_an_older_one_attaches(ho
     assert late.status()["owner"]["pid"] == second["pid"]
     assert new.status()["owner"]["clients"] == 3
     assert home.owners() == [second["pid"]]
+
+
+def test_an_older_relay_leaves_the_start_to_a_newer_one_however_long_that_takes(home: Home, tmp_path: Path) -> None:
+    old = home.client(root=checkout(tmp_path, "0.0.9")).begin()
+    first = old.status()["owner"]["pid"]
+    with succession_claimed(home.owner_files):  # as a newer relay has it, which is slow
+        write_state(home.owner_files.successor_file, {"version": "7.0.0"})
+        os.kill(first, signal.SIGKILL)
+        wait_gone(first)
+        asked = old.send("tools/call", name="status", arguments={})
+        new = home.client(root=checkout(tmp_path, "7.0.0")).begin()
+        second = new.status()["owner"]
+    assert second["version"] == "7.0.0"
+    assert old.answer(asked)["result"]["structuredContent"]["owner"]["pid"] == second["pid"]
 
 
 def test_a_call_in_flight_is_answered_before_an_owner_makes_room(home: Home, tmp_path: Path) -> None:
