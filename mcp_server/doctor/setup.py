@@ -69,7 +69,8 @@ def access_findings(file: Path, now: float) -> Iterator[Finding]:
         remedy = f"give them folders or groups in {file}, or take them out"
         yield Finding("access", "warning", f"tokens see no folder: {', '.join(blind)}", remedy)
     if users and not over and not blind:
-        yield Finding("access", "ok", f"{len(users)} tokens of their own in {file}")
+        count = "1 token" if len(users) == 1 else f"{len(users)} tokens"
+        yield Finding("access", "ok", f"{count} in {file}")
 
 
 # Background ---------------------------------------------------------------------------------------------------------

@@ -160,8 +160,6 @@ def _runtime_directory_candidates() -> list[str]:
 
 def _home_in_user_database() -> str:
     """Return the home directory that the user database names, if it is this user's; nobody else can make one there."""
-    import pwd  # noqa: PLC0415 - Windows has none
-
     try:
         home = pwd.getpwuid(os.getuid()).pw_dir
         found = os.stat(home)
@@ -190,12 +188,10 @@ def _refusal(directory: str) -> str:
 
 def user_name(uid: int) -> str:
     """Return how to call a user in a message: ``user nobody (65534)``, without a name where the system has none."""
-    try:
-        import pwd  # noqa: PLC0415 - Windows has none
-
-        return f"user {pwd.getpwuid(uid).pw_name} ({uid})"
-    except (ImportError, KeyError):
-        return f"user {uid}"
+    if sys.platform != "win32":
+        with contextlib.suppress(KeyError):
+            return f"user {pwd.getpwuid(uid).pw_name} ({uid})"
+    return f"user {uid}"
 
 
 def _ensure_private(directory: str) -> None:
@@ -383,6 +379,7 @@ if sys.platform == "win32":
 
 else:
     import fcntl
+    import pwd
 
     def _flock(fd: int, *, shared: bool) -> bool:
         try:
