@@ -45,7 +45,7 @@ def configuration_findings(settings: Settings) -> Iterator[Finding]:
 
 
 def check_access(inputs: CheckInputs) -> Iterator[Finding]:
-    """Check the tokens of their own, where there are any."""
+    """Check the access tokens, where there are any."""
     return access_findings(inputs.settings.config.data_dir / ACCESS_FILE, time.time())
 
 
