@@ -41,7 +41,7 @@ def checkout(base: Path, version: str) -> Path:
 
 
 def owner_of(home: Home, client: Client) -> dict[str, Any]:
-    """The owner that serves a client. Where it is slow, on a busy machine, a process of the relay's own answers first."""
+    """The owner that serves a client; a process of the relay's own may answer first, on a busy machine."""
     until = time.monotonic() + LIMIT
     while (found := client.status()["owner"])["pid"] not in home.owners():
         assert time.monotonic() < until, f"no owner serves it: {found}"
