@@ -1,4 +1,4 @@
-"""``access``: tokens of their own for ``serve --http``, each for some folders."""
+"""``access``: access tokens for ``serve --http``, each for some folders."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _add(call: Call) -> int:
         console.json_document(new)
         return 0
     console.say(token)
-    console.note(f"The token of {grant.name}, shown this once. Clients send it as a header, and it counts at once:")
+    console.note(f"The token of {grant.name}, shown only this once. Clients send it as a header; it works at once:")
     console.note("    Authorization: Bearer TOKEN")
     console.note("It sees " + ", ".join(grant.folders) + (f" until {_time(grant.expires)}." if expires else "."))
     indexed = [folder.path for folder in list_folders(call.config).known]
@@ -148,7 +148,7 @@ def _record(grant: Grant, now: float, used: float | None) -> AccessRecord:
 def _text(found: AccessList) -> str:
     lines = []
     for user in found.users:
-        until = f"{'expired' if user.expired else 'until'} {user.expires}" if user.expires else "without end"
+        until = f"{'expired' if user.expired else 'until'} {user.expires}" if user.expires else "does not expire"
         groups = f" ({', '.join(user.groups)})" if user.groups else ""
         lines.append(f"{user.name}{groups}  {until}, last used {user.last_used or 'unknown'}")
         lines += [f"    {folder}" for folder in user.folders] or ["    nothing"]

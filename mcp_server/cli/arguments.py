@@ -214,7 +214,7 @@ def _access(parser: argparse.ArgumentParser) -> None:
     adding.add_argument("name", metavar="NAME", help="whose it is")
     adding.add_argument("--folder", metavar="F", action="append", help="what it may see; may be given more than once")
     adding.add_argument("--group", metavar="TEAM", action="append", help="what this group of access.toml may see")
-    adding.add_argument("--expires", metavar="DATE", help="the last day on which it counts: 2026-12-31, or a time")
+    adding.add_argument("--expires", metavar="DATE", help="the last day on which it works: 2026-12-31, or a time")
     removing = actions.add_parser("remove", help="end a token at once, in a running server too")
     removing.add_argument("name", metavar="NAME")
     for each in (listing, adding, removing):
@@ -280,7 +280,7 @@ COMMANDS = {
         "a page in the browser that shows it live, searches, and lists what failed", _ui, "serve_web:run_ui"
     ),
     "models": Command("list the embedding models, or fetch one", _models, "models:run_models"),
-    "access": Command("tokens of their own for `serve --http`, each for some folders", _access, "access:run_access"),
+    "access": Command("access tokens for `serve --http`, each for some folders", _access, "access:run_access"),
     "log": Command("which files were shown, when and to whom", _log, "log:run_log"),
     "doctor": Command("look for everything that could be wrong, with a remedy for each", _doctor, "doctor:run_doctor"),
     "bench": Command(

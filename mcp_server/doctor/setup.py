@@ -45,7 +45,7 @@ def configuration_findings(settings: Settings) -> Iterator[Finding]:
 
 
 def check_access(inputs: CheckInputs) -> Iterator[Finding]:
-    """Check the tokens of their own, where there are any."""
+    """Check the access tokens, where there are any."""
     return access_findings(inputs.settings.config.data_dir / ACCESS_FILE, time.time())
 
 
@@ -69,7 +69,8 @@ def access_findings(file: Path, now: float) -> Iterator[Finding]:
         remedy = f"give them folders or groups in {file}, or take them out"
         yield Finding("access", "warning", f"tokens see no folder: {', '.join(blind)}", remedy)
     if users and not over and not blind:
-        yield Finding("access", "ok", f"{len(users)} tokens of their own in {file}")
+        count = "1 token" if len(users) == 1 else f"{len(users)} tokens"
+        yield Finding("access", "ok", f"{count} in {file}")
 
 
 # Background ---------------------------------------------------------------------------------------------------------

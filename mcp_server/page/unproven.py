@@ -15,6 +15,9 @@ import sys
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
+if sys.platform != "win32":
+    import resource
+
 MOST = 128
 """Connections without proof that one listener keeps, where descriptors are plenty."""
 FEWEST = 8
@@ -49,8 +52,6 @@ def descriptor_limit() -> int:
     """Return how many file descriptors this process may have; a large number where the system does not say."""
     if sys.platform == "win32":
         return MOST * SHARE
-    import resource  # noqa: PLC0415 - Windows has none
-
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return MOST * SHARE if soft == resource.RLIM_INFINITY else soft
 

@@ -17,7 +17,15 @@ from mcp_server.processes.handshake import (
     dial,
     handshake_request,
 )
-from mcp_server.processes.owner_lock import Location, OwnerFiles, is_held, owner_files_for, owner_files_now
+from mcp_server.processes.owner_lock import (
+    Location,
+    OwnerFiles,
+    is_held,
+    is_succession_claimed,
+    owner_files_for,
+    owner_files_now,
+    succession_claimed,
+)
 from mcp_server.processes.spawn import Candidate, owner_arguments
 from mcp_server.state_files import read_state
 from mcp_server.version import newer, release
@@ -111,8 +119,9 @@ class OwnerConnector:
         ):
             self._stand_down_requested = True
             found.connection.close()
-            self._stand_down()
-            found = self._attach(request, limit, start=start)
+            with succession_claimed(self.owner_files):
+                self._stand_down()
+                found = self._attach(request, limit, start=start)
         if isinstance(found, Attached) and request.get("only") and found.answer.get("only") is not True:
             found.connection.close()
             return OwnerUnresponsive(
@@ -127,6 +136,7 @@ class OwnerConnector:
 
     def _attach(self, request: dict[str, Any], limit: float, *, start: bool) -> Attached | NoOwner | OwnerUnresponsive:
         deadline, pause, reason = time.monotonic() + limit, 0.01, ""
+        latest = deadline + timing.SUCCESSOR_S
         while (left := deadline - time.monotonic()) > 0:
             self.owner_files = owner_files_now(self.owner_files)
             try:
@@ -144,7 +154,9 @@ class OwnerConnector:
                     return OwnerUnresponsive(f"process {self._pid()} has the index for itself")
             elif not start:
                 return NoOwner("there is no background process")
-            elif self._may_start():
+            elif self._has_newer_successor():
+                deadline = min(latest, time.monotonic() + limit)
+            else:
                 report = self._start(deadline - time.monotonic())
                 if report.startswith("ERROR"):
                     return NoOwner(report.removeprefix("ERROR").strip())
@@ -167,14 +179,10 @@ class OwnerConnector:
         finally:
             candidate.detach()
 
-    def _may_start(self) -> bool:
-        """Whether to start a candidate: the version that asked the last owner to stand down goes first."""
-        successor = read_state(self.owner_files.successor_file)
-        try:
-            recent = time.time() - float(successor.get("at", 0.0)) < timing.SUCCESSOR_S
-        except (TypeError, ValueError):
-            return True
-        return not (recent and newer(str(successor.get("version")), self.version))
+    def _has_newer_successor(self) -> bool:
+        """Whether a newer version asked the last owner to stand down, and is about to start the next one."""
+        version = str(read_state(self.owner_files.successor_file).get("version"))
+        return newer(version, self.version) and is_succession_claimed(self.owner_files)
 
     def _stand_down(self) -> None:
         """Ask the older owner to end, and wait for that; if it does not end, it is used as it is."""

@@ -272,7 +272,7 @@ class Owner:
         if do == "stand_down":
             if not newer(version, release()):
                 return
-            write_state(self._owner_files.successor_file, {"version": version, "at": time.time()})
+            write_state(self._owner_files.successor_file, {"version": version})
         self.end(f"{do} {version}".strip())
 
     # The end ---------------------------------------------------------------------------------------------------

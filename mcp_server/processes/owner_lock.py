@@ -18,7 +18,7 @@ import time
 TYPE_CHECKING = False  # by hand: a relay does without the module ``typing``
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
 
@@ -45,6 +45,7 @@ class OwnerFiles:
         state_file: The owner's process, version and endpoint (JSON); written when the endpoint answers.
         token_file: Secret of the owner where there is no unix socket (0600).
         successor_file: Left by an owner that stands down: the version that asked for it.
+        successor_lock: Locked by the relays that ask an owner to stand down, until the next owner answers them.
         log_file: The owner's stderr: what it writes before and beside its own log.
     """
 
@@ -56,6 +57,7 @@ class OwnerFiles:
         "shared",
         "state_file",
         "successor_file",
+        "successor_lock",
         "token_file",
     )
 
@@ -66,7 +68,8 @@ class OwnerFiles:
         self.lock_file = os.path.join(directory, "owner.lock")
         self.state_file = os.path.join(directory, "owner.json")
         self.token_file = os.path.join(directory, "token")
-        self.successor_file = os.path.join(directory, "heir.json")
+        self.successor_file = os.path.join(directory, "successor.json")
+        self.successor_lock = os.path.join(directory, "successor.lock")
         self.log_file = os.path.join(directory, "owner.log")
 
 
@@ -157,8 +160,6 @@ def _runtime_directory_candidates() -> list[str]:
 
 def _home_in_user_database() -> str:
     """Return the home directory that the user database names, if it is this user's; nobody else can make one there."""
-    import pwd  # noqa: PLC0415 - Windows has none
-
     try:
         home = pwd.getpwuid(os.getuid()).pw_dir
         found = os.stat(home)
@@ -187,12 +188,10 @@ def _refusal(directory: str) -> str:
 
 def user_name(uid: int) -> str:
     """Return how to call a user in a message: ``user nobody (65534)``, without a name where the system has none."""
-    try:
-        import pwd  # noqa: PLC0415 - Windows has none
-
-        return f"user {pwd.getpwuid(uid).pw_name} ({uid})"
-    except (ImportError, KeyError):
-        return f"user {uid}"
+    if sys.platform != "win32":
+        with contextlib.suppress(KeyError):
+            return f"user {pwd.getpwuid(uid).pw_name} ({uid})"
+    return f"user {uid}"
 
 
 def _ensure_private(directory: str) -> None:
@@ -290,12 +289,44 @@ class OwnerLock:
 
 def is_held(owner_files: OwnerFiles) -> bool:
     """Whether a data directory has an owner, answering or not."""
+    return _is_locked(owner_files.lock_file, shared=True)
+
+
+@contextlib.contextmanager
+def succession_claimed(owner_files: OwnerFiles) -> Iterator[None]:
+    """Keep older versions from starting an owner for a block; a claim ends with its process. Several may have one.
+
+    A lock and not a time: how long the old owner needs to close its index, and the next one to start, depends on
+    what else the machine does.
+    """
     try:
-        fd = os.open(owner_files.lock_file, os.O_RDWR)
+        fd = os.open(owner_files.successor_lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:  # no descriptor, or the directory is gone: whoever is first starts the next owner
+        yield
+        return
+    try:
+        if sys.platform == "win32":
+            _flock(fd, shared=False)  # if another one has it, that claim counts for both
+        else:
+            fcntl.flock(fd, fcntl.LOCK_SH)  # waits at most for somebody who looks whether there is a claim
+        yield
+    finally:
+        os.close(fd)
+
+
+def is_succession_claimed(owner_files: OwnerFiles) -> bool:
+    """Whether a process that asked the owner to stand down is about to start the next one."""
+    return _is_locked(owner_files.successor_lock, shared=False)
+
+
+def _is_locked(path: str, *, shared: bool) -> bool:
+    """Whether a lock, shared or exclusive, cannot be had now; a file that is missing is not locked."""
+    try:
+        fd = os.open(path, os.O_RDWR)
     except OSError:
         return False
     try:
-        return not _flock(fd, shared=True)
+        return not _flock(fd, shared=shared)
     finally:
         os.close(fd)
 
@@ -348,6 +379,7 @@ if sys.platform == "win32":
 
 else:
     import fcntl
+    import pwd
 
     def _flock(fd: int, *, shared: bool) -> bool:
         try:

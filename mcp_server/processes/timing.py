@@ -16,8 +16,8 @@ DRAIN_S = 10.0
 """Calls in flight have this long when the owner ends."""
 STAND_DOWN_S = DRAIN_S + 2
 """A newer version waits this long for the owner that it asked to end."""
-SUCCESSOR_S = 3.0
-"""After that only the version that asked may start an owner for this long."""
+SUCCESSOR_S = ATTACH_S
+"""An older version waits this much longer while a newer one, which asked the owner to end, starts the next."""
 STOP_S = DRAIN_S + 5
 """`folder-mcp stop` waits this long."""
 

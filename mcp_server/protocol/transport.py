@@ -214,6 +214,8 @@ def _write_all(fd: int, data: bytes) -> None:
 Incoming = Any  # the SDK's ReadStream[SessionMessage | Exception]; its protocols are private
 Outgoing = Any  # the SDK's WriteStream[SessionMessage]
 Message = SessionMessage
+LONG_LINE = 65536
+"""Bytes beyond which a line is parsed in a thread; 64 KiB take a millisecond."""
 MAX_EARLY = 100
 """Messages before the first request that are kept: a notification or two in practice."""
 
@@ -243,7 +245,10 @@ async def serve_lines(
     async def read() -> None:
         async with to_server:
             async for line in lines:
-                messages, errors = messages_in(line)
+                if isinstance(line, bytes) and len(line) > LONG_LINE:
+                    messages, errors = await anyio.to_thread.run_sync(messages_in, line)
+                else:
+                    messages, errors = messages_in(line)
                 for error in errors:
                     await write(error)
                 for message in messages:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from mcp.types import JSONRPCResponse
 from odd_messages import HANDSHAKE, MODERN, STRAY, expects_no_result, requests
 
 from mcp_server.engine_port import ConnectionContext
-from mcp_server.protocol.transport import line_of, serve_lines
+from mcp_server.protocol.transport import LONG_LINE, line_of, serve_lines
 
 Shared = tuple[MCPServer[ConnectionContext], list[ConnectionContext]]
 
@@ -93,6 +94,25 @@ def test_each_id_is_answered_once_and_the_client_goes_on(
 async def conversation_to_the_end(server: MCPServer[ConnectionContext], lines: list[bytes], modern: bool) -> list[Any]:
     """The last request is of the connection's era, or is refused, which is an answer too."""
     return await conversation(server, [*lines, ping(modern=modern)], last="last")
+
+
+class ParsedLine(bytes):
+    """A line that tells in which thread it is read."""
+
+    thread = 0
+
+    def strip(self, chars: Any = None, /) -> bytes:
+        self.thread = threading.get_ident()
+        return super().strip(chars)
+
+
+async def test_a_long_line_is_read_in_another_thread_and_the_order_is_kept(shared_server: Shared) -> None:
+    long, short = (ParsedLine(asked("ping", "x" * size)) for size in (LONG_LINE, 10))
+    answers = await conversation(
+        shared_server[0], [*opening(modern=False), long, short, ping(modern=False)], last="last"
+    )
+    assert [each["id"][:5] for each in answers if "id" in each] == ["first", "xxxxx", "xxxxx", "last"]
+    assert short.thread == threading.get_ident() != long.thread != 0
 
 
 async def test_two_requests_with_one_id_are_both_answered(shared_server: Shared) -> None:

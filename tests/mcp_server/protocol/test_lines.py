@@ -17,6 +17,7 @@ from mcp_server.protocol.lines import (
     INVALID_REQUEST,
     MAX_BATCH,
     MAX_DEPTH,
+    MAX_OPENED,
     PARSE_ERROR,
     TAIL,
     LineBuffer,
@@ -103,9 +104,18 @@ def test_deep_nesting_is_refused_and_the_id_found() -> None:
     deep = b'{"jsonrpc":"2.0","id":4,"method":"ping","params":{"a":%s%s}}'
     inside = MAX_DEPTH - 2
     assert read_line(deep % (b"[" * inside, b"]" * inside))[0]
-    for count in (inside + 1, 500, 100_000):
+    for count in (inside + 1, 500, MAX_OPENED - 2):
         assert only_error(deep % (b"[" * count, b"]" * count)) == (4, PARSE_ERROR)
-    assert only_error(b"[" * 1_000_000) == (None, PARSE_ERROR)
+    assert only_error(b"[" * MAX_OPENED) == (None, PARSE_ERROR)
+
+
+def test_very_many_lists_and_objects_are_refused_before_they_are_parsed_and_the_id_found() -> None:
+    at_most = request(params={"a": [[]] * (MAX_OPENED - 3)})
+    assert at_most.count(b"[") + at_most.count(b"{") == MAX_OPENED
+    assert len(read_line(at_most)[0]) == 1
+    assert only_error(request(params={"a": [[]] * (MAX_OPENED - 2)})) == (7, INVALID_REQUEST)
+    assert only_error(request(params={"a": [{}] * 2_000_000})) == (7, INVALID_REQUEST)
+    assert only_error(b"[" * 1_000_000) == (None, INVALID_REQUEST)
 
 
 def test_a_batch_is_its_messages_one_by_one() -> None:
