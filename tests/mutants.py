@@ -306,7 +306,7 @@ ANSWERS = (
     ),
     mutant(
         "half characters go on", LINES, "tests/mcp_server/protocol/test_lines.py::test_text_that_is_no_unicode",
-        ("return repaired(message), None", "return message, None"),
+        ("mend = repaired if _HALF_ESCAPE.search(line) else _unchanged", "mend = _unchanged"),
     ),
     mutant(
         "malformed parameters are dropped", LINES, f"{EVERY}::test_each_id_is_answered_once",
@@ -328,7 +328,7 @@ ANSWERS = (
     ),
     mutant(
         "a session with a call ends", HTTP, f"{HTTP_TESTS}::test_a_session_with_a_call_in_flight",
-        ("in self._sessions.items() if not each.in_flight}", "in self._sessions.items()}"),
+        ("for name in theirs if not self._sessions[name].in_flight), None)", "for name in theirs), None)"),
     ),
     mutant(
         "a session is another user's too", HTTP, f"{HTTP_TESTS}::test_a_session_is_neither_told_about",
@@ -336,7 +336,7 @@ ANSWERS = (
     ),
     mutant(
         "many sessions of one user end those of others", HTTP, f"{HTTP_TESTS}::test_a_user_who_opens_many",
-        ("key=lambda name: counts[idle[name]]", "key=lambda name: 0"),
+        ("in self._sessions.items() if counts[_principal(each.scope)] == most]", "in self._sessions.items()]"),
     ),
     mutant(
         "an id in use is served", HTTP, f"{HTTP_TESTS}::test_an_id_that_is_in_use",
