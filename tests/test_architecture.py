@@ -232,6 +232,17 @@ def test_a_start_loads_no_more_than_it_needs(entry: str) -> None:
     assert libraries <= STARTS[entry], f"{entry} loads {sorted(libraries - STARTS[entry])} at its start"
 
 
+def test_the_protocol_is_loaded_before_and_without_the_engine() -> None:
+    engine = {
+        "indexer.engine",
+        "indexer.lifetime",
+        "indexer.search.search",
+        "indexer.store.store",
+        "indexer.slot.slot",
+    }
+    assert engine & loaded_with("mcp_server.processes.session") == set()
+
+
 @pytest.mark.parametrize("top", LOOSE)
 def test_few_modules_lie_beside_the_packages(top: str) -> None:
     loose = [path.name for path in (ROOT / top).glob("*.py") if path.name != "__init__.py"]

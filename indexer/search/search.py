@@ -6,7 +6,6 @@ from the answer, which then says why and when to ask again.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -34,6 +33,7 @@ from indexer.search.fusion import (
 )
 from indexer.search.hits import CheckedHit, check_files, make_hits, passages
 from indexer.search.reranking import rerank
+from indexer.search.scope import no_file_notice, scope_below_folders
 from indexer.slot.embedder import ModelSpec
 from indexer.slot.priority_lock import Priority
 from indexer.slot.slot import ModelSlot
@@ -49,7 +49,6 @@ from indexer.types import (
     FolderCoverage,
     Query,
     Reranking,
-    Scope,
     Scored,
     Semantic,
     StoredChunk,
@@ -60,8 +59,6 @@ if TYPE_CHECKING:
 
 CANDIDATES_PER_HIT = 5
 """Each search brings this many chunks for each hit wanted: fusing and folding need the ranks below the cut."""
-NO_FILE = "No indexed file matches path_glob "
-"""How the notice begins of an answer without hits where no file is in the scope."""
 RETRY_INDEXING_S = 30.0
 """When to ask again for results that wait for indexing or repair."""
 
@@ -96,7 +93,7 @@ async def answer_query(query: Query, context: SearchContext) -> Answer:
     """
     started, version = anyio.current_time(), context.manifest.version
     check_query(query)
-    folders = _folders_in_scope(query, context.folders)
+    asked_glob, folders = query.scope.path_glob, _folders_in_scope(query, context.folders)
     query = replace(query, scope=scope_below_folders(query.scope, [folder.path for folder in folders]))
     folders = [folder for folder in folders if folder.path in (query.scope.folders or ())]  # a glob may name one
     parsed = await run_sync(parse_query, query.text)
@@ -110,8 +107,8 @@ async def answer_query(query: Query, context: SearchContext) -> Answer:
 
     coverage = tuple(_coverage(folder, context) for folder in folders)
     notices = _notices(folders, coverage, context.store.health.rebuilding)
-    if not hits and query.scope.path_glob is not None and not await context.store.has_files(query.scope):
-        notices.append(no_file_notice(query.scope.path_glob))
+    if not hits and asked_glob is not None and not await context.store.has_files(query.scope):
+        notices.append(no_file_notice(asked_glob))
     return Answer(
         hits=tuple(hits),
         mode_used="keyword" if query.mode == "hybrid" and not semantic.rankings else query.mode,
@@ -161,34 +158,6 @@ def _folders_in_scope(query: Query, folders: Folders) -> list[LiveFolder]:
             raise QueryError(f"folder {path} is not indexed; indexed folders: {known}")
         chosen[folder.path] = folder
     return list(chosen.values())
-
-
-def scope_below_folders(scope: Scope, folders: Sequence[str]) -> Scope:
-    """The scope limited to folders, its glob relative to them.
-
-    Hits show absolute paths, so a glob may begin with the path of a folder: then it means that folder alone.
-
-    Args:
-        scope: As asked.
-        folders: Roots of the folders to search.
-    """
-    glob = scope.path_glob
-    asked = "" if glob is None else glob.replace(os.sep, "/")
-    for folder in sorted(folders, key=len, reverse=True):
-        root = folder.replace(os.sep, "/").rstrip("/")
-        if asked.rstrip("/") == root and root:
-            return replace(scope, folders=(folder,), path_glob=None)
-        if root and asked.startswith(f"{root}/"):
-            return replace(scope, folders=(folder,), path_glob=asked[len(root) :])
-    return replace(scope, folders=tuple(folders))
-
-
-def no_file_notice(glob: str) -> str:
-    """The notice of an answer without hits where no file is in the scope; of the glob as it was asked for."""
-    return (
-        f"{NO_FILE}{glob[:200]!r}. It is matched with the path below the folder, or with the file name "
-        'if it has no slash: "*.md", "docs/*.md", "docs/**", or a whole path as a hit shows it.'
-    )
 
 
 # Retrieval ----------------------------------------------------------------------------------------------------------

@@ -10,17 +10,19 @@ import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from indexer.errors import FolderError, FolderMcpError, QueryError, SpelledAlike, StoreError
 from indexer.folders.registry import KnownFolder
-from indexer.history import History
-from indexer.search.search import NO_FILE, no_file_notice, scope_below_folders
+from indexer.search.scope import NO_FILE, no_file_notice, scope_below_folders
 from indexer.status_types import FolderStatus, IndexReport, Status, Work
 from indexer.types import Answer, FolderCoverage, Hit, Query, Reading, Scope, Semantic
 from mcp_server.access.access import Access, VisibleFolder, is_within, visible_folders
 from mcp_server.access.fenced_status import fenced_status, foreign_models, quotes_path, shown_model_name
 from mcp_server.engine_port import EnginePort
+
+if TYPE_CHECKING:
+    from indexer.history import History
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +116,7 @@ class FencedEngine:
     async def history(self, after: float = 0.0) -> History:
         """Return an empty history: searches and models of all clients are in it together."""
         whole = await self._engine.history(after)
-        return History(at=whole.at, since=whole.since)
+        return type(whole)(at=whole.at, since=whole.since)
 
     # Folders ----------------------------------------------------------------------------------------------------
 

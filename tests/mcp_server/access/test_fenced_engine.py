@@ -16,7 +16,7 @@ from two_owners import COMMON, words_in, write_both
 
 from indexer.engine import Engine
 from indexer.errors import FolderError, FolderMcpError, QueryError, StoreError
-from indexer.search.search import scope_below_folders
+from indexer.search.scope import scope_below_folders
 from indexer.slot.slot_types import ErrorStatus, HolderStatus, ModelStatus, QueueStatus, SlotStatus
 from indexer.status_types import FolderStatus, ModelAvailability, OwnerStatus, RelayStatus, Status
 from indexer.types import Query, Scope
