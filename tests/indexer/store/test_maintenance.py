@@ -215,9 +215,10 @@ async def test_removed_text_is_gone_from_the_disk_after_cleaning_up(store: Store
     await store.replace([written("a.md", secret.decode()), written("b.md", "harmless")])
     assert on_disk()
     await store.remove([f"{FOLDER}/a.md"])
-    await Maintenance(store._tables.connection, timedelta(milliseconds=1)).run(
-        store._chunks, [], WriteLock(), force=True
-    )
+    for _ in range(2):  # the first may come within the millisecond for which versions are kept
+        await Maintenance(store._tables.connection, timedelta(milliseconds=1)).run(
+            store._chunks, [], WriteLock(), force=True
+        )
     assert not on_disk()
     assert [file.path for file in await store.files()] == [f"{FOLDER}/b.md"]
 
