@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -63,3 +65,11 @@ def on_open(number: int, action: Callable[[], None]) -> Iterator[None]:
         yield
     finally:
         _waiting.action = None
+
+
+def device(place: Path, _: Path) -> None:
+    """Put a device where a file was; the test is skipped where that is not permitted."""
+    try:
+        os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 5))
+    except OSError:
+        pytest.skip("this user may not make devices")

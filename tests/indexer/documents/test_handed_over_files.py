@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import anyio
 import pytest
 from hostile import HOSTILE, described, mail, script, still_well
-from opening import BOTH_WAYS, open_descriptors, with_way
+from opening import BOTH_WAYS, device, open_descriptors, with_way
 
 from indexer.documents.parse import FileReplaced, ParseLimits
 from indexer.documents.pool import ParserDied, Parsers, ParsersUnavailable, open_parsers
@@ -43,13 +42,6 @@ def folder(tmp_path: Path) -> Path:
     for name in ("a.md", "a.eml"):
         (tmp_path / "outside" / name).write_text("Subject: x\n\nquetzal outside\n", encoding="utf-8")
     return tmp_path / "folder"
-
-
-def device(place: Path, _: Path) -> None:
-    try:
-        os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 5))
-    except OSError:
-        pytest.skip("this user may not make devices")
 
 
 PUT: dict[str, Callable[[Path, Path], object]] = {

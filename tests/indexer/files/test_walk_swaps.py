@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from opening import BOTH_WAYS, on_open, open_descriptors, with_way
+from opening import BOTH_WAYS, device, on_open, open_descriptors, with_way
 
 from indexer.errors import FolderError
 from indexer.files.ignore import Ignore
@@ -29,13 +28,6 @@ def root(tmp_path: Path) -> Path:
     for name in ("only-outside.md", "sub/only-outside.md"):
         (tmp_path / "outside" / name).write_text("outside", encoding="utf-8")
     return tmp_path / "root"
-
-
-def device(place: Path, _: Path) -> None:
-    try:
-        os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 5))
-    except OSError:
-        pytest.skip("this user may not make devices")
 
 
 PUT: dict[str, tuple[Callable[[Path, Path], object], str]] = {

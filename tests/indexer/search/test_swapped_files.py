@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from engines import ask, engine_over, names
-from opening import BOTH_WAYS, with_way
+from opening import BOTH_WAYS, device, with_way
 
 from indexer.documents.parse import Parsed
 from indexer.documents.pool import Parsers
@@ -43,13 +42,6 @@ def folder(tmp_path: Path) -> Path:
             os.utime(place, ns=(0, TIME))
     (tmp_path / "folder/a.md").unlink()
     return tmp_path / "folder"
-
-
-def device(place: Path, _: Path) -> None:
-    try:
-        os.mknod(place, stat.S_IFCHR | 0o600, os.makedev(1, 5))
-    except OSError:
-        pytest.skip("this user may not make devices")
 
 
 PUT: dict[str, tuple[str, Callable[[Path, Path], object]]] = {
